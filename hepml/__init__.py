@@ -1,0 +1,56 @@
+"""hepml: from ROOT files to a tracked, physics-respecting jet tagger.
+
+The public names below are imported when first used, so that `import hepml` and `hepml --help` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "JetBatch": "hepml.data.batch",
+    "read_jets": "hepml.data.reader",
+    "load_model": "hepml.training.checkpoints",
+    "predict": "hepml.training.prediction",
+    "evaluate": "hepml.evaluation.report",
+    "HepmlError": "hepml.errors",
+}
+_SUBPACKAGES = (
+    "data",
+    "evaluation",
+    "generation",
+    "kinematics",
+    "models",
+    "nn",
+    "objectives",
+    "pretrained",
+    "representations",
+    "testing",
+    "tracking",
+    "training",
+)
+
+__all__ = ["__version__", *_PUBLIC, *_SUBPACKAGES]
+
+if TYPE_CHECKING:
+    from hepml.data.batch import JetBatch as JetBatch
+    from hepml.data.reader import read_jets as read_jets
+    from hepml.errors import HepmlError as HepmlError
+    from hepml.evaluation.report import evaluate as evaluate
+    from hepml.training.checkpoints import load_model as load_model
+    from hepml.training.prediction import predict as predict
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"hepml.{name}")
+    raise AttributeError(f"module 'hepml' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Files to `JetBatch`: layouts, reader, packing, cache, loader."""

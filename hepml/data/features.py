@@ -1,0 +1,169 @@
+"""Named constituent features with the published standardisation.
+
+A feature is a name, the raw columns it needs, a formula and the standardisation `(x - shift) * scale`, clipped as the published
+recipe clips it (JetClass, arXiv:2202.03772). Raw columns are flat tensors over all constituents of all jets, so every formula is one
+vectorised expression. Features that need only four-momenta can be computed for any batch, on any device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hepml import kinematics
+from hepml.errors import LayoutError, did_you_mean
+
+Columns = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One constituent feature.
+
+    Args:
+        name: the name that configs and models use.
+        needs: raw columns (see `RAW_COLUMNS`) that the formula reads.
+        formula: from flat raw columns [ΣN] to the unstandardised feature [ΣN].
+        shift, scale: standardised value is `(x - shift) * scale`.
+        clip: bounds after standardisation, or None.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    formula: Callable[[Columns], Tensor]
+    shift: float = 0.0
+    scale: float = 1.0
+    clip: tuple[float, float] | None = None
+
+    def __call__(self, columns: Columns) -> Tensor:
+        """The standardised feature, [ΣN]."""
+        x = self.formula(columns)
+        if self.shift != 0.0 or self.scale != 1.0:
+            x = (x - self.shift) * self.scale
+        return x if self.clip is None else x.clamp(*self.clip)
+
+
+# Raw constituent columns. The first block follows from four-momenta alone; `jet_*` are the jet's values repeated for each constituent.
+# delta_eta is signed by the jet's hemisphere, (eta - eta_jet) * sign(eta_jet), as in JetClass.
+MOMENTUM_COLUMNS = ("px", "py", "pz", "energy", "pt", "delta_eta", "delta_phi", "jet_pt", "jet_energy")
+TRACK_COLUMNS = ("d0", "d0_error", "dz", "dz_error")
+PID_COLUMNS = ("charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
+RAW_COLUMNS = MOMENTUM_COLUMNS + TRACK_COLUMNS + PID_COLUMNS
+
+_WIDE = (-5.0, 5.0)
+_TINY = 1e-30
+
+
+def _log(x: Tensor) -> Tensor:
+    return torch.log(x.clamp_min(_TINY))
+
+
+def _as_is(name: str) -> Feature:
+    return Feature(name, (name,), lambda c: c[name])
+
+
+_ALL = [
+    Feature("log_pt", ("pt",), lambda c: _log(c["pt"]), 1.7, 0.7, _WIDE),
+    Feature("log_energy", ("energy",), lambda c: _log(c["energy"]), 2.0, 0.7, _WIDE),
+    Feature("log_pt_rel", ("pt", "jet_pt"), lambda c: _log(c["pt"] / c["jet_pt"]), -4.7, 0.7, _WIDE),
+    Feature(
+        "log_energy_rel", ("energy", "jet_energy"), lambda c: _log(c["energy"] / c["jet_energy"]), -4.7, 0.7, _WIDE
+    ),
+    Feature(
+        "delta_r", ("delta_eta", "delta_phi"), lambda c: torch.hypot(c["delta_eta"], c["delta_phi"]), 0.2, 4.0, _WIDE
+    ),
+    _as_is("charge"),
+    _as_is("is_charged_hadron"),
+    _as_is("is_neutral_hadron"),
+    _as_is("is_photon"),
+    _as_is("is_electron"),
+    _as_is("is_muon"),
+    Feature("d0", ("d0",), lambda c: torch.tanh(c["d0"])),
+    Feature("d0_error", ("d0_error",), lambda c: c["d0_error"], clip=(0.0, 1.0)),
+    Feature("dz", ("dz",), lambda c: torch.tanh(c["dz"])),
+    Feature("dz_error", ("dz_error",), lambda c: c["dz_error"], clip=(0.0, 1.0)),
+    _as_is("delta_eta"),
+    _as_is("delta_phi"),
+    # Momentum fraction of the jet; linear in pT, as infrared and collinear safety asks (arXiv:1810.05165).
+    Feature("pt_fraction", ("pt", "jet_pt"), lambda c: c["pt"] / c["jet_pt"]),
+]
+
+FEATURES: dict[str, Feature] = {f.name: f for f in _ALL}
+
+KINEMATIC = ("log_pt", "log_energy", "log_pt_rel", "log_energy_rel", "delta_r", "delta_eta", "delta_phi")
+KINEMATIC_PID = (*KINEMATIC[:5], *PID_COLUMNS, "delta_eta", "delta_phi")
+FULL = (*KINEMATIC[:5], *PID_COLUMNS, *TRACK_COLUMNS, "delta_eta", "delta_phi")
+FEATURE_SETS: dict[str, tuple[str, ...]] = {"kinematic": KINEMATIC, "kinematic_pid": KINEMATIC_PID, "full": FULL}
+
+
+def resolve(features: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of a feature set (`kinematic` 7, `kinematic_pid` 13, `full` 17, in the published order), or the names as given."""
+    if isinstance(features, str):
+        if features in FEATURE_SETS:
+            return FEATURE_SETS[features]
+        if features in FEATURES:
+            return (features,)
+        raise LayoutError(f"unknown feature set '{features}'", mend=did_you_mean(features, [*FEATURE_SETS, *FEATURES]))
+    return tuple(features)
+
+
+def lookup(name: str) -> Feature:
+    """The feature of that name; a name that is not in the table stands for the raw column of that name, as it is."""
+    return FEATURES.get(name) or _as_is(name)
+
+
+def raw_columns_for(names: Iterable[str]) -> tuple[str, ...]:
+    """Raw columns that these features need, without repetition, in first-use order."""
+    return tuple(dict.fromkeys(column for name in names for column in lookup(name).needs))
+
+
+def momentum_columns(four_momenta: Tensor, jet_of: Tensor, jet_momenta: Tensor) -> dict[str, Tensor]:
+    """The raw columns that follow from four-momenta alone.
+
+    Args:
+        four_momenta: [ΣN, 4] (E, px, py, pz) in GeV.
+        jet_of: [ΣN] index of each constituent's jet.
+        jet_momenta: [B, 4] four-momentum of each jet.
+
+    Returns:
+        the columns named in `MOMENTUM_COLUMNS`, each [ΣN].
+    """
+    jet_eta, jet_phi = kinematics.eta(jet_momenta), kinematics.phi(jet_momenta)
+    hemisphere = torch.where(jet_eta < 0, -1.0, 1.0).to(jet_eta.dtype)
+    return {
+        "energy": four_momenta[:, 0],
+        "px": four_momenta[:, 1],
+        "py": four_momenta[:, 2],
+        "pz": four_momenta[:, 3],
+        "pt": kinematics.pt(four_momenta),
+        "delta_eta": (kinematics.eta(four_momenta) - jet_eta[jet_of]) * hemisphere[jet_of],
+        "delta_phi": kinematics.delta_phi(kinematics.phi(four_momenta), jet_phi[jet_of]),
+        "jet_pt": kinematics.pt(jet_momenta)[jet_of],
+        "jet_energy": jet_momenta[:, 0][jet_of],
+    }
+
+
+def compute(names: Sequence[str], columns: Columns) -> Tensor:
+    """Standardised features side by side, [ΣN, len(names)].
+
+    Raises:
+        LayoutError: a column that a feature needs is not there; names the feature and the nearest column.
+    """
+    out = []
+    for name in names:
+        feature = lookup(name)
+        for column in feature.needs:
+            if column not in columns:
+                raise LayoutError(
+                    f"feature '{name}' needs column '{column}', which these jets do not have",
+                    mend=did_you_mean(column, columns, noun="columns at hand"),
+                )
+        out.append(feature(columns))
+    return (
+        torch.stack(out, dim=-1)
+        if out
+        else next(iter(columns.values())).new_zeros((len(next(iter(columns.values()))), 0))
+    )

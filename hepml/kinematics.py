@@ -1,0 +1,104 @@
+"""Four-vector functions for torch tensors, one quantity a function.
+
+A four-momentum is the last axis of a tensor, `[..., 4]` as (E, px, py, pz) in GeV. Everything batches, differentiates and
+keeps the dtype and device it was given. The Minkowski metric is (+, -, -, -). Awkward arrays have the `vector` package for
+the same purpose; these functions are for what happens on the device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def pt(p: Tensor) -> Tensor:
+    """Transverse momentum sqrt(px² + py²) in GeV. Shapes: [..., 4] -> [...]."""
+    return torch.hypot(p[..., 1], p[..., 2])
+
+
+def phi(p: Tensor) -> Tensor:
+    """Azimuth in (-pi, pi]. Shapes: [..., 4] -> [...]."""
+    return torch.atan2(p[..., 2], p[..., 1])
+
+
+def eta(p: Tensor) -> Tensor:
+    """Pseudorapidity asinh(pz / pT); finite along the beam. Shapes: [..., 4] -> [...]."""
+    tiny = torch.finfo(p.dtype).tiny
+    return torch.asinh(p[..., 3] / pt(p).clamp_min(max(tiny, 1e-20)))
+
+
+def rapidity(p: Tensor) -> Tensor:
+    """Rapidity ½ ln((E+pz)/(E-pz)). Shapes: [..., 4] -> [...]."""
+    return torch.atanh((p[..., 3] / p[..., 0]).clamp(-1 + 1e-12, 1 - 1e-12))
+
+
+def minkowski_product(a: Tensor, b: Tensor) -> Tensor:
+    """Minkowski product a·b = a⁰b⁰ - a¹b¹ - a²b² - a³b³ in GeV². Shapes: [..., 4], [..., 4] -> [...]."""
+    return a[..., 0] * b[..., 0] - (a[..., 1:] * b[..., 1:]).sum(-1)
+
+
+def mass_squared(p: Tensor) -> Tensor:
+    """Invariant mass squared in GeV², by (E-|p|)(E+|p|), which loses less than E² - p². Shapes: [..., 4] -> [...]."""
+    momentum = p[..., 1:].square().sum(-1).sqrt()
+    return (p[..., 0] - momentum) * (p[..., 0] + momentum)
+
+
+def mass(p: Tensor) -> Tensor:
+    """Invariant mass in GeV, zero for space-like vectors. Shapes: [..., 4] -> [...]."""
+    return mass_squared(p).clamp_min(0).sqrt()
+
+
+def delta_phi(a: Tensor, b: Tensor) -> Tensor:
+    """Azimuthal difference a - b wrapped to [-pi, pi)."""
+    return torch.remainder(a - b + math.pi, 2 * math.pi) - math.pi
+
+
+def delta_r(eta_a: Tensor, phi_a: Tensor, eta_b: Tensor, phi_b: Tensor) -> Tensor:
+    """Angular distance sqrt(Δeta² + Δphi²)."""
+    return torch.hypot(eta_a - eta_b, delta_phi(phi_a, phi_b))
+
+
+def from_pt_eta_phi(pt_: Tensor, eta_: Tensor, phi_: Tensor, mass_: Tensor | float = 0.0) -> Tensor:
+    """Four-momenta from collider coordinates. Shapes: [...] each (GeV) -> [..., 4]."""
+    px, py, pz = pt_ * torch.cos(phi_), pt_ * torch.sin(phi_), pt_ * torch.sinh(eta_)
+    energy = torch.sqrt(px * px + py * py + pz * pz + torch.as_tensor(mass_, dtype=pt_.dtype, device=pt_.device) ** 2)
+    return torch.stack((energy, px, py, pz), dim=-1)
+
+
+def boost(direction: Tensor, gamma: float | Tensor) -> Tensor:
+    """Boost matrix along a spatial direction.
+
+    Args:
+        direction: [3], any length but zero.
+        gamma: Lorentz factor ≥ 1.
+
+    Returns:
+        [4, 4] matrix L; four-momenta transform as `p @ L.T`.
+    """
+    n = direction / direction.norm()
+    g = torch.as_tensor(gamma, dtype=n.dtype, device=n.device)
+    gb = torch.sqrt((g - 1) * (g + 1))
+    out = torch.eye(4, dtype=n.dtype, device=n.device)
+    out[0, 0] = g
+    out[0, 1:] = out[1:, 0] = gb * n
+    out[1:, 1:] += (g - 1) * torch.outer(n, n)
+    return out
+
+
+def rotation(axis: Tensor, angle: float | Tensor) -> Tensor:
+    """Spatial rotation by `angle` about `axis` [3] as a [4, 4] matrix (Rodrigues)."""
+    n = axis / axis.norm()
+    a = torch.as_tensor(angle, dtype=n.dtype, device=n.device)
+    k = torch.zeros(3, 3, dtype=n.dtype, device=n.device)
+    k[0, 1], k[0, 2], k[1, 2] = -n[2], n[1], -n[0]
+    k[1, 0], k[2, 0], k[2, 1] = n[2], -n[1], n[0]
+    out = torch.eye(4, dtype=n.dtype, device=n.device)
+    out[1:, 1:] += torch.sin(a) * k + (1 - torch.cos(a)) * (k @ k)
+    return out
+
+
+def transform(p: Tensor, matrix: Tensor) -> Tensor:
+    """Applies a [4, 4] Lorentz matrix to four-momenta. Shapes: [..., 4] -> [..., 4]."""
+    return p @ matrix.to(p).transpose(-1, -2)

@@ -1,0 +1,141 @@
+"""The register of taggers: what a model is called, where it was published, what it respects.
+
+A model is a plain `nn.Module` with `forward(batch: JetBatch) -> Tensor[B, C]`. Its constructor is its whole configuration. It enters the
+register by one decorator; `create` builds it by name and `registry` lists what there is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from hepml.data.batch import JetBatch
+from hepml.data.inputs import Inputs
+from hepml.errors import ConfigError, ModelError, did_you_mean
+
+M = TypeVar("M", bound=type[nn.Module])
+
+# Symmetries that a model may declare; one parametrised test measures every declared claim.
+SYMMETRIES = ("permutation", "lorentz", "rotation", "azimuthal-rotation", "irc-safe", "energy-conserving")
+
+
+class Tagger(Protocol):
+    """What every registered model offers."""
+
+    inputs: Inputs
+
+    def __call__(self, batch: JetBatch) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered system.
+
+    Args:
+        name: the name in configs.
+        build: the constructor, or a function that returns a module.
+        paper: arXiv id, as `arXiv:1902.08570`.
+        symmetries: what the model respects, from `SYMMETRIES`.
+        published: hyperparameters of the published configuration, where they are not the defaults.
+        parameters: the published parameter count, or None where none is published.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    paper: str
+    symmetries: tuple[str, ...]
+    published: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+
+    @property
+    def summary(self) -> str:
+        """First line of the constructor's docstring."""
+        return (inspect.getdoc(self.build) or "").partition("\n")[0]
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(
+    name: str,
+    *,
+    paper: str,
+    symmetries: tuple[str, ...] = (),
+    published: Mapping[str, Any] | None = None,
+    parameters: int | None = None,
+) -> Callable[[M], M]:
+    """Class or function decorator that enters a system in the register."""
+    unknown = set(symmetries) - set(SYMMETRIES)
+    if unknown:
+        raise ValueError(f"{name}: unknown symmetries {sorted(unknown)}; known: {SYMMETRIES}")
+
+    def enter(build: M) -> M:
+        if (
+            name in _ENTRIES
+            and _ENTRIES[name].build is not build
+            and _ENTRIES[name].build.__module__ != build.__module__
+        ):
+            raise ValueError(f"two systems are called '{name}'")
+        _ENTRIES[name] = Entry(name, build, paper, tuple(symmetries), dict(published or {}), parameters)
+        return build
+
+    return enter
+
+
+def registry() -> dict[str, Entry]:
+    """All registered systems by name, in alphabetical order; imports every module of `hepml.models` once."""
+    package = importlib.import_module("hepml.models")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"hepml.models.{module.name}")
+    return dict(sorted(_ENTRIES.items()))
+
+
+def entry(name: str) -> Entry:
+    """The registered system of that name.
+
+    Raises:
+        ModelError: no such system; names the nearest.
+    """
+    if name not in _ENTRIES:
+        known = registry()
+        if name not in known:
+            raise ModelError(f"unknown model '{name}'", mend=did_you_mean(name, known, noun="registered models"))
+    return _ENTRIES[name]
+
+
+def create(name: str, **hyperparameters: Any) -> nn.Module:
+    """Builds a registered system.
+
+    Args:
+        name: a name from `registry()`.
+        hyperparameters: constructor arguments; `outputs` is the number of columns of the result.
+
+    Raises:
+        ModelError: no such system.
+        ConfigError: a hyperparameter that its constructor does not take; names the nearest.
+    """
+    build = entry(name).build
+    parameters = inspect.signature(build).parameters
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        for key in hyperparameters:
+            if key not in parameters:
+                raise ConfigError(
+                    f"model '{name}' takes no '{key}'", mend=did_you_mean(key, parameters, noun="it takes")
+                )
+    model = build(**hyperparameters)
+    model.hepml_name, model.hepml_hyperparameters = (
+        name,
+        dict(hyperparameters),
+    )  # what a checkpoint needs to build it again
+    return model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,1 @@
+"""Layers that systems are built from."""

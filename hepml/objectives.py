@@ -1,0 +1,151 @@
+"""Heads: the parameters of q(z|x), their activation and their negative log-likelihood, in one place.
+
+Learning approximates p(z|x) by q(z|x; theta) under cross-entropy, so a loss is the negative log-likelihood of a family of
+distributions: Bernoulli gives binary cross-entropy, Categorical softmax cross-entropy, Gaussian (mean and log sigma) squared error with a
+learned width. A model returns the parameters of the family, [B, outputs]; the objective knows the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hepml.errors import ConfigError, DataError, did_you_mean
+
+
+class Objective(ABC):
+    """A family of distributions q(z|x)."""
+
+    name: ClassVar[str]
+    task: ClassVar[str]  # "classification" or "regression"
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Columns that the model must return."""
+
+    @abstractmethod
+    def activation(self, parameters: Tensor) -> Tensor:
+        """What a user reads: class probabilities [B, C], or (mean, sigma) a target [B, 2 T]. From model outputs [B, outputs]."""
+
+    @abstractmethod
+    def negative_log_likelihood(self, parameters: Tensor, target: Tensor) -> Tensor:
+        """-ln q(z|x) for each jet, [B], from model outputs [B, outputs] and labels [B] or targets [B, T]."""
+
+    def loss(self, parameters: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean negative log-likelihood, weighted where weights [B] are given; a scalar."""
+        nll = self.negative_log_likelihood(parameters, target)
+        if weights is None:
+            return nll.mean()
+        return (nll * weights).sum() / weights.sum().clamp_min(torch.finfo(nll.dtype).tiny)
+
+
+class Bernoulli(Objective):
+    """q(z|x) = p^z (1-p)^(1-z) with p = sigmoid(logit): binary cross-entropy. One output; class 1 is the signal."""
+
+    name, task = "bernoulli", "classification"
+
+    def __init__(self, classes: int = 2) -> None:
+        if classes != 2:
+            raise ConfigError(
+                f"objective bernoulli is for 2 classes, the data has {classes}", mend="use objective: categorical"
+            )
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    def activation(self, parameters: Tensor) -> Tensor:
+        p = torch.sigmoid(parameters[:, 0])
+        return torch.stack((1 - p, p), dim=-1)
+
+    def negative_log_likelihood(self, parameters: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(parameters[:, 0], target.to(parameters.dtype), reduction="none")
+
+
+class Categorical(Objective):
+    """q(z|x) = softmax(logits)_z: categorical cross-entropy. One output a class.
+
+    Args:
+        classes: number of classes.
+        label_smoothing: share of probability spread over all classes in the target.
+    """
+
+    name, task = "categorical", "classification"
+
+    def __init__(self, classes: int = 2, label_smoothing: float = 0.0) -> None:
+        self.classes, self.label_smoothing = classes, label_smoothing
+
+    @property
+    def outputs(self) -> int:
+        return self.classes
+
+    def activation(self, parameters: Tensor) -> Tensor:
+        return torch.softmax(parameters, dim=-1)
+
+    def negative_log_likelihood(self, parameters: Tensor, target: Tensor) -> Tensor:
+        if target.is_floating_point():
+            raise DataError(
+                "categorical labels must be integers", mend="use objective: gaussian for a continuous target"
+            )
+        return F.cross_entropy(parameters, target, reduction="none", label_smoothing=self.label_smoothing)
+
+
+class Gaussian(Objective):
+    """q(z|x) = N(z; mean, sigma) for each target: squared error with a learned width.
+
+    The model returns (mean, ln sigma) for each target; ln sigma is held within ±`bound` so that one outlier cannot blow up a step.
+
+    Args:
+        targets: number of targets T.
+        centre, width: targets are standardised as (z - centre) / width before the likelihood is taken, and `activation` gives means and
+            sigmas in the target's own unit.
+        bound: largest |ln sigma| in standardised units.
+    """
+
+    name, task = "gaussian", "regression"
+
+    def __init__(self, targets: int = 1, centre: float = 0.0, width: float = 1.0, bound: float = 7.0) -> None:
+        if width <= 0:
+            raise ConfigError(
+                f"objective gaussian: width {width} is not positive", mend="give the spread of the target"
+            )
+        self.targets, self.centre, self.width, self.bound = targets, centre, width, bound
+
+    @property
+    def outputs(self) -> int:
+        return 2 * self.targets
+
+    def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_sigma = parameters.view(len(parameters), self.targets, 2).unbind(-1)
+        return mean, self.bound * torch.tanh(log_sigma / self.bound)
+
+    def activation(self, parameters: Tensor) -> Tensor:
+        mean, log_sigma = self._split(parameters)
+        pair = torch.stack((self.centre + self.width * mean, self.width * log_sigma.exp()), dim=-1)
+        return pair.flatten(1)
+
+    def negative_log_likelihood(self, parameters: Tensor, target: Tensor) -> Tensor:
+        mean, log_sigma = self._split(parameters)
+        z = (target.to(parameters.dtype).view(len(parameters), self.targets) - self.centre) / self.width
+        per_target = 0.5 * ((z - mean) * torch.exp(-log_sigma)) ** 2 + log_sigma + 0.5 * math.log(2 * math.pi)
+        return per_target.sum(dim=-1)
+
+
+OBJECTIVES: dict[str, type[Objective]] = {kind.name: kind for kind in (Bernoulli, Categorical, Gaussian)}
+
+
+def objective(name: str, **arguments: object) -> Objective:
+    """The objective of that name.
+
+    Raises:
+        ConfigError: no such objective.
+    """
+    if name not in OBJECTIVES:
+        raise ConfigError(f"unknown objective '{name}'", mend=did_you_mean(name, OBJECTIVES))
+    return OBJECTIVES[name](**arguments)  # type: ignore[arg-type]

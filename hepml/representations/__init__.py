@@ -1,0 +1,1 @@
+"""Views of a `JetBatch`: dense, graph, image, sequence, tree."""

@@ -1,0 +1,1 @@
+"""MLflow with its local journal."""

@@ -1,0 +1,1 @@
+"""Training: run configuration, Lightning module, checkpoints, prediction."""

@@ -1,0 +1,31 @@
+"""Fixtures that several test files use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the checkout (or $HEPML_SHARED); tests that need it skip, by name, where it is absent."""
+    folder = Path(os.environ.get("HEPML_SHARED", REPOSITORY.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"reference data folder {folder} is absent (set HEPML_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toptag(repository: Path) -> Path:
+    """The folder of jets shipped with the repository."""
+    return repository / "data" / "toptag"

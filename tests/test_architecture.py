@@ -1,0 +1,129 @@
+"""The house stands: imports run downwards only, without circles, and files stay small enough to read."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+# Floor of each room (docs/architecture.md). A room may import only from lower floors, or from itself.
+FLOORS = {
+    "errors": 0,
+    "kinematics": 0,
+    "config": 0,
+    "data": 1,
+    "generation": 1,
+    "nn": 2,
+    "representations": 2,
+    "objectives": 2,
+    "dynamics": 2,
+    "models": 3,
+    "evaluation": 4,
+    "tracking": 4,
+    "pretrained": 4,
+    "testing": 4,
+    "training": 5,
+    "cluster": 5,
+    "cli": 6,
+}
+# Rooms on one floor that may see each other, with the reason.
+NEIGHBOURS = {
+    ("generation", "data"),  # recipes write the layout that data/ reads
+    ("nn", "representations"),  # layers work on dense views
+}
+ROOT = Path(__file__).resolve().parents[1] / "hepml"
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def room_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "hepml" and len(parts) > 1 else None
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every hepml module that a file imports, at any depth of its code, type-checking blocks left out."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write the whole name"
+            found.add(node.module or "")
+            if node.module == "hepml":
+                found.update(f"hepml.{alias.name}" for alias in node.names)
+            elif node.module and node.module.startswith("hepml."):
+                found.update(
+                    f"{node.module}.{alias.name}"
+                    for alias in node.names
+                    if (ROOT.parent / f"{node.module}.{alias.name}".replace(".", "/")).with_suffix(".py").exists()
+                )
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return {m for m in found if m == "hepml" or m.startswith("hepml.")}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(module_of(p)) for p in FILES} - {None}
+    assert rooms <= FLOORS.keys(), f"give these rooms a floor: {rooms - FLOORS.keys()}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downwards(path: Path) -> None:
+    here = room_of(module_of(path))
+    if here is None:
+        return  # hepml/__init__.py hands public names on, lazily
+    for module in imported_modules(path):
+        there = room_of(module)
+        if there is None or there == here:
+            continue
+        assert there in FLOORS, f"{path.name} imports {module}, which is no room"
+        if (here, there) in NEIGHBOURS:
+            continue
+        assert FLOORS[there] < FLOORS[here], f"{here} (floor {FLOORS[here]}) imports {module} (floor {FLOORS[there]})"
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    modules = {module_of(p): imported_modules(p) for p in FILES if room_of(module_of(p)) is not None}
+    graph = {m: {d for d in deps if d in modules and d != m} for m, deps in modules.items()}
+    # A package's face imports its own rooms; that is no circle unless a room imports the face.
+    state: dict[str, int] = {}
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        state[module] = 1
+        for dependency in sorted(graph[module]):
+            assert state.get(dependency) != 1, "circle: " + " -> ".join([*path, module, dependency])
+            if dependency not in state:
+                walk(dependency, (*path, module))
+        state[module] = 2
+
+    for module in sorted(graph):
+        if module not in state:
+            walk(module, ())
+
+
+@pytest.mark.parametrize("folder", ["hepml", "configs", "tests", "docs"])
+def test_no_personal_path_is_shipped(folder: str) -> None:
+    """salt ships personal paths in its configs; ours must run on any machine."""
+    forbidden = ("/home/", "/Users/", "/afs/", "/eos/user", "/work/", "/root/")
+    for path in (ROOT.parent / folder).rglob("*"):
+        if path.suffix not in {".py", ".yaml", ".yml", ".md", ".sh", ".toml"} or path == Path(__file__).resolve():
+            continue
+        text = path.read_text()
+        for piece in forbidden:
+            assert piece not in text, f"{path.relative_to(ROOT.parent)} names {piece}"
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in FILES if (n := len(p.read_text().splitlines())) > 450}
+    assert not long, f"split these, or give a reason here: {long}"

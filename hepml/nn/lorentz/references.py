@@ -1,0 +1,40 @@
+"""Reference vectors: fixed four-vectors that break Lorentz symmetry in a named way.
+
+A detector singles out the beam axis and its own rest frame. A network of invariants is told so by giving it these vectors as further
+particles; it then stays invariant only under what leaves them in place (rotations about the beam, for the beam). The default everywhere
+is no reference vector: a broken symmetry is asked for by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hepml.errors import ConfigError, did_you_mean
+
+# (E, px, py, pz), no unit: they enter products beside momenta in GeV.
+REFERENCES: dict[str, tuple[tuple[float, float, float, float], ...]] = {
+    "beam": (
+        (math.sqrt(2.0), 0.0, 0.0, 1.0),
+        (math.sqrt(2.0), 0.0, 0.0, -1.0),
+    ),  # two beams of unit mass, arXiv:2201.08187
+    "lightlike_beam": ((1.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0, -1.0)),  # arXiv:2307.16506
+    "time": ((1.0, 0.0, 0.0, 0.0),),  # the detector's rest frame
+}
+
+
+def reference_vectors(names: Sequence[str], dtype: torch.dtype = torch.float64) -> Tensor:
+    """The reference vectors of these names, one below the other. Shape: [R, 4].
+
+    Raises:
+        ConfigError: a name that is not in `REFERENCES`; names the nearest.
+    """
+    rows: list[tuple[float, float, float, float]] = []
+    for name in [names] if isinstance(names, str) else names:
+        if name not in REFERENCES:
+            raise ConfigError(f"unknown reference vector '{name}'", mend=did_you_mean(name, REFERENCES))
+        rows.extend(REFERENCES[name])
+    return torch.tensor(rows, dtype=dtype).reshape(-1, 4)

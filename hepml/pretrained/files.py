@@ -1,0 +1,58 @@
+"""Files of weights to plain state dicts, whatever they were wrapped in.
+
+Files are read with `weights_only=True`: a downloaded checkpoint never runs code here.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hepml.errors import FileError, ModelError
+
+# What training scripts put around a model (DataParallel, weaver, Lightning, torch.compile) and around its state dict.
+PREFIXES = ("module.", "mod.", "model.", "net.", "network.", "_orig_mod.")
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
+
+
+def read(path: Path) -> Any:
+    """The content of a file of weights, on the CPU.
+
+    Raises:
+        FileError: no such file, or not a file that torch wrote.
+        ModelError: the file holds Python objects, which are not loaded.
+    """
+    if not path.is_file():
+        raise FileError(f"no file {path}", mend="give the file of weights")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error) and "Unsupported" in str(error):
+            raise ModelError(
+                "the file holds Python objects beside weights, which are not loaded",
+                where=str(path),
+                mend="save model.state_dict() alone",
+            ) from error
+        raise FileError("not a file of weights", where=str(path), mend="give a file written by torch.save") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise FileError(
+            "the file of weights cannot be read", where=str(path), mend="it may be truncated; fetch it again"
+        ) from error
+
+
+def state_of(content: Any) -> dict[str, Tensor] | None:
+    """The state dict in the content of a file, without wrappers and without prefixes that all names share; None where there is none."""
+    if not isinstance(content, Mapping):
+        return None
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        inner = (state_of(content[name]) for name in WRAPPERS if name in content)
+        return next((state for state in inner if state), None)
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): v for name, v in tensors.items()}
+    return tensors

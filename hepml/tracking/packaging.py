@@ -149,7 +149,7 @@ def _signature(description: dict[str, Any]) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    inputs: list[Any] = [
+    inputs: Any = [
         TensorSpec(np.dtype("float32"), (-1, 4), "four_momenta"),
         TensorSpec(np.dtype("int64"), (-1,), "offsets"),
     ]

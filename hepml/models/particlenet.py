@@ -1,0 +1,126 @@
+"""ParticleNet: a dynamic graph network on the cloud of constituents (arXiv:1902.08570).
+
+Three EdgeConv blocks, the first on nearest neighbours in (delta_eta, delta_phi), the next on nearest neighbours in the space of learnt
+features; mean over constituents; a fully connected head. Outputs equal those of weaver-core's `ParticleNet` with the same weights,
+for which `weaver_state_dict_to_hepml` renames a state dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hepml.data import features as feature_table
+from hepml.data.batch import JetBatch
+from hepml.data.inputs import Inputs
+from hepml.models.catalogue import register
+from hepml.nn.edgeconv import EdgeConv
+from hepml.nn.neighbours import nearest_neighbours
+from hepml.nn.norm import PackedBatchNorm
+from hepml.nn.segments import segment_mean
+
+POINTS = ("delta_eta", "delta_phi")
+
+
+@register("particlenet", paper="arXiv:1902.08570", symmetries=("permutation", "azimuthal-rotation"), parameters=366160)
+class ParticleNet(nn.Module):
+    """ParticleNet: EdgeConv on dynamic k-nearest-neighbour graphs of the constituents.
+
+    Symmetry: permutations of the constituents, rotations about the beam. Inputs: standardised constituent features, and
+    delta_eta, delta_phi as the coordinates of the first neighbour search. A jet with fewer than k + 1 constituents has absent
+    neighbours, whose features are zero; a jet with none has the head's answer to zeros.
+
+    Args:
+        outputs: columns of the result.
+        features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full (17).
+        neighbours: k of each EdgeConv block.
+        widths: units of the three layers of each block, one tuple a block.
+        head: units of each fully connected layer after the mean over constituents.
+        dropout: in the head.
+        fusion: join the results of all blocks by a linear map before the mean over constituents, as weaver does on request. Its width
+            is the sum of the blocks' widths rounded down to a multiple of 128 (at least 128, at most 1024).
+        max_constituents: keep only so many leading constituents; None keeps all.
+    """
+
+    def __init__(
+        self,
+        outputs: int = 2,
+        features: str | Sequence[str] = "kinematic",
+        neighbours: int = 16,
+        widths: Sequence[Sequence[int]] = ((64, 64, 64), (128, 128, 128), (256, 256, 256)),
+        head: Sequence[int] = (256,),
+        dropout: float = 0.1,
+        fusion: bool = False,
+        max_constituents: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.features = feature_table.resolve(features)
+        self.neighbours = neighbours
+        points = tuple(name for name in POINTS if name not in self.features)
+        self.inputs = Inputs(self.features + points, four_momenta=False, max_constituents=max_constituents)
+        columns = len(self.features)
+        self.bn_fts = PackedBatchNorm(columns)
+        sizes = [columns, *(block[-1] for block in widths)]
+        self.edge_convs = nn.ModuleList(EdgeConv(a, block) for a, block in zip(sizes[:-1], widths, strict=True))
+        self.fusion_block: nn.Sequential | None = None
+        last = sizes[-1]
+        if fusion:
+            last = min(max(sum(sizes[1:]) // 128 * 128, 128), 1024)
+            self.fusion_block = nn.Sequential(
+                nn.Linear(sum(sizes[1:]), last, bias=False), PackedBatchNorm(last), nn.ReLU()
+            )
+        layers: list[nn.Module] = []
+        for width in head:
+            layers.append(nn.Sequential(nn.Linear(last, width), nn.ReLU(), nn.Dropout(dropout)))
+            last = width
+        self.fc = nn.Sequential(*layers, nn.Linear(last, outputs))
+
+    def forward(self, batch: JetBatch) -> Tensor:
+        """Logits, [B, outputs]."""
+        stored = batch.select(self.inputs.features)
+        names = self.inputs.features
+        points = stored[:, [names.index(name) for name in POINTS]]
+        x = self.bn_fts(stored[:, : len(self.features)])
+        blocks = []
+        for i, block in enumerate(self.edge_convs):
+            near = nearest_neighbours(points if i == 0 else x, batch.offsets, self.neighbours, batch.max_count)
+            x = block(x, near)
+            blocks.append(x)
+        if self.fusion_block is not None:
+            x = self.fusion_block(torch.cat(blocks, dim=1))
+        return self.fc(segment_mean(x, batch.offsets))  # type: ignore[no-any-return]
+
+
+@register(
+    "particlenet_lite", paper="arXiv:1902.08570", symmetries=("permutation", "azimuthal-rotation"), parameters=26416
+)
+def particlenet_lite(
+    outputs: int = 2,
+    features: str | Sequence[str] = "kinematic",
+    neighbours: int = 7,
+    widths: Sequence[Sequence[int]] = ((32, 32, 32), (64, 64, 64)),
+    head: Sequence[int] = (128,),
+    dropout: float = 0.1,
+    fusion: bool = False,
+    max_constituents: int | None = None,
+) -> ParticleNet:
+    """ParticleNet-Lite: ParticleNet with two narrow blocks and seven neighbours, for fast inference.
+
+    Symmetry, inputs and arguments as for `ParticleNet`.
+    """
+    return ParticleNet(outputs, features, neighbours, widths, head, dropout, fusion, max_constituents)
+
+
+def weaver_state_dict_to_hepml(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A weaver-core ParticleNet state dict under hepml's names and shapes.
+
+    Names are the same but for weaver's prefix `mod.` (or `module.`); 1x1 convolution kernels [C', C, 1] and [C', C, 1, 1] are matrices [C', C] here.
+    """
+    renamed = {}
+    for name, value in state.items():
+        for prefix in ("module.", "mod."):
+            name = name.removeprefix(prefix)
+        renamed[name] = value.flatten(1) if value.ndim > 2 else value
+    return renamed

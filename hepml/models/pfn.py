@@ -1,0 +1,54 @@
+"""Particle Flow Network: deep sets on the constituents (arXiv:1810.05165)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from hepml.data import features as feature_table
+from hepml.data.batch import JetBatch
+from hepml.data.inputs import Inputs
+from hepml.models.catalogue import register
+from hepml.nn.feedforward import feedforward, he_uniform
+from hepml.nn.segments import segment_sum
+
+
+@register("pfn", paper="arXiv:1810.05165", symmetries=("permutation", "azimuthal-rotation"), parameters=82458)
+class ParticleFlowNetwork(nn.Module):
+    """Particle Flow Network: F(sum_i Phi(p_i)), deep sets with any function of each constituent.
+
+    Symmetry: permutations of the constituents, rotations about the beam. It is not infrared and collinear safe (see `efn`).
+    Inputs: momentum fraction and position relative to the jet axis of each constituent. A jet without constituents has a sum of zero.
+
+    Args:
+        outputs: columns of the result.
+        features: names of constituent features, or a feature set.
+        phi: units of the layers applied to each constituent; the last is the width of the sum.
+        f: units of the hidden layers applied to the sum.
+        latent_dropout: of the sum, in training.
+        dropout: after each hidden layer of F, in training.
+        max_constituents: keep only so many leading constituents; None keeps all.
+    """
+
+    def __init__(
+        self,
+        outputs: int = 2,
+        features: str | Sequence[str] = ("pt_fraction", "delta_eta", "delta_phi"),
+        phi: Sequence[int] = (100, 100, 256),
+        f: Sequence[int] = (100, 100, 100),
+        latent_dropout: float = 0.0,
+        dropout: float = 0.0,
+        max_constituents: int | None = None,
+    ) -> None:
+        super().__init__()
+        names = feature_table.resolve(features)
+        self.inputs = Inputs(names, four_momenta=False, max_constituents=max_constituents)
+        self.phi = feedforward(len(names), phi, initialise=he_uniform)
+        self.latent_dropout = nn.Dropout(latent_dropout)
+        self.f = feedforward(phi[-1], f, outputs, dropout=dropout, initialise=he_uniform)
+
+    def forward(self, batch: JetBatch) -> Tensor:
+        """Logits, [B, outputs]."""
+        latent = segment_sum(self.phi(batch.select(self.inputs.features)), batch.offsets)
+        return self.f(self.latent_dropout(latent))  # type: ignore[no-any-return]

@@ -1,0 +1,49 @@
+"""Plain fully connected stacks, from which the heads and the deep sets are built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+
+def feedforward(
+    inputs: int,
+    widths: Sequence[int],
+    outputs: int | None = None,
+    *,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+    dropout: float = 0.0,
+    initialise: Callable[[nn.Linear], None] | None = None,
+) -> nn.Sequential:
+    """Linear, activation (and dropout) for each width, then, where `outputs` is given, a bare linear map to it.
+
+    Args:
+        inputs: columns of the input.
+        widths: units of each hidden layer; may be empty.
+        outputs: columns of the result, without activation; None ends with the last hidden layer.
+        activation: makes the module after each hidden layer.
+        dropout: share of hidden units left out in training.
+        initialise: called on each linear layer; torch's own initialisation where left out.
+    """
+    layers: list[nn.Module] = []
+    last = inputs
+    for width in widths:
+        layers += [nn.Linear(last, width), activation()]
+        if dropout > 0:
+            layers.append(nn.Dropout(dropout))
+        last = width
+    if outputs is not None:
+        layers.append(nn.Linear(last, outputs))
+    if initialise is not None:
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                initialise(layer)
+    return nn.Sequential(*layers)
+
+
+def he_uniform(layer: nn.Linear) -> None:
+    """Kaiming-uniform weights for ReLU and zero biases, as in the published deep-sets networks (arXiv:1810.05165)."""
+    nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -1,0 +1,100 @@
+"""The jet-level view: classic substructure observables, computed from constituents on the device.
+
+Each name is one column [B]. z_i is the share of constituent i in the scalar sum of transverse momenta, R_ij the distance of two constituents
+in (eta, phi). A jet without constituents, or with too few for an observable, gives zero.
+
+    jet_width             sum_i z_i R_i, R_i to the jet axis (girth)
+    jet_ptd               sqrt(sum_i z_i^2)
+    jet_leading_fraction  max_i z_i
+    jet_mass_over_pt      m / pT
+    jet_c2, jet_d2        e3 / e2^2 and e3 / e2^3 from energy correlation functions with beta = 1
+                          (arXiv:1305.0007, arXiv:1409.6298): e2 = sum_{i<j} z_i z_j R_ij, e3 = sum_{i<j<k} z_i z_j z_k R_ij R_jk R_ik
+
+Other names are jet columns of the batch (`JetBatch.select_jets`): `jet_mass`, `jet_pt`, `jet_nparticles`, or any the file has, such as `jet_sdmass`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from hepml import kinematics
+from hepml.data.batch import JetBatch
+from hepml.nn.segments import segment_sum
+from hepml.representations.dense import to_dense
+
+# Entries of the pair matrices taken at a time.
+_ENTRIES = 1 << 22
+DERIVED = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")
+
+
+def observables(batch: JetBatch, names: Sequence[str]) -> Tensor:
+    """Jet-level observables by name, [B, len(names)].
+
+    Raises:
+        LayoutError: a name is neither an observable nor a column of the batch.
+    """
+    cached: dict[str, Tensor] = {}
+    parts = []
+    for name in names:
+        if name not in cached and name in OBSERVABLES:
+            cached.update(OBSERVABLES[name](batch))
+        parts.append(cached[name] if name in cached else batch.select_jets([name])[:, 0])
+    return torch.stack(parts, dim=-1) if parts else batch.four_momenta.new_zeros((len(batch), 0))
+
+
+def columns_needed(names: Sequence[str]) -> tuple[str, ...]:
+    """Of these names, those that the file must have: neither observables of the constituents nor sums over them."""
+    return tuple(name for name in names if name not in OBSERVABLES and name not in DERIVED)
+
+
+def _shares(batch: JetBatch) -> Tensor:
+    pt = kinematics.pt(batch.four_momenta)
+    total = segment_sum(pt[:, None], batch.offsets)[:, 0]
+    return pt / total.clamp_min(torch.finfo(pt.dtype).tiny)[batch.jet_of]
+
+
+def _moments(batch: JetBatch) -> dict[str, Tensor]:
+    z = _shares(batch)
+    eta, phi = batch.columns["delta_eta"], batch.columns["delta_phi"]
+    sums = segment_sum(torch.stack((z * torch.hypot(eta, phi), z * z), dim=-1), batch.offsets)
+    leading = z.new_zeros(len(batch)).scatter_reduce(0, batch.jet_of, z, "amax")
+    return {"jet_width": sums[:, 0], "jet_ptd": sums[:, 1].sqrt(), "jet_leading_fraction": leading}
+
+
+def _mass_over_pt(batch: JetBatch) -> dict[str, Tensor]:
+    pt = kinematics.pt(batch.jets)
+    ratio = kinematics.mass(batch.jets) / pt.clamp_min(torch.finfo(pt.dtype).tiny)
+    return {"jet_mass_over_pt": torch.where(pt > 0, ratio, 0.0)}
+
+
+def _correlations(batch: JetBatch) -> dict[str, Tensor]:
+    table = torch.stack((_shares(batch), batch.columns["delta_eta"], batch.columns["delta_phi"]), dim=-1)
+    step = max(1, _ENTRIES // max(1, batch.max_count) ** 2)
+    e2, e3 = [table.new_zeros(0)], [table.new_zeros(0)]
+    for start in range(0, len(batch), step):
+        offsets = batch.offsets[start : start + step + 1]
+        own = table[int(offsets[0]) : int(offsets[-1])]
+        z, eta, phi = to_dense(own, offsets - offsets[0]).unbind(-1)
+        r = torch.hypot(eta[:, :, None] - eta[:, None, :], kinematics.delta_phi(phi[:, :, None], phi[:, None, :]))
+        weighted = r * z[:, None, :]  # R_ij z_j
+        e2.append(0.5 * (z[:, None, :] @ weighted).sum(dim=(1, 2)) if r.shape[1] else r.new_zeros(len(r)))
+        e3.append(torch.einsum("bij,bji,bi->b", weighted @ weighted, r, z) / 6)
+    two, three = torch.cat(e2), torch.cat(e3)
+    safe = two.clamp_min(1e-6)
+    return {
+        "jet_c2": torch.where(two > 1e-6, three / safe**2, 0.0),
+        "jet_d2": torch.where(two > 1e-6, three / safe**3, 0.0),
+    }
+
+
+OBSERVABLES: dict[str, Callable[[JetBatch], dict[str, Tensor]]] = {
+    "jet_width": _moments,
+    "jet_ptd": _moments,
+    "jet_leading_fraction": _moments,
+    "jet_mass_over_pt": _mass_over_pt,
+    "jet_c2": _correlations,
+    "jet_d2": _correlations,
+}

@@ -1,0 +1,424 @@
+"""Configs: YAML files that compose, take overrides, and are checked against a schema before anything runs.
+
+A config file may name a `base:` that it is laid over, and any key can be set on the command line as `key.sub=value`. What comes
+out remembers where each value was written, so that an error names the file, the key path and the nearest known key in one line. Schemas are
+pydantic models; that of a model's hyperparameters is derived from its constructor's signature, so no hyperparameter is written twice.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
+
+from hepml.errors import ConfigError, did_you_mean, nearest
+
+T = TypeVar("T", bound=BaseModel)
+KeyPath = tuple[str, ...]
+
+
+class Schema(BaseModel):
+    """Base of every schema: unknown keys are refused, values are not silently converted."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), validate_default=False, populate_by_name=True)
+
+
+@dataclass
+class Config:
+    """A composed config.
+
+    Args:
+        values: the merged mapping.
+        origins: for each key path that was set, the file or the command-line word that set it.
+        file: the config file itself, or None.
+    """
+
+    values: dict[str, Any]
+    origins: dict[KeyPath, str] = field(default_factory=dict)
+    file: Path | None = None
+
+    def where(self, path: Sequence[str]) -> str:
+        """`FILE, key.path` or `command line, key.path` for an error message."""
+        path = tuple(path)
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.origins:
+                return f"{self.origins[path[:length]]}, {'.'.join(path)}" if path else self.origins[path[:length]]
+        source = str(self.file) if self.file else "config"
+        return f"{source}, {'.'.join(path)}" if path else source
+
+
+def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
+    """Reads a config file, lays it over its `base:`, and applies overrides.
+
+    Args:
+        path: a YAML file.
+        overrides: words `key.sub=value`; the value is read as YAML.
+
+    Raises:
+        ConfigError: no such file, not YAML, a base that includes itself, or an override without `=`.
+    """
+    path = Path(path)
+    config = _load_file(path, ())
+    config.file = path
+    for word in overrides:
+        _apply_override(config, word)
+    return config
+
+
+def from_mapping(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
+    """A config from a mapping made in Python."""
+    config = Config(dict(values))
+    for word in overrides:
+        _apply_override(config, word)
+    return config
+
+
+def read_yaml(path: Path | str) -> Any:
+    """The contents of a YAML file.
+
+    Raises:
+        ConfigError: no such file (names the nearest beside it), or not YAML (names line and column).
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no config file '{path}'", mend=_mend_missing(path)) from None
+    except IsADirectoryError:
+        raise ConfigError(f"'{path}' is a folder, not a config file", mend="name a .yaml file") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"cannot read config file '{path}' ({problem})") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """A YAML document; numbers as `1e-3` are numbers, and a key that is given twice is refused.
+
+    Raises:
+        ConfigError: not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark
+        at = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
+        raise ConfigError(f"not valid YAML: {problem.problem or problem.context}", where=at) from None
+    except yaml.YAMLError as problem:
+        raise ConfigError(f"not valid YAML: {' '.join(str(problem).split())}", where=source) from None
+
+
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """YAML text that `parse_yaml` reads back to the same values."""
+    return yaml.dump(_plain(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+
+
+def validate(schema: type[T], config: Config, at: Sequence[str] = ()) -> T:
+    """The part of the config at key path `at`, checked against a schema.
+
+    Raises:
+        ConfigError: an unknown key, a missing key or a wrong value, in one line with file, key path and mend.
+    """
+    values: Any = config.values
+    for key in at:
+        values = values.get(key, {}) if isinstance(values, Mapping) else {}
+    _refuse_unknown_keys(schema, values, config, tuple(at))
+    try:
+        return schema.model_validate_json(json.dumps(_plain(values)), strict=True)
+    except ValidationError as problem:
+        raise _one_line(problem, config, tuple(at), values) from None
+
+
+def signature_schema(build: Callable[..., Any], name: str, *, leave_out: Iterable[str] = ()) -> type[BaseModel]:
+    """The schema of a constructor's keyword arguments, with the signature's own types and defaults.
+
+    Args:
+        build: a class or function.
+        name: title of the schema.
+        leave_out: parameters that are not the user's to set.
+    """
+    hints = _hints(build)
+    skipped = {"self", *leave_out}
+    fields: dict[str, Any] = {}
+    for key, parameter in inspect.signature(build).parameters.items():
+        if key in skipped or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[key] = (hints.get(key, Any), default)
+    try:
+        return create_model(name, __base__=Schema, **fields)
+    except PydanticUserError:  # an annotation that has no schema, such as a module
+        loose = {key: (_loose(hint), default) for key, (hint, default) in fields.items()}
+        return create_model(name, __base__=Schema, **loose)
+
+
+def repository_of(config_file: Path | None) -> Path | None:
+    """The folder that a config file's relative paths may be meant from: the nearest parent with `pyproject.toml` or `.git`."""
+    if config_file is None:
+        return None
+    for folder in config_file.resolve().parents:
+        if (folder / "pyproject.toml").is_file() or (folder / ".git").exists():
+            return folder
+    return None
+
+
+def resolve_path(word: str, config_file: Path | None) -> str:
+    """A path of a config as an absolute one: from the current folder where something is there, else from the config's repository.
+
+    A `:tree` suffix, globs and URLs are kept. Where neither place has it, the path from the current folder is returned and whoever
+    opens it reports it missing.
+    """
+    if "://" in word:
+        return word
+    base, colon, tree = _split_tree(word)
+    if Path(base).expanduser().is_absolute():
+        return str(Path(base).expanduser()) + colon + tree
+    places = [Path.cwd()]
+    repository = repository_of(config_file)
+    if repository is not None:
+        places.append(repository)
+    for place in places:
+        if _something_at(place, base):
+            return str((place / base).absolute()) + colon + tree
+    return str(places[0] / base) + colon + tree
+
+
+# ---------------------------------------------------------------------------------------------------------------- helpers
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as a number and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str | int | float | bool) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is given twice", key_node.start_mark
+                )
+            seen.add(key if isinstance(key, str | int | float | bool) else str(key))
+        return super().construct_mapping(node, deep)
+
+
+_FLOAT = re.compile(
+    r"""^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)
+    |\.[0-9_]+(?:[eE][-+]?[0-9]+)?
+    |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
+    re.VERBOSE,
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper with the same idea of a number as `_Loader`, so that a written config reads back as it was."""
+
+
+for _kind in (_Loader, _Dumper):
+    # yaml keeps resolvers by first character in a table that subclasses share until they copy it
+    _kind.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:float"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+def _load_file(path: Path, seen: tuple[Path, ...]) -> Config:
+    here = path.resolve()
+    if here in seen:
+        raise ConfigError("config includes itself through `base:`", where=str(path))
+    values = read_yaml(path)
+    if values is None:
+        values = {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError("a config is a mapping of keys to values", where=str(path), mend="see configs/quickstart.yaml")
+    base = values.pop("base", None)
+    config = Config({}, {}, path)
+    for name in [base] if isinstance(base, str) else base or []:
+        if not isinstance(name, str):
+            raise ConfigError(f"base should be a path, not {name!r}", where=f"{path}, base")
+        below = _load_file(path.parent / name, (*seen, here))
+        _merge(config, below.values, lambda at, below=below: below.where(at).rpartition(", ")[0] or str(below.file))  # type: ignore[misc]
+    _merge(config, values, lambda at: str(path))
+    return config
+
+
+def _merge(config: Config, values: Mapping[str, Any], origin: Callable[[KeyPath], str]) -> None:
+    def walk(into: dict[str, Any], new: Mapping[str, Any], at: KeyPath) -> None:
+        for key, value in new.items():
+            path = (*at, key)
+            renamed = path == ("model",) and isinstance(value, Mapping) and "name" in value
+            if isinstance(value, Mapping) and isinstance(into.get(key), dict) and not (
+                renamed and into[key].get("name") not in (None, value["name"])
+            ):
+                walk(into[key], value, path)
+                continue
+            # another model's hyperparameters mean nothing to this one: a model of another name replaces the whole block
+            into[key] = _copy(value)
+            config.origins[path] = origin(path)
+            if isinstance(value, Mapping):
+                for sub in _leaves(value, path):
+                    config.origins[sub] = origin(sub)
+
+    walk(config.values, values, ())
+
+
+def _apply_override(config: Config, word: str) -> None:
+    key, equals, text = word.partition("=")
+    if not equals or not key or any(not part for part in key.split(".")):
+        raise ConfigError(f"'{word}' is not an override", where="command line", mend="write key.sub=value")
+    value = parse_yaml(text, f"command line, {key}") if text else None
+    nested: Any = value
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    path = tuple(key.split("."))
+    _merge_override(config.values, path, value)
+    config.origins[path] = "command line"
+    if isinstance(value, Mapping):
+        for sub in _leaves(value, path):
+            config.origins[sub] = "command line"
+
+
+def _merge_override(values: dict[str, Any], path: KeyPath, value: Any) -> None:
+    into = values
+    for depth, part in enumerate(path[:-1]):
+        below = into.get(part)
+        if not isinstance(below, dict):
+            # `objective: gaussian` may be refined as objective.width=3, and so may `model: pfn`
+            short = isinstance(below, str) and depth == 0 and part in ("model", "objective")
+            below = {"name": below} if short else {}
+            into[part] = below
+        into = below
+    into[path[-1]] = value
+
+
+def _leaves(value: Mapping[str, Any], at: KeyPath) -> Iterable[KeyPath]:
+    for key, below in value.items():
+        path = (*at, str(key))
+        yield path
+        if isinstance(below, Mapping):
+            yield from _leaves(below, path)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(below) for key, below in value.items()}
+    return [_copy(below) for below in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    """The value with paths, tuples and models as YAML and JSON know them."""
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(below) for key, below in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(below) for below in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _refuse_unknown_keys(schema: type[BaseModel], values: Any, config: Config, at: KeyPath) -> None:
+    if not isinstance(values, Mapping):
+        found = "nothing" if values is None else repr(values)
+        raise ConfigError(f"expected a mapping, found {found}", where=config.where(at))
+    if schema.model_config.get("extra") != "forbid":
+        return
+    known = {name: info.annotation for name, info in schema.model_fields.items()}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(
+                f"unknown key '{key}'", where=config.where((*at, str(key))), mend=did_you_mean(str(key), known)
+            )
+        below = _schema_in(known[key])
+        if below is not None and isinstance(value, Mapping):
+            _refuse_unknown_keys(below, value, config, (*at, key))
+
+
+def _schema_in(annotation: Any) -> type[BaseModel] | None:
+    """The schema that a field holds, alone or in a union with None."""
+    kinds = [annotation, *typing.get_args(annotation)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _one_line(problem: ValidationError, config: Config, at: KeyPath, values: Any) -> ConfigError:
+    errors = problem.errors(include_url=False)
+    first = errors[0]
+    path, value, found = [], values, True
+    for part in first["loc"]:
+        # pydantic adds the branch of a union to the location: keep what is a key of the config
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+            path.append(str(part))
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+            path.append(str(part))
+        elif first["type"] == "missing" and part == first["loc"][-1]:
+            path.append(str(part))
+            found = False
+    where = config.where((*at, *path))
+    if not found:
+        return ConfigError(f"missing key '{path[-1]}'", where=where, mend="it has no default: give it")
+    messages = list(dict.fromkeys(_phrase(e["msg"]) for e in errors if tuple(e["loc"])[:1] == tuple(first["loc"])[:1]))
+    same_place = [m for m in messages if m] or ["is not valid"]
+    text = " or ".join(same_place[:4])
+    shown = json.dumps(_plain(value)) if not isinstance(value, str) else repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "…"
+    name = ".".join((*at, *path)) or "the config"
+    mend = None
+    expected = first.get("ctx", {}).get("expected")
+    if first["type"] in ("literal_error", "enum") and isinstance(value, str) and isinstance(expected, str):
+        close = nearest(value, re.findall(r"'([^']+)'", expected))
+        mend = f"did you mean '{close[0]}'?" if close else None
+    return ConfigError(f"{name} should be {text}, not {shown}", where=where, mend=mend)
+
+
+def _phrase(message: str) -> str:
+    text = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return text.removeprefix("Input should be ").removeprefix("Input should ").strip()
+
+
+def _hints(build: Callable[..., Any]) -> dict[str, Any]:
+    target = build.__init__ if inspect.isclass(build) else build  # type: ignore[misc]
+    try:
+        return typing.get_type_hints(target)
+    except (NameError, TypeError):  # names that only a type checker imports
+        return {}
+
+
+def _loose(hint: Any) -> Any:
+    try:
+        create_model("_probe", __base__=Schema, value=(hint, ...))
+    except PydanticUserError:
+        return Any
+    return hint
+
+
+def _split_tree(word: str) -> tuple[str, str, str]:
+    match = re.match(r"^(.*\.(?:root|h5|npz))(:)([^:]+)$", word)
+    return (match[1], match[2], match[3]) if match else (word, "", "")
+
+
+def _something_at(place: Path, word: str) -> bool:
+    path = place / word
+    if any(c in word for c in "*?["):
+        return next(iter(place.glob(word)), None) is not None
+    return path.exists()
+
+
+def _mend_missing(path: Path) -> str:
+    here = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    close = nearest(path.name, here)
+    if close:
+        return "did you mean " + " or ".join(f"'{path.parent / c}'" for c in close) + "?"
+    if path.parts[:1] == ("configs",) and not Path("configs").is_dir():
+        return "the configs are in the repository, not in the installed package: run from a checkout of it"
+    return "give the path of a .yaml file"

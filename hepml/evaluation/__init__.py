@@ -1,1 +1,47 @@
-"""Metrics, plots and tables of taggers."""
+"""Metrics, plots and tables of taggers.
+
+Everything here works on NumPy arrays of labels and scores and imports neither torch nor matplotlib until `plots` is asked for, so that an
+analysis script can score any tagger, ours or not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from hepml.evaluation.multiclass import confusion_matrix, discriminant, one_vs_one_auc, one_vs_rest_auc
+from hepml.evaluation.regression import evaluate_regression
+from hepml.evaluation.rejection import Rejection, background_rejection, bootstrap_rejection, rejection_by_convention
+from hepml.evaluation.report import evaluate
+from hepml.evaluation.roc import RocCurve, accuracy, auc, auc_with_error, roc_curve
+from hepml.evaluation.streaming import StreamingRoc
+
+_LAZY = ("plots", "published", "tables")
+
+__all__ = [
+    "Rejection",
+    "RocCurve",
+    "StreamingRoc",
+    "accuracy",
+    "auc",
+    "auc_with_error",
+    "background_rejection",
+    "bootstrap_rejection",
+    "confusion_matrix",
+    "discriminant",
+    "evaluate",
+    "evaluate_regression",
+    "one_vs_one_auc",
+    "one_vs_rest_auc",
+    "plots",
+    "published",
+    "rejection_by_convention",
+    "roc_curve",
+    "tables",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"hepml.evaluation.{name}")
+    raise AttributeError(f"module 'hepml.evaluation' has no attribute '{name}'")

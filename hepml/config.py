@@ -48,6 +48,9 @@ class Config:
     def where(self, path: Sequence[str]) -> str:
         """`FILE, key.path` or `command line, key.path` for an error message."""
         path = tuple(path)
+        below = [origin for at, origin in self.origins.items() if path and at[: len(path)] == path]
+        if path not in self.origins and below:
+            return f"{below[-1]}, {'.'.join(path)}"
         for length in range(len(path), -1, -1):
             if path[:length] in self.origins:
                 return f"{self.origins[path[:length]]}, {'.'.join(path)}" if path else self.origins[path[:length]]
@@ -383,7 +386,11 @@ def _one_line(problem: ValidationError, config: Config, at: KeyPath, values: Any
 
 def _phrase(message: str) -> str:
     text = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return text.removeprefix("Input should be ").removeprefix("Input should ").strip()
+    text = text.removeprefix("Input should be ").removeprefix("Input should ").strip()
+    return _PLAINLY.get(text, text)
+
+
+_PLAINLY = {"an object": "a mapping", "a valid array": "a list", "a valid dictionary": "a mapping", "a valid string": "a text"}
 
 
 def _hints(build: Callable[..., Any]) -> dict[str, Any]:

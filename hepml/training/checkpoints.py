@@ -1,0 +1,170 @@
+"""Checkpoints: written whole or not at all, and read back as a model that is ready to use.
+
+A checkpoint is first written beside its final name and then renamed, so that a full disk or a killed job never leaves half a file where a
+good one stood. `load_model` builds the model from what the checkpoint itself says about it; nothing but tensors and plain values is unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
+
+from hepml import objectives
+from hepml.errors import FileError, ModelError
+from hepml.models import catalogue
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+
+
+def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Module:
+    """A trained model, in eval mode.
+
+    Besides `inputs` and `forward`, it carries what it was trained for: `hepml_name`, `hepml_hyperparameters`, `hepml_objective` (an
+    `Objective`), `hepml_classes` (names in the order of the outputs), `hepml_target` and `hepml_layout`.
+
+    Args:
+        run_or_checkpoint: a run folder (its best checkpoint is taken), a checkpoint, or published weights (see `hepml.pretrained`).
+        device: where the model is put.
+
+    Raises:
+        FileError: no such file, or a file that is not a checkpoint.
+        ModelError: weights that do not fit the model that the checkpoint names.
+    """
+    path = find_checkpoint(run_or_checkpoint)
+    content = read_checkpoint(path)
+    identity = content.get("hepml")
+    if identity is None:
+        from hepml import pretrained
+
+        return pretrained.load(path).to(device).eval()
+    model = catalogue.create(identity["name"], **identity["hyperparameters"])
+    weights = {
+        name.removeprefix("model."): tensor
+        for name, tensor in content["state_dict"].items()
+        if name.startswith("model.")
+    }
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as problem:
+        reason = str(problem).splitlines()[1:2] or [str(problem)]
+        raise ModelError(
+            f"weights do not fit model '{identity['name']}': {reason[0].strip()}",
+            where=str(path),
+            mend=f"they were written by hepml {identity.get('version', '?')}",
+        ) from None
+    describe(model, identity)
+    return model.to(device).eval()
+
+
+def describe(model: nn.Module, identity: dict[str, Any]) -> None:
+    """Puts what a model was trained for on it as attributes."""
+    head = identity.get("objective") or {"name": "categorical", "arguments": {"classes": len(identity.get("classes", ())) or 2}}
+    attributes = {
+        "hepml_objective": objectives.objective(head["name"], **head["arguments"]),
+        "hepml_classes": tuple(identity.get("classes", ())),
+        "hepml_target": identity.get("target"),
+        "hepml_layout": identity.get("layout"),
+    }
+    for name, value in attributes.items():
+        setattr(model, name, value)
+
+
+def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
+    """The checkpoint that a run folder or a path means.
+
+    Raises:
+        FileError: nothing there.
+    """
+    path = Path(run_or_checkpoint)
+    if path.is_dir():
+        for candidate in (path / "checkpoints" / BEST, path / BEST, path / "checkpoints" / LAST):
+            if candidate.is_file():
+                return candidate
+        raise FileError("no checkpoint in this folder", where=str(path), mend="name a run folder that holds checkpoints/best.ckpt")
+    if not path.is_file():
+        raise FileError("no such run or checkpoint", where=str(path), mend="name a run folder or a .ckpt file; `hepml runs list` shows runs")
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, tensors on the CPU; only tensors and plain values are unpickled.
+
+    Raises:
+        FileError: not a checkpoint, truncated, or made of arbitrary Python objects.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, AttributeError) as problem:
+        first = (str(problem).strip().splitlines() or ["unreadable"])[0][:120]
+        raise FileError(f"not a checkpoint, or a truncated one ({first})", where=str(path)) from None
+    except OSError as problem:
+        raise FileError(f"cannot read the checkpoint ({problem.strerror})", where=str(path)) from None
+    if not isinstance(content, dict):
+        raise FileError("not a checkpoint", where=str(path))
+    return content
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file beside its final name, flushes it to the disk and renames it.
+
+    Raises:
+        FileError: the disk is full or the folder cannot be written; whatever stood under the final name still stands there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as problem:
+        temporary.unlink(missing_ok=True)
+        raise FileError(
+            f"cannot write {path.name}: {problem.strerror or problem}",
+            where=str(path.parent),
+            mend="free some space or choose another --output; --resume goes on from the last whole checkpoint",
+        ) from None
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint writer, whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomically(Path(path), buffer.getvalue())
+
+
+def initialise_from(model: nn.Module, source: Path | str) -> list[str]:
+    """Copies every weight that fits from a trained model into this one (fine-tuning).
+
+    Args:
+        model: the model to start.
+        source: a run, a checkpoint or published weights.
+
+    Returns:
+        names of tensors that keep their fresh values because their shapes differ or the source lacks them: the last layer, as a rule.
+
+    Raises:
+        ModelError: less than half of the model's numbers could be taken over, so that these are weights of another architecture.
+    """
+    given = load_model(source).state_dict()
+    own = model.state_dict()
+    fits = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+    taken, total = sum(t.numel() for t in fits.values()), sum(t.numel() for t in own.values())
+    if 2 * taken < total:
+        raise ModelError(
+            f"only {taken:,} of the model's {total:,} numbers are in these weights",
+            where=str(source),
+            mend="name the architecture they were trained with (same hyperparameters, same features)",
+        )
+    model.load_state_dict(fits, strict=False)
+    return [name for name in own if name not in fits]

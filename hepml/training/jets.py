@@ -1,0 +1,201 @@
+"""The jets of a run: training, validation and test sets opened from the config, split where it asks for shares, and served to Lightning.
+
+A stream wraps a loader for Lightning: it sets the epoch when an epoch really begins and starts at the batch where a killed run stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepml.data.batch import JetBatch
+from hepml.data.dataset import JetDataset
+from hepml.data.inputs import Inputs
+from hepml.data.loader import JetLoader
+from hepml.errors import DataError
+from hepml.training.run_config import DataConfig, Source
+
+HELD_OUT = 0.1  # share of the training jets that validates where the config names no validation jets
+
+
+@dataclass
+class RunJets:
+    """The data sets of a run.
+
+    Args:
+        train, val: data sets or parts of one.
+        tests: by name, the first is the run's `test`.
+        notes: lines worth telling.
+    """
+
+    train: Any
+    val: Any
+    tests: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.train.classes or ())
+
+
+class Part:
+    """Some jets of a data set, with the same interface."""
+
+    def __init__(self, whole: JetDataset, indices: np.ndarray) -> None:
+        self.whole, self.indices = whole, np.asarray(indices, dtype=np.int64)
+        self.classes, self.digest, self.report = whole.classes, whole.digest, whole.report
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def counts(self) -> Any:
+        return self.whole.counts[self.indices]
+
+    @property
+    def labels(self) -> Any:
+        return None if self.whole.labels is None else self.whole.labels[self.indices]
+
+    @property
+    def weights(self) -> Any:
+        return None if self.whole.weights is None else self.whole.weights[self.indices]
+
+    def batch(self, indices: Any) -> JetBatch:
+        return self.whole.batch(self.indices[np.asarray(indices)])
+
+
+def open_jets(settings: DataConfig, inputs: Inputs, message: Callable[[str], None] = lambda text: None) -> RunJets:
+    """Opens the jets of a run.
+
+    Args:
+        settings: the `data` block.
+        inputs: what the model asks for.
+        message: told what was read.
+
+    Raises:
+        FileError, LayoutError, DataError: see `hepml.data`.
+        DataError: training jets of one class only.
+    """
+
+    def read(files: Source, classes: Sequence[str] | None = None) -> JetDataset:
+        options: dict[str, Any] = {
+            "layout": settings.layout,
+            "classes": settings.classes if settings.classes is not None else classes,
+            "target": settings.target,
+            "weights": settings.weights,
+            "selection": settings.selection,
+            "max_jets": settings.max_jets,
+            "cache": settings.cache,
+        }
+        return JetDataset.open(files, inputs, **options)
+
+    whole = read(settings.train)
+    message(f"train: {whole.report}")
+    classes = tuple(whole.classes or ()) or None
+    shares: dict[str, float] = {}
+    jets = RunJets(whole, None)
+    val = settings.val if settings.val is not None else HELD_OUT
+    if isinstance(val, float):
+        shares["val"] = val
+    else:
+        jets.val = read(val, classes)
+        message(f"val: {jets.val.report}")
+    for name, source in settings.tests().items():
+        if isinstance(source, float):
+            shares[name], jets.tests[name] = source, None
+        else:
+            jets.tests[name] = read(source, classes)
+            message(f"{name}: {jets.tests[name].report}")
+    if shares:
+        parts = split(whole, shares, settings.split_seed)
+        jets.train = parts.pop("train")
+        if "val" in shares and jets.val is None:
+            jets.val = parts.pop("val")
+        jets.tests.update(parts)
+        held = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        message(f"held out of the training jets: {held} (split_seed {settings.split_seed})")
+    if settings.target is None:
+        _check_classes(jets)
+    return jets
+
+
+def split(whole: JetDataset, shares: dict[str, float], seed: int) -> dict[str, Part]:
+    """Disjoint random parts of a data set: the named shares and `train`, which takes the rest.
+
+    Raises:
+        DataError: shares that leave nothing for one of the parts.
+    """
+    if sum(shares.values()) >= 1.0:
+        raise DataError(f"the shares held out add up to {sum(shares.values()):g}", mend="leave some jets to train on")
+    order = np.random.default_rng(seed).permutation(len(whole))
+    parts, begin = {}, 0
+    for name, share in shares.items():
+        size = round(share * len(whole))
+        parts[name] = Part(whole, np.sort(order[begin : begin + size]))
+        begin += size
+    parts["train"] = Part(whole, np.sort(order[begin:]))
+    for name, part in parts.items():
+        if not len(part):
+            raise DataError(f"{len(whole)} jets leave none for {name}", mend="give more jets, or a larger share")
+    return parts
+
+
+def class_scale(dataset: Any, classes: int) -> Tensor | None:
+    """Factors that bring the mean weight of each class to one, so that cross-sections do not decide between classes; [C] or None."""
+    weights, labels = dataset.weights, dataset.labels
+    if weights is None or labels is None:
+        return None
+    w, y = np.asarray(weights, dtype=np.float64), np.asarray(labels)
+    totals = np.bincount(y, weights=w, minlength=classes)
+    counts = np.bincount(y, minlength=classes)
+    if (totals <= 0).any() and (counts[totals <= 0] > 0).any():
+        raise DataError("the weights of a class add up to nothing", mend="data.weights=false trains without weights")
+    return torch.from_numpy(np.divide(counts, totals, out=np.ones(classes), where=totals > 0)).float()
+
+
+class Stream:
+    """A loader as Lightning iterates it.
+
+    Args:
+        loader: any `JetLoader`.
+        position: gives (epoch, batches already seen) when an iteration really begins.
+        pin: put batches in page-locked memory.
+    """
+
+    def __init__(self, loader: JetLoader, position: Callable[[], tuple[int, int]] | None = None, *, pin: bool = False) -> None:
+        self.loader, self.position, self.pin = loader, position, pin
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[JetBatch]:
+        return self._batches()
+
+    def _batches(self) -> Iterator[JetBatch]:
+        # a generator: nothing happens before the first batch is asked for, when Lightning knows the epoch
+        if self.position is not None:
+            epoch, seen = self.position()
+            self.loader.set_epoch(epoch)
+            if seen:
+                self.loader.load_state_dict({**self.loader.state_dict(), "epoch": epoch, "position": seen})
+        for batch in self.loader:
+            yield batch.pin_memory() if self.pin else batch
+
+
+def _check_classes(jets: RunJets) -> None:
+    labels = jets.train.labels
+    if labels is None:
+        raise DataError("the training jets have no labels", mend="use files with label branches, or give data.target to regress a column")
+    counts = np.bincount(np.asarray(labels), minlength=len(jets.classes))
+    present = [name for name, count in zip(jets.classes, counts, strict=False) if count]
+    if len(present) < 2:
+        only = f"only of class '{present[0]}'" if present else "of no class"
+        raise DataError(f"the training jets are {only}", mend="add files of the other classes, or choose data.classes")
+    absent = [name for name, count in zip(jets.classes, counts, strict=False) if not count]
+    if absent:
+        jets.notes.append(f"no training jets of class {', '.join(absent)}")

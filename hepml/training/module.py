@@ -1,0 +1,244 @@
+"""The Lightning module: one model, one objective, one optimizer; what happens in a training step and what validation measures.
+
+Losses are summed on the device and read once an epoch; validation outputs are gathered over all ranks before anything is computed from them, so
+that a metric never describes one rank's share.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hepml.data.batch import JetBatch
+from hepml.errors import DataError
+from hepml.objectives import Objective
+from hepml.training import augmentation, metrics, schedules
+from hepml.training.run_config import TrainingConfig
+
+
+class TrainingModule(L.LightningModule):
+    """A model under training.
+
+    Args:
+        model: any registered model.
+        objective: its head.
+        settings: the `training` block of the run.
+        total_steps: optimizer steps of the whole run.
+        steps_per_epoch: optimizer steps of an epoch.
+        classes: class names, empty for a regression.
+        class_scale: [C] factors on event weights, or None.
+        identity: what `load_model` needs to build the model again; kept in every checkpoint under `hepml`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        settings: TrainingConfig,
+        *,
+        total_steps: int,
+        steps_per_epoch: int,
+        classes: tuple[str, ...] = (),
+        class_scale: Tensor | None = None,
+        identity: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.settings = settings
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+        self.classes = classes
+        self.identity = identity or {}
+        self.register_buffer("class_scale", class_scale, persistent=False)
+        self.register_buffer("loss_sum", torch.zeros(2, dtype=torch.float64), persistent=False)  # Σ w·nll, Σ w
+        self._outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._random: dict[str, Any] | None = None
+        self.epoch_metrics: dict[str, float] = {}
+        # Kept out of the module tree: a compiled twin would enter the state dict a second time.
+        run = torch.compile(model, dynamic=True) if settings.compile else model
+        object.__setattr__(self, "_run", run)
+
+    # ------------------------------------------------------------------ steps
+
+    def transfer_batch_to_device(self, batch: JetBatch, device: torch.device, dataloader_idx: int) -> JetBatch:
+        batch = batch.to(device, non_blocking=True)
+        dtype = next(self.model.parameters()).dtype
+        return batch if batch.dtype == dtype else batch.to(dtype)
+
+    def forward(self, batch: JetBatch) -> Tensor:
+        return self.model(batch)
+
+    def training_step(self, batch: JetBatch, batch_idx: int) -> Tensor:
+        if self.settings.augment:
+            batch = augmentation.apply(self.settings.augment, batch)
+        parameters = self._run(batch).float() if self.settings.precision == "bf16-mixed" else self._run(batch)
+        nll, weights = self._likelihood(parameters, batch)
+        loss = nll.mean() if weights is None else (nll * weights).sum() / weights.sum().clamp_min(1e-12)
+        size = float(len(batch)) if weights is None else weights.sum().detach()
+        self.loss_sum += torch.stack([loss.detach() * size, torch.ones_like(loss.detach()) * size]).to(torch.float64)
+        return loss
+
+    def validation_step(self, batch: JetBatch, batch_idx: int) -> None:
+        parameters = self.model(batch).float() if self.settings.precision == "bf16-mixed" else self.model(batch)
+        weights = self._weights(batch)
+        assert batch.labels is not None
+        index = batch.index if batch.index is not None else torch.full((len(batch),), -1, device=batch.device)
+        ones = weights if weights is not None else torch.ones(len(batch), device=batch.device, dtype=batch.dtype)
+        self._outputs.append((parameters, batch.labels, ones, index))
+
+    def on_validation_epoch_end(self) -> None:
+        parts, self._outputs = self._outputs, []
+        if not parts:
+            return
+        parameters, labels, weights, index = (self._gather(torch.cat(column)) for column in zip(*parts, strict=True))
+        if self.trainer.world_size > 1:  # ranks of equal length repeat a few jets: count each once
+            first = np.unique(index.cpu().numpy(), return_index=True)[1]
+            keep = torch.from_numpy(first).to(index.device)
+            parameters, labels, weights = parameters[keep], labels[keep], weights[keep]
+        self.epoch_metrics = {
+            f"val_{name}": value
+            for name, value in metrics.validation(self.objective, parameters, labels, weights).items()
+        }
+
+    def on_epoch_measured(self) -> None:
+        """Adds the epoch's training loss to `epoch_metrics`; the run's callback asks for it after validation.
+
+        Raises:
+            DataError: a loss that is not a number.
+        """
+        total = self.trainer.strategy.reduce(self.loss_sum, reduce_op="sum") if self.trainer.world_size > 1 else self.loss_sum
+        self.epoch_metrics["train_loss"] = float(total[0] / total[1].clamp_min(1e-300))
+        self.loss_sum.zero_()
+        for name in ("train_loss", "val_loss"):
+            if not math.isfinite(self.epoch_metrics.get(name, 0.0)):
+                raise DataError(
+                    f"{name} is {self.epoch_metrics[name]} after epoch {self.current_epoch + 1}",
+                    mend="lower training.learning_rate, set training.gradient_clip=1, or look at the jets with `hepml inspect`",
+                )
+
+    def running_loss(self) -> float:
+        """Mean training loss of the epoch so far (waits for the device)."""
+        total = self.loss_sum
+        return float(total[0] / total[1].clamp_min(1e-300))
+
+    # ------------------------------------------------------------------ optimizer
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.model, self.settings)
+        rate = schedules.learning_rate(
+            self.settings.schedule,
+            self.total_steps,
+            warmup_steps=self.settings.warmup * self.steps_per_epoch,
+            final=self.settings.final_learning_rate,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["hepml"] = self.identity
+        checkpoint["hepml_random"] = random_state()
+        checkpoint["hepml_loss_sum"] = self.loss_sum.detach().clone().cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._random = checkpoint.get("hepml_random")
+        if "hepml_loss_sum" in checkpoint:
+            self.loss_sum.copy_(checkpoint["hepml_loss_sum"])
+
+    def on_train_start(self) -> None:
+        if self._random is not None:
+            restore_random_state(self._random)
+            self._random = None
+
+    # ------------------------------------------------------------------ helpers
+
+    def _weights(self, batch: JetBatch) -> Tensor | None:
+        if batch.weights is None or self.class_scale is None or batch.labels is None:
+            return batch.weights
+        return batch.weights * self.class_scale.to(batch.weights)[batch.labels]
+
+    def _likelihood(self, parameters: Tensor, batch: JetBatch) -> tuple[Tensor, Tensor | None]:
+        if batch.labels is None:
+            raise DataError("the training jets have no labels", mend="use a file with label branches, or give data.target")
+        return self.objective.negative_log_likelihood(parameters, batch.labels), self._weights(batch)
+
+    def _gather(self, values: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return values
+        gathered = self.all_gather(values)
+        return gathered.flatten(0, 1)
+
+
+def build_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
+    """The configured optimizer; weight decay spares biases, normalisations and other vectors, as is customary."""
+    parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for _, p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for _, p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    lr, betas = settings.learning_rate, settings.betas
+    match settings.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=lr, betas=betas)
+        case "adam":
+            return torch.optim.Adam(groups, lr=lr, betas=betas)
+        case "radam":
+            return torch.optim.RAdam(groups, lr=lr, betas=betas)
+        case "nadam":
+            return torch.optim.NAdam(groups, lr=lr, betas=betas)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=lr)
+        case _:
+            return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, numpy and torch on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries that still draw from the global state
+    torch.manual_seed(seed)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator, as plain values and tensors that a safe load accepts."""
+    version, words, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    state: dict[str, Any] = {
+        "python": [version, list(words), gauss],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Sets every random generator to a state from `random_state`."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def freeze(model: nn.Module, prefixes: Iterable[str]) -> int:
+    """Stops the training of parameters whose names begin with one of the prefixes; returns how many tensors that were."""
+    frozen = 0
+    prefixes = tuple(prefixes)
+    for name, parameter in model.named_parameters():
+        if prefixes and name.startswith(prefixes):
+            parameter.requires_grad_(False)
+            frozen += 1
+    return frozen

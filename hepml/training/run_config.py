@@ -1,0 +1,311 @@
+"""The schema of a run: where jets come from, which model, which objective, how it is trained and where it is recorded.
+
+A run is described once, in YAML; `RunConfig` is that description after it has been checked. The `model` block is checked against the
+signature of the named model's constructor, the `objective` block against that of the objective, so neither is described here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, create_model
+
+from hepml import config as configs
+from hepml.config import Config, Schema
+from hepml.errors import ConfigError, ModelError, did_you_mean
+
+Source = str | list[str]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+AUGMENTATIONS = ("rotate_phi", "reflect_phi", "reflect_eta")
+
+
+class DataConfig(Schema):
+    """Where jets come from.
+
+    Args:
+        train: a path, a glob, a folder, or a list of those; ROOT (`file.root:tree`) or npz.
+        val: the same, or the share of the training jets to hold out; without it 10 % are held out.
+        test: the same, or a share, or a mapping from names to sources; the first is `test` in the summary.
+        layout: name of a layout or an inline mapping; recognised from the branches where left out.
+        classes: label names in the order of the model's outputs; all that the layout has where left out.
+        target: a jet column to regress instead of classifying.
+        weights: column of event weights, `true` for the layout's own, `false` for none; the layout's own where left out.
+        selection: an expression on jet columns that a jet must fulfil.
+        max_jets: use only so many jets of each source.
+        cache: folder for packed, memory-mapped copies of the jets; in memory where left out.
+        split_seed: seed of the split where `val` or `test` are shares.
+    """
+
+    train: Source
+    val: Source | Share | None = None
+    test: Source | Share | dict[str, Source | Share] | None = None
+    layout: str | dict[str, Any] | None = None
+    classes: list[str] | dict[str, str | list[str]] | None = None
+    target: str | None = None
+    weights: bool | str | None = None
+    selection: str | None = None
+    max_jets: Count | None = None
+    cache: str | None = None
+    split_seed: int = 0
+
+    def tests(self) -> dict[str, Source | float]:
+        """Test sources by name; a single one is called `test`."""
+        if self.test is None:
+            return {}
+        return dict(self.test) if isinstance(self.test, dict) else {"test": self.test}
+
+
+class TrainingConfig(Schema):
+    """How a model is trained.
+
+    Args:
+        epochs: passes over the training jets.
+        batch_size: jets a step, summed over all devices.
+        learning_rate: the schedule's largest.
+        weight_decay: decoupled for adamw, L2 for the others.
+        optimizer: adamw, adam, radam, nadam, sgd (with momentum 0.9) or rmsprop.
+        betas: decay rates of the Adam family.
+        schedule: see `hepml.training.schedules`.
+        warmup: epochs over which the learning rate rises linearly from zero before the schedule begins.
+        final_learning_rate: what the schedule ends at, as a fraction of `learning_rate`.
+        gradient_clip: largest norm of the gradient, or null.
+        precision: 32, 64 or bf16-mixed.
+        early_stopping: stop after so many epochs without a better `monitor`, or null.
+        monitor: what "best" means: val_loss (lower) or val_auc (higher).
+        seed: of weights, dropout, shuffling and augmentation.
+        compile: run the model through torch.compile.
+        buckets: batches of jets of similar length.
+        init_from: a run, a checkpoint or published weights to start from; the last layer is new where outputs differ.
+        freeze: parameter name prefixes that are not trained (fine-tuning).
+        augment: random symmetry transformations of each training batch, from rotate_phi, reflect_phi, reflect_eta.
+        device: auto, cpu or cuda.
+        devices: number of devices.
+        threads: CPU threads; all cores where left out.
+        eval_batch_size: jets a step where no gradient is needed; twice `batch_size` where left out.
+        checkpoint_every: also write last.ckpt every so many steps within an epoch.
+    """
+
+    epochs: Count = 20
+    batch_size: Count = 512
+    learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    optimizer: Literal["adamw", "adam", "radam", "nadam", "sgd", "rmsprop"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["constant", "cosine", "one_cycle", "particlenet", "flat_decay", "exponential"] = "cosine"
+    warmup: Annotated[float, Field(ge=0.0)] = 0.0
+    final_learning_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    gradient_clip: Positive | None = None
+    precision: Literal[32, 64, "32", "64", "bf16-mixed"] = 32
+    early_stopping: Count | None = None
+    monitor: Literal["val_loss", "val_auc"] = "val_loss"
+    seed: Annotated[int, Field(ge=0)] = 0
+    compile: bool = False
+    buckets: bool = True
+    init_from: str | None = None
+    freeze: list[str] = []
+    augment: list[Literal["rotate_phi", "reflect_phi", "reflect_eta"]] = []
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Count = 1
+    threads: Count | None = None
+    eval_batch_size: Count | None = None
+    checkpoint_every: Count | None = None
+
+
+class TrackingConfig(Schema):
+    """Where a run is recorded.
+
+    Args:
+        enabled: send metrics to MLflow; the journal in the run folder is kept in any case.
+        experiment: MLflow experiment; the config's folder or name where left out.
+        name: MLflow run name; the run folder's name where left out.
+        uri: MLflow tracking URI; $MLFLOW_TRACKING_URI, else an sqlite file in the current folder.
+    """
+
+    enabled: bool = True
+    experiment: str | None = None
+    name: str | None = None
+    uri: str | None = None
+
+
+class RunConfig(Schema):
+    """A run.
+
+    Args:
+        data: see `DataConfig`.
+        model: `name` and that model's hyperparameters; `pretrained: PATH` starts from those weights (and that architecture, without `name`).
+        objective: bernoulli, categorical or gaussian, or `{name: …, …}`; categorical for classes and gaussian for a target where left out.
+        training: see `TrainingConfig`.
+        tracking: see `TrackingConfig`.
+        output: run folder; `runs/NAME-TIME` where left out.
+    """
+
+    data: DataConfig
+    model: dict[str, Any] | str
+    objective: dict[str, Any] | str | None = None
+    training: TrainingConfig = TrainingConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    output: str | None = None
+    name: str | None = None
+
+    @property
+    def model_name(self) -> str | None:
+        return self.model if isinstance(self.model, str) else self.model.get("name")
+
+    @property
+    def pretrained(self) -> str | None:
+        """Weights to start from, from either of the two keys that may name them."""
+        named = None if isinstance(self.model, str) else self.model.get("pretrained")
+        return named or self.training.init_from
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The model block without `name` and `pretrained`."""
+        if isinstance(self.model, str):
+            return {}
+        return {key: value for key, value in self.model.items() if key not in ("name", "pretrained")}
+
+    @property
+    def objective_name(self) -> str:
+        if self.objective is None:
+            return "gaussian" if self.data.target else "categorical"
+        return self.objective if isinstance(self.objective, str) else str(self.objective["name"])
+
+    @property
+    def objective_arguments(self) -> dict[str, Any]:
+        return {k: v for k, v in self.objective.items() if k != "name"} if isinstance(self.objective, dict) else {}
+
+
+def load_run_config(path: Path | str, overrides: Iterable[str] = ()) -> RunConfig:
+    """A run config from a file and overrides, checked, with absolute paths.
+
+    Raises:
+        ConfigError: see `hepml.config`.
+        ModelError: an unknown model.
+    """
+    return check(configs.load(path, overrides))
+
+
+def check(config: Config) -> RunConfig:
+    """A composed config as a run, every block checked against its schema."""
+    config.values.setdefault("name", config.file.stem if config.file else "run")
+    run = configs.validate(RunConfig, config)
+    _check_model(run, config)
+    _check_objective(run, config)
+    if run.training.monitor == "val_auc" and run.objective_name == "gaussian":
+        raise ConfigError("val_auc means nothing for a regression", where=config.where(("training", "monitor")),
+                          mend="monitor: val_loss")
+    return _with_paths(run, config)
+
+
+def run_schema() -> dict[str, Any]:
+    """JSON schema of a run config, with the hyperparameters of every registered model, for editors."""
+    from hepml import models, objectives
+
+    schema = RunConfig.model_json_schema()
+    definitions = schema.setdefault("$defs", {})
+
+    def variants(kinds: Mapping[str, Any], leave_out: tuple[str, ...], title: str) -> list[dict[str, Any]]:
+        refs = []
+        for name, build in kinds.items():
+            part = configs.signature_schema(build, f"{title}_{name}", leave_out=leave_out)
+            named = create_model(f"{title}_{name}", __base__=part, name=(Literal[name], ...))  # type: ignore[valid-type,call-overload]
+            sub = named.model_json_schema(ref_template="#/$defs/{model}")
+            definitions.update(sub.pop("$defs", {}))
+            definitions[f"{title}_{name}"] = sub
+            refs.append({"$ref": f"#/$defs/{title}_{name}"})
+        return refs
+
+    registry = models.registry()
+    model_refs = variants({name: entry.build for name, entry in registry.items()}, ("outputs",), "model")
+    schema["properties"]["model"] = {"anyOf": [{"enum": list(registry)}, *model_refs]}
+    objective_refs = variants(objectives.OBJECTIVES, ("classes", "targets"), "objective")
+    schema["properties"]["objective"] = {"anyOf": [{"enum": list(objectives.OBJECTIVES)}, *objective_refs, {"type": "null"}]}
+    schema["properties"]["base"] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+                                    "description": "config file(s) that this one is laid over"}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+# ---------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _check_model(run: RunConfig, config: Config) -> None:
+    from hepml.models import catalogue
+
+    name = run.model_name
+    if name is None:
+        if run.pretrained is None:
+            raise ConfigError("the model has no name", where=config.where(("model",)), mend="model: {name: …}; see `hepml models`")
+        if run.hyperparameters:
+            raise ConfigError("hyperparameters without a model name", where=config.where(("model",)),
+                              mend="the pretrained weights bring their own, or give `name` too")
+        return
+    try:
+        entry = catalogue.entry(name)
+    except ModelError:
+        at = ("model",) if isinstance(run.model, str) else ("model", "name")
+        raise ModelError(f"unknown model '{name}'", where=config.where(at),
+                         mend=did_you_mean(name, catalogue.registry(), noun="registered models")) from None
+    schema = configs.signature_schema(entry.build, name, leave_out=("outputs",))
+    _check_block(schema, run.hyperparameters, config, "model", (*schema.model_fields, "name", "pretrained"))
+
+
+def _check_objective(run: RunConfig, config: Config) -> None:
+    from hepml import objectives
+
+    if isinstance(run.objective, dict) and "name" not in run.objective:
+        raise ConfigError("the objective has no name", where=config.where(("objective",)), mend="objective: {name: …}")
+    name = run.objective_name
+    if name not in objectives.OBJECTIVES:
+        at = ("objective", "name") if isinstance(run.objective, dict) else ("objective",)
+        raise ConfigError(f"unknown objective '{name}'", where=config.where(at), mend=did_you_mean(name, objectives.OBJECTIVES))
+    kind = objectives.OBJECTIVES[name]
+    if (kind.task == "regression") != (run.data.target is not None):
+        if run.data.target is None:
+            raise ConfigError(f"objective {name} is a regression and the data names no target",
+                              where=config.where(("objective",)), mend="give data.target, a jet column")
+        raise ConfigError(f"objective {name} is a classification, and data.target asks for a regression",
+                          where=config.where(("objective",)), mend="use objective: gaussian, or leave data.target out")
+    schema = configs.signature_schema(kind, name, leave_out=("classes", "targets"))
+    _check_block(schema, run.objective_arguments, config, "objective", (*schema.model_fields, "name"))
+
+
+def _check_block(schema: type[BaseModel], values: dict[str, Any], config: Config, block: str, known: Iterable[str]) -> None:
+    for key in values:
+        if key not in schema.model_fields:
+            if key in ("outputs", "classes", "targets"):
+                mend = "it follows from the data: leave it out"
+            else:
+                mend = did_you_mean(key, known)
+            raise ConfigError(f"unknown key '{key}'", where=config.where((block, key)), mend=mend)
+    part = Config({block: values}, config.origins, config.file)
+    configs.validate(schema, part, (block,))
+
+
+def _with_paths(run: RunConfig, config: Config) -> RunConfig:
+    """The run with absolute paths, so that its saved config means the same jets from anywhere."""
+
+    def absolute(source: Any) -> Any:
+        if isinstance(source, str):
+            return configs.resolve_path(source, config.file)
+        if isinstance(source, list):
+            return [absolute(word) for word in source]
+        if isinstance(source, dict):
+            return {name: absolute(below) for name, below in source.items()}
+        return source
+
+    data = run.data.model_copy(update={key: absolute(getattr(run.data, key)) for key in ("train", "val", "test")})
+    if isinstance(data.layout, str) and data.layout.endswith((".yaml", ".yml")):
+        data = data.model_copy(update={"layout": absolute(data.layout)})
+    model = run.model
+    if isinstance(model, dict) and model.get("pretrained"):
+        model = {**model, "pretrained": absolute(model["pretrained"])}
+    training = run.training
+    if training.init_from:
+        training = training.model_copy(update={"init_from": absolute(training.init_from)})
+    return run.model_copy(update={"data": data, "model": model, "training": training})

@@ -1,0 +1,243 @@
+"""From files to the packed columns of a `JetDataset`: read in chunks, relabel, check, standardise, join."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hepml.data import features as feature_table
+from hepml.data.chunk import MOMENTUM, Chunk
+from hepml.data.inputs import Inputs
+from hepml.data.layouts import Layout
+from hepml.data.npz import names_classes
+from hepml.data.packing import features_of, four_momenta_of, jet_matrix
+from hepml.data.reader import STEP, LayoutLike, Scan, iterate_chunks, scan
+from hepml.data.report import DataReport
+from hepml.data.screen import BadJets
+from hepml.data.sources import Files
+from hepml.errors import DataError, LayoutError, did_you_mean
+
+_DERIVED = ("pt", "jet_pt", "jet_energy", *MOMENTUM)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a data set is to hold; the arguments of `JetDataset.open`."""
+
+    inputs: Inputs = Inputs()
+    layout: LayoutLike = None
+    classes: Sequence[str] | Mapping[str, str | Sequence[str]] | None = None
+    target: str | None = None
+    weights: str | bool | None = None
+    selection: str | None = None
+    max_jets: int | None = None
+    bad: BadJets = "drop"
+    labels: bool = True
+    jet_columns: Sequence[str] | str = ()
+
+
+def build(files: Files, request: Request) -> dict[str, Any]:
+    """The arguments of `JetDataset`, in memory.
+
+    Raises:
+        HepmlError: see `JetDataset.open`.
+    """
+    report = DataReport()
+    pieces = list(packed_chunks(scan(files, request.layout), request, report))
+    joined = join(pieces, request)
+    return {**joined, "report": report}
+
+
+def packed_chunks(found: Scan, request: Request, report: DataReport, step_size: int = STEP) -> Iterator[dict[str, Any]]:
+    """Packed columns chunk by chunk; `report` is complete after the last.
+
+    Raises:
+        HepmlError: see `JetDataset.open`.
+    """
+    found.raise_first()
+    names = feature_table.resolve(request.inputs.features) if request.inputs.features else ()
+    columns = [c for c in feature_table.raw_columns_for(names) if c not in _DERIVED]
+    classify = request.labels and request.target is None
+    mapper = ClassMap(found, request.classes) if classify else None
+    jets = _jet_columns(request)
+    stream = iterate_chunks(
+        [f.source for f in found.files],
+        request.layout,
+        columns=columns,
+        jet_columns=jets,
+        selection=request.selection,
+        max_constituents=request.inputs.max_constituents,
+        bad=request.bad,
+        report=report,
+        step_size=step_size,
+        scanned=found,
+    )
+    seen = 0
+    for chunk in stream:
+        labels: Any = None
+        if mapper is not None:
+            chunk, labels = mapper(chunk, report)
+        if request.target is not None:
+            labels = jet_matrix(chunk, [request.target])[:, 0]
+        weights = _weights(chunk, request)
+        if not len(chunk):
+            continue
+        seen += len(chunk)
+        if mapper is not None:
+            report.count_classes(mapper.names, labels)
+        yield {
+            "four_momenta": four_momenta_of(chunk).numpy(),
+            "counts": chunk.counts,
+            "features": features_of(chunk, names).numpy() if names else None,
+            "jet_features": jet_matrix(chunk, request.inputs.jet_features) if request.inputs.jet_features else None,
+            "labels": labels,
+            "weights": weights,
+            "jet_momenta": chunk.momenta,
+            "entries": chunk.entries,
+            "jet_columns": {
+                n: c for n, c in chunk.jets.items() if request.jet_columns == "all" or n in request.jet_columns
+            },
+            "feature_names": names,
+            "classes": mapper.names if mapper is not None else (),
+        }
+    if not seen:
+        raise DataError(f"no jets left: {report}", mend="loosen the selection or the classes, or repair the file")
+
+
+def join(pieces: list[dict[str, Any]], request: Request) -> dict[str, Any]:
+    """The columns of all chunks behind each other, as tensors."""
+    first = pieces[0]
+
+    def one(name: str) -> np.ndarray | None:
+        parts = [p.pop(name) for p in pieces]
+        if any(part is None for part in parts):
+            return None
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    counts = one("counts")
+    assert counts is not None
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    columns = {n: np.concatenate([p["jet_columns"][n] for p in pieces]) for n in first["jet_columns"]}
+    out: dict[str, Any] = {
+        name: None if (array := one(name)) is None else torch.from_numpy(array)
+        for name in ("four_momenta", "features", "jet_features", "labels", "weights", "jet_momenta")
+    }
+    return {
+        **out,
+        "offsets": torch.from_numpy(offsets),
+        "entries": one("entries"),
+        "feature_names": first["feature_names"],
+        "jet_feature_names": tuple(request.inputs.jet_features),
+        "jet_columns": columns,
+        "classes": first["classes"],
+    }
+
+
+class ClassMap:
+    """From the files' labels to the classes that a run asks for.
+
+    Args:
+        found: the scanned files.
+        wanted: label names, or `{class: label or labels}`; None for all that the files have.
+
+    Raises:
+        LayoutError: no labels, or a class that no file has; names the nearest.
+    """
+
+    def __init__(self, found: Scan, wanted: Sequence[str] | Mapping[str, str | Sequence[str]] | None) -> None:
+        self.layouts = {str(f.source): f.layout for f in found.files}
+        where = str(found.files[0].source)
+        if not found.classes:
+            raise LayoutError(
+                "these files have no labels", where=where, mend="add labels to the layout, or set data.target"
+            )
+        if wanted is None:
+            self.names = found.classes
+            table = {name: i for i, name in enumerate(found.classes)}
+        else:
+            groups = wanted if isinstance(wanted, Mapping) else {str(n): str(n) for n in wanted}
+            self.names = tuple(str(n) for n in groups)
+            table = {}
+            for i, labels in enumerate(groups.values()):
+                for label in [labels] if isinstance(labels, str | int) else labels:
+                    table[str(label)] = i
+        self._known = set(table)
+        # Integer labels of an npz file without names count the classes that were asked for.
+        self._plain = wanted is not None and all(f.source.is_npz and not names_classes(f.source) for f in found.files)
+        if self._plain:
+            if len(found.classes) > len(self.names):
+                raise DataError(
+                    f"label {len(found.classes) - 1} for {len(self.names)} classes ({', '.join(self.names)})",
+                    where=where,
+                    mend="save the class names in the npz file as `classes`, or ask for all of them",
+                )
+            self._table = np.arange(len(found.classes), dtype=np.int64)
+            return
+        for label in table:
+            if label not in found.classes and label.removeprefix("label_") not in found.classes:
+                raise LayoutError(
+                    f"class '{label}' not found",
+                    where=where,
+                    mend=did_you_mean(label, found.classes, noun="classes at hand"),
+                )
+        self._table = np.array([table.get(n, table.get(f"label_{n}", -1)) for n in found.classes], dtype=np.int64)
+
+    def __call__(self, chunk: Chunk, report: DataReport) -> tuple[Chunk, np.ndarray]:
+        """The jets of the wanted classes and their labels [B].
+
+        Raises:
+            DataError: a jet of no class or of several; names file and entry.
+        """
+        if chunk.labels is None:
+            raise LayoutError("no labels", where=chunk.file, mend="add labels to the layout, or set data.target")
+        labels = chunk.labels
+        wrong = (labels < 0) | (labels >= len(self._table))
+        if wrong.any():
+            layout = self.layouts.get(chunk.file.rsplit(":", 1)[0])
+            none = labels == -1
+            if isinstance(layout, Layout) and layout.unlabelled == "drop" and not (wrong & ~none).any():
+                report.unlabelled += int(none.sum())
+                report.kept -= int(none.sum())
+                chunk = chunk.take(~none)
+                labels = chunk.labels
+                assert labels is not None
+            else:
+                first = int(np.nonzero(wrong)[0][0])
+                kind = {-1: "no class: its labels sum to 0", -2: "several classes: its labels do not sum to 1"}
+                raise DataError(
+                    f"a jet of {kind.get(int(labels[first]), f'unknown class {labels[first]}')}",
+                    where=f"{chunk.file}, entry {chunk.entries[first]}",
+                    mend="repair the file, select such jets away, or set layout.unlabelled: drop",
+                )
+        mapped = self._table[labels]
+        other = mapped < 0
+        if other.any():
+            report.of_other_classes += int(other.sum())
+            report.kept -= int(other.sum())
+            chunk, mapped = chunk.take(~other), mapped[~other]
+        return chunk, mapped
+
+
+def _jet_columns(request: Request) -> list[str] | str:
+    if request.jet_columns == "all":
+        return "all"
+    wanted = [*request.inputs.jet_features, *request.jet_columns]
+    wanted += [c for c in (request.target, request.weights) if isinstance(c, str)]
+    return list(dict.fromkeys(wanted))
+
+
+def _weights(chunk: Chunk, request: Request) -> np.ndarray | None:
+    if request.weights is False:
+        return None
+    if isinstance(request.weights, str):
+        return jet_matrix(chunk, [request.weights])[:, 0]
+    if request.weights is True and chunk.weights is None:
+        raise LayoutError(
+            "there are no event weights", where=chunk.file, mend="set data.weights to a column, or to false"
+        )
+    return chunk.weights

@@ -1,0 +1,228 @@
+"""`JetDataset`: the packed jets of some files, in memory or in a memory-mapped cache, with random access by vectorised gather."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+from hepml.data import features as feature_table
+from hepml.data.batch import JetBatch
+from hepml.data.build import Request, build
+from hepml.data.inputs import Inputs
+from hepml.data.reader import LayoutLike
+from hepml.data.report import DataReport
+from hepml.data.screen import BadJets
+from hepml.data.sources import Files
+from hepml.errors import DataError
+
+Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class JetDataset:
+    """Packed jets. `open` makes one.
+
+    Args:
+        four_momenta: [ΣN, 4] (E, px, py, pz) in GeV.
+        offsets: [N + 1] int64.
+        features: [ΣN, F] standardised, or None.
+        feature_names: the F names.
+        jet_features: [N, J], or None.
+        jet_feature_names: the J names.
+        labels: [N] int64 classes, [N] float targets, or None.
+        weights: [N], or None.
+        jet_momenta: [N, 4], or None.
+        jet_columns: every jet-level number of the file where `jet_columns="all"` was asked for, by name, [N] each.
+        classes: class names; their order is the label's.
+        entries: [N] entry of each jet in its file, counted over all files.
+        report: what was read, dropped and why.
+    """
+
+    four_momenta: Tensor
+    offsets: Tensor
+    features: Tensor | None = None
+    feature_names: tuple[str, ...] = ()
+    jet_features: Tensor | None = None
+    jet_feature_names: tuple[str, ...] = ()
+    labels: Tensor | None = None
+    weights: Tensor | None = None
+    jet_momenta: Tensor | None = None
+    jet_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    entries: np.ndarray | None = None
+    report: DataReport = field(default_factory=DataReport)
+
+    @classmethod
+    def open(
+        cls,
+        files: Files,
+        inputs: Inputs | None = None,
+        *,
+        layout: LayoutLike = None,
+        classes: Classes | None = None,
+        target: str | None = None,
+        weights: str | bool | None = None,
+        selection: str | None = None,
+        max_jets: int | None = None,
+        cache: Path | str | None = None,
+        bad: BadJets = "drop",
+        labels: bool = True,
+        jet_columns: Sequence[str] | str = (),
+    ) -> JetDataset:
+        """Reads, checks and packs jets.
+
+        Args:
+            files: path, glob, folder, `file.root:tree`, npz, or a list of those.
+            inputs: what the model reads; four-momenta alone where left out.
+            layout: name, mapping, YAML file or `Layout`; recognised where left out.
+            classes: label names in the order of the model's outputs; a mapping `{name: label or [labels]}` merges. Jets of other
+                classes are left out and counted. All that the files have where left out.
+            target: jet column to regress; replaces labels.
+            weights: column of event weights, True for the layout's own (an error where absent), False for none; None takes the
+                layout's own where there is one.
+            selection: expression on jet columns.
+            max_jets: keep at most so many, spread evenly over all that were read (files are often sorted by class).
+            cache: folder for a packed, memory-mapped copy, reused as long as files, layout and inputs stay the same.
+            bad: what to do with NaN, infinite and negative-energy jets: `drop` (and count), `refuse` or `keep`.
+            labels: False reads jets without labels (prediction), and then no jet is dropped for its label.
+            jet_columns: jet-level columns to keep for output, "all" for every number of the file.
+
+        Raises:
+            HepmlError: anything wrong with files, layout or jets, in one line.
+        """
+        request = Request(
+            inputs=inputs or Inputs(),
+            layout=layout,
+            classes=classes,
+            target=target,
+            weights=weights,
+            selection=selection,
+            max_jets=max_jets,
+            bad=bad,
+            labels=labels,
+            jet_columns=jet_columns,
+        )
+        if cache is None:
+            return cls(**build(files, request))
+        from hepml.data.cache import open_cache
+
+        return cls(**open_cache(Path(cache), files, request))
+
+    @classmethod
+    def from_batch(cls, batch: JetBatch, classes: Sequence[str] = ()) -> JetDataset:
+        """The jets of a batch as a data set."""
+        return cls(
+            four_momenta=batch.four_momenta,
+            offsets=batch.offsets,
+            features=batch.features,
+            feature_names=batch.feature_names,
+            jet_features=batch.jet_features,
+            jet_feature_names=batch.jet_feature_names,
+            labels=batch.labels,
+            weights=batch.weights,
+            jet_momenta=batch.jet_momenta,
+            classes=tuple(classes),
+            report=DataReport(files={"a batch": len(batch)}, read=len(batch), kept=len(batch)),
+        )
+
+    def __len__(self) -> int:
+        return int(self.offsets.shape[0]) - 1
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Constituents of each jet, [N] int64."""
+        return np.diff(self.offsets.numpy())
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what a model sees: momenta, features, offsets, labels and weights; the same however the jets were stored."""
+        h = xxhash.xxh3_128()
+        h.update(repr((self.feature_names, self.jet_feature_names, self.classes)).encode())
+        for t in (self.offsets, self.four_momenta, self.features, self.jet_features, self.labels, self.weights):
+            h.update(b"-" if t is None else t.contiguous().numpy().data)
+        return h.hexdigest()
+
+    def batch(self, indices: Any) -> JetBatch:
+        """The jets at these positions, in this order; `index` holds the positions.
+
+        Args:
+            indices: [B] integers, a slice, or booleans [N].
+        """
+        if isinstance(indices, slice):
+            indices = np.arange(*indices.indices(len(self)))
+        which = indices if isinstance(indices, Tensor) else torch.as_tensor(np.asarray(indices))
+        which = which.nonzero().flatten() if which.dtype == torch.bool else which.to(torch.int64)
+        starts = self.offsets[which]
+        counts = self.offsets[which + 1] - starts
+        offsets = torch.zeros(len(which) + 1, dtype=torch.int64)
+        torch.cumsum(counts, 0, out=offsets[1:])
+        total = int(offsets[-1])
+        rows = torch.repeat_interleave(starts - offsets[:-1], counts, output_size=total)
+        rows += torch.arange(total)
+
+        def of_jets(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t[which]
+
+        return JetBatch(
+            four_momenta=self.four_momenta.index_select(0, rows),
+            offsets=offsets,
+            features=None if self.features is None else self.features.index_select(0, rows),
+            feature_names=self.feature_names,
+            jet_features=of_jets(self.jet_features),
+            jet_feature_names=self.jet_feature_names,
+            labels=of_jets(self.labels),
+            weights=of_jets(self.weights),
+            index=which,
+            jet_momenta=of_jets(self.jet_momenta),
+        )
+
+    def split(self, share: float, seed: int = 0) -> tuple[JetDataset, JetDataset]:
+        """Two parts, the second with that share of the jets, drawn at random."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        cut = len(self) - round(share * len(self))
+        return self.subset(np.sort(order[:cut])), self.subset(np.sort(order[cut:]))
+
+    def subset(self, indices: np.ndarray) -> JetDataset:
+        """The jets at these positions as a data set of its own, in memory."""
+        batch = self.batch(indices)
+        report = replace(self.report, kept=len(batch), not_taken=len(self) - len(batch), classes={})
+        if batch.labels is not None and self.classes:
+            report.count_classes(self.classes, batch.labels.numpy())
+        return replace(
+            JetDataset.from_batch(batch, self.classes),
+            jet_columns={n: c[indices] for n, c in self.jet_columns.items()},
+            entries=None if self.entries is None else self.entries[indices],
+            report=report,
+        )
+
+    def require_classes(self) -> JetDataset:
+        """Itself, if every class has jets.
+
+        Raises:
+            DataError: a class without jets; a classifier cannot be trained or its AUC measured then.
+        """
+        if self.labels is None or not self.classes:
+            raise DataError("these jets have no labels", mend="name label branches in the layout, or set data.target")
+        counted = np.bincount(self.labels.numpy(), minlength=len(self.classes))
+        absent = [name for name, n in zip(self.classes, counted, strict=True) if not n]
+        if absent:
+            there = ", ".join(f"{name} {n}" for name, n in zip(self.classes, counted, strict=True) if n)
+            raise DataError(
+                f"no jets of class {', '.join(absent)}",
+                where=", ".join(list(self.report.files)[:3]),
+                mend=f"there are {there}; choose data.classes among them or add files",
+            )
+        return self
+
+
+def features_needed(inputs: Inputs) -> tuple[str, ...]:
+    """Raw columns that a model's features need besides the momenta."""
+    return tuple(c for c in feature_table.raw_columns_for(inputs.features) if c not in ("jet_pt", "jet_energy", "pt"))

@@ -1,0 +1,148 @@
+"""`JetLoader`: batches of a `JetDataset` in a seeded global order, with length buckets and a state that resumes bit for bit.
+
+The order of an epoch depends on (seed, epoch) alone, so position within it is all that a resumed run needs. Buckets sort jets by length
+within groups of many batches, so a padded view of a batch wastes little, while every epoch still mixes all files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from hepml.data.batch import JetBatch
+from hepml.errors import ConfigError, DataError
+
+GROUP = 24  # batches that are sorted by length together
+
+
+class Packed(Protocol):
+    """What the loader asks of a data set."""
+
+    @property
+    def counts(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray) -> JetBatch: ...
+
+
+class JetLoader:
+    """An iterable of `JetBatch`es.
+
+    Args:
+        dataset: a `JetDataset`.
+        batch_size: jets a batch at most, of one rank.
+        shuffle: a new global order each epoch; without it jets come in file order.
+        seed: of the order.
+        buckets: batches of jets of similar length. Left out, as `shuffle`. With `shuffle=False` and `buckets=True`
+            jets come sorted by length: put results back with `batch.index`.
+        drop_last: full batches only.
+        rank, world_size: this process among how many. All ranks get the same number of batches, and no jet comes twice.
+
+    Raises:
+        ConfigError: a batch size below one, a rank outside the world.
+        DataError: fewer jets than processes.
+    """
+
+    def __init__(
+        self,
+        dataset: Packed,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        buckets: bool | None = None,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}", mend="at least 1")
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"rank {rank} of {world_size}", mend="ranks count from 0")
+        self.dataset, self.batch_size = dataset, batch_size
+        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
+        self.buckets = shuffle if buckets is None else buckets
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+        self._position = self._resume_at = 0
+        jets = len(dataset)
+        if drop_last:
+            batches = jets // batch_size // world_size * world_size
+        else:
+            batches = -(-jets // batch_size)
+            batches = -(-batches // world_size) * world_size
+        if batches > jets or (batches == 0 and jets):
+            raise DataError(
+                f"{jets} jets do not fill a batch of {batch_size} on each of {world_size} processes",
+                mend="use fewer processes, a smaller batch, or more jets",
+            )
+        self._batches = batches
+
+    def __len__(self) -> int:
+        """Batches an epoch on this rank; the same on all."""
+        return self._batches // self.world_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next iteration."""
+        if epoch != self.epoch:
+            self.epoch, self._position, self._resume_at = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seed, epoch, and how many batches of it were handed out."""
+        return {"seed": self.seed, "epoch": self.epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The next iteration continues behind the batch that was handed out last when `state` was taken."""
+        self.seed, self.epoch = int(state["seed"]), int(state["epoch"])
+        self._position = self._resume_at = int(state["position"])
+
+    def __iter__(self) -> Iterator[JetBatch]:
+        order, bounds = self._plan()
+        mine = range(self.rank, self._batches, self.world_size)
+        start, self._resume_at = self._resume_at, 0
+        self._position = start
+        for i in mine[start:]:
+            self._position += 1
+            yield self.dataset.batch(order[bounds[i] : bounds[i + 1]])
+
+    def _plan(self) -> tuple[np.ndarray, np.ndarray]:
+        """Jets in the order of this epoch, and where each batch begins; the same on every rank."""
+        jets, batches = len(self.dataset), self._batches
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(jets) if self.shuffle else np.arange(jets)
+        sizes = self._sizes(jets, batches)
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        order = order[: bounds[-1]]
+        if not self.buckets:
+            return order, bounds
+        counts = np.asarray(self.dataset.counts)
+        if not self.shuffle:
+            return order[np.argsort(counts[order], kind="stable")], bounds
+        # Groups of batches are sorted by length; what is left of equal lengths stays shuffled (stable sort).
+        group = np.zeros(len(order), dtype=np.int64)
+        group[bounds[GROUP:-1:GROUP]] = 1
+        np.cumsum(group, out=group)
+        order = order[np.lexsort((counts[order], group))]
+        # Ranks step together: batches are shuffled in sets of one a rank, so that all have jets of similar length at a time.
+        sets = np.arange(batches).reshape(-1, self.world_size)
+        shuffled = rng.permuted(sets, axis=0) if self.world_size == 1 else sets[rng.permutation(len(sets))]
+        chosen = shuffled.ravel()
+        pieces = [order[bounds[i] : bounds[i + 1]] for i in chosen]
+        return np.concatenate(pieces) if pieces else order, np.concatenate([[0], np.cumsum(sizes[chosen])])
+
+    def _sizes(self, jets: int, batches: int) -> np.ndarray:
+        """Jets in each batch: full ones and a last part on one rank; evenly spread where ranks must make equal steps."""
+        if not batches:
+            return np.zeros(0, dtype=np.int64)
+        if self.drop_last:
+            return np.full(batches, self.batch_size)
+        if self.world_size == 1:
+            sizes = np.full(batches, self.batch_size)
+            sizes[-1] = jets - self.batch_size * (batches - 1)
+            return sizes
+        sizes = np.full(batches, jets // batches)
+        sizes[: jets % batches] += 1
+        return sizes

@@ -1,0 +1,221 @@
+"""From jets to `JetBatch`: four-momenta and standardised features, packed without a loop over jets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepml import kinematics
+from hepml.data import features as feature_table
+from hepml.data.assemble import DERIVED_JETS, derived_jet_column, jet_momenta
+from hepml.data.batch import JetBatch
+from hepml.data.chunk import MOMENTUM, Chunk
+from hepml.errors import LayoutError, did_you_mean
+
+if TYPE_CHECKING:
+    import awkward as ak
+
+
+def pack(
+    jets: ak.Array,
+    features: str | Sequence[str] = (),
+    *,
+    jet_features: Sequence[str] = (),
+    max_constituents: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    target: str | None = None,
+    label: str = "label",
+    weight: str = "weight",
+) -> JetBatch:
+    """A batch from awkward jets.
+
+    Args:
+        jets: one entry a jet, with `constituents` (any `vector` momentum: px, py, pz, energy, or pt, eta, phi, mass) and raw columns.
+        features: constituent features to compute, by name or set; none leaves them to be computed on demand.
+        jet_features: jet-level columns to carry along.
+        max_constituents: keep only the leading so many, by pT.
+        dtype: floating dtype of the batch.
+        target: jet column to use as labels (regression) instead of `label`.
+        label, weight: names of these jet columns; they may be absent.
+
+    Raises:
+        LayoutError: a column that is not there.
+        DataError: NaN or infinite momenta; names jet and constituent.
+    """
+    chunk = from_awkward(jets, label=label, weight=weight)
+    if max_constituents is not None:
+        chunk = chunk.leading(max_constituents)
+    names = feature_table.resolve(features) if features else ()
+    labels: Any = chunk.labels if target is None else jet_matrix(chunk, [target])[:, 0]
+    batch = JetBatch.from_arrays(
+        four_momenta_of(chunk, dtype),
+        chunk.offsets,
+        features_of(chunk, names, dtype) if names else None,
+        labels,
+        feature_names=names,
+        jet_features=jet_matrix(chunk, jet_features) if jet_features else None,
+        jet_feature_names=tuple(jet_features),
+        weights=chunk.weights,
+        index=chunk.entries,
+        dtype=dtype,
+    )
+    return batch if chunk.momenta is None else replace(batch, jet_momenta=torch.from_numpy(chunk.momenta).to(dtype))
+
+
+def four_momenta_of(chunk: Chunk, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Constituents as [ΣN, 4] (E, px, py, pz) in GeV."""
+    out = torch.empty((int(chunk.offsets[-1]), 4), dtype=dtype)
+    view = out.numpy()
+    for i, name in enumerate(("energy", "px", "py", "pz")):
+        view[:, i] = chunk.constituents[name]
+    return out
+
+
+def features_of(chunk: Chunk, names: Sequence[str], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Standardised features [ΣN, len(names)].
+
+    Raises:
+        LayoutError: a column that a feature needs is not there; names the feature and the nearest column.
+    """
+    return feature_table.compute(names, RawColumns(chunk, dtype))
+
+
+def jet_matrix(chunk: Chunk, names: Sequence[str]) -> np.ndarray:
+    """Jet columns side by side, [B, len(names)] float32; those in `DERIVED_JETS` follow from the momenta where the file lacks them.
+
+    Raises:
+        LayoutError: a column that is not there; names the nearest.
+    """
+    out = np.empty((len(chunk), len(names)), dtype=np.float32)
+    for i, name in enumerate(names):
+        if name in chunk.jets:
+            out[:, i] = chunk.jets[name]
+        elif name in DERIVED_JETS:
+            out[:, i] = derived_jet_column(chunk, name)
+        else:
+            raise LayoutError(
+                f"jet column '{name}' not found",
+                where=chunk.file,
+                mend=did_you_mean(name, [*chunk.jets, *DERIVED_JETS], noun="columns at hand"),
+            )
+    return out
+
+
+class RawColumns(Mapping[str, Tensor]):
+    """Raw constituent columns of a chunk as tensors [ΣN]; those that follow from momenta are computed once, when asked for."""
+
+    def __init__(self, chunk: Chunk, dtype: torch.dtype = torch.float32) -> None:
+        self._chunk, self._dtype = chunk, dtype
+        self._made: dict[str, Tensor] = {}
+        self._counts = torch.from_numpy(chunk.counts)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._made:
+            if name in self._chunk.constituents:
+                self._made[name] = torch.from_numpy(self._chunk.constituents[name]).to(self._dtype)
+            elif name in feature_table.MOMENTUM_COLUMNS:
+                self._made[name] = self._derive(name)
+            else:
+                raise KeyError(name)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self._chunk.constituents, *feature_table.MOMENTUM_COLUMNS)))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def _derive(self, name: str) -> Tensor:
+        if name == "pt":
+            return torch.hypot(self["px"], self["py"])
+        jets = self._jets()
+        if name == "jet_pt":
+            return self._repeat(kinematics.pt(jets))
+        if name == "jet_energy":
+            return self._repeat(jets[:, 0])
+        if name == "delta_phi":
+            return kinematics.delta_phi(torch.atan2(self["py"], self["px"]), self._repeat(kinematics.phi(jets)))
+        eta = torch.asinh(self["pz"] / self["pt"].clamp_min(1e-20))
+        jet_eta = kinematics.eta(jets)
+        sign = torch.where(jet_eta < 0, -1.0, 1.0).to(self._dtype)
+        return (eta - self._repeat(jet_eta)) * self._repeat(sign)
+
+    def _jets(self) -> Tensor:
+        if self._chunk.momenta is not None:
+            return torch.from_numpy(self._chunk.momenta).to(self._dtype)
+        if "jet" not in self._made:
+            p = four_momenta_of(self._chunk, self._dtype)
+            jet_of = torch.from_numpy(self._chunk.jet_of())
+            self._made["jet"] = p.new_zeros((len(self._chunk), 4)).index_add_(0, jet_of, p)
+        return self._made["jet"]
+
+    def _repeat(self, per_jet: Tensor) -> Tensor:
+        return torch.repeat_interleave(per_jet, self._counts, output_size=int(self._chunk.offsets[-1]))
+
+
+def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight") -> Chunk:
+    """Awkward jets as a flat chunk.
+
+    Raises:
+        LayoutError: no `constituents`, or no momentum in them.
+    """
+    import awkward as ak
+    import vector
+
+    if "constituents" not in ak.fields(jets):
+        raise LayoutError(
+            "these jets have no field 'constituents'", mend=did_you_mean("constituents", ak.fields(jets), noun="fields")
+        )
+    lists = ak.to_packed(ak.from_regular(jets["constituents"]))
+    fields = ak.fields(lists)
+    if not set(MOMENTUM) <= set(fields):
+        vector.register_awkward()  # type: ignore[no-untyped-call]
+        lists = ak.with_name(lists, "Momentum4D")
+        try:
+            four = {n: getattr(lists, n) for n in MOMENTUM}
+        except AttributeError as problem:
+            raise LayoutError(
+                f"constituents have no four-momentum among {', '.join(fields)}",
+                mend="give px, py, pz, energy or pt, eta, phi, mass",
+            ) from problem
+    else:
+        four = {n: lists[n] for n in MOMENTUM}
+    first = ak.to_packed(four["px"])
+    offsets = np.asarray(ak.to_layout(first).offsets.data, dtype=np.int64)
+    flat = {n: _floats(ak.flatten(a, axis=1)) for n, a in four.items()}
+    flat |= {
+        n: _floats(ak.flatten(lists[n], axis=1))
+        for n in fields
+        if n not in flat
+        and n not in ("pt", "eta", "phi", "mass", "E", "e", "t", "x", "y", "z", "rho", "theta", "tau", "M", "m")
+    }
+    own = {
+        n: ak.to_numpy(jets[n], allow_missing=False)
+        for n in ak.fields(jets)
+        if n not in ("constituents", label, weight) and jets[n].ndim == 1 and not ak.fields(jets[n])
+    }
+    canonical = {n: own[f"jet_{n}"] for n in ("pt", "eta", "phi", "energy") if f"jet_{n}" in own}
+    index = own["index"] if "index" in own else np.arange(len(offsets) - 1)
+    return Chunk(
+        offsets=offsets,
+        constituents=flat,
+        jets=own,
+        momenta=jet_momenta(canonical),
+        labels=ak.to_numpy(jets[label]) if label in ak.fields(jets) else None,
+        weights=ak.to_numpy(jets[weight]) if weight in ak.fields(jets) else None,
+        classes=tuple(jets.attrs.get("classes", ())),
+        entries=np.asarray(index, dtype=np.int64),
+        file="the given jets",
+    )
+
+
+def _floats(array: ak.Array) -> np.ndarray:
+    import awkward as ak
+
+    values = ak.to_numpy(array, allow_missing=False)
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)

@@ -1,0 +1,103 @@
+"""`DataReport`: what was read, what was dropped and why. Nothing is dropped without a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class BadValue:
+    """Jets that were unusable for one reason: how many, and where the first one was."""
+
+    jets: int
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.jets} (first in {self.where})"
+
+
+@dataclass
+class DataReport:
+    """Counts of jets.
+
+    Args:
+        files: file -> entries.
+        read: jets read.
+        kept: jets handed on.
+        bad: reason -> jets dropped (or kept, by policy) for it.
+        removed_by_selection: jets that the selection removed.
+        of_other_classes: jets of classes that were not asked for.
+        unlabelled: jets of no class, dropped by the layout's policy.
+        without_constituents: jets without constituents; they are kept.
+        cut_to_leading: jets cut to their leading `max_constituents`.
+        not_taken: jets left out by `max_jets`.
+        classes: jets kept of each class.
+        notes: further sentences.
+    """
+
+    files: dict[str, int] = field(default_factory=dict)
+    read: int = 0
+    kept: int = 0
+    bad: dict[str, BadValue] = field(default_factory=dict)
+    dropped_bad: int = 0
+    removed_by_selection: int = 0
+    of_other_classes: int = 0
+    unlabelled: int = 0
+    without_constituents: int = 0
+    cut_to_leading: int = 0
+    not_taken: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add_file(self, name: str, entries: int) -> None:
+        self.files[name] = entries
+        if not entries:
+            self.notes.append(f"{name} has no entries")
+
+    def add_bad(self, reason: str, jets: int, where: str) -> None:
+        if reason in self.bad:
+            self.bad[reason].jets += jets
+        else:
+            self.bad[reason] = BadValue(jets, where)
+
+    def count_classes(self, classes: Sequence[str], labels: np.ndarray) -> None:
+        counted = np.bincount(labels[labels >= 0], minlength=len(classes))
+        for name, n in zip(classes, counted, strict=False):
+            self.classes[name] = self.classes.get(name, 0) + int(n)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts as JSON-able values."""
+        return {
+            **{k: v for k, v in self.__dict__.items() if k != "bad"},
+            "bad": {reason: {"jets": b.jets, "first": b.where} for reason, b in self.bad.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DataReport:
+        """The report that `as_dict` wrote."""
+        bad = {reason: BadValue(b["jets"], b["first"]) for reason, b in values.get("bad", {}).items()}
+        return cls(**{**values, "bad": bad})
+
+    def __str__(self) -> str:
+        files = f"{len(self.files)} files" if len(self.files) != 1 else next(iter(self.files))
+        text = [f"{self.kept} of {self.read} jets kept from {files}"]
+        if self.classes:
+            text.append("classes: " + ", ".join(f"{name} {n}" for name, n in self.classes.items()))
+        for reason, found in self.bad.items():
+            text.append(f"{reason}: {found}")
+        for count, words in (
+            (self.dropped_bad, "jets dropped for bad values"),
+            (self.removed_by_selection, "jets removed by the selection"),
+            (self.of_other_classes, "jets of other classes left out"),
+            (self.unlabelled, "jets of no class dropped"),
+            (self.without_constituents, "jets without constituents (kept)"),
+            (self.cut_to_leading, "jets cut to their leading constituents"),
+            (self.not_taken, "jets left out by max_jets"),
+        ):
+            if count:
+                text.append(f"{count} {words}")
+        return "; ".join(text + self.notes)

@@ -149,14 +149,14 @@ def _signature(description: dict[str, Any]) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    inputs: Any = [
+    inputs: list[Any] = [
         TensorSpec(np.dtype("float32"), (-1, 4), "four_momenta"),
         TensorSpec(np.dtype("int64"), (-1,), "offsets"),
     ]
     columns = {key: len(description[key]) for key in ("features", "jet_features") if description[key]}
     inputs += [TensorSpec(np.dtype("float32"), (-1, width), key) for key, width in columns.items()]
     outputs = [TensorSpec(np.dtype("float32"), (-1, description["outputs"]))]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+    return ModelSignature(inputs=Schema([*inputs]), outputs=Schema([*outputs]))
 
 
 def _given(names: Sequence[str]) -> bool:

@@ -19,7 +19,7 @@ from hepml.errors import TrackingError
 from hepml.tracking import names
 from hepml.tracking.journal import FILE_NAME, Entry, read_journal
 from hepml.tracking.state import STATE_NAME, State
-from hepml.tracking.store import experiment_id, open_store, public_uri
+from hepml.tracking.store import experiment_id, open_store, public_uri, reason
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -278,7 +278,7 @@ class Shipper:
             if error.error_code not in _REFUSALS:
                 raise
             if what is not None:
-                self._refuse(f"{what}: {str(error).partition(chr(10))[0]}")
+                self._refuse(f"{what}: {reason(error)}")
             return False
         self._accepted()
         return True
@@ -292,7 +292,7 @@ class Shipper:
         except MlflowException as error:
             if error.error_code not in _REFUSALS:
                 raise
-            self._refuse(f"{what}: {str(error).partition(chr(10))[0]}")
+            self._refuse(f"{what}: {reason(error)}")
 
     def _refuse(self, what: str) -> None:
         self.refused.append(what)

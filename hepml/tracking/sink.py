@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from hepml.tracking.shipping import Abandoned, Shipper
-from hepml.tracking.store import public_uri, sqlite_path
+from hepml.tracking.store import public_uri, reason, sqlite_path
 
 _log = logging.getLogger("hepml.tracking")
 
@@ -91,7 +91,7 @@ class Sink:
             self._done.set()
 
     def _failed(self, error: Exception, failures: int) -> None:
-        self.problem = (str(error) or type(error).__name__).partition("\n")[0][:300]
+        self.problem = reason(error)
         if failures == 1:
             _log.warning(
                 "MLflow at %s cannot be reached, the run goes on and keeps its journal: %s",

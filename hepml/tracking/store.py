@@ -63,6 +63,17 @@ def public_uri(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+def reason(error: BaseException) -> str:
+    """One line that says why a store failed, without passwords: MLflow's own messages repeat themselves and the whole address."""
+    text = re.sub(r"//[^/@\s]+@", "//", str(error) or type(error).__name__).partition("\n")[0]
+    refused = re.search(r"Failed to establish a new connection: (?:\[Errno -?\d+\] )?([\w ,.-]+)", text)
+    if refused:
+        return refused[1].strip().lower()
+    if "timed out" in text.lower():
+        return "no answer in time"
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
 def prepare_environment() -> None:
     """Sets MLflow's environment variables where the user has not; to be called before MLflow is imported."""
     for name, value in ENVIRONMENT.items():
@@ -78,6 +89,7 @@ def open_store(uri: str) -> MlflowClient:
     prepare_environment()
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
     _quiet()
     path = sqlite_path(uri)
@@ -89,8 +101,8 @@ def open_store(uri: str) -> MlflowClient:
             if not path.exists() or path.stat().st_size == 0:
                 _make_sqlite(path)
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
-    except MlflowException as error:
-        first = str(error).partition("\n")[0]
+    except (MlflowException, SQLAlchemyError) as error:
+        first = reason(error)
         mend = f"run: mlflow db upgrade {uri}" if "out-of-date" in first else "check tracking.uri"
         raise TrackingError(f"the MLflow store cannot be opened: {first}", where=public_uri(uri), mend=mend) from error
     except OSError as error:
@@ -176,6 +188,9 @@ def _quiet() -> None:
         logger = logging.getLogger(name)
         if logger.level < logging.WARNING and os.environ.get("MLFLOW_LOGGING_LEVEL", "").upper() != "DEBUG":
             logger.setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(
+        logging.ERROR
+    )  # the sink itself says that a server is gone, once
 
 
 def _slug(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from hepml.errors import HepmlError, TrackingError
 from hepml.tracking.journal import Journal, read_journal, take_lock
 from hepml.tracking.shipping import Shipper
-from hepml.tracking.store import public_uri, tracking_uri
+from hepml.tracking.store import public_uri, reason, tracking_uri
 
 
 @dataclass
@@ -79,8 +79,7 @@ def _sync_one(run_dir: Path, uri: str | None, force: bool) -> Synced:
         try:
             result.sent = shipper.ship()
         except Exception as error:  # one dead store must not keep the others from being brought up to date
-            first = (str(error) or type(error).__name__).partition("\n")[0][:300]
-            result.problem = f"MLflow at {public_uri(where)}: {first}"
+            result.problem = f"MLflow at {public_uri(where)}: {reason(error)}"
         result.run_id, result.refused = shipper.run_id, shipper.refused
     finally:
         lock.release()

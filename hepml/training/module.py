@@ -58,7 +58,7 @@ class TrainingModule(L.LightningModule):
         self.identity = identity or {}
         self.register_buffer("class_scale", class_scale, persistent=False)
         self.register_buffer("loss_sum", torch.zeros(2, dtype=torch.float64), persistent=False)  # Σ w·nll, Σ w
-        self._outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._random: dict[str, Any] | None = None
         self.epoch_metrics: dict[str, float] = {}
         # Kept out of the module tree: a compiled twin would enter the state dict a second time.
@@ -89,19 +89,14 @@ class TrainingModule(L.LightningModule):
         parameters = self.model(batch).float() if self.settings.precision == "bf16-mixed" else self.model(batch)
         weights = self._weights(batch)
         assert batch.labels is not None
-        index = batch.index if batch.index is not None else torch.full((len(batch),), -1, device=batch.device)
         ones = weights if weights is not None else torch.ones(len(batch), device=batch.device, dtype=batch.dtype)
-        self._outputs.append((parameters, batch.labels, ones, index))
+        self._outputs.append((parameters, batch.labels, ones))
 
     def on_validation_epoch_end(self) -> None:
         parts, self._outputs = self._outputs, []
         if not parts:
             return
-        parameters, labels, weights, index = (self._gather(torch.cat(column)) for column in zip(*parts, strict=True))
-        if self.trainer.world_size > 1:  # ranks of equal length repeat a few jets: count each once
-            first = np.unique(index.cpu().numpy(), return_index=True)[1]
-            keep = torch.from_numpy(first).to(index.device)
-            parameters, labels, weights = parameters[keep], labels[keep], weights[keep]
+        parameters, labels, weights = (self._gather(torch.cat(column)) for column in zip(*parts, strict=True))
         self.epoch_metrics = {
             f"val_{name}": value
             for name, value in metrics.validation(self.objective, parameters, labels, weights).items()
@@ -173,8 +168,11 @@ class TrainingModule(L.LightningModule):
     def _gather(self, values: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
             return values
-        gathered = self.all_gather(values)
-        return gathered.flatten(0, 1)
+        # ranks may differ by a few jets: gather at the longest, then cut each to its own
+        lengths = self.all_gather(torch.tensor(len(values), device=values.device)).tolist()
+        padded = values.new_zeros((max(lengths), *values.shape[1:]))
+        padded[: len(values)] = values
+        return torch.cat([part[:n] for part, n in zip(self.all_gather(padded), lengths, strict=True)])
 
 
 def build_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:

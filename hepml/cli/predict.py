@@ -1,0 +1,72 @@
+"""`hepml predict`: scores of jets in files, written with the jets' own columns to ROOT or npz."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def command(
+    checkpoint: Annotated[str, typer.Argument(help="A run folder, a checkpoint, or published weights.")],
+    files: Annotated[list[str], typer.Argument(help="ROOT or npz files, globs, folders; `file.root:tree` names a tree.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write: .root or .npz.")],
+    layout: Annotated[str | None, typer.Option("--layout", help="Layout of the files: a name or a YAML file.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Jets a step.")] = 512,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; the GPU where there is one.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Report as one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> int:
+    """Score jets and write scores beside the jets' own columns, one row a jet, in file order.
+
+    Branches: score_CLASS (or predicted_TARGET and sigma_TARGET), every column of the jets that all files have, file_index and entry.
+    """
+    import numpy as np
+    import torch
+
+    from hepml.cli import console
+    from hepml.data.reader import scan
+    from hepml.training.checkpoints import load_model
+    from hepml.training.prediction import output_names, predict_files
+    from hepml.training.score_files import writer
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(checkpoint, device=device)
+    names = output_names(model)
+    total = scan(files, layout or getattr(model, "hepml_layout", None)).raise_first().entries
+    order: dict[str, int] = {}
+    done = unusable = 0
+    sums = np.zeros(len(names))
+    with writer(output) as sink, console.CountingBar("jets", total, quiet=quiet) as bar:
+        for part in predict_files(model, files, batch_size, layout=layout, device=device, jet_columns="all"):
+            place = order.setdefault(part.file, len(order))
+            sink.add(
+                {
+                    **part.columns,
+                    **{name: part.rows[:, i].astype(np.float32) for i, name in enumerate(names)},
+                    "file_index": np.full(len(part.rows), place, dtype=np.int32),
+                    "entry": part.entries.astype(np.int64),
+                }
+            )
+            done += len(part.rows)
+            unusable += part.unusable
+            sums += np.nansum(part.rows, axis=0)
+            bar.update(done)
+    usable = max(done - unusable, 1)
+    report: dict[str, Any] = {
+        "output": str(output),
+        "jets": done,
+        "unusable": unusable,
+        "files": list(order),
+        "columns": names,
+        "mean": {name: float(s) / usable for name, s in zip(names, sums, strict=True)},
+    }
+    if json:
+        console.print_json(report)
+        return 0
+    means = ", ".join(f"{name} {value:.4g}" for name, value in report["mean"].items())
+    console.out().print(f"{done:,} jets from {len(order)} file(s) -> {output}; mean {means}", markup=False, highlight=False)
+    if unusable:
+        console.err().print(f"{unusable:,} jets have NaN or negative energies; their scores are NaN", markup=False)
+    return 0

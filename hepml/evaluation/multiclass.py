@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hepml.errors import ConfigError, DataError, did_you_mean
-from hepml.evaluation.checks import check_multiclass
+from hepml.evaluation.checks import check_binary, check_multiclass
 from hepml.evaluation.roc import auc
 
 JETCLASS_SIGNAL_EFFICIENCY = {"Hqql": 0.99, "Tbl": 0.995}
@@ -31,6 +32,37 @@ def discriminant(scores: ArrayLike, signal: int, background: int) -> NDArray[np.
     wanted, against = p[:, signal].astype(np.float64), p[:, background].astype(np.float64)
     total = wanted + against
     return np.divide(wanted, total, out=np.zeros_like(total), where=total > 0)
+
+
+def signal_against_background(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    signal: str | int = 1,
+    background: str | int = 0,
+) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.float64] | None]:
+    """The two-class problem inside scores of any number of classes, as `evaluate` poses it: (is signal, signal score, weights).
+
+    Scores [N] come back as they are, they belong to the signal class; of [N, 2] comes the signal's column, of [N, C] the discriminant
+    s_S / (s_S + s_B) on jets of the two classes alone.
+
+    Raises:
+        DataError: as `evaluate`.
+        ConfigError: no class of that name.
+    """
+    p = np.asarray(scores)
+    if p.ndim == 1 or p.shape[1] < 3:
+        names = [str(c) for c in classes] if classes is not None else ["0", "1"]
+        chosen = class_index(signal, names)
+        is_one, s, w = check_binary(labels, p[:, chosen] if p.ndim == 2 and p.shape[1] == 2 else p, weights)
+        return is_one == bool(chosen), s, w
+    y, p, w = check_multiclass(labels, p, weights)
+    names = [str(c) for c in classes] if classes is not None else [str(i) for i in range(p.shape[1])]
+    a, b = class_index(signal, names), class_index(background, names)
+    both = np.flatnonzero((y == a) | (y == b))
+    return y[both] == a, discriminant(p[both], a, b), None if w is None else w[both]
 
 
 def one_vs_rest_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> dict[int, float]:

@@ -18,8 +18,8 @@ from hepml.evaluation.multiclass import (
     background_class,
     class_index,
     confusion_matrix,
-    discriminant,
     one_vs_one_auc,
+    signal_against_background,
     working_points,
 )
 from hepml.evaluation.rejection import Rejection, rejection_of
@@ -173,9 +173,8 @@ def _rejections(
     signal_efficiencies: Sequence[float],
 ) -> dict[str, Any]:
     """Rejection of one class by another on jets of these two; empty where either has no jets."""
-    both = np.flatnonzero((y == signal) | (y == background))
-    is_signal = y[both] == signal
+    is_signal, s, pair_weights = signal_against_background(y, p, w, signal=signal, background=background)
     if not is_signal.any() or is_signal.all():
         return {}
-    cuts = make_cuts(is_signal, discriminant(p[both], signal, background), None if w is None else w[both])
+    cuts = make_cuts(is_signal, s, pair_weights)
     return {f"{e:g}": rejection_entry(rejection_of(cuts, e)) for e in signal_efficiencies}

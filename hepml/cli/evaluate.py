@@ -1,0 +1,315 @@
+"""`hepml evaluate`: accuracy, AUC and background rejection, of scores in a file or of a model on jets."""
+
+from __future__ import annotations
+
+import sys
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Sample(NamedTuple):
+    """What one report is made of: labels [N], scores [N] or [N, C], weights [N] or None, class names or None."""
+
+    labels: Any
+    scores: Any
+    weights: Any
+    classes: Sequence[str] | None
+
+
+def command(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN_OR_CKPT", help="A run folder, a checkpoint, or published weights.", show_default=False
+        ),
+    ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILES",
+            help="Jets to score, as one sample; NAME=FILES for several samples. The run's own test scores where left out.",
+            show_default=False,
+        ),
+    ] = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scores",
+            help="A .npz with labels and one score array a tagger, or what hepml predict wrote.",
+            show_default=False,
+        ),
+    ] = None,
+    signal_efficiency: Annotated[
+        str, typer.Option("--signal-efficiency", help="Working points, separated by commas.")
+    ] = "0.3,0.5",
+    signal: Annotated[
+        str | None, typer.Option("--signal", help="The signal class, by name or index.", show_default=False)
+    ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option("--background", help="The class that is rejected, by name or index.", show_default=False),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", help="Draw rejection against signal efficiency: .png, .pdf or .svg.", show_default=False
+        ),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Add published taggers on the top tagging reference jets.")
+    ] = False,
+    unweighted: Annotated[bool, typer.Option("--unweighted", help="Leave event weights aside.")] = False,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="Layout of FILES: a name or a YAML file.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Jets a step.")] = 512,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu or cuda; the GPU where there is one.", show_default=False)
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document: {name: {accuracy, auc, rejection}}.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> int:
+    """Report on a tagger: accuracy, AUC and 1/eps_B at given signal efficiencies, each with its statistical uncertainty.
+
+    Examples: hepml evaluate --scores scores.npz --plot roc.png  ·  hepml evaluate runs/quickstart jets/*.root  ·
+    hepml evaluate runs/quickstart generated=test.root reference=reference.npz --json
+    """
+    from hepml.cli import console
+    from hepml.errors import ConfigError
+
+    points = _points(signal_efficiency)
+    if bool(scores) == (run is not None):
+        raise ConfigError(
+            "give either a run or --scores" if scores else "nothing to evaluate",
+            where="command line",
+            mend="hepml evaluate RUN FILES, or hepml evaluate --scores FILE.npz",
+        )
+    if plot is not None:
+        _check_picture(plot)
+    regression = None
+    samples: dict[str, Sample] = {}
+    if scores:
+        samples = _from_scores(scores)
+    else:
+        from hepml.training.checkpoints import load_model
+
+        assert run is not None
+        model = load_model(run)
+        if getattr(model, "hepml_target", None):
+            regression = str(model.hepml_target)
+        samples = (
+            _from_files(model, run, files, layout, batch_size, device, unweighted, quiet)
+            if files
+            else _from_run(model, run)
+        )
+    if unweighted:
+        samples = {name: sample._replace(weights=None) for name, sample in samples.items()}
+
+    reports = {
+        name: _regression(sample, regression)
+        if regression
+        else _report(name, sample, points, _class(signal), _class(background))
+        for name, sample in samples.items()
+    }
+    if plot is not None:
+        _draw(samples, reports, plot, regression)
+    if json:
+        sys.stdout.write(dumps(reports, indent=2, allow_nan=False) + "\n")  # console.print_json would import torch
+    else:
+        _show(reports, published, regression)
+        if plot is not None:
+            console.err().print(f"wrote {plot}", markup=False, highlight=False)
+    return 0
+
+
+def _report(
+    name: str, sample: Sample, points: list[float], signal: str | int | None, background: str | int | None
+) -> Any:
+    from hepml.errors import DataError
+    from hepml.evaluation import evaluate
+
+    try:
+        return evaluate(
+            sample.labels, sample.scores, sample.weights, classes=sample.classes,
+            signal=signal, background=background, signal_efficiencies=points,
+        )  # fmt: skip
+    except DataError as problem:
+        raise DataError(problem.what, where=problem.where or name, mend=problem.mend) from problem
+
+
+def _regression(sample: Sample, target: str) -> Any:
+    from hepml.evaluation import evaluate_regression
+
+    targets = sample.labels.reshape(len(sample.labels), -1)
+    mean, sigma = sample.scores[:, 0::2], sample.scores[:, 1::2]
+    if mean.shape[1] == 1:
+        targets, mean, sigma = targets[:, 0], mean[:, 0], sigma[:, 0]
+    return {"target": target, **evaluate_regression(targets, mean, sigma, sample.weights)}
+
+
+def _from_scores(paths: list[str]) -> dict[str, Sample]:
+    from hepml.evaluation.score_files import read_scores
+
+    samples: dict[str, Sample] = {}
+    for path in paths:
+        sheet = read_scores(path)
+        for tagger, values in sheet.taggers.items():
+            name = tagger if tagger not in samples else f"{Path(path).stem}: {tagger}"
+            samples[name] = Sample(sheet.labels, values, sheet.weights, sheet.classes)
+    return samples
+
+
+def _from_run(model: Any, run: str) -> dict[str, Sample]:
+    """The test scores that a training run left."""
+    from hepml.errors import ConfigError
+    from hepml.evaluation.score_files import read_scores
+
+    found = sorted((Path(run) / "scores").glob("*.npz"))
+    if not found:
+        raise ConfigError("no jets to score", where="command line", mend=f"name files: hepml evaluate {run} FILES")
+    classes = tuple(getattr(model, "hepml_classes", ())) or None
+    samples = {}
+    for path in found:
+        sheet = read_scores(path)
+        values = next(iter(sheet.taggers.values()))
+        samples[path.stem] = Sample(sheet.labels, values, sheet.weights, sheet.classes or classes)
+    return samples
+
+
+def _from_files(
+    model: Any,
+    run: str,
+    files: list[str],
+    layout: str | None,
+    batch_size: int,
+    device: str | None,
+    unweighted: bool,
+    quiet: bool,
+) -> dict[str, Sample]:
+    """Scores the jets of each sample as the run scored its own test jets: the same layout, classes, selection and weights."""
+    import numpy as np
+    import torch
+
+    from hepml.cli import console
+    from hepml.data.dataset import JetDataset
+    from hepml.data.loader import JetLoader
+    from hepml.errors import DataError
+    from hepml.training.prediction import score_dataset
+
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(where)
+    data = _data_of(run)
+    classes = data.get("classes") or tuple(getattr(model, "hepml_classes", None) or ()) or None
+    samples: dict[str, Sample] = {}
+    for name, paths in _named(files, str(getattr(model, "hepml_name", "model"))).items():
+        dataset = JetDataset.open(
+            paths, model.inputs, layout=layout or data.get("layout"), classes=classes, target=data.get("target"),
+            weights=False if unweighted else data.get("weights"), selection=data.get("selection"),
+        )  # fmt: skip
+        if dataset.labels is None:
+            raise DataError("the jets have no labels", where=name, mend="hepml predict scores jets without labels")
+        if not quiet:
+            console.err().print(f"{name}: {dataset.report}", markup=False, style="dim")
+        with console.CountingBar("jets", len(dataset), quiet=quiet) as bar:
+            rows = score_dataset(model, dataset, JetLoader(dataset, batch_size), device=where, tell=bar.update)
+        weights = None if dataset.weights is None else np.asarray(dataset.weights, dtype=np.float64)
+        samples[name] = Sample(np.asarray(dataset.labels), rows, weights, tuple(dataset.classes) or None)
+    return samples
+
+
+def _data_of(run: str) -> dict[str, Any]:
+    """The `data` block that the model was trained with; empty for published weights."""
+    from hepml.training.checkpoints import find_checkpoint, read_checkpoint
+
+    identity = read_checkpoint(find_checkpoint(run)).get("hepml") or {}
+    data = (identity.get("config") or {}).get("data") or {}
+    return {**data, "target": identity.get("target")}
+
+
+def _named(files: list[str], default: str) -> dict[str, list[str]]:
+    """{sample: its files} from FILE and NAME=FILE words."""
+    samples: dict[str, list[str]] = {}
+    for word in files:
+        name, equals, path = word.partition("=")
+        if not equals or "/" in name or Path(word).exists():
+            name, path = default, word
+        samples.setdefault(name, []).append(path)
+    return samples
+
+
+def _points(text: str) -> list[float]:
+    from hepml.errors import ConfigError
+
+    try:
+        points = [float(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        points = []
+    if not points or not all(0 < point <= 1 for point in points):
+        raise ConfigError(
+            f"'{text}' is no list of signal efficiencies", where="--signal-efficiency", mend="write for example 0.3,0.5"
+        )
+    return points
+
+
+def _class(word: str | None) -> str | int | None:
+    return int(word) if word is not None and word.isdigit() else word
+
+
+def _check_picture(path: Path) -> None:
+    """Before anything is computed."""
+    from hepml.errors import FileError
+
+    if path.suffix.lower() not in {".png", ".pdf", ".svg"}:
+        raise FileError(f"cannot draw '{path.name}'", where="--plot", mend="end the name in .png, .pdf or .svg")
+
+
+def _draw(samples: dict[str, Sample], reports: dict[str, Any], path: Path, regression: str | None) -> None:
+    """Rejection against signal efficiency: a curve a tagger, or a curve a class for one tagger of many classes."""
+    from hepml.errors import ConfigError
+    from hepml.evaluation import plots
+    from hepml.evaluation.multiclass import bare_name, signal_against_background
+
+    if regression:
+        raise ConfigError("a regression has no ROC to plot", where="--plot", mend="leave --plot out")
+    curves: dict[str, Any] = {}
+    for name, sample in samples.items():
+        report = reports[name]
+        several = "classes" in report
+        if several and len(samples) == 1:
+            signals = [c for c, row in report["classes"].items() if row.get("rejection")]
+        else:
+            signals = [report.get("signal", 1)]
+        for signal in signals:
+            label = name if len(signals) == 1 else bare_name(signal)
+            curves[label] = signal_against_background(
+                sample.labels,
+                sample.scores,
+                sample.weights,
+                classes=sample.classes,
+                signal=signal,
+                background=report.get("background", 0),
+            )
+    plots.save(plots.plot_roc(curves), path)
+
+
+def _show(reports: dict[str, Any], published: bool, regression: str | None) -> None:
+    from hepml.cli import console
+    from hepml.evaluation.published import TOPTAG
+    from hepml.evaluation.tables import classes_table, regression_table, report_table
+
+    screen = console.out()
+    if regression:
+        screen.print(regression_table(reports, title=regression))
+        return
+    screen.print(report_table(reports, published=TOPTAG if published else ()))
+    for name, report in reports.items():
+        if "classes" in report:
+            screen.print(classes_table(report, title=name))

@@ -1,0 +1,148 @@
+"""Files of scores: an npz with `labels` and one score array a tagger, or what `hepml predict` writes (ROOT or npz).
+
+The first form is how groups exchange scores on a common test set; the second carries `score_CLASS` columns beside the jets' own, from which
+the labels are taken.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepml.errors import DataError, FileError, LayoutError, did_you_mean
+from hepml.evaluation.multiclass import bare_name
+
+_SCORE = "score_"
+_LABELS = ("labels", "label")
+_WEIGHTS = ("weights", "weight")
+_NO_TAGGER = frozenset({*_LABELS, *_WEIGHTS, "classes", "index", "entry", "file_index"})
+
+
+@dataclass(frozen=True)
+class ScoreSheet:
+    """The contents of a file of scores.
+
+    Args:
+        labels: class index of each jet, [N].
+        taggers: {name: scores [N] or [N, C]}.
+        weights: [N], or None.
+        classes: names of the classes, or None.
+    """
+
+    labels: NDArray[Any]
+    taggers: dict[str, NDArray[Any]] = field(default_factory=dict)
+    weights: NDArray[Any] | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def read_scores(path: str | PathLike[str]) -> ScoreSheet:
+    """Reads a file of scores; in a .npz every array with one row a jet beside `labels`, `weights` and `classes` is a tagger.
+
+    Raises:
+        FileError: missing, or neither npz nor ROOT.
+        LayoutError: no labels or no scores in it.
+        DataError: arrays of different lengths, or labels of which not exactly one is set.
+    """
+    where = Path(path)
+    columns = _read_npz(where) if where.suffix == ".npz" else _read_root(str(path))
+    name = where.stem if where.suffix in {".npz", ".root"} else Path(str(path).split(".root")[0]).name
+    if any(key.startswith(_SCORE) for key in columns):
+        return _predicted(columns, name, str(path))
+    key = next((k for k in _LABELS if k in columns), None)
+    if key is None:
+        raise LayoutError(
+            "array 'labels' not found", where=str(path), mend=did_you_mean("labels", columns, noun="arrays at hand")
+        )
+    taggers = {k: v for k, v in columns.items() if k not in _NO_TAGGER}
+    if not taggers:
+        raise LayoutError("no scores beside the labels", where=str(path), mend="add one array of scores a tagger")
+    labels = columns[key]
+    for tagger, scores in taggers.items():
+        if scores.ndim == 0 or len(scores) != len(labels):
+            count = "a single number" if scores.ndim == 0 else f"{len(scores)} scores"
+            raise DataError(
+                f"tagger '{tagger}' has {count}, there are {len(labels)} labels",
+                where=str(path),
+                mend="give one score a jet",
+            )
+    classes = tuple(str(c) for c in columns["classes"]) if "classes" in columns else None
+    return ScoreSheet(labels, taggers, _weights(columns), classes)
+
+
+def _predicted(columns: Mapping[str, NDArray[Any]], name: str, where: str) -> ScoreSheet:
+    """Scores by class, and labels from the jets' own columns."""
+    classes = tuple(key.removeprefix(_SCORE) for key in columns if key.startswith(_SCORE))
+    scores = np.stack([columns[_SCORE + c] for c in classes], axis=1)
+    key = next((k for k in _LABELS if k in columns), None)
+    if key is not None:
+        return ScoreSheet(columns[key], {name: scores}, _weights(columns), classes)
+    one_hot = []
+    for c in classes:
+        found = next((k for k in (c, f"label_{bare_name(c)}", bare_name(c)) if k in columns), None)
+        if found is None:
+            raise LayoutError(
+                f"no column says which jets are of class '{c}'",
+                where=where,
+                mend="score files with labels, or give the jets themselves: hepml evaluate RUN FILES",
+            )
+        one_hot.append(columns[found].astype(bool))
+    truth = np.stack(one_hot, axis=1)
+    odd = np.flatnonzero(truth.sum(axis=1) != 1)
+    if len(odd):
+        raise DataError(
+            f"{len(odd)} of {len(truth)} jets are not of exactly one of the classes {', '.join(classes)}, "
+            f"the first is jet {odd[0]}",
+            where=where,
+            mend="give the jets themselves, hepml evaluate RUN FILES, which leaves other classes out",
+        )
+    return ScoreSheet(truth.argmax(axis=1), {name: scores}, _weights(columns), classes)
+
+
+def _weights(columns: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+    return next((columns[k] for k in _WEIGHTS if k in columns), None)
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path()
+        beside = [p.name for p in folder.glob("*.npz")]
+        mend = did_you_mean(path.name, beside, noun="npz files there") if beside else "there is no npz file beside it"
+        raise FileError("no such file", where=str(path), mend=mend)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise FileError(
+            f"not an npz file of plain arrays, or a truncated one ({error})"[:200],
+            where=str(path),
+            mend="write it with numpy.savez, without objects",
+        ) from error
+
+
+def _read_root(path: str) -> dict[str, NDArray[Any]]:
+    from hepml.data.sources import expand, open_root, open_tree
+
+    sources = expand(path)
+    if len(sources) != 1:
+        raise FileError(f"{len(sources)} files, not one", where=path, mend="name one file of scores")
+    with open_root(sources[0]) as file:
+        _, tree = open_tree(file, sources[0])
+        keys = list(tree.keys())
+        wanted = [key for key in keys if key.startswith((_SCORE, "label", *_WEIGHTS))]
+        classes = [key.removeprefix(_SCORE) for key in wanted if key.startswith(_SCORE)]
+        if not classes:
+            raise LayoutError(
+                "no column score_CLASS",
+                where=path,
+                mend="give a file that hepml predict wrote, or score these jets: hepml evaluate RUN " + path,
+            )
+        wanted += [c for c in keys if c in classes and c not in wanted]
+        columns: dict[str, NDArray[Any]] = tree.arrays(wanted, library="np")
+    return {key: values for key, values in columns.items() if values.dtype != object}

@@ -1,0 +1,244 @@
+"""How a law of motion is learned: from derivatives as in arXiv:1906.01563, from denoised states, or along symplectic steps.
+
+`fit` is the loop; what it minimises is one of `OBJECTIVES`. Everything is seeded; a loss that is not finite ends it with a named error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.interpolate import CubicSpline
+from torch import Tensor, nn
+
+from hepml.dynamics.integrators import STEPS, DivergenceError
+from hepml.dynamics.trajectories import Trajectories
+from hepml.errors import ConfigError, did_you_mean
+
+Progress = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How one network is trained.
+
+    Args:
+        steps: gradient steps.
+        batch_size: points a step; all of them where None.
+        learning_rate: Adam's, at the beginning.
+        weight_decay: L2, as in the paper.
+        schedule: `constant`, or `cosine` to zero.
+        objective: `derivatives` (the paper's), `denoised` or `steps`.
+        loss: `mse`, or `relative`: squared errors divided by 1 + |dz/dt|², so that close encounters do not drown the rest.
+        method: integrator of the `steps` objective.
+        horizon: recorded times that a rollout of the `steps` objective spans.
+        substeps: integrator steps between two recorded times.
+        every: steps between two entries of the history.
+    """
+
+    steps: int = 2000
+    batch_size: int | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    objective: str = "derivatives"
+    loss: str = "mse"
+    method: str = "verlet"
+    horizon: int = 1
+    substeps: int = 1
+    every: int = 100
+
+
+@dataclass
+class Fit:
+    """What training left.
+
+    Args:
+        train_loss, test_loss: mean squared error of dz/dt at all recorded states, whatever was minimised.
+        history: step, train_loss of the batch, test_loss of as many test points, every so often.
+    """
+
+    train_loss: float
+    test_loss: float
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    network: nn.Module,
+    train: Trajectories,
+    test: Trajectories,
+    settings: FitSettings,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Fit:
+    """Trains a network in place.
+
+    Args:
+        network: maps states [..., 2 d] to dz/dt.
+        train, test: trajectories; cast to the network's dtype.
+        settings: see `FitSettings`.
+        seed: of the batches.
+        progress: called with the step and the losses every so often.
+
+    Raises:
+        ConfigError: an unknown objective, loss or schedule.
+        DivergenceError: the loss is not finite.
+    """
+    if settings.objective not in OBJECTIVES:
+        raise ConfigError(
+            f"unknown objective '{settings.objective}'", mend=did_you_mean(settings.objective, OBJECTIVES)
+        )
+    if settings.schedule not in ("constant", "cosine") or settings.loss not in ("mse", "relative"):
+        raise ConfigError(
+            f"schedule '{settings.schedule}' with loss '{settings.loss}'",
+            mend="schedules: constant, cosine; losses: mse, relative",
+        )
+    parameter = next(network.parameters())
+    objective = OBJECTIVES[settings.objective](network, train, settings, parameter)
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
+    if objective.extra:
+        groups.append({"params": objective.extra, "weight_decay": 0.0})
+    optimiser = torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = (
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps) if settings.schedule == "cosine" else None
+    )
+    generator = torch.Generator().manual_seed(seed)
+    x, dx = (t.to(parameter) for t in test.points())
+    history: list[dict[str, float]] = []
+    for step in range(settings.steps + 1):
+        batch = None
+        if settings.batch_size is not None and settings.batch_size < objective.size:
+            batch = torch.randint(objective.size, (settings.batch_size,), generator=generator).to(parameter.device)
+        optimiser.zero_grad(set_to_none=True)
+        loss = objective(batch)
+        loss.backward()
+        if step % settings.every == 0 or step == settings.steps:
+            value = float(loss.detach())
+            if not np.isfinite(value):
+                raise DivergenceError(
+                    f"the training loss is {value} at step {step}",
+                    mend="lower learning_rate, or use shorter or more substeps",
+                )
+            some = slice(None) if settings.batch_size is None else slice(0, settings.batch_size)
+            with torch.no_grad():
+                error = float((network(x[some]) - dx[some]).square().mean())
+            history.append({"step": step, "train_loss": value, "test_loss": error})
+            if progress is not None:
+                progress(step, {"train_loss": value, "test_loss": error})
+        optimiser.step()
+        if schedule is not None and step < settings.steps:
+            schedule.step()
+    return Fit(derivative_loss(network, train), derivative_loss(network, test), history)
+
+
+def derivative_loss(network: nn.Module, data: Trajectories, chunk: int = 16384) -> float:
+    """Mean squared error of dz/dt over all points, as the paper reports it."""
+    parameter = next(network.parameters())
+    x, dx = (t.to(parameter) for t in data.points())
+    total = 0.0
+    with torch.no_grad():
+        for a, b in zip(x.split(chunk), dx.split(chunk), strict=True):
+            total += float((network(a) - b).square().sum())
+    return total / x.numel()
+
+
+def denoised(data: Trajectories) -> Trajectories:
+    """States with the noise averaged out over each trajectory.
+
+    The derivatives are exact, so a trajectory is known up to where it begins: z(t) = c + integral of dz/dt (a cubic spline through the
+    derivatives). Its beginning c is the mean over the trajectory of what was measured minus that integral, so the noise of T states
+    shrinks by sqrt(T).
+    """
+    path = CubicSpline(data.times.numpy(), data.derivatives.numpy(), axis=1).antiderivative()(data.times.numpy())
+    path = torch.as_tensor(np.asarray(path))
+    return Trajectories(path + (data.states - path).mean(dim=1, keepdim=True), data.derivatives, data.times)
+
+
+# ---------------------------------------------------------------------- objectives
+
+
+class _Derivatives:
+    """Squared error of dz/dt at the recorded states: the loss of arXiv:1906.01563, eq. 3."""
+
+    def __init__(self, network: nn.Module, data: Trajectories, settings: FitSettings, like: Tensor) -> None:
+        self.network, self.relative = network, settings.loss == "relative"
+        self.x, self.dx = (t.to(like) for t in data.points())
+        self.size = self.x.shape[0]
+        self.extra: list[nn.Parameter] = []
+
+    def __call__(self, batch: Tensor | None) -> Tensor:
+        x, dx = (self.x, self.dx) if batch is None else (self.x[batch], self.dx[batch])
+        return _error(self.network(x), dx, self.relative)
+
+
+class _Denoised:
+    """The same at denoised states, whose remaining error, one shift a trajectory, is learned along with the law."""
+
+    # Weight of the shifts' Gaussian prior, in units of the mean squared error of dz/dt.
+    PRIOR = 1e-3
+
+    def __init__(self, network: nn.Module, data: Trajectories, settings: FitSettings, like: Tensor) -> None:
+        self.network, self.relative = network, settings.loss == "relative"
+        clean = denoised(data)
+        self.x, self.dx = (t.to(like) for t in clean.points())
+        self.of = torch.arange(len(data)).repeat_interleave(len(data.times)).to(like.device)
+        self.size = self.x.shape[0]
+        spread = (data.states - clean.states).std() / len(data.times) ** 0.5
+        self.width = float(spread.clamp_min(1e-12))
+        self.shift = nn.Parameter(torch.zeros(len(data), self.x.shape[1]).to(like))
+        self.extra = [self.shift]
+
+    def __call__(self, batch: Tensor | None) -> Tensor:
+        of = self.of if batch is None else self.of[batch]
+        x, dx = (self.x, self.dx) if batch is None else (self.x[batch], self.dx[batch])
+        x = x + self.width * self.shift[of]
+        return _error(self.network(x), dx, self.relative) + self.PRIOR * self.width**2 * self.shift.square().mean()
+
+
+class _Steps:
+    """Squared error of states along short rollouts from each recorded state (the symplectic training of arXiv:1909.13334)."""
+
+    def __init__(self, network: nn.Module, data: Trajectories, settings: FitSettings, like: Tensor) -> None:
+        if settings.method not in STEPS:
+            raise ConfigError(f"cannot train through '{settings.method}'", mend=did_you_mean(settings.method, STEPS))
+        if settings.method in ("verlet", "yoshida4") and not getattr(network, "separable", False):
+            raise ConfigError(
+                f"{settings.method} needs a separable network", mend="use method: implicit_midpoint or rk4"
+            )
+        if settings.horizon >= len(data.times):
+            raise ConfigError(
+                f"a horizon of {settings.horizon} times does not fit trajectories of {len(data.times)}",
+                mend="shorten it",
+            )
+        self.network, self.settings = network, settings
+        self.times = data.times.tolist()
+        self.states = data.states.to(like)
+        starts = len(data.times) - settings.horizon
+        self.size = len(data) * starts
+        self.starts = starts
+        self.h = (self.times[-1] - self.times[0]) / (len(self.times) - 1) / settings.substeps
+        self.extra: list[nn.Parameter] = []
+
+    def __call__(self, batch: Tensor | None) -> Tensor:
+        which = torch.arange(self.size, device=self.states.device) if batch is None else batch
+        k, t = which // self.starts, which % self.starts
+        z, step, loss = self.states[k, t], STEPS[self.settings.method], self.states.new_zeros(())
+        for ahead in range(1, self.settings.horizon + 1):
+            for _ in range(self.settings.substeps):
+                z = step(self.network, z, self.h)
+            loss = loss + (z - self.states[k, t + ahead]).square().mean()
+        return loss / (self.settings.horizon * (self.h * self.settings.substeps) ** 2)
+
+
+OBJECTIVES: dict[str, Any] = {"derivatives": _Derivatives, "denoised": _Denoised, "steps": _Steps}
+
+
+def _error(found: Tensor, wanted: Tensor, relative: bool) -> Tensor:
+    squared = (found - wanted).square()
+    if relative:
+        squared = squared / (1 + wanted.square().sum(-1, keepdim=True))
+    return squared.mean()

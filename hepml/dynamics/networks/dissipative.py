@@ -1,0 +1,42 @@
+"""The dissipative Hamiltonian network (arXiv:2201.10085): a conserved and a lossy part of the motion, learned apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from hepml.dynamics.networks.basic import Hamiltonian, published_mlp
+from hepml.nn.hamiltonian import hamiltonian_field, scalar_gradient
+
+
+class DissipativeHNN(Hamiltonian):
+    """dz/dt = J grad H(z) + grad D(z): a rotational and an irrotational field, by Helmholtz's decomposition (arXiv:2201.10085).
+
+    H is the energy, D the dissipation (Rayleigh) function; either can be changed or left out after training, so that friction may be
+    turned off.
+
+    Args:
+        dimension: phase-space coordinates 2 d.
+        hidden: units of the hidden layers of each network.
+        activation: of the hidden layers.
+    """
+
+    def __init__(self, dimension: int, hidden: Sequence[int] = (200, 200), activation: str = "tanh") -> None:
+        super().__init__()
+        self.h = published_mlp(dimension, hidden, 1, activation)
+        self.d = published_mlp(dimension, hidden, 1, activation)
+
+    def hamiltonian(self, z: Tensor) -> Tensor:
+        return self.h(z)[..., 0]  # type: ignore[no-any-return]
+
+    def dissipation(self, z: Tensor) -> Tensor:
+        """D. Shapes: [..., 2 d] -> [...]."""
+        return self.d(z)[..., 0]  # type: ignore[no-any-return]
+
+    def conservative(self, z: Tensor) -> Tensor:
+        """J grad H alone: the motion without friction. Shapes: [..., 2 d] -> [..., 2 d]."""
+        return hamiltonian_field(self.hamiltonian, z)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.conservative(z) + scalar_gradient(self.dissipation, z)

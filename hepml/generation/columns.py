@@ -1,7 +1,8 @@
 """Columns of the output: the JetClass branch layout for a batch of kept jets.
 
-A batch of jets is a dictionary of flat numpy arrays by branch name; constituent branches (`part_*`) are packed over all jets and
-`npart` counts them. That form is what a chunk stores, what chunks are joined in, and what the file is written from.
+A batch of jets is a dictionary of flat numpy arrays by branch name; constituent branches (`part_*`) are packed
+over all jets and `npart` counts them. That form is what a chunk stores, what chunks are joined in, and what the
+file is written from.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _KINDS = {
 def jet_columns(jets: SelectedJets, pthat: NDArray[np.float64], label: str) -> Columns:
     """Every branch of the layout, but for `weight`, which only the whole sample can tell.
 
-    The leading 200 constituents are kept; jet momentum, multiplicity and substructure are those of all of them. As in JetClass, `part_deta`
-    is mirrored so that it points away from the detector's centre.
+    The leading 200 constituents are kept; jet momentum, multiplicity and substructure are those of all of them.
+    As in JetClass, `part_deta` is mirrored so that it points away from the detector's centre.
 
     Args:
         jets: the kept jets.

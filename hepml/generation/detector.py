@@ -1,10 +1,11 @@
 """A parametric detector with energy flow: what a hermetic tracker and calorimeter would make of generated particles.
 
-The numbers are the published ones of the Delphes card for ATLAS (arXiv:1307.6346), in the form it had when the top-tagging reference jets
-(arXiv:1902.09914) were made: electromagnetic and hadronic energy share one mesh of towers, 0.1 wide in eta and 10 degrees in phi, an excess
-counts from one standard deviation on, and a track that the calorimeter measures better than the tracker takes the calorimeter's
-energy. The reference jets themselves say so: a photon and a neutral hadron of one tower have equal directions, at most one such pair a tower.
-Everything works on flat arrays of all particles of a batch of events; randomness comes from the generator that is handed in.
+The numbers are the published ones of the Delphes card for ATLAS (arXiv:1307.6346), in the form it had when the
+top-tagging reference jets (arXiv:1902.09914) were made: electromagnetic and hadronic energy share one mesh of
+towers, 0.1 wide in eta and 10 degrees in phi, an excess counts from one standard deviation on, and a track that
+the calorimeter measures better than the tracker takes the calorimeter's energy. The reference jets themselves say
+so: a photon and a neutral hadron of one tower have equal directions, at most one such pair a tower. Everything
+works on flat arrays of all particles of a batch of events; randomness comes from the generator that is handed in.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _CURVATURE = 0.299792458 * FIELD_TESLA  # pT [GeV] = 0.3 B [T] r [m]
 class Particles:
     """Stable generated particles, one entry a particle, all events of a batch one after the other.
 
-    `event` counts from 0; momenta and `energy` in GeV; the production vertex `x, y, z` in mm; `charge` in units of e; `pdg` signed.
+    `event` counts from 0; momenta and `energy` in GeV; the production vertex `x, y, z` in mm; `charge` in units
+    of e; `pdg` signed.
     """
 
     event: Ints
@@ -99,8 +101,8 @@ def simulate(particles: Particles, rng: np.random.Generator) -> FlowObjects:
 def propagate(particles: Particles) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Where a particle leaves the tracker's cylinder.
 
-    Charged particles follow a helix in the solenoid's field, neutral ones a straight line, both from the production vertex. What
-    curls up inside leaves through the end, at large |eta|.
+    Charged particles follow a helix in the solenoid's field, neutral ones a straight line, both from the
+    production vertex. What curls up inside leaves through the end, at large |eta|.
 
     Returns:
         (eta, phi) of the exit point as seen from the origin, and whether there is one.
@@ -177,7 +179,8 @@ def track_kind(pdg: Ints) -> NDArray[np.int8]:
 
 
 def tracking_efficiency(kind: NDArray[np.int8], pt: Array, eta: Array) -> Array:
-    """Published tracking efficiency: nothing below 0.1 GeV or beyond |eta| = 2.5, a step at 1 GeV, another at |eta| = 1.5."""
+    """Published tracking efficiency: nothing below 0.1 GeV or beyond |eta| = 2.5, a step at 1 GeV, another at
+    |eta| = 1.5."""
     central = np.abs(eta) <= 1.5
     low, middle = pt <= 1.0, pt <= 100.0
     hadron = np.where(central, np.where(low, 0.70, 0.95), np.where(low, 0.60, 0.85))
@@ -202,7 +205,8 @@ def momentum_resolution(kind: NDArray[np.int8], pt: Array, eta: Array) -> Array:
 
 # ------------------------------------------------------------------------------------------------------------- calorimeter
 def ecal_resolution(eta: Array, energy: Array) -> Array:
-    """Absolute resolution of electromagnetic energy in GeV (10.1 % stochastic, 0.17 % constant in the precision region)."""
+    """Absolute resolution of electromagnetic energy in GeV (10.1 % stochastic, 0.17 % constant in the precision
+    region)."""
     size = np.abs(eta)
     central, forward = (
         np.hypot(0.0017 * energy, 0.101 * np.sqrt(energy)),
@@ -225,32 +229,9 @@ class TowerMesh:
 
     def __init__(self) -> None:
         fine = np.round(np.arange(-25, 27) * 0.1, 1)  # upper edges of rings with 36 steps, besides -3.2 and 3.3
-        coarse = np.array(
-            [
-                -4.7,
-                -4.5,
-                -4.3,
-                -4.1,
-                -3.9,
-                -3.7,
-                -3.5,
-                -3.3,
-                -3.0,
-                -2.8,
-                -2.6,
-                2.8,
-                3.0,
-                3.2,
-                3.5,
-                3.7,
-                3.9,
-                4.1,
-                4.3,
-                4.5,
-                4.7,
-                4.9,
-            ]
-        )
+        one_side = np.array([2.8, 3.0, 3.2, 3.5, 3.7, 3.9, 4.1, 4.3, 4.5, 4.7, 4.9])
+        other_side = -np.array([2.6, 2.8, 3.0, 3.3, 3.5, 3.7, 3.9, 4.1, 4.3, 4.5, 4.7])
+        coarse = np.concatenate([other_side, one_side])
         upper = np.concatenate([fine, [-3.2, 3.3], coarse])
         steps = np.concatenate([np.full(len(fine) + 2, 36), np.full(len(coarse), 18)])
         order = np.argsort(upper)
@@ -275,7 +256,8 @@ class TowerMesh:
         return 0.5 * (self.edges[ring] + self.edges[ring + 1])
 
     def smear(self, tower: Ints, rng: np.random.Generator) -> tuple[Array, Array]:
-        """A direction drawn uniformly inside each tower: a calorimeter does not know where in the tower the energy fell."""
+        """A direction drawn uniformly inside each tower: a calorimeter does not know where in the tower the
+        energy fell."""
         ring = self.ring[tower]
         low, high = self.edges[ring], self.edges[ring + 1]
         step = (tower - self.first[ring] + rng.random(len(tower))) / self.steps[ring]
@@ -306,9 +288,10 @@ def energy_fractions(pdg: Ints) -> tuple[Array, Array]:
 def energy_flow(particles: Particles, eta: Array, phi: Array, tracks: Tracks, rng: np.random.Generator) -> FlowObjects:
     """Combines tracks and towers into tracks, photons and neutral hadrons.
 
-    In each tower, separately for electromagnetic and hadronic energy: tracks that the tracker measures better are kept as they are
-    and their energy is taken out; tracks that the calorimeter measures better share what remains; with none of those, a remainder above
-    threshold is a photon or a neutral hadron. Muons leave nothing and are kept.
+    In each tower, separately for electromagnetic and hadronic energy: tracks that the tracker measures better are
+        kept as they are and their energy is taken out; tracks that the calorimeter measures better share what
+        remains; with none of those, a remainder above threshold is a photon or a neutral hadron. Muons leave
+        nothing and are kept.
 
     Args:
         particles: stable particles that reach the calorimeter.
@@ -340,7 +323,7 @@ def energy_flow(particles: Particles, eta: Array, phi: Array, tracks: Tracks, rn
         (CHARGED_HADRON, NEUTRAL_HADRON, 1, hcal_resolution, HCAL_ENERGY_MIN),
     ):
         deposit = (particles.energy * energy_fractions(particles.pdg)[share])[inside]
-        truth = np.bincount(slot[inside], weights=deposit, minlength=len(hit_cells))
+        truth: Array = np.bincount(slot[inside], weights=deposit, minlength=len(hit_cells)).astype(np.float64)
         measured = log_normal(truth, resolution(centre, truth), rng)
         measured = _above_threshold(measured, resolution(centre, measured), minimum)
 
@@ -359,7 +342,7 @@ def energy_flow(particles: Particles, eta: Array, phi: Array, tracks: Tracks, rn
 
     # a track whose tower holds less than its better-measured neighbours would be left with nothing or less: there is no such object
     alive = scale > 0
-    index, kind = tracks.particle[alive], tracks.kind[alive]
+    index, track_kinds = tracks.particle[alive], tracks.kind[alive]
     pt = (tracks.pt * scale)[alive]
     d0, d0_error, dz, dz_error = impact_parameters(particles.take(index), tracks.pt[alive], rng)
     slots = np.concatenate([m for m, _, _ in neutral])
@@ -370,7 +353,7 @@ def energy_flow(particles: Particles, eta: Array, phi: Array, tracks: Tracks, rn
         pt=np.concatenate([pt, energies / np.cosh(tower_eta[slots])]),
         eta=np.concatenate([track_eta[alive], tower_eta[slots]]),
         phi=np.concatenate([np.arctan2(particles.py[index], particles.px[index]), tower_phi[slots]]),
-        kind=np.concatenate([kind, *(np.full(len(m), k, np.int8) for m, _, k in neutral)]),
+        kind=np.concatenate([track_kinds, *(np.full(len(m), k, np.int8) for m, _, k in neutral)]),
         charge=np.concatenate([np.sign(particles.charge[index]), nothing]).astype(np.int8),
         d0=np.concatenate([d0, nothing]),
         d0_error=np.concatenate([d0_error, nothing]),
@@ -382,8 +365,9 @@ def energy_flow(particles: Particles, eta: Array, phi: Array, tracks: Tracks, rn
 def impact_parameters(particles: Particles, pt: Array, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
     """Signed transverse and longitudinal impact parameters in mm with their errors.
 
-    The tangent at the production vertex, extended to the beam line, smeared by 10 µm ⊕ 100 µm/pT across and 50 µm ⊕ 200 µm/pT
-    along the beam. The card that the rest follows has none: these are of the usual size for a silicon tracker.
+    The tangent at the production vertex, extended to the beam line, smeared by 10 µm ⊕ 100 µm/pT across and 50 µm
+    ⊕ 200 µm/pT along the beam. The card that the rest follows has none: these are of the usual size for a silicon
+    tracker.
 
     Returns:
         (d0, its error, dz, its error).

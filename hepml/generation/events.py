@@ -1,4 +1,5 @@
-"""Pythia 8 events as flat arrays: the generator's set-up, its stable particles, and the truth that jets are matched to.
+"""Pythia 8 events as flat arrays: the generator's set-up, its stable particles, and the truth that jets are
+matched to.
 
 Batches come from Pythia's `nextBatch` as awkward arrays and are flattened once; nothing here loops over events.
 """
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 
 from hepml.errors import MissingExtraError
 from hepml.generation.detector import Array, Ints, Particles
+from hepml.generation.veto import PartonWindow, early_veto, event_weights
 
 BASE_SETTINGS = ("Beams:eCM = 14000", "Random:setSeed = on", "Print:quiet = on")
 LARGEST_SEED = 900_000_000
-VETO_SCALE = 20.0  # GeV: the shower scale at which an event that cannot end in the window is given up
 
 
 @dataclass
@@ -41,10 +42,11 @@ class Truth:
 
 @dataclass
 class EventBatch:
-    """One batch of events: their number, the transverse momentum of the hard process [events] in GeV, particles and truth."""
+    """One batch of events: their number, pT of the hard process in GeV and weight [events], particles and truth."""
 
     events: int
     pthat: Array
+    weight: Array
     particles: Particles
     truth: Truth | None
 
@@ -57,22 +59,29 @@ class Generator:
     veto: Any | None
 
     def batches(self, events: int, resonance: int | None, size: int = 1000) -> Iterator[EventBatch]:
-        """Generates `events` events in batches of at most `size`; `resonance` is the |PDG number| whose decay is the truth."""
+        """Generates `events` events in batches of at most `size`; `resonance` is the |PDG number| whose decay is
+        the truth."""
         for start in range(0, events, size):
-            yield flatten(self.pythia.nextBatch(min(size, events - start)), resonance)
+            batch = self.pythia.nextBatch(min(size, events - start))
+            pt2_hat = ak.to_numpy(batch.info.pT2Hat)
+            weight = np.ones(len(pt2_hat)) if self.veto is None else event_weights(self.veto, pt2_hat)
+            yield flatten(batch, weight, resonance)
 
     def cross_section(self) -> float:
         """Cross-section of the events generated so far, after the early veto, in pb."""
         return float(self.pythia.infoPython().sigmaGen()) * 1e9
 
 
-def start_pythia(settings: Sequence[str], seed: int, window: tuple[float, float] | None = None) -> Generator:
+def start_pythia(
+    settings: Sequence[str], seed: int, window: PartonWindow | None = None, rng: np.random.Generator | None = None
+) -> Generator:
     """A Pythia that is ready to generate.
 
     Args:
         settings: lines in Pythia's own language, after `BASE_SETTINGS`.
         seed: 1 to 900 000 000.
-        window: limits in GeV on the leading parton jet's pT; see `_early_veto`.
+        window: when to give an event up early; None generates all.
+        rng: decides for events at the edge of the window; needed with it.
 
     Raises:
         MissingExtraError: without the extra `generate`.
@@ -87,44 +96,16 @@ def start_pythia(settings: Sequence[str], seed: int, window: tuple[float, float]
         if not pythia.readString(line):
             raise RuntimeError(f"Pythia does not understand {line!r}")
     if window is not None:
-        veto = _early_veto(*window)
+        assert rng is not None
+        veto = early_veto(window, rng)
+        veto.pythia = pythia
         pythia.setUserHooksPtr(veto)
     if not pythia.init():
         raise RuntimeError("Pythia did not initialise")
     return Generator(pythia, veto)
 
 
-def _early_veto(low: float, high: float) -> Any:
-    """A hook that gives up an event, before its soft emissions and its hadrons are made, whose leading jet is far from the window.
-
-    Once the shower has come down to `VETO_SCALE` the partons (an undecayed top among them) are clustered to anti-kT jets of R = 0.8;
-    the leading one must have low < pT < high. Softer emissions, hadrons and the detector move a jet by less than the margin that recipes
-    leave: below 1 % of the kept jets are lost.
-    """
-    import pythia8mc
-
-    class EarlyVeto(pythia8mc.UserHooks):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.jets = pythia8mc.SlowJet(-1, 0.8, 0.5 * low, 25.0, 2, 2)
-
-        def canVetoPT(self) -> bool:
-            return True
-
-        def scaleVetoPT(self) -> float:
-            return VETO_SCALE
-
-        def doVetoPT(self, position: int, event: Any) -> bool:
-            if position > 4:  # showers of decaying resonances come later, and one look is enough
-                return False
-            self.jets.analyze(event)
-            leading = self.jets.pT(0) if self.jets.sizeJet() else 0.0
-            return not low < leading < high
-
-    return EarlyVeto()
-
-
-def flatten(batch: ak.Array, resonance: int | None) -> EventBatch:
+def flatten(batch: ak.Array, weight: Array, resonance: int | None) -> EventBatch:
     """Awkward event record -> stable particles and truth."""
     record = batch.prt
     counts = ak.to_numpy(ak.num(record.id))
@@ -140,7 +121,7 @@ def flatten(batch: ak.Array, resonance: int | None) -> EventBatch:
     if resonance is not None:
         mother = ak.to_numpy(ak.flatten(record.mother1)).astype(np.int64)
         truth = _truth(event, pdg, status, mother, np.cumsum(counts) - counts, momentum, resonance)
-    return EventBatch(len(counts), np.sqrt(ak.to_numpy(batch.info.pT2Hat)), particles, truth)
+    return EventBatch(len(counts), np.sqrt(ak.to_numpy(batch.info.pT2Hat)), weight, particles, truth)
 
 
 _POSITIVE = np.array([211, 321, 411, 431, 521, 541, 2212, 3222, 24])

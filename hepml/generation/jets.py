@@ -1,7 +1,8 @@
 """From energy-flow objects to the one jet of each event that a recipe keeps, with its constituents and substructure.
 
-Anti-kT jets of R = 0.8 by FastJet; the jet is the leading one or the one nearest to a resonance; the window in pT and |eta| and the match to the
-resonance and its partons are the ones of arXiv:1902.09914. FastJet reads raw buffers, so it is handed packed arrays without options.
+Anti-kT jets of R = 0.8 by FastJet; the jet is the leading one or the one nearest to a resonance; the window in pT
+and |eta| and the match to the resonance and its partons are the ones of arXiv:1902.09914. FastJet reads raw
+buffers, so it is handed packed arrays without options.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Selection:
 
 @dataclass
 class SelectedJets:
-    """Kept jets, one an event at most: kinematics [jets], constituents (awkward, pT-sorted, all of them) and the event each came from."""
+    """Kept jets, one an event at most: kinematics [jets], constituents (awkward, pT-sorted, all of them) and the
+    event each came from."""
 
     event: NDArray[np.int64]
     pt: Array
@@ -52,7 +54,7 @@ def select_jets(flow: FlowObjects, batch: EventBatch, selection: Selection) -> S
     """Clusters every event and keeps the jets that pass; None when there is none."""
     order = np.argsort(flow.event, kind="stable")
     counts = np.bincount(flow.event, minlength=batch.events)
-    columns = {
+    columns: dict[str, NDArray[np.generic]] = {
         "pt": flow.pt, "eta": flow.eta, "phi": flow.phi, "kind": flow.kind, "charge": flow.charge,
         "d0": flow.d0, "d0_error": flow.d0_error, "dz": flow.dz, "dz_error": flow.dz_error,
         "px": flow.pt * np.cos(flow.phi), "py": flow.pt * np.sin(flow.phi),
@@ -99,7 +101,8 @@ def _pick(jets: ak.Array, batch: EventBatch, selection: Selection) -> ak.Array:
 
 
 def matches(batch: EventBatch, event: NDArray[np.int64], eta: Array, phi: Array, partons: int) -> NDArray[np.bool_]:
-    """Whether one resonance and `partons` of its decay partons lie within R of the jet (one jet for each of `event`)."""
+    """Whether one resonance and `partons` of its decay partons lie within R of the jet (one jet for each of
+    `event`)."""
     truth = batch.truth
     assert truth is not None
     jet_eta, jet_phi = np.full(batch.events, 99.0), np.zeros(batch.events)
@@ -130,7 +133,8 @@ def soft_drop_mass(constituents: ak.Array) -> Array:
 
 
 def n_subjettiness(constituents: ak.Array, axes: int) -> Array:
-    """tau_N with exclusive-kT winner-take-all axes and beta = 1 (arXiv:1011.2268); zero for jets of N constituents or fewer."""
+    """tau_N with exclusive-kT winner-take-all axes and beta = 1 (arXiv:1011.2268); zero for jets of N
+    constituents or fewer."""
     counts = ak.to_numpy(ak.num(constituents.pt))
     tau = np.zeros(len(counts))
     enough = counts > axes

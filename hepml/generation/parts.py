@@ -1,7 +1,8 @@
 """Chunks on disk: what lets a killed run go on, and lets the final file be put together in order.
 
-A sidecar directory `FILE.root.parts/` beside the output holds one compressed numpy file a chunk and the settings that they were made with.
-Every file is written under a temporary name and renamed, so a chunk is either there and whole or not there.
+A sidecar directory `FILE.root.parts/` beside the output holds one compressed numpy file a chunk and the settings
+that they were made with. Every file is written under a temporary name and renamed, so a chunk is either there and
+whole or not there.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class PartStore:
                     stream,
                     allow_pickle=False,
                     slice_of=chunk.slice_of,
+                    factor=chunk.factor,
                     draw=chunk.draw,
                     events=chunk.events,
                     cross_section=chunk.cross_section,
@@ -104,9 +106,8 @@ class PartStore:
             with np.load(path, allow_pickle=False) as stored:
                 names = [name for name in stored.files if name.startswith(_COLUMN)]
                 columns = {name.removeprefix(_COLUMN): stored[name] for name in names}
-                return Chunk(
-                    columns or None, stored["slice_of"], stored["draw"], stored["events"], stored["cross_section"]
-                )
+                others = ("slice_of", "factor", "draw", "events", "cross_section")
+                return Chunk(columns or None, *(stored[name] for name in others))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

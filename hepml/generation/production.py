@@ -1,7 +1,7 @@
 """From a recipe and a number of jets to a ROOT file: chunks over workers, weights over chunks, one file at the end.
 
-Chunks are taken in their order and there are as many as it takes to have the jets asked for, so the file depends on the seed and not on how many
-workers there were or which of them was faster.
+Chunks are taken in their order and there are as many as it takes to have the jets asked for, so the file depends
+on the seed and not on how many workers there were or which of them was faster.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _LARGEST_SEED = 2**63 - 1
 class GenerationReport:
     """What `generate` made.
 
-    `jets` and `events` are by process; `cross_section` (pb) is that of the jets that pass the selection; `jets_per_second` counts the
-    jets made in this call, not those of chunks that an earlier call had saved.
+    `jets` and `events` are by process; `cross_section` (pb) is that of the jets that pass the selection;
+    `jets_per_second` counts the jets made in this call, not those of chunks that an earlier call had saved.
     """
 
     output: Path
@@ -71,8 +71,9 @@ def generate(
 ) -> GenerationReport:
     """Generates `jets` jets, in equal numbers from every class of the recipe, and writes them to `output`.
 
-    The same recipe, number, seed and options give the same jets whatever the number of workers, and whether or not the run was killed and started
-    again. With more than one worker a script must protect its main program by `if __name__ == "__main__":`.
+    The same recipe, number, seed and options give the same jets whatever the number of workers, and whether or
+    not the run was killed and started again. With more than one worker a script must protect its main program by
+    `if __name__ == "__main__":`.
 
     Args:
         recipe: a name in `recipes()`.
@@ -310,30 +311,31 @@ class _Production:
 
 
 # ----------------------------------------------------------------------------------------------------------------- weights
-def slice_weights(chunks: list[Chunk]) -> NDArray[np.float64]:
-    """pb a jet of each slice stands for: the slice's mean cross-section over all its events. Shape [slices]."""
+def jet_weights(chunks: list[Chunk]) -> NDArray[np.float64]:
+    """The cross-section in pb that each jet stands for: its slice's mean cross-section over the slice's events.
+    Shape [jets]."""
     events = np.sum([chunk.events for chunk in chunks], axis=0)
-    section = np.sum([chunk.cross_section * chunk.events for chunk in chunks], axis=0) / np.maximum(events, 1)
-    return section / np.maximum(events, 1)
+    section = np.sum([chunk.cross_section * chunk.events for chunk in chunks], axis=0) / events
+    origin = np.concatenate([chunk.slice_of for chunk in chunks])
+    return (section / events)[origin] * np.concatenate([chunk.factor for chunk in chunks])
 
 
 def _kept(chunks: list[Chunk], unweighted: bool) -> NDArray[np.bool_]:
     """Which jets of the chunks are kept: all, or as many as make their weights equal."""
-    origin = np.concatenate([chunk.slice_of for chunk in chunks])
-    if not unweighted or len(origin) == 0:
-        return np.ones(len(origin), dtype=bool)
-    weights = slice_weights(chunks)[origin]
+    weights = jet_weights(chunks)
+    if not unweighted or len(weights) == 0:
+        return np.ones(len(weights), dtype=bool)
     return np.concatenate([chunk.draw for chunk in chunks]) < weights / weights.max()
 
 
 def _cross_section(chunks: list[Chunk]) -> float:
-    return float(slice_weights(chunks)[np.concatenate([chunk.slice_of for chunk in chunks])].sum())
+    return float(jet_weights(chunks).sum())
 
 
 def _assemble(process: Process, chunks: list[Chunk], wanted: int, unweighted: bool) -> Columns:
     """The first `wanted` kept jets of a process with their weights, whose mean is one."""
     index = np.flatnonzero(_kept(chunks, unweighted))[:wanted]
     columns = take(join([chunk.columns for chunk in chunks if chunk.columns is not None]), index)
-    weights = slice_weights(chunks)[np.concatenate([chunk.slice_of for chunk in chunks])[index]]
+    weights = jet_weights(chunks)[index]
     weights = np.ones(len(index)) if unweighted else weights / weights.mean()
     return {**columns, "weight": weights.astype(np.float32)}

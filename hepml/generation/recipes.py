@@ -1,16 +1,18 @@
 """What can be generated: each recipe names its processes, their slices in pT-hat, and which jet of an event is kept.
 
-The hard process falls steeply with its transverse momentum pT-hat, and jets of the window come from a wide range of it: a cut throws
-away the busier ones. So the whole range that feeds the window is sampled in slices, a chosen number of events in each, and jets carry weights
-that undo the choice. The numbers of events follow cross-section × sqrt(acceptance / cost), which gives the smallest variance for the time.
+The hard process falls steeply with its transverse momentum pT-hat, and jets of the window come from a wide range
+of it: a cut throws away the busier ones. So the whole range that feeds the window is sampled in slices, a chosen
+number of events in each, and jets carry weights that undo the choice. The numbers of events follow cross-section
+× sqrt(acceptance / cost), which gives the smallest variance for the time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hepml.errors import ConfigError, did_you_mean
 from hepml.generation.jets import Selection
+from hepml.generation.veto import PartonWindow
 
 _W_TO_QUARKS = ("24:onMode = off", "24:onIfAny = 1 2 3 4 5")
 _Z_TO_QUARKS = ("23:onMode = off", "23:onIfAny = 1 2 3 4 5")
@@ -34,7 +36,8 @@ class Slice:
 class Process:
     """One class of jets.
 
-    `label` is the JetClass label it sets; `settings` are lines for Pythia; `resonance` the |PDG number| of what decays into the jet, or None.
+    `label` is the JetClass label it sets; `settings` are lines for Pythia; `resonance` the |PDG number| of what
+    decays into the jet, or None.
     """
 
     name: str
@@ -45,14 +48,15 @@ class Process:
     slices: tuple[Slice, ...]
 
     @property
-    def parton_window(self) -> tuple[float, float]:
-        """Limits in GeV on the leading parton jet for the early veto: wider than the window by what comes after it can move a jet."""
-        return 0.91 * self.selection.pt_min, 1.185 * self.selection.pt_max
+    def parton_window(self) -> PartonWindow:
+        """When to give an event up early."""
+        return PartonWindow.around(self.selection.pt_min, self.selection.pt_max, self.resonance)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A data set: its classes in equal numbers, and whether multiple interactions are simulated unless the user says otherwise."""
+    """A data set: its classes in equal numbers, and whether multiple interactions are simulated unless the user
+    says otherwise."""
 
     name: str
     description: str
@@ -81,7 +85,7 @@ def _slices(*triples: tuple[float, float, float]) -> tuple[Slice, ...]:
     return tuple(Slice(low, high, share / total) for low, high, share in triples)
 
 
-_TOPTAG_WINDOW = {"pt_min": 550.0, "pt_max": 650.0}
+_TOPTAG_JET = Selection("leading", 550.0, 650.0)
 _TOPTAG = Recipe(
     "toptag",
     "hadronic tops against QCD jets as in the top-tagging reference data set: 550 < pT < 650 GeV, |eta| < 2",
@@ -91,9 +95,9 @@ _TOPTAG = Recipe(
             "Tbqq",
             (*_TOPS, *_REFERENCE_TOP_MASS),
             6,
-            Selection("leading", partons=3, **_TOPTAG_WINDOW),
+            replace(_TOPTAG_JET, partons=3),
             _slices(
-                (80, 200, 0.02), (200, 320, 0.10), (320, 420, 0.13), (420, 520, 0.25),
+                (80, 200, 0.012), (200, 320, 0.08), (320, 420, 0.13), (420, 520, 0.25),
                 (520, 600, 0.30), (600, 700, 0.17), (700, 900, 0.03),
             ),
         ),
@@ -102,9 +106,9 @@ _TOPTAG = Recipe(
             "QCD",
             ("HardQCD:all = on",),
             None,
-            Selection("leading", **_TOPTAG_WINDOW),
+            _TOPTAG_JET,
             _slices(
-                (200, 300, 0.008), (300, 380, 0.10), (380, 450, 0.17), (450, 520, 0.25),
+                (200, 300, 0.01), (300, 380, 0.10), (380, 450, 0.17), (450, 520, 0.25),
                 (520, 600, 0.30), (600, 700, 0.14), (700, 900, 0.03),
             ),
         ),
@@ -112,10 +116,10 @@ _TOPTAG = Recipe(
     multiple_interactions=True,
 )  # fmt: skip
 
-_JETCLASS_WINDOW = {"pt_min": 500.0, "pt_max": 1000.0}
+_JETCLASS_JET = Selection("leading", 500.0, 1000.0)
 _BOSON_SLICES = _slices((300, 450, 0.1), (450, 550, 0.35), (550, 700, 0.33), (700, 1000, 0.2), (1000, 1300, 0.02))
 _HIGGS = ("HiggsSM:ffbar2HZ = on", "25:onMode = off", *_Z_TO_NEUTRINOS)
-_TWO_PRONGS = Selection("resonance", partons=2, **_JETCLASS_WINDOW)
+_TWO_PRONGS = replace(_JETCLASS_JET, pick="resonance", partons=2)
 _JETCLASS = Recipe(
     "jetclass",
     "six of the JetClass classes: H->bb, H->gg, W->qq, Z->qq, t->bqq and QCD, 500 < pT < 1000 GeV, |eta| < 2",
@@ -143,7 +147,7 @@ _JETCLASS = Recipe(
             "Tbqq",
             _TOPS,
             6,
-            Selection("resonance", partons=3, **_JETCLASS_WINDOW),
+            replace(_JETCLASS_JET, pick="resonance", partons=3),
             _slices((200, 350, 0.1), (350, 450, 0.15), (450, 550, 0.33), (550, 700, 0.28), (700, 1000, 0.14)),
         ),
         Process(
@@ -151,7 +155,7 @@ _JETCLASS = Recipe(
             "QCD",
             ("HardQCD:all = on",),
             None,
-            Selection("leading", **_JETCLASS_WINDOW),
+            _JETCLASS_JET,
             _slices((300, 400, 0.14), (400, 500, 0.38), (500, 600, 0.3), (600, 750, 0.14), (750, 1100, 0.04)),
         ),
     ),

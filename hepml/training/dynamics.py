@@ -94,11 +94,10 @@ def run_dynamics(
             truth = make_reference(config, mechanics, test)
             trained: dict[str, tuple[nn.Module, Fit, Rollouts]] = {}
             for label in config.models:
-                report, *made = _train_one(
+                report, trained[label] = _train_one(
                     config, mechanics, label, seed, train, test, truth, tracker, progress or Progress()
                 )
                 per_seed[label].append(report)
-                trained[label] = (made[0], made[1], made[2])
             if seed == config.seeds[0]:
                 for label, (net, _, _) in trained.items():
                     _save(folder, config, mechanics, label, net)

@@ -7,6 +7,7 @@ differ by line style as well.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -319,7 +320,8 @@ def save(figure: Figure, path: Path | str) -> Path:
         figure.savefig(temporary, format=ending, dpi=150)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise FileError(f"cannot write the figure ({error.strerror})", where=str(path)) from error
     return path
 

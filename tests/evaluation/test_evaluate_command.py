@@ -124,7 +124,7 @@ def test_what_the_predict_command_writes_is_understood(
     assert run("--scores", tmp_path / "scores.root", "--json") == 0
     found = document(capsys)["scores"]
     with uproot.open(tmp_path / "scores.root") as file:
-        written = file["tree"]["score_label_Tbqq"].array(library="np")
+        written = file["tree"]["score_Tbqq"].array(library="np")
     expected = hepml.evaluate(np.asarray(hepml.read_jets(jets).label), written)
     assert found["jets"] == 120
     assert found["auc"] == pytest.approx(expected["auc"], abs=1e-12)

@@ -159,7 +159,7 @@ def test_bernoulli_and_more_than_two_classes_train(tiny: Tiny, tmp_path: Path) -
     assert len(three["classes"]) == 3
     assert predict(load_model(tmp_path / "three"), files["test"]).shape == (150, 3)
     with pytest.raises(ConfigError, match="bernoulli is for 2 classes"):
-        train(tiny("objective=bernoulli", f"data.train={files['train']}"), tmp_path / "refused")
+        train(tiny("objective=bernoulli", *(f"data.{n}={p}" for n, p in files.items())), tmp_path / "refused")
 
 
 def test_held_out_shares_are_disjoint_and_tested(tiny: Tiny, tmp_path: Path, toy_files: dict[str, Path]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -109,20 +110,26 @@ def package(data: Path, folder: Path, run_id: str | None = None, model_id: str |
     description = json.loads((data / DESCRIPTION).read_text())
     copy = folder.parent / "hepml-model"
     shutil.copytree(data, copy)
-    mlflow.pyfunc.save_model(
-        str(folder),
-        loader_module=LOADER,
-        data_path=str(copy),
-        signature=_signature(description),
-        # Named here because MLflow would otherwise load the model in a fresh process to find them out, which takes a minute.
-        pip_requirements=[
-            f"hepml-jets=={description['hepml']}",
-            f"torch=={torch.__version__.partition('+')[0]}",
-            "mlflow",
-        ],
-        mlflow_model=Model(run_id=run_id, model_id=model_id, artifact_path=folder.name),
-        metadata={"hepml": {k: description[k] for k in ("name", "objective", "classes")}},
-    )
+    # A checkout that was not installed matters to whoever loads the model elsewhere, not to the run that saves it.
+    versions = logging.getLogger("mlflow.utils.requirements_utils")
+    versions.disabled = True
+    try:
+        mlflow.pyfunc.save_model(
+            str(folder),
+            loader_module=LOADER,
+            data_path=str(copy),
+            signature=_signature(description),
+            # Named here because MLflow would otherwise load the model in a fresh process to find them out, which takes a minute.
+            pip_requirements=[
+                f"hepml-jets=={description['hepml']}",
+                f"torch=={torch.__version__.partition('+')[0]}",
+                "mlflow",
+            ],
+            mlflow_model=Model(run_id=run_id, model_id=model_id, artifact_path=folder.name),
+            metadata={"hepml": {k: description[k] for k in ("name", "objective", "classes")}},
+        )
+    finally:
+        versions.disabled = False
     return folder
 
 

@@ -42,7 +42,7 @@ class Sink:
         self._wake.set()
 
     def finish(self, *, stall: float, limit: float) -> bool:
-        """Waits until all is sent; gives up after `stall` seconds without progress or `limit` seconds in all.
+        """Waits until all is sent; gives up after `stall` seconds without progress once the store is open, or `limit` seconds in all.
 
         Returns:
             Whether all was sent.
@@ -55,7 +55,10 @@ class Sink:
             now = time.monotonic()
             if self._progress() != seen:
                 seen, moved = self._progress(), now
-            if now - moved > stall or now - started > limit:
+            opened = (
+                self.shipper.requests > 0
+            )  # before that MLflow is imported or a store made: slow, but no sign of death
+            if (opened and now - moved > stall) or now - started > limit:
                 self.problem = self.problem or f"{public_uri(self.uri)} does not answer"
                 break
         self._abandon.set()

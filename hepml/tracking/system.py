@@ -15,7 +15,7 @@ MEGABYTE = 1e6
 
 
 class Sampler:
-    """Takes a sample at once, then every `interval` seconds, and a last one when it stops.
+    """Takes a sample after a second, then every `interval` seconds, and a last one when it stops.
 
     Args:
         report: is given {name: value} and the sample's number, in the sampler's own thread.
@@ -27,8 +27,6 @@ class Sampler:
         self._report, self._interval = report, interval
         self._stop = threading.Event()
         self._process = psutil.Process()
-        psutil.cpu_percent()  # the first call has nothing to compare with
-        self._process.cpu_percent()
         self._thread = threading.Thread(target=self._run, name="hepml-system-metrics", daemon=True)
         self._thread.start()
 
@@ -39,8 +37,12 @@ class Sampler:
 
     def _run(self) -> None:
         try:
-            while not self._stop.wait(self._interval):
+            psutil.cpu_percent()  # the first call of a thread has nothing to compare with
+            self._process.cpu_percent()
+            pause = min(1.0, self._interval)
+            while not self._stop.wait(pause):
                 self._sample()
+                pause = self._interval
             self._sample()
         except Exception as error:  # a run never ends because its temperature could not be taken
             _log.warning("system metrics stop: %s", error)

@@ -255,7 +255,7 @@ class Tracker:
         Args:
             status: FINISHED, FAILED or KILLED.
             timeout: longest wait in seconds, by default 180 for a local store and 60 for a server; a store that does not move for a while
-                (30 s, 12 s) is not waited for longer.
+                (60 s, 12 s) is not waited for longer.
 
         Returns:
             The warning that was logged where MLflow has not everything, else None.
@@ -328,7 +328,7 @@ class Tracker:
         local = is_local(self._sink.uri)
         limit = timeout if timeout is not None else (180.0 if local else 60.0)
         # A store that has failed is given one more try, briefly.
-        stall = (30.0 if local else 12.0) if self._sink.problem is None else 6.0
+        stall = (60.0 if local else 12.0) if self._sink.problem is None else 6.0
         if self._sink.finish(stall=min(stall, limit), limit=limit):
             return None
         warning = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from hepml.data.screen import BadJets
 from hepml.data.sources import Files
 from hepml.errors import DataError, LayoutError, did_you_mean
 
+# Packed columns: one row a constituent, and one row a jet.
+PER_CONSTITUENT = ("four_momenta", "features")
+PER_JET = ("counts", "jet_features", "labels", "weights", "jet_momenta", "entries")
 _DERIVED = ("pt", "jet_pt", "jet_energy", *MOMENTUM)
 
 
@@ -28,7 +31,7 @@ _DERIVED = ("pt", "jet_pt", "jet_energy", *MOMENTUM)
 class Request:
     """What a data set is to hold; the arguments of `JetDataset.open`."""
 
-    inputs: Inputs = Inputs()
+    inputs: Inputs = field(default_factory=Inputs)
     layout: LayoutLike = None
     classes: Sequence[str] | Mapping[str, str | Sequence[str]] | None = None
     target: str | None = None
@@ -47,9 +50,48 @@ def build(files: Files, request: Request) -> dict[str, Any]:
         HepmlError: see `JetDataset.open`.
     """
     report = DataReport()
-    pieces = list(packed_chunks(scan(files, request.layout), request, report))
-    joined = join(pieces, request)
-    return {**joined, "report": report}
+    pieces: list[dict[str, Any]] = []
+    sample = None if request.max_jets is None else Sample(request.max_jets)
+    for piece in packed_chunks(scan(files, request.layout), request, report):
+        pieces.append(piece)
+        if sample is not None:
+            sample.add(piece)
+            sample.thin(pieces, slack=sample.size)
+    if sample is not None:
+        sample.thin(pieces)
+        _count_again(report, pieces)
+    return {**join(pieces, request), "report": report}
+
+
+class Sample:
+    """A uniform random sample of fixed size out of a stream, in memory for twice its size; the same for the same stream.
+
+    Args:
+        size: jets to keep.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._rng = np.random.default_rng(0)
+
+    def add(self, piece: dict[str, Any]) -> None:
+        """Gives each jet of a new piece its lot."""
+        piece["lots"] = self._rng.random(len(piece["counts"]))
+
+    def thin(self, pieces: list[dict[str, Any]], slack: int = 0) -> None:
+        """Keeps the jets with the smallest lots, where there are more than `size + slack`."""
+        lots = np.concatenate([p["lots"] for p in pieces])
+        if len(lots) <= self.size + slack:
+            return
+        limit = np.partition(lots, self.size - 1)[self.size - 1]
+        for piece in pieces:
+            keep = piece["lots"] <= limit
+            rows = np.repeat(keep, piece["counts"])
+            for name in PER_CONSTITUENT:
+                piece[name] = None if piece[name] is None else piece[name][rows]
+            for name in (*PER_JET, "lots"):
+                piece[name] = None if piece[name] is None else piece[name][keep]
+            piece["jet_columns"] = {n: c[keep] for n, c in piece["jet_columns"].items()}
 
 
 def packed_chunks(found: Scan, request: Request, report: DataReport, step_size: int = STEP) -> Iterator[dict[str, Any]]:
@@ -203,9 +245,7 @@ class ClassMap:
             if isinstance(layout, Layout) and layout.unlabelled == "drop" and not (wrong & ~none).any():
                 report.unlabelled += int(none.sum())
                 report.kept -= int(none.sum())
-                chunk = chunk.take(~none)
-                labels = chunk.labels
-                assert labels is not None
+                chunk, labels = chunk.take(~none), labels[~none]
             else:
                 first = int(np.nonzero(wrong)[0][0])
                 kind = {-1: "no class: its labels sum to 0", -2: "several classes: its labels do not sum to 1"}
@@ -241,3 +281,14 @@ def _weights(chunk: Chunk, request: Request) -> np.ndarray | None:
             "there are no event weights", where=chunk.file, mend="set data.weights to a column, or to false"
         )
     return chunk.weights
+
+
+def _count_again(report: DataReport, pieces: list[dict[str, Any]]) -> None:
+    """Counts the jets that a sample kept."""
+    kept = sum(len(p["counts"]) for p in pieces)
+    report.not_taken, report.kept = report.kept - kept, kept
+    report.without_constituents = sum(int((p["counts"] == 0).sum()) for p in pieces)
+    if report.classes:
+        report.classes = {}
+        for p in pieces:
+            report.count_classes(p["classes"], p["labels"])

@@ -24,7 +24,7 @@ class Flat(NamedTuple):
 
 def branches_of(tree: Any) -> dict[str, str]:
     """Top-level branches (fields of an RNTuple) and their types, in the file's order."""
-    names = [n for n in tree.keys() if "/" not in n] if hasattr(tree, "branches") else list(tree.field_names)
+    names = [b.name for b in tree.branches] if hasattr(tree, "branches") else list(tree.field_names)
     out = {}
     for name in names:
         try:

@@ -13,7 +13,6 @@ import torch
 import xxhash
 from torch import Tensor
 
-from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.build import Request, build
 from hepml.data.inputs import Inputs
@@ -89,7 +88,7 @@ class JetDataset:
             weights: column of event weights, True for the layout's own (an error where absent), False for none; None takes the
                 layout's own where there is one.
             selection: expression on jet columns.
-            max_jets: keep at most so many, spread evenly over all that were read (files are often sorted by class).
+            max_jets: keep a random sample of so many of all that were read (files are often sorted by class).
             cache: folder for a packed, memory-mapped copy, reused as long as files, layout and inputs stay the same.
             bad: what to do with NaN, infinite and negative-energy jets: `drop` (and count), `refuse` or `keep`.
             labels: False reads jets without labels (prediction), and then no jet is dropped for its label.
@@ -221,8 +220,3 @@ class JetDataset:
                 mend=f"there are {there}; choose data.classes among them or add files",
             )
         return self
-
-
-def features_needed(inputs: Inputs) -> tuple[str, ...]:
-    """Raw columns that a model's features need besides the momenta."""
-    return tuple(c for c in feature_table.raw_columns_for(inputs.features) if c not in ("jet_pt", "jet_energy", "pt"))

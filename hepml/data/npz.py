@@ -57,8 +57,7 @@ def read_npz(
     """
     with _load(source) as arrays:
         p, offsets = arrays["four_momenta"], np.asarray(arrays["offsets"], dtype=np.int64)
-        labels = arrays["labels"] if "labels" in arrays else None
-        weights = arrays["weights"] if "weights" in arrays else None
+        labels, weights = arrays.get("labels"), arrays.get("weights")
         jets = {
             k: arrays[k] for k in arrays if k not in _OWN and arrays[k].ndim == 1 and len(arrays[k]) == len(offsets) - 1
         }

@@ -6,7 +6,7 @@ A jet that cannot be used is never dropped silently: what happens to it is the c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import awkward as ak
@@ -118,7 +118,7 @@ def read_jets(
     Args:
         files: path, glob, folder, `file.root:tree`, npz, or a list of those.
         layout: name, mapping, YAML file or `Layout`; recognised from the branches where left out.
-        columns: raw constituent columns besides the four-momentum (`hepml.data.features.RAW_COLUMNS`); all that the file has where left out.
+        columns: raw constituent columns besides the four-momentum (`hepml.data.features.RAW_COLUMNS`); all where left out.
         entry_start, entry_stop: range over all files behind each other.
         selection: expression on jet columns, `jet_pt > 500 & abs(jet_eta) < 2`.
         max_constituents: keep only the leading so many, by pT.
@@ -328,7 +328,5 @@ def _relabel(chunk: Chunk, classes: tuple[str, ...]) -> Chunk:
     """Label indices of one file as indices into the classes of all files."""
     if chunk.labels is None or chunk.classes == classes:
         return chunk
-    from dataclasses import replace
-
     table = np.array([classes.index(name) for name in chunk.classes] + [-2, -1], dtype=np.int64)
     return replace(chunk, labels=table[chunk.labels], classes=classes)

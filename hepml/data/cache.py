@@ -1,0 +1,144 @@
+"""The packed cache: a data set's columns as flat files, memory-mapped, for jets that do not fit in memory or should not be read twice.
+
+A cache is keyed by the files' identity (path, size, time of change), the layout, and everything that was asked for; another request
+makes another cache. It is written chunk by chunk under a temporary name and renamed when complete, so a killed or failed build leaves nothing under its
+final name, and two processes that build the same one do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+import xxhash
+
+from hepml.data import features as feature_table
+from hepml.data.build import PER_CONSTITUENT, PER_JET, Request, build, packed_chunks
+from hepml.data.reader import Scan, scan
+from hepml.data.report import DataReport
+from hepml.data.sources import Files
+from hepml.errors import FileError
+
+FORMAT = 1
+
+
+def open_cache(folder: Path, files: Files, request: Request) -> dict[str, Any]:
+    """The arguments of `JetDataset` from the cache in `folder`, which is built first where it is not there.
+
+    Raises:
+        HepmlError: see `JetDataset.open`.
+        FileError: the cache cannot be written (a full disk, say); nothing is left of it then.
+    """
+    found = scan(files, request.layout)
+    home = folder / cache_key(found, request)
+    if not (home / "meta.json").is_file():
+        _build(home, found, files, request)
+    return _load(home)
+
+
+def cache_key(found: Scan, request: Request) -> str:
+    """A name for what is cached: changes when a file, the layout, the request or the feature table changes."""
+    h = xxhash.xxh3_128()
+    for item in found.files:
+        stat = None if item.source.is_remote or not os.path.exists(item.source.path) else os.stat(item.source.path)
+        identity = None if stat is None else (stat.st_size, stat.st_mtime_ns)
+        h.update(repr((os.path.abspath(item.source.path), item.tree, item.entries, identity, item.layout)).encode())
+    asked = {f.name: getattr(request, f.name) for f in fields(request) if f.name != "layout"}
+    table = [(f.name, f.needs, f.shift, f.scale, f.clip) for f in map(feature_table.lookup, request.inputs.features)]
+    h.update(repr((FORMAT, asked, table)).encode())
+    return h.hexdigest()[:20]
+
+
+def _build(home: Path, found: Scan, files: Files, request: Request) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
+    try:
+        if request.max_jets is not None:  # a sample fits in memory
+            _write_all(partial, build(files, request))
+        else:
+            _stream(partial, found, request)
+        with suppress(OSError):  # another process was first: its cache is as good
+            partial.rename(home)
+    except OSError as problem:
+        raise FileError(
+            f"the cache cannot be written ({problem.strerror or problem})",
+            where=str(home.parent),
+            mend="free some space, or name another folder with data.cache",
+        ) from problem
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _stream(partial: Path, found: Scan, request: Request) -> None:
+    report = DataReport()
+    open_files: dict[str, BinaryIO] = {}
+    about: dict[str, Any] = {"columns": {}}
+    try:
+        for piece in packed_chunks(found, request, report):
+            columns = {n: piece[n] for n in (*PER_CONSTITUENT, *PER_JET) if piece[n] is not None}
+            columns |= {f"jet_columns.{n}": c for n, c in piece["jet_columns"].items()}
+            for name, array in columns.items():
+                if name not in open_files:
+                    open_files[name] = open(partial / f"{name}.bin", "wb")  # noqa: SIM115 - closed below, all together
+                    about["columns"][name] = {"dtype": array.dtype.str, "row": list(array.shape[1:])}
+                open_files[name].write(np.ascontiguousarray(array, dtype=about["columns"][name]["dtype"]).data)
+            about |= {"feature_names": piece["feature_names"], "classes": piece["classes"]}
+    finally:
+        for stream in open_files.values():
+            stream.close()
+    about["jet_feature_names"] = request.inputs.jet_features
+    _write_meta(partial, about, report)
+
+
+def _write_all(partial: Path, made: dict[str, Any]) -> None:
+    made = {n: v.numpy() if isinstance(v, torch.Tensor) else v for n, v in made.items()}
+    made["counts"] = np.diff(made["offsets"])
+    columns = {n: made[n] for n in (*PER_CONSTITUENT, *PER_JET) if made.get(n) is not None}
+    columns |= {f"jet_columns.{n}": c for n, c in made["jet_columns"].items()}
+    for name, array in columns.items():
+        (partial / f"{name}.bin").write_bytes(np.ascontiguousarray(array).data)
+    about = {n: made[n] for n in ("feature_names", "classes", "jet_feature_names")}
+    about["columns"] = {n: {"dtype": a.dtype.str, "row": list(a.shape[1:])} for n, a in columns.items()}
+    _write_meta(partial, about, made["report"])
+
+
+def _write_meta(partial: Path, about: dict[str, Any], report: DataReport) -> None:
+    (partial / "meta.json").write_text(json.dumps({**about, "format": FORMAT, "report": report.as_dict()}))
+
+
+def _load(home: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((home / "meta.json").read_text())
+        arrays = {
+            name: np.memmap(home / f"{name}.bin", dtype=kind["dtype"], mode="c").reshape(-1, *kind["row"])
+            if (home / f"{name}.bin").stat().st_size
+            else np.zeros((0, *kind["row"]), dtype=kind["dtype"])
+            for name, kind in about["columns"].items()
+        }
+    except (OSError, ValueError, KeyError) as problem:
+        raise FileError(
+            "the cache is damaged", where=str(home), mend="delete this folder; it is made again when needed"
+        ) from problem
+    counts = np.array(arrays.pop("counts"))
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    columns = {n.removeprefix("jet_columns."): np.asarray(a) for n, a in arrays.items() if n.startswith("jet_columns.")}
+    entries = arrays.pop("entries")
+    return {
+        **{n: torch.from_numpy(a) for n, a in arrays.items() if not n.startswith("jet_columns.")},
+        "offsets": torch.from_numpy(offsets),
+        "entries": np.asarray(entries),
+        "jet_columns": columns,
+        "feature_names": tuple(about["feature_names"]),
+        "jet_feature_names": tuple(about["jet_feature_names"]),
+        "classes": tuple(about["classes"]),
+        "report": DataReport.from_dict(about["report"]),
+    }

@@ -79,7 +79,7 @@ class PairHNN(Separable):
         super().__init__()
         _check_bodies(dimension, space)
         self.space, self.softening, self.scale = space, softening, scale
-        self.inverse_mass = nn.Parameter(torch.ones(()))
+        self.inverse_mass = nn.Parameter(torch.full((), 0.5))
         self.strength = nn.Parameter(torch.zeros(()))
         self.power = nn.Parameter(torch.full((), 0.5))
         self.network = published_mlp(1, hidden, 1, activation)

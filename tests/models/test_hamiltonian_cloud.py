@@ -1,0 +1,212 @@
+"""The Hamiltonian cloud is what it says: reversible, volume-preserving, energy-conserving to second order, permutation-invariant, frugal."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from torch import Tensor
+
+from hepml.data.batch import JetBatch
+from hepml.errors import ConfigError
+from hepml.models import create
+from hepml.models.catalogue import count_parameters
+from hepml.nn.symplectic import CloudHamiltonian, flow, packed_pairs
+
+
+def jets(counts: tuple[int, ...] = (7, 0, 12, 1, 30), seed: int = 0, dtype: torch.dtype = torch.float64) -> JetBatch:
+    """Collimated massless constituents around pT = 500 GeV jets."""
+    g = torch.Generator().manual_seed(seed)
+    n = sum(counts)
+    pt = torch.rand(n, generator=g, dtype=dtype) * 40 + 1
+    eta, phi = 0.3 * torch.randn(n, generator=g, dtype=dtype), 0.3 * torch.randn(n, generator=g, dtype=dtype)
+    p = torch.stack((pt * torch.cosh(eta), pt * torch.cos(phi), pt * torch.sin(phi), pt * torch.sinh(eta)), dim=-1)
+    offsets = torch.tensor((0, *counts)).cumsum(0)
+    return JetBatch.from_arrays(p, offsets)
+
+
+def cloud(**arguments: object) -> torch.nn.Module:
+    torch.manual_seed(1)
+    return create("hamiltonian_cloud", outputs=2, **arguments).double().eval()
+
+
+def cloud_state(
+    d: int = 3, k: int = 4, counts: tuple[int, ...] = (4, 1, 6)
+) -> tuple[CloudHamiltonian, Tensor, Tensor, Tensor, Tensor]:
+    torch.manual_seed(2)
+    n = sum(counts)
+    h = CloudHamiltonian(d, 16, k).double()
+    q, p, c = (torch.randn(n, w, dtype=torch.float64) for w in (d, d, k))
+    return h, q, p, c, torch.tensor((0, *counts)).cumsum(0)
+
+
+def test_packed_pairs_are_all_ordered_pairs_of_each_jet_and_no_others() -> None:
+    pairs = packed_pairs(torch.tensor([0, 2, 2, 5]))
+    got = list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+    assert got == [(i, j) for jet in ((0, 1), (2, 3, 4)) for i in jet for j in jet]
+    assert pairs.offsets.tolist() == [0, 2, 4, 7, 10, 13]
+
+
+def test_force_is_minus_the_gradient_of_the_energy() -> None:
+    h, q, p, c, offsets = cloud_state()
+    pairs = packed_pairs(offsets, q.dtype)
+    q = q.requires_grad_()
+    (gradient,) = torch.autograd.grad(h.energy(q, p, c, pairs, offsets).sum(), q)
+    assert torch.allclose(h.force(q, c, pairs), -gradient, atol=1e-13)
+
+
+def test_velocity_is_the_gradient_of_the_energy() -> None:
+    h, q, p, c, offsets = cloud_state()
+    p = p.requires_grad_()
+    (gradient,) = torch.autograd.grad(h.energy(q, p, c, packed_pairs(offsets, q.dtype), offsets).sum(), p)
+    assert torch.allclose(h.velocity(p), gradient, atol=1e-14)
+
+
+def test_flow_runs_back_to_where_it_began_to_1e_10_in_float64() -> None:
+    model, batch = cloud(steps=50), jets()
+    with torch.no_grad():
+        q, p, c = model.phase_space(batch)
+        pairs = packed_pairs(batch.offsets, q.dtype)
+        there = flow(model.hamiltonian, q, p, c, pairs, steps=50, step_size=0.25)
+        back = flow(model.hamiltonian, *there, c, pairs, steps=50, step_size=-0.25)
+    assert (there[0] - q).abs().max() > 0.1, "nothing moved"
+    error = max(float((back[0] - q).abs().max()), float((back[1] - p).abs().max()))
+    assert error < 1e-10, error
+
+
+def test_flow_preserves_phase_space_volume() -> None:
+    h, q, p, c, offsets = cloud_state()
+    pairs = packed_pairs(offsets, q.dtype)
+
+    def whole(z: Tensor) -> Tensor:
+        a, b = z.view(2, *q.shape)
+        return torch.stack(flow(h, a, b, c, pairs, steps=6, step_size=0.3)).flatten()
+
+    jacobian = torch.autograd.functional.jacobian(whole, torch.stack((q, p)).flatten())
+    sign, log_determinant = torch.linalg.slogdet(jacobian)
+    assert sign == 1
+    assert abs(float(log_determinant)) < 1e-10
+    assert (jacobian - torch.eye(len(jacobian), dtype=torch.float64)).abs().max() > 0.1, "nothing moved"
+
+
+def test_flow_is_symplectic() -> None:
+    h, q, p, c, offsets = cloud_state(counts=(5,))
+    pairs = packed_pairs(offsets, q.dtype)
+
+    def whole(z: Tensor) -> Tensor:
+        a, b = z.view(2, *q.shape)
+        return torch.stack(flow(h, a, b, c, pairs, steps=3, step_size=0.3)).flatten()
+
+    m = torch.autograd.functional.jacobian(whole, torch.stack((q, p)).flatten())
+    n = q.numel()
+    j = torch.zeros(2 * n, 2 * n, dtype=torch.float64)
+    j[:n, n:], j[n:, :n] = torch.eye(n), -torch.eye(n)
+    assert (m.T @ j @ m - j).abs().max() < 1e-12
+
+
+def test_energy_drift_falls_with_the_square_of_the_step() -> None:
+    batch, drift = jets(), {}
+    for steps in (8, 16, 32):
+        model = cloud(steps=steps, step_size=4.0 / steps)
+        with torch.no_grad():
+            drift[steps] = float((model.energy(batch) - model.energy(batch, after=False)).abs().max())
+    assert drift[8] / drift[16] == pytest.approx(4, rel=0.35)
+    assert drift[16] / drift[32] == pytest.approx(4, rel=0.35)
+    assert drift[32] < 1e-2 * float(model.energy(batch).detach().abs().max())
+
+
+def test_backward_through_the_reversed_flow_equals_ordinary_backpropagation() -> None:
+    batch, gradients = jets(), []
+    for reversible in (True, False):
+        model = cloud(reversible=reversible, steps=7)
+        model(batch).square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, wanted in gradients[1].items():
+        assert torch.allclose(gradients[0][name], wanted, rtol=1e-9, atol=1e-10), name
+    assert gradients[0]["hamiltonian.log_inverse_mass"].abs().max() > 0
+
+
+def test_memory_kept_for_the_backward_pass_does_not_grow_with_the_number_of_steps() -> None:
+    def kept(steps: int, reversible: bool) -> int:
+        model, batch, seen = cloud(steps=steps, reversible=reversible), jets(), {}
+
+        def note(t: Tensor) -> Tensor:
+            seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            held.append(t)  # so that no storage is used twice
+            return t
+
+        held: list[Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            model(batch)
+        gc.collect()
+        return sum(seen.values())
+
+    assert kept(20, True) == kept(2, True)
+    assert kept(20, False) > 5 * kept(2, True)
+
+
+@pytest.mark.parametrize("name", ["hamiltonian_cloud", "residual_cloud"])
+@pytest.mark.parametrize("positions", ["learned", "physical"])
+def test_score_is_unchanged_by_a_permutation_of_the_constituents(name: str, positions: str) -> None:
+    torch.manual_seed(3)
+    model, batch = create(name, outputs=2, positions=positions).double().eval(), jets()
+    order = torch.cat([o + torch.randperm(int(c)) for o, c in zip(batch.offsets[:-1], batch.counts, strict=True)])
+    with torch.no_grad():
+        assert torch.allclose(model(batch), model(batch.permute(order)), atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["hamiltonian_cloud", "residual_cloud"])
+def test_score_does_not_depend_on_the_rest_of_the_batch(name: str) -> None:
+    torch.manual_seed(3)
+    model, batch = create(name, outputs=2).double().eval(), jets()
+    with torch.no_grad():
+        alone = torch.cat([model(batch.take([i])) for i in range(len(batch))])
+        assert torch.allclose(model(batch), alone, atol=1e-11)
+        assert torch.isfinite(alone).all()
+
+
+def test_twin_has_as_many_parameters() -> None:
+    for arguments in ({}, {"dimension": 8, "hidden": 200}, {"positions": "physical"}):
+        a, b = (count_parameters(create(n, outputs=2, **arguments)) for n in ("hamiltonian_cloud", "residual_cloud"))
+        assert abs(a - b) / a < 0.005
+
+
+def test_flow_matters_to_the_score() -> None:
+    batch = jets()
+    still, moving = cloud(steps=0), cloud(steps=4)
+    moving.load_state_dict(still.state_dict())
+    with torch.no_grad():
+        assert (still(batch) - moving(batch)).abs().max() > 1e-4
+
+
+def test_learns_to_tell_two_prongs_from_one() -> None:
+    g = torch.Generator().manual_seed(5)
+
+    def sample(n: int) -> JetBatch:
+        labels = torch.randint(2, (n,), generator=g)
+        count = 12
+        side = torch.randint(2, (n, count), generator=g) * 2.0 - 1
+        eta = 0.05 * torch.randn(n, count, generator=g) + labels[:, None] * side * 0.3
+        phi = 0.05 * torch.randn(n, count, generator=g)
+        pt = torch.rand(n, count, generator=g) * 20 + 5
+        p = torch.stack((pt * torch.cosh(eta), pt * torch.cos(phi), pt * torch.sin(phi), pt * torch.sinh(eta)), dim=-1)
+        return JetBatch.from_arrays(p.reshape(-1, 4), torch.arange(n + 1) * count, labels=labels)
+
+    torch.manual_seed(0)
+    model = create(
+        "hamiltonian_cloud", outputs=2, hidden=32, interactions=4, steps=2, embedding=(32,), phi=(32,), f=(32,)
+    )
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    train, test = sample(400), sample(200)
+    for _ in range(25):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(model(train), train.labels).backward()
+        optimiser.step()
+    accuracy = float((model(test).argmax(-1) == test.labels).float().mean())
+    assert accuracy > 0.95, accuracy
+
+
+def test_unknown_positions_are_refused() -> None:
+    with pytest.raises(ConfigError, match="use learned or physical"):
+        create("hamiltonian_cloud", positions="polar")

@@ -136,7 +136,7 @@ def ui(
         typer.echo(f"the store is a server with pages of its own: {public_uri(store)}")
         return
     store = store if "://" in store else tracking_uri(store)
-    command = ["mlflow", "ui", "--backend-store-uri", store, "--host", host, "--port", str(port)]
+    command = ["mlflow", "ui", "--backend-store-uri", store, "--host", host, "--port", str(port), "--workers", "1"]
     if only_print:
         typer.echo(shlex.join(command))
         return

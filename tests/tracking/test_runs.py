@@ -127,7 +127,10 @@ def test_the_pages_are_opened_on_the_store(tmp_path: Path, store: str, monkeypat
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()
     printed = runner.invoke(app, ["ui", "--print", "--port", "5001"]).output
-    assert printed == f"mlflow ui --backend-store-uri sqlite:///{Path.cwd()}/mlflow.db --host 127.0.0.1 --port 5001\n"
+    assert (
+        printed
+        == f"mlflow ui --backend-store-uri sqlite:///{Path.cwd()}/mlflow.db --host 127.0.0.1 --port 5001 --workers 1\n"
+    )
     absent = runner.invoke(app, ["ui", "--uri", f"sqlite:///{tmp_path}/absent.db"])
     assert isinstance(absent.exception, TrackingError)
     assert "server with pages" in runner.invoke(app, ["ui", "--uri", "http://me:secret@host"]).output

@@ -340,7 +340,7 @@ def energy_flow(particles: Particles, eta: Array, phi: Array, tracks: Tracks, rn
         made = np.flatnonzero(remainder > 0)
         neutral.append((made, remainder[made], neutral_kind))
 
-    # a track whose tower holds less than its better-measured neighbours would be left with nothing or less: there is no such object
+    # a track whose tower holds no more than its better-measured neighbours is left with nothing: there is no such object
     alive = scale > 0
     index, track_kinds = tracks.particle[alive], tracks.kind[alive]
     pt = (tracks.pt * scale)[alive]

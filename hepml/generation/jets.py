@@ -7,6 +7,7 @@ buffers, so it is handed packed arrays without options.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -142,7 +143,10 @@ def n_subjettiness(constituents: ak.Array, axes: int) -> Array:
         return tau
     some = constituents if enough.all() else ak.to_packed(constituents[enough])
     counts = counts[enough]
-    axis = cluster(some, _definitions()["kt-wta"]).exclusive_jets(n_jets=axes)
+    with warnings.catch_warnings():
+        # the wrapper takes kt with another recombination scheme for a jet finder that it does not know
+        warnings.filterwarnings("ignore", message="dcut and exclusive jets")
+        axis = cluster(some, _definitions()["kt-wta"]).exclusive_jets(n_jets=axes)
     axis_pt = np.hypot(axis.px, axis.py)
     jet = np.repeat(np.arange(len(counts)), counts)
     axis_eta, axis_phi = ak.to_numpy(np.arcsinh(axis.pz / axis_pt))[jet], ak.to_numpy(np.arctan2(axis.py, axis.px))[jet]

@@ -55,7 +55,7 @@ class PartStore:
                     raise FileError(
                         f"unfinished run with another {' and '.join(different)}",
                         where=str(self.folder),
-                        mend="finish it with its own settings, remove the directory, or start anew with resume switched off",
+                        mend="finish it with its own settings, or start anew with resume switched off",
                     )
                 return
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """The packed cache: a data set's columns as flat files, memory-mapped, for jets that do not fit in memory or should not be read twice.
 
-A cache is keyed by the files' identity (path, size, time of change), the layout, and everything that was asked for; another request
-makes another cache. It is written chunk by chunk under a temporary name and renamed when complete, so a killed or failed build leaves nothing under its
-final name, and two processes that build the same one do not disturb each other.
+A cache is keyed by the files' identity (path, size, time of change), the layout, and everything that was asked for. It is written
+chunk by chunk under a temporary name and renamed when complete, so a killed or failed build leaves nothing under its final name, and
+two processes that build the same one do not disturb each other.
 """
 
 from __future__ import annotations

@@ -94,6 +94,13 @@ def open_root(source: Source) -> Any:
             where=source.path,
             mend="it is broken or truncated; copy or generate it again",
         ) from problem
+    if not int(getattr(directory, "_fSeekKeys", 1)):
+        directory.close()
+        raise FileError(
+            "the file lists no contents: it was never closed, as when the job that wrote it was killed",
+            where=source.path,
+            mend="copy or generate it again",
+        )
     if not source.is_remote:
         size, claimed = Path(source.path).stat().st_size, int(directory.file.fEND)
         if size < claimed:

@@ -60,6 +60,11 @@ class Chunk:
         rows = np.repeat(keep, counts)
         return self._with(np.cumsum(np.concatenate([[0], counts[keep]])), rows, keep)
 
+    def jets_between(self, first: int, last: int) -> Chunk:
+        """The jets first:last, as views."""
+        rows = slice(int(self.offsets[first]), int(self.offsets[last]))
+        return self._with(self.offsets[first : last + 1] - self.offsets[first], rows, slice(first, last))
+
     def leading(self, most: int) -> Chunk:
         """Only the `most` leading constituents of each jet, by pT."""
         counts = self.counts
@@ -79,7 +84,7 @@ class Chunk:
         order = np.lexsort((-pt, jet_of))
         return replace(self, constituents={name: c[order] for name, c in self.constituents.items()})
 
-    def _with(self, offsets: np.ndarray, rows: np.ndarray, jets: np.ndarray | slice) -> Chunk:
+    def _with(self, offsets: np.ndarray, rows: np.ndarray | slice, jets: np.ndarray | slice) -> Chunk:
         return replace(
             self,
             offsets=offsets,

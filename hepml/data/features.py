@@ -152,6 +152,14 @@ def compute(names: Sequence[str], columns: Columns) -> Tensor:
     Raises:
         LayoutError: a column that a feature needs is not there; names the feature and the nearest column.
     """
+    out = compute_columns(names, columns)
+    if not out:
+        return next(iter(columns.values())).new_zeros((len(next(iter(columns.values()))), 0))
+    return torch.stack(out, dim=-1)
+
+
+def compute_columns(names: Sequence[str], columns: Columns) -> list[Tensor]:
+    """The same as one tensor [ΣN] a feature."""
     out = []
     for name in names:
         feature = lookup(name)
@@ -162,8 +170,4 @@ def compute(names: Sequence[str], columns: Columns) -> Tensor:
                     mend=did_you_mean(column, columns, noun="columns at hand"),
                 )
         out.append(feature(columns))
-    return (
-        torch.stack(out, dim=-1)
-        if out
-        else next(iter(columns.values())).new_zeros((len(next(iter(columns.values()))), 0))
-    )
+    return out

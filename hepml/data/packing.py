@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from hepml.errors import LayoutError, did_you_mean
 
 if TYPE_CHECKING:
     import awkward as ak
+
+BLOCK = 16_384  # constituents whose columns are worked on together
 
 
 def pack(
@@ -70,19 +73,29 @@ def pack(
 def four_momenta_of(chunk: Chunk, dtype: torch.dtype = torch.float32) -> Tensor:
     """Constituents as [ΣN, 4] (E, px, py, pz) in GeV."""
     out = torch.empty((int(chunk.offsets[-1]), 4), dtype=dtype)
-    view = out.numpy()
-    for i, name in enumerate(("energy", "px", "py", "pz")):
-        view[:, i] = chunk.constituents[name]
+    columns = [chunk.constituents[name] for name in ("energy", "px", "py", "pz")]
+    for first in range(0, len(out), BLOCK):
+        part = slice(first, first + BLOCK)
+        out.numpy()[part] = np.stack([c[part] for c in columns]).T
     return out
 
 
 def features_of(chunk: Chunk, names: Sequence[str], dtype: torch.dtype = torch.float32) -> Tensor:
     """Standardised features [ΣN, len(names)].
 
+    Computed over blocks of jets whose columns stay in the processor's cache, which is several times quicker than column by column.
+
     Raises:
         LayoutError: a column that a feature needs is not there; names the feature and the nearest column.
     """
-    return feature_table.compute(names, RawColumns(chunk, dtype))
+    out = torch.empty((int(chunk.offsets[-1]), len(names)), dtype=dtype)
+    edges = np.unique(np.searchsorted(chunk.offsets, np.arange(0, chunk.offsets[-1], BLOCK)))
+    edges = np.unique(np.concatenate([[0], edges, [len(chunk)]]))
+    for first, last in pairwise(edges.tolist()):
+        columns = feature_table.compute_columns(names, RawColumns(chunk.jets_between(first, last), dtype))
+        rows = slice(int(chunk.offsets[first]), int(chunk.offsets[last]))
+        out.numpy()[rows] = torch.stack(columns).numpy().T
+    return out
 
 
 def jet_matrix(chunk: Chunk, names: Sequence[str]) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from hepml.data.assemble import assemble, branches_needed
 from hepml.data.chunk import Chunk
-from hepml.data.columns import branches_of, read_flat, steps
+from hepml.data.columns import TreeReader, branches_of
 from hepml.data.layouts import BUILT_IN, Layout, recognise
 from hepml.data.npz import read_npz, scan_npz
 from hepml.data.report import DataReport
@@ -243,8 +243,10 @@ def _chunks(
     branches = branches_needed(item.layout, item.branches, columns, needed, where)
     with open_root(item.source) as directory:
         _, tree = open_tree(directory, item.source, item.tree)
-        for low, high in steps(item.entries, start, stop, step):
-            flat = read_flat(tree, branches, low, high, where)
+        reader = TreeReader(tree, where, None if item.source.is_remote else item.source.path)
+        lists = [n for n in branches if not _is_number(item.branches[n])]
+        for low, high in reader.steps(lists, start, stop, step):
+            flat = reader.read(branches, low, high)
             yield assemble(item.layout, flat, item.branches, columns, needed, low, where)
 
 

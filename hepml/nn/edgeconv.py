@@ -14,7 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hepml.nn.edge_messages import edge_messages
 from hepml.nn.norm import PackedBatchNorm
+
+# Edges taken at a time in evaluation, for each thread.
+_EDGES = 1024
 
 
 class EdgeConv(nn.Module):
@@ -43,14 +47,74 @@ class EdgeConv(nn.Module):
         Returns:
             [M, widths[-1]].
         """
-        k = neighbours.shape[1]
         own, other = self.convs[0].weight.chunk(2, dim=1)
-        at_i = F.linear(x, own - other)
-        at_j = F.pad(F.linear(x, other), (0, 0, 0, 1))  # the row of the absent neighbour
-        h = (at_i[:, None] + at_j[neighbours.flatten()].view(len(x), k, -1)).flatten(0, 1)
+        a, b = F.linear(x, own - other), F.linear(x, other)
+        if self._in_pieces(a, neighbours):
+            mean = self._messages_in_pieces(a, b, neighbours)
+        elif not self.training and not torch.is_grad_enabled():
+            mean = self._messages_folded(a, b, neighbours)
+        else:
+            mean = self.messages(a, b, neighbours)
+        shortcut = x if self.sc is None or self.sc_bn is None else self.sc_bn(self.sc(x))
+        return torch.relu(shortcut + mean)
+
+    def messages(self, a: Tensor, b: Tensor, neighbours: Tensor) -> Tensor:
+        """mean_{j in N(i)} h, [M, widths[-1]], from the first linear map at i and at j, each [M, widths[0]]: the plain definition."""
+        k = neighbours.shape[1]
+        b = F.pad(b, (0, 0, 0, 1))  # the row of the absent neighbour
+        h = (a[:, None] + b[neighbours.flatten()].view(len(a), k, -1)).flatten(0, 1)
         h = torch.relu(self.bns[0](h))
         for conv, bn in zip(self.convs[1:], self.bns[1:], strict=True):
             h = torch.relu(bn(conv(h)))
-        mean = h.view(len(x), k, -1).mean(dim=1)
-        shortcut = x if self.sc is None or self.sc_bn is None else self.sc_bn(self.sc(x))
-        return torch.relu(shortcut + mean)
+        return h.view(len(a), k, -1).mean(dim=1)
+
+    def _in_pieces(self, a: Tensor, neighbours: Tensor) -> bool:
+        """Whether the cache-sized training path applies: training on a CPU, eager, with statistics to take."""
+        return (
+            self.training
+            and torch.is_grad_enabled()
+            and a.device.type == "cpu"
+            and len(self.convs) > 1
+            and neighbours.numel() > 1
+            and not torch.compiler.is_compiling()
+        )
+
+    def _messages_in_pieces(self, a: Tensor, b: Tensor, neighbours: Tensor) -> Tensor:
+        exact = a.dtype if a.dtype == torch.float64 else torch.float32
+        mean, statistics = edge_messages(
+            a.to(exact),
+            b.to(exact),
+            neighbours,
+            [conv.weight for conv in self.convs[1:]],
+            [(bn.weight, bn.bias) for bn in self.bns],
+            self.bns[0].eps,
+        )
+        for bn, (average, variance) in zip(self.bns, statistics, strict=True):
+            bn.remember(average, variance, neighbours.numel())
+        return mean
+
+    def _messages_folded(self, a: Tensor, b: Tensor, neighbours: Tensor) -> Tensor:
+        """`messages` in evaluation: norms folded into the linear maps, constituents a few at a time so that their edges stay in the cache."""
+        k = neighbours.shape[1]
+        gain, bias = self.bns[0].gain_and_bias()
+        own = torch.addcmul(bias, a, gain).to(a.dtype)
+        other = F.pad((b * gain).to(b.dtype), (0, 0, 0, 1))
+        maps = []
+        for conv, bn in zip(self.convs[1:], self.bns[1:], strict=True):
+            gain, bias = bn.gain_and_bias()
+            maps.append((gain[:, None] * conv.weight, bias))
+        step = len(a) if a.device.type != "cpu" else max(1, _EDGES * torch.get_num_threads() // k)
+        parts = []
+        for start in range(0, len(a), max(step, 1)):
+            piece = slice(start, start + step)
+            h = (
+                other[neighbours[piece].flatten()]
+                .view(-1, k, other.shape[1])
+                .add_(own[piece, None])
+                .flatten(0, 1)
+                .relu_()
+            )
+            for weight, bias in maps:
+                h = F.linear(h, weight, bias).relu_()
+            parts.append(h.view(-1, k, h.shape[1]).mean(dim=1))
+        return torch.cat(parts) if parts else a.new_zeros((0, self.convs[-1].weight.shape[0]))

@@ -20,6 +20,23 @@ class PackedBatchNorm(nn.BatchNorm1d):
             )
         return super().forward(input)
 
+    def gain_and_bias(self) -> tuple[Tensor, Tensor]:
+        """(gain, bias) of the map gain x + bias that this is in evaluation, each [C]."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        gain = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return gain, self.bias - gain * self.running_mean
+
+    @torch.no_grad()
+    def remember(self, mean: Tensor, variance: Tensor, rows: int) -> None:
+        """Moves the running statistics towards a batch's mean and biased variance over `rows` rows, as its forward pass in training does."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_((variance * (rows / max(rows - 1, 1))).to(self.running_var.dtype), share)
+
 
 class Standardise(nn.Module):
     """(x - mean) / spread for each column, learnt from the first jets seen in training and then kept.

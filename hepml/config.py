@@ -120,7 +120,9 @@ def parse_yaml(text: str, source: str) -> Any:
 
 def dump_yaml(values: Mapping[str, Any]) -> str:
     """YAML text that `parse_yaml` reads back to the same values."""
-    return yaml.dump(_plain(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return yaml.dump(
+        _plain(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+    )
 
 
 def validate(schema: type[T], config: Config, at: Sequence[str] = ()) -> T:
@@ -159,7 +161,7 @@ def signature_schema(build: Callable[..., Any], name: str, *, leave_out: Iterabl
         return create_model(name, __base__=Schema, **fields)
     except PydanticUserError:  # an annotation that has no schema, such as a module
         loose = {key: (_loose(hint), default) for key, (hint, default) in fields.items()}
-        return create_model(name, __base__=Schema, **loose)
+        return create_model(name, __base__=Schema, **loose)  # type: ignore[call-overload,no-any-return]
 
 
 def repository_of(config_file: Path | None) -> Path | None:
@@ -243,7 +245,9 @@ def _load_file(path: Path, seen: tuple[Path, ...]) -> Config:
     if values is None:
         values = {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError("a config is a mapping of keys to values", where=str(path), mend="see configs/quickstart.yaml")
+        raise ConfigError(
+            "a config is a mapping of keys to values", where=str(path), mend="see configs/quickstart.yaml"
+        )
     base = values.pop("base", None)
     config = Config({}, {}, path)
     for name in [base] if isinstance(base, str) else base or []:
@@ -260,8 +264,10 @@ def _merge(config: Config, values: Mapping[str, Any], origin: Callable[[KeyPath]
         for key, value in new.items():
             path = (*at, key)
             renamed = path == ("model",) and isinstance(value, Mapping) and "name" in value
-            if isinstance(value, Mapping) and isinstance(into.get(key), dict) and not (
-                renamed and into[key].get("name") not in (None, value["name"])
+            if (
+                isinstance(value, Mapping)
+                and isinstance(into.get(key), dict)
+                and not (renamed and into[key].get("name") not in (None, value["name"]))
             ):
                 walk(into[key], value, path)
                 continue
@@ -358,11 +364,9 @@ def _one_line(problem: ValidationError, config: Config, at: KeyPath, values: Any
     path, value, found = [], values, True
     for part in first["loc"]:
         # pydantic adds the branch of a union to the location: keep what is a key of the config
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-            path.append(str(part))
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-            value = value[part]
+        items = value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list) else {}
+        if part in items:
+            value = items[part]
             path.append(str(part))
         elif first["type"] == "missing" and part == first["loc"][-1]:
             path.append(str(part))
@@ -390,7 +394,12 @@ def _phrase(message: str) -> str:
     return _PLAINLY.get(text, text)
 
 
-_PLAINLY = {"an object": "a mapping", "a valid array": "a list", "a valid dictionary": "a mapping", "a valid string": "a text"}
+_PLAINLY = {
+    "an object": "a mapping",
+    "a valid array": "a list",
+    "a valid dictionary": "a mapping",
+    "a valid string": "a text",
+}
 
 
 def _hints(build: Callable[..., Any]) -> dict[str, Any]:

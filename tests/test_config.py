@@ -62,7 +62,9 @@ def test_a_base_that_includes_itself_is_refused(tmp_path: Path) -> None:
 
 
 def test_overrides_reach_any_depth_and_win_over_the_file(file: Path) -> None:
-    run = load_run_config(file, ["training.epochs=2", "model.dropout=0.3", "data.test.real=r.npz", "objective=bernoulli"])
+    run = load_run_config(
+        file, ["training.epochs=2", "model.dropout=0.3", "data.test.real=r.npz", "objective=bernoulli"]
+    )
     assert run.training.epochs == 2
     assert run.hyperparameters == {"dropout": 0.3}
     assert list(run.data.tests()) == ["real"]
@@ -170,7 +172,9 @@ def test_relative_paths_are_taken_from_the_current_folder_then_from_the_reposito
     for name in ("both.root", "theirs.root"):
         (repository / "data" / name).touch()
     config = repository / "configs" / "run.yaml"
-    config.write_text("data: {train: [data/both.root, 'data/theirs.root:tree'], val: data/mine.root}\nmodel: {name: pfn}\n")
+    config.write_text(
+        "data: {train: [data/both.root, 'data/theirs.root:tree'], val: data/mine.root}\nmodel: {name: pfn}\n"
+    )
     monkeypatch.chdir(here)
     run = load_run_config(config)
     assert run.data.train == [str(here / "data/both.root"), f"{repository / 'data/theirs.root'}:tree"]
@@ -186,7 +190,9 @@ def test_written_yaml_reads_back_to_the_same_values() -> None:
 
 def test_a_schema_comes_from_a_constructors_signature() -> None:
     class Thing:
-        def __init__(self, outputs: int, width: int = 3, *, share: float = 0.5, names: tuple[str, ...] = ()) -> None: ...
+        def __init__(
+            self, outputs: int, width: int = 3, *, share: float = 0.5, names: tuple[str, ...] = ()
+        ) -> None: ...
 
     schema = configs.signature_schema(Thing, "thing", leave_out=("outputs",))
     assert set(schema.model_fields) == {"width", "share", "names"}
@@ -198,7 +204,7 @@ def test_a_schema_comes_from_a_constructors_signature() -> None:
 
 def test_a_wrong_item_of_a_list_is_named_by_its_place() -> None:
     class Listed(Schema):
-        widths: list[int] = []
+        widths: list[int]
 
     with pytest.raises(ConfigError, match=r"widths\.1 should be a valid integer, not 'b'"):
         configs.validate(Listed, Config({"widths": [1, "b"]}))

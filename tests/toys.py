@@ -1,6 +1,7 @@
 """Jets made on the fly: a JetClass-layout ROOT file whose classes differ in mass and multiplicity, for tests that need jets and no physics.
 
-A jet is a number of prongs around an axis; each prong is a narrow shower of massless constituents. "Signal" classes have more prongs, so that
+A jet is a number of prongs around an axis; each prong is a narrow shower of massless constituents. "Signal" classes have more
+prongs, so that
 mass, multiplicity and substructure all separate them, and the jet mass is a smooth function of the constituents.
 """
 
@@ -90,7 +91,13 @@ def toy_arrays(
 
 
 def write_toy_jets(
-    path: Path, jets: int = 200, *, seed: int = 0, arrays: dict[str, Any] | None = None, tree: str = "tree", **options: Any
+    path: Path,
+    jets: int = 200,
+    *,
+    seed: int = 0,
+    arrays: dict[str, Any] | None = None,
+    tree: str = "tree",
+    **options: Any,
 ) -> Path:
     """Writes toy jets (see `toy_arrays`) as a TTree; returns the path."""
     branches = arrays if arrays is not None else toy_arrays(jets, seed=seed, **options)

@@ -1,6 +1,7 @@
 """What commands share on the screen: consoles, the one JSON document, the training bar.
 
-Reports go to standard output, progress to standard error, so that `--json` leaves exactly one document on standard output. Without a terminal the bar
+Reports go to standard output, progress to standard error, so that `--json` leaves exactly one document on standard output.
+Without a terminal the bar
 becomes one plain line an epoch.
 """
 
@@ -55,8 +56,9 @@ class CountingBar:
 
     def __enter__(self) -> CountingBar:
         if self.console.is_terminal and not self.quiet:
+            counted = "{task.completed:,.0f}" + (f" of {self.total:,}" if self.total else "")
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}" + (f" of {self.total:,}" if self.total else "")),
+                TextColumn("{task.description}"), BarColumn(), TextColumn(counted),
                 RateColumn(self.what), TimeElapsedColumn(), TimeRemainingColumn(), console=self.console,
             )  # fmt: skip
             self._bar.start()
@@ -72,7 +74,9 @@ class CountingBar:
         elif not self.quiet and time.monotonic() - self._told > 10:
             self._told = time.monotonic()
             rate = done / (self._told - self._began)
-            self.console.print(f"{done:,}" + (f" of {self.total:,}" if self.total else "") + f" {self.what}, {rate:,.0f} /s")
+            self.console.print(
+                f"{done:,}" + (f" of {self.total:,}" if self.total else "") + f" {self.what}, {rate:,.0f} /s"
+            )
 
     def __exit__(self, *problem: object) -> None:
         if self._bar is not None:
@@ -128,9 +132,8 @@ def _bar_class() -> Callable[[], Any]:
 
         def epoch(self, epoch: int, values: Mapping[str, float], best: bool) -> None:
             shown = [f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"]
-            for name in ("train_loss", "val_loss", "val_accuracy", "val_auc", "val_rmse"):
-                if name in values:
-                    shown.append(f"{name} {values[name]:.4f}" if name != "val_rmse" else f"{name} {values[name]:.4g}")
+            named = [n for n in ("train_loss", "val_loss", "val_accuracy", "val_auc", "val_rmse") if n in values]
+            shown += [f"{n} {values[n]:.4g}" if n == "val_rmse" else f"{n} {values[n]:.4f}" for n in named]
             shown.append(f"{values['jets_per_second']:,.0f} jets/s")
             shown.append(f"{values['epoch_seconds']:.1f} s")
             if self.bar is not None:

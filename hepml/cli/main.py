@@ -85,7 +85,9 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
 
     @app.callback()
     def everything(
-        version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True, callback=_version),
+        version: bool = typer.Option(
+            False, "--version", help="Print the version and leave.", is_eager=True, callback=_version
+        ),
         debug: bool = typer.Option(False, DEBUG, help="Show the traceback of an error (also after the command)."),
     ) -> None:
         pass
@@ -128,7 +130,10 @@ def _explain(problem: Exception) -> int:
     if isinstance(problem, MemoryError):
         return _say("error: out of memory: lower training.batch_size, or give data.cache a folder", 2)
     text = " ".join(str(problem).split()) or "no message"
-    return _say(f"error: this is a defect of hepml: {type(problem).__name__}: {text[:300]} (run again with {DEBUG} for the traceback)", 1)
+    return _say(
+        f"error: this is a defect of hepml: {type(problem).__name__}: {text[:300]} (run again with {DEBUG} for the traceback)",
+        1,
+    )
 
 
 def _say(text: str, code: int) -> int:

@@ -21,11 +21,21 @@ def command(
     from rich.text import Text
 
     table = Table()
-    for heading, justify in (("Model", "left"), ("Parameters", "right"), ("Paper", "left"), ("Respects", "left"), ("", "left")):
+    for heading, justify in (
+        ("Model", "left"),
+        ("Parameters", "right"),
+        ("Paper", "left"),
+        ("Respects", "left"),
+        ("", "left"),
+    ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         table.add_row(
-            row["name"], f"{row['parameters']:,}", row["paper"], Text(", ".join(row["symmetries"])), Text(row["summary"])
+            row["name"],
+            f"{row['parameters']:,}",
+            row["paper"],
+            Text(", ".join(row["symmetries"])),
+            Text(row["summary"]),
         )
     console.out().print(table)
     return 0

@@ -10,7 +10,9 @@ import typer
 
 def command(
     checkpoint: Annotated[str, typer.Argument(help="A run folder, a checkpoint, or published weights.")],
-    files: Annotated[list[str], typer.Argument(help="ROOT or npz files, globs, folders; `file.root:tree` names a tree.")],
+    files: Annotated[
+        list[str], typer.Argument(help="ROOT or npz files, globs, folders; `file.root:tree` names a tree.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write: .root or .npz.")],
     layout: Annotated[str | None, typer.Option("--layout", help="Layout of the files: a name or a YAML file.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Jets a step.")] = 512,
@@ -66,7 +68,9 @@ def command(
         console.print_json(report)
         return 0
     means = ", ".join(f"{name} {value:.4g}" for name, value in report["mean"].items())
-    console.out().print(f"{done:,} jets from {len(order)} file(s) -> {output}; mean {means}", markup=False, highlight=False)
+    console.out().print(
+        f"{done:,} jets from {len(order)} file(s) -> {output}; mean {means}", markup=False, highlight=False
+    )
     if unusable:
         console.err().print(f"{unusable:,} jets have NaN or negative energies; their scores are NaN", markup=False)
     return 0

@@ -14,13 +14,22 @@ def command(
         str | None, typer.Argument(help="A config file (YAML), or a run folder to start or resume.", show_default=False)
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Keys of the config to set.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[key.sub=value]...", help="Keys of the config to set.", show_default=False),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; runs/NAME-TIME where left out.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder; runs/NAME-TIME where left out.")
+    ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run: the one in --output, a run folder given as CONFIG, or the config's newest.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with a run: the one in --output, a run folder given as CONFIG, or the config's newest.",
+        ),
     ] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of configs, for editors, and leave.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of configs, for editors, and leave.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
@@ -82,7 +91,9 @@ def _what(config: str | None, overrides: list[str], output: Path | None, resume:
     if resume and output is None and loaded.output is None:
         output = newest_run(loaded.name or "run")
         if output is None:
-            raise FileError(f"no run of '{loaded.name}' to resume", where="runs", mend="name it: hepml train RUN_FOLDER --resume")
+            raise FileError(
+                f"no run of '{loaded.name}' to resume", where="runs", mend="name it: hepml train RUN_FOLDER --resume"
+            )
     return loaded, output
 
 

@@ -1,8 +1,11 @@
 """Random transformations of a batch that are true symmetries of the physics, applied on the device, one draw a jet.
 
-`rotate_phi` turns a jet about the beam, `reflect_phi` mirrors it in the plane of beam and jet axis, `reflect_eta` mirrors the detector along
-the beam. Stored features relative to the jet axis are changed along: a rotation leaves them as they are, a reflection in phi turns the sign of
-`delta_phi` and, with it, of the transverse impact parameter `d0`. `delta_eta` is signed by the jet's hemisphere and so does not change under
+`rotate_phi` turns a jet about the beam, `reflect_phi` mirrors it in the plane of beam and jet axis, `reflect_eta` mirrors the
+detector along
+the beam. Stored features relative to the jet axis are changed along: a rotation leaves them as they are, a reflection in phi
+turns the sign of
+`delta_phi` and, with it, of the transverse impact parameter `d0`. `delta_eta` is signed by the jet's hemisphere and so does not
+change under
 `reflect_eta`, but `dz` turns its sign.
 """
 

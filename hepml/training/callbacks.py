@@ -99,7 +99,12 @@ class RunKeeper(L.Callback):
         jets: int,
     ) -> None:
         self.folder, self.settings, self.sink, self.progress, self.signals, self.jets = (
-            folder, settings, sink, progress, signals, jets,
+            folder,
+            settings,
+            sink,
+            progress,
+            signals,
+            jets,
         )
         self.best: float | None = None
         self.best_epoch = -1

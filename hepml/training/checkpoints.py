@@ -1,11 +1,13 @@
 """Checkpoints: written whole or not at all, and read back as a model that is ready to use.
 
 A checkpoint is first written beside its final name and then renamed, so that a full disk or a killed job never leaves half a file where a
-good one stood. `load_model` builds the model from what the checkpoint itself says about it; nothing but tensors and plain values is unpickled.
+good one stood. `load_model` builds the model from what the checkpoint itself says about it; nothing but tensors and plain values
+is unpickled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -65,7 +67,10 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
 
 def describe(model: nn.Module, identity: dict[str, Any]) -> None:
     """Puts what a model was trained for on it as attributes."""
-    head = identity.get("objective") or {"name": "categorical", "arguments": {"classes": len(identity.get("classes", ())) or 2}}
+    head = identity.get("objective") or {
+        "name": "categorical",
+        "arguments": {"classes": len(identity.get("classes", ())) or 2},
+    }
     attributes = {
         "hepml_objective": objectives.objective(head["name"], **head["arguments"]),
         "hepml_classes": tuple(identity.get("classes", ())),
@@ -87,9 +92,15 @@ def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
         for candidate in (path / "checkpoints" / BEST, path / BEST, path / "checkpoints" / LAST):
             if candidate.is_file():
                 return candidate
-        raise FileError("no checkpoint in this folder", where=str(path), mend="name a run folder that holds checkpoints/best.ckpt")
+        raise FileError(
+            "no checkpoint in this folder", where=str(path), mend="name a run folder that holds checkpoints/best.ckpt"
+        )
     if not path.is_file():
-        raise FileError("no such run or checkpoint", where=str(path), mend="name a run folder or a .ckpt file; `hepml runs list` shows runs")
+        raise FileError(
+            "no such run or checkpoint",
+            where=str(path),
+            mend="name a run folder or a .ckpt file; `hepml runs list` shows runs",
+        )
     return path
 
 
@@ -126,7 +137,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as problem:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise FileError(
             f"cannot write {path.name}: {problem.strerror or problem}",
             where=str(path.parent),

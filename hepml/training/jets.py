@@ -167,7 +167,9 @@ class Stream:
         pin: put batches in page-locked memory.
     """
 
-    def __init__(self, loader: JetLoader, position: Callable[[], tuple[int, int]] | None = None, *, pin: bool = False) -> None:
+    def __init__(
+        self, loader: JetLoader, position: Callable[[], tuple[int, int]] | None = None, *, pin: bool = False
+    ) -> None:
         self.loader, self.position, self.pin = loader, position, pin
 
     def __len__(self) -> int:
@@ -190,7 +192,10 @@ class Stream:
 def _check_classes(jets: RunJets) -> None:
     labels = jets.train.labels
     if labels is None:
-        raise DataError("the training jets have no labels", mend="use files with label branches, or give data.target to regress a column")
+        raise DataError(
+            "the training jets have no labels",
+            mend="use files with label branches, or give data.target to regress a column",
+        )
     counts = np.bincount(np.asarray(labels), minlength=len(jets.classes))
     present = [name for name, count in zip(jets.classes, counts, strict=False) if count]
     if len(present) < 2:

@@ -69,6 +69,9 @@ def report(
     if objective.task == "regression":
         mean, sigma = prediction[:, 0::2], prediction[:, 1::2]
         if mean.shape[1] == 1:
-            return {"target": target, **evaluate_regression(np.asarray(labels).reshape(-1), mean[:, 0], sigma[:, 0], weights)}
+            return {
+                "target": target,
+                **evaluate_regression(np.asarray(labels).reshape(-1), mean[:, 0], sigma[:, 0], weights),
+            }
         return {"target": target, **evaluate_regression(labels, mean, sigma, weights)}
     return evaluate(labels, prediction, weights, classes=list(classes) or None)

@@ -1,6 +1,7 @@
 """The Lightning module: one model, one objective, one optimizer; what happens in a training step and what validation measures.
 
-Losses are summed on the device and read once an epoch; validation outputs are gathered over all ranks before anything is computed from them, so
+Losses are summed on the device and read once an epoch; validation outputs are gathered over all ranks before anything is computed
+from them, so
 that a metric never describes one rank's share.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning.pytorch as L
@@ -36,6 +37,10 @@ class TrainingModule(L.LightningModule):
         class_scale: [C] factors on event weights, or None.
         identity: what `load_model` needs to build the model again; kept in every checkpoint under `hepml`.
     """
+
+    class_scale: Tensor | None
+    loss_sum: Tensor
+    _run: Callable[[JetBatch], Tensor]
 
     def __init__(
         self,
@@ -108,7 +113,11 @@ class TrainingModule(L.LightningModule):
         Raises:
             DataError: a loss that is not a number.
         """
-        total = self.trainer.strategy.reduce(self.loss_sum, reduce_op="sum") if self.trainer.world_size > 1 else self.loss_sum
+        total = (
+            self.trainer.strategy.reduce(self.loss_sum, reduce_op="sum")
+            if self.trainer.world_size > 1
+            else self.loss_sum
+        )
         self.epoch_metrics["train_loss"] = float(total[0] / total[1].clamp_min(1e-300))
         self.loss_sum.zero_()
         for name in ("train_loss", "val_loss"):
@@ -162,14 +171,16 @@ class TrainingModule(L.LightningModule):
 
     def _likelihood(self, parameters: Tensor, batch: JetBatch) -> tuple[Tensor, Tensor | None]:
         if batch.labels is None:
-            raise DataError("the training jets have no labels", mend="use a file with label branches, or give data.target")
+            raise DataError(
+                "the training jets have no labels", mend="use a file with label branches, or give data.target"
+            )
         return self.objective.negative_log_likelihood(parameters, batch.labels), self._weights(batch)
 
     def _gather(self, values: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
             return values
         # ranks may differ by a few jets: gather at the longest, then cut each to its own
-        lengths = self.all_gather(torch.tensor(len(values), device=values.device)).tolist()
+        lengths = torch.as_tensor(self.all_gather(torch.tensor(len(values), device=values.device))).tolist()
         padded = values.new_zeros((max(lengths), *values.shape[1:]))
         padded[: len(values)] = values
         return torch.cat([part[:n] for part, n in zip(self.all_gather(padded), lengths, strict=True)])

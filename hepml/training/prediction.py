@@ -1,6 +1,7 @@
 """Scores of jets, in the order in which they stand in their files, one row a jet.
 
-Jets stream through in chunks; inside a chunk they are scored in batches of similar length and put back in their order. The number of rows is
+Jets stream through in chunks; inside a chunk they are scored in batches of similar length and put back in their order. The number
+of rows is
 compared with the number of jets in the files, and a difference is an error, never a shorter answer.
 """
 
@@ -62,7 +63,8 @@ def predict(
         device: where to compute; where the model is, by default.
 
     Returns:
-        [N, C] float array: probabilities of the classes; [N, 2 T] (mean, sigma) in turn for a regression. A jet in a file that cannot be scored
+        [N, C] float array: probabilities of the classes; [N, 2 T] (mean, sigma) in turn for a regression. A jet in a file that
+        cannot be scored
         (NaN or negative energies) has a row of NaN, so that rows and jets stay in step; a jet without constituents is scored.
 
     Raises:
@@ -72,7 +74,9 @@ def predict(
         if isinstance(files_or_jets, JetBatch):
             parts = [score(model, files_or_jets, batch_size, where)]
         elif _are_files(files_or_jets):
-            parts = [part.rows for part in predict_files(model, files_or_jets, batch_size, layout=layout, device=device)]
+            parts = [
+                part.rows for part in predict_files(model, files_or_jets, batch_size, layout=layout, device=device)
+            ]
         else:
             pieces = (files_or_jets[i : i + CHUNK] for i in range(0, len(files_or_jets), CHUNK))
             parts = [score(model, _pack(jets, inputs_of(model)), batch_size, where) for jets in pieces]
@@ -120,7 +124,9 @@ def predict_files(
             bad = int((~good).sum())
             yield Scored(rows, chunk.file, chunk.entries, columns, chunk.labels, chunk.classes, bad)
     if total != scanned.entries:
-        raise DataError(f"{total} rows for {scanned.entries} jets", where=str(files), mend="this is a defect of hepml: report it")
+        raise DataError(
+            f"{total} rows for {scanned.entries} jets", where=str(files), mend="this is a defect of hepml: report it"
+        )
 
 
 def common_columns(scanned: Any) -> list[str]:
@@ -201,7 +207,9 @@ def inputs_of(model: nn.Module) -> Inputs:
     """
     inputs = getattr(model, "inputs", None)
     if not isinstance(inputs, Inputs):
-        raise ModelError(f"a {type(model).__name__} does not say what it needs of the data", mend="give it an attribute `inputs`")
+        raise ModelError(
+            f"a {type(model).__name__} does not say what it needs of the data", mend="give it an attribute `inputs`"
+        )
     return inputs
 
 

@@ -1,6 +1,7 @@
 """A training run from its config to its summary.
 
-`train` opens the jets, builds the model, fits it with Lightning, scores the test jets with the best checkpoint, and leaves everything in the run folder; what is
+`train` opens the jets, builds the model, fits it with Lightning, scores the test jets with the best checkpoint, and leaves
+everything in the run folder; what is
 reported goes to the journal there first and to MLflow behind it.
 """
 
@@ -29,7 +30,7 @@ from hepml.models import catalogue
 from hepml.objectives import Objective
 from hepml.training import metrics
 from hepml.training.callbacks import Killed, RunKeeper, Signals
-from hepml.training.checkpoints import BEST, AtomicCheckpointIO, describe, initialise_from, load_model
+from hepml.training.checkpoints import BEST, AtomicCheckpointIO, initialise_from, load_model
 from hepml.training.jets import RunJets, Stream, class_scale, open_jets
 from hepml.training.module import TrainingModule, freeze, seed_everything
 from hepml.training.prediction import score_dataset
@@ -50,7 +51,8 @@ def train(
         progress: told what happens.
 
     Returns:
-        what is left in `summary.json`: `test` (and `tests`) with accuracy, auc and rejection or rmse and bias, `parameters`, `seconds`, `epochs`, …
+        what is left in `summary.json`: `test` (and `tests`) with accuracy, auc and rejection or rmse and bias, `parameters`,
+        `seconds`, `epochs`, …
 
     Raises:
         HepmlError: what the user can mend: files, config, jets, a full disk.
@@ -60,7 +62,10 @@ def train(
     place = os.environ.get("HEPML_RUN_FOLDER") if int(os.environ.get("LOCAL_RANK", 0)) else None
     folder = RunDirectory(place or output or config.output or default_output(config))
     os.environ["HEPML_RUN_FOLDER"] = str(folder.path)  # ranks that Lightning starts write to the same run
-    first = int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+    first = (
+        int(os.environ.get("LOCAL_RANK", 0)) == 0
+        and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+    )
     signals = Signals()
     try:
         with signals.watching(), _quiet():
@@ -73,7 +78,9 @@ def train(
 class _Run:
     """The stations of one run, in order."""
 
-    def __init__(self, config: RunConfig, folder: RunDirectory, progress: Progress, signals: Signals, first: bool) -> None:
+    def __init__(
+        self, config: RunConfig, folder: RunDirectory, progress: Progress, signals: Signals, first: bool
+    ) -> None:
         self.config, self.folder, self.progress, self.signals, self.first = config, folder, progress, signals, first
         self.settings = config.training
         self.tracker: Any = None
@@ -131,7 +138,10 @@ class _Run:
             return objectives.objective(name, classes=len(jets.classes), **arguments)
         targets = np.asarray(jets.train.labels, dtype=np.float64).reshape(len(jets.train), -1)
         if not np.isfinite(targets).all():
-            raise DataError(f"target '{self.config.data.target}' has NaN or infinite values", mend="drop those jets with data.selection")
+            raise DataError(
+                f"target '{self.config.data.target}' has NaN or infinite values",
+                mend="drop those jets with data.selection",
+            )
         # in units of its own spread the target suits any learning rate
         arguments.setdefault("centre", float(targets.mean()))
         arguments.setdefault("width", float(targets.std()) or 1.0)
@@ -145,7 +155,9 @@ class _Run:
             self.progress.message(f"weights from {self.config.pretrained}; new layers: {told}")
         if self.settings.freeze:
             frozen = freeze(model, self.settings.freeze)
-            self.progress.message(f"{frozen} tensors frozen, {catalogue.count_parameters(model):,} parameters left to train")
+            self.progress.message(
+                f"{frozen} tensors frozen, {catalogue.count_parameters(model):,} parameters left to train"
+            )
             if not catalogue.count_parameters(model):
                 raise ConfigError("everything is frozen", where="training.freeze", mend="leave some layers to train")
         return model
@@ -174,7 +186,9 @@ class _Run:
 
     def _start_tracking(self, model: nn.Module, jets: RunJets) -> None:
         settings = self.config.tracking
-        parameters = self.config.model_dump(mode="json", include={"data", "model", "objective", "training"}, exclude_none=True)
+        parameters = self.config.model_dump(
+            mode="json", include={"data", "model", "objective", "training"}, exclude_none=True
+        )
         parameters["parameters"] = catalogue.count_parameters(model)
         self.tracker = tracking.start(
             self.folder.path,
@@ -198,7 +212,9 @@ class _Run:
             raise ConfigError("no CUDA device here", where="training.device", mend="training.device=auto")
         if str(settings.precision) == "64":
             model = model.double()
-        keeper = RunKeeper(self.folder.checkpoints, settings, self.tracker, self.progress, self.signals, len(jets.train))
+        keeper = RunKeeper(
+            self.folder.checkpoints, settings, self.tracker, self.progress, self.signals, len(jets.train)
+        )
         trainer = L.Trainer(
             accelerator=accelerator,
             devices=settings.devices,
@@ -220,7 +236,13 @@ class _Run:
         pin = trainer.strategy.root_device.type == "cuda"
         per_rank = max(1, settings.batch_size // world)
         training = JetLoader(
-            jets.train, per_rank, shuffle=True, seed=settings.seed, buckets=settings.buckets, rank=rank, world_size=world
+            jets.train,
+            per_rank,
+            shuffle=True,
+            seed=settings.seed,
+            buckets=settings.buckets,
+            rank=rank,
+            world_size=world,
         )
         validation = JetLoader(
             jets.val, settings.eval_batch_size or 2 * per_rank, buckets=settings.buckets, rank=rank, world_size=world
@@ -261,7 +283,9 @@ class _Run:
         tests: dict[str, dict[str, Any]] = {}
         curves: dict[str, tuple[Any, Any, Any]] = {}
         for name, dataset in jets.tests.items():
-            loader = JetLoader(dataset, self.settings.eval_batch_size or 2 * self.settings.batch_size, buckets=self.settings.buckets)
+            loader = JetLoader(
+                dataset, self.settings.eval_batch_size or 2 * self.settings.batch_size, buckets=self.settings.buckets
+            )
             rows = score_dataset(
                 model,
                 dataset,
@@ -295,7 +319,11 @@ class _Run:
             "model": model.hepml_name,
             "objective": objective.name,
             "config": self.config.name,
-            "digest": {"train": jets.train.digest, "val": jets.val.digest, **{n: d.digest for n, d in jets.tests.items()}},
+            "digest": {
+                "train": jets.train.digest,
+                "val": jets.val.digest,
+                **{n: d.digest for n, d in jets.tests.items()},
+            },
             "device": str(self.device),
             "version": hepml.__version__,
             "run": str(self.folder.path),
@@ -346,13 +374,25 @@ class _Run:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Lightning's remarks on workers, accelerators and products; its errors are still heard."""
-    names = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
+    names = (
+        "lightning",
+        "lightning.pytorch",
+        "lightning.fabric",
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.rank_zero",
+    )
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        for pattern in (r".*does not have many workers.*", r".*in eval mode at the start.*", r".*`isinstance\(treespec, LeafSpec\)`.*",
-                        r".*GPU available but not used.*", r".*resuming from a checkpoint.*", r".*`lr_scheduler.step\(\)` before.*"):
+        for pattern in (
+            r".*does not have many workers.*",
+            r".*in eval mode at the start.*",
+            r".*`isinstance\(treespec, LeafSpec\)`.*",
+            r".*GPU available but not used.*",
+            r".*resuming from a checkpoint.*",
+            r".*`lr_scheduler.step\(\)` before.*",
+        ):
             warnings.filterwarnings("ignore", pattern)
         warnings.filterwarnings("ignore", module=r"lightning\..*")
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\..*|mlflow\..*")

@@ -107,8 +107,8 @@ class TrainingConfig(Schema):
     compile: bool = False
     buckets: bool = True
     init_from: str | None = None
-    freeze: list[str] = []
-    augment: list[Literal["rotate_phi", "reflect_phi", "reflect_eta"]] = []
+    freeze: list[str] = Field(default_factory=list)
+    augment: list[Literal["rotate_phi", "reflect_phi", "reflect_eta"]] = Field(default_factory=list)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Count = 1
     threads: Count | None = None
@@ -137,7 +137,8 @@ class RunConfig(Schema):
 
     Args:
         data: see `DataConfig`.
-        model: `name` and that model's hyperparameters; `pretrained: PATH` starts from those weights (and that architecture, without `name`).
+        model: `name` and that model's hyperparameters; `pretrained: PATH` starts from those weights (and that architecture,
+            without `name`).
         objective: bernoulli, categorical or gaussian, or `{name: …, …}`; categorical for classes and gaussian for a target where left out.
         training: see `TrainingConfig`.
         tracking: see `TrackingConfig`.
@@ -197,8 +198,11 @@ def check(config: Config) -> RunConfig:
     _check_model(run, config)
     _check_objective(run, config)
     if run.training.monitor == "val_auc" and run.objective_name == "gaussian":
-        raise ConfigError("val_auc means nothing for a regression", where=config.where(("training", "monitor")),
-                          mend="monitor: val_loss")
+        raise ConfigError(
+            "val_auc means nothing for a regression",
+            where=config.where(("training", "monitor")),
+            mend="monitor: val_loss",
+        )
     return _with_paths(run, config)
 
 
@@ -213,7 +217,7 @@ def run_schema() -> dict[str, Any]:
         refs = []
         for name, build in kinds.items():
             part = configs.signature_schema(build, f"{title}_{name}", leave_out=leave_out)
-            named = create_model(f"{title}_{name}", __base__=part, name=(Literal[name], ...))  # type: ignore[valid-type,call-overload]
+            named = create_model(f"{title}_{name}", __base__=part, name=(Literal[name], ...))  # type: ignore[valid-type,call-overload,arg-type]
             sub = named.model_json_schema(ref_template="#/$defs/{model}")
             definitions.update(sub.pop("$defs", {}))
             definitions[f"{title}_{name}"] = sub
@@ -224,9 +228,13 @@ def run_schema() -> dict[str, Any]:
     model_refs = variants({name: entry.build for name, entry in registry.items()}, ("outputs",), "model")
     schema["properties"]["model"] = {"anyOf": [{"enum": list(registry)}, *model_refs]}
     objective_refs = variants(objectives.OBJECTIVES, ("classes", "targets"), "objective")
-    schema["properties"]["objective"] = {"anyOf": [{"enum": list(objectives.OBJECTIVES)}, *objective_refs, {"type": "null"}]}
-    schema["properties"]["base"] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-                                    "description": "config file(s) that this one is laid over"}
+    schema["properties"]["objective"] = {
+        "anyOf": [{"enum": list(objectives.OBJECTIVES)}, *objective_refs, {"type": "null"}]
+    }
+    schema["properties"]["base"] = {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        "description": "config file(s) that this one is laid over",
+    }
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema
 
@@ -240,17 +248,25 @@ def _check_model(run: RunConfig, config: Config) -> None:
     name = run.model_name
     if name is None:
         if run.pretrained is None:
-            raise ConfigError("the model has no name", where=config.where(("model",)), mend="model: {name: …}; see `hepml models`")
+            raise ConfigError(
+                "the model has no name", where=config.where(("model",)), mend="model: {name: …}; see `hepml models`"
+            )
         if run.hyperparameters:
-            raise ConfigError("hyperparameters without a model name", where=config.where(("model",)),
-                              mend="the pretrained weights bring their own, or give `name` too")
+            raise ConfigError(
+                "hyperparameters without a model name",
+                where=config.where(("model",)),
+                mend="the pretrained weights bring their own, or give `name` too",
+            )
         return
     try:
         entry = catalogue.entry(name)
     except ModelError:
         at = ("model",) if isinstance(run.model, str) else ("model", "name")
-        raise ModelError(f"unknown model '{name}'", where=config.where(at),
-                         mend=did_you_mean(name, catalogue.registry(), noun="registered models")) from None
+        raise ModelError(
+            f"unknown model '{name}'",
+            where=config.where(at),
+            mend=did_you_mean(name, catalogue.registry(), noun="registered models"),
+        ) from None
     schema = configs.signature_schema(entry.build, name, leave_out=("outputs",))
     _check_block(schema, run.hyperparameters, config, "model", (*schema.model_fields, "name", "pretrained"))
 
@@ -263,19 +279,29 @@ def _check_objective(run: RunConfig, config: Config) -> None:
     name = run.objective_name
     if name not in objectives.OBJECTIVES:
         at = ("objective", "name") if isinstance(run.objective, dict) else ("objective",)
-        raise ConfigError(f"unknown objective '{name}'", where=config.where(at), mend=did_you_mean(name, objectives.OBJECTIVES))
+        raise ConfigError(
+            f"unknown objective '{name}'", where=config.where(at), mend=did_you_mean(name, objectives.OBJECTIVES)
+        )
     kind = objectives.OBJECTIVES[name]
     if (kind.task == "regression") != (run.data.target is not None):
         if run.data.target is None:
-            raise ConfigError(f"objective {name} is a regression and the data names no target",
-                              where=config.where(("objective",)), mend="give data.target, a jet column")
-        raise ConfigError(f"objective {name} is a classification, and data.target asks for a regression",
-                          where=config.where(("objective",)), mend="use objective: gaussian, or leave data.target out")
+            raise ConfigError(
+                f"objective {name} is a regression and the data names no target",
+                where=config.where(("objective",)),
+                mend="give data.target, a jet column",
+            )
+        raise ConfigError(
+            f"objective {name} is a classification, and data.target asks for a regression",
+            where=config.where(("objective",)),
+            mend="use objective: gaussian, or leave data.target out",
+        )
     schema = configs.signature_schema(kind, name, leave_out=("classes", "targets"))
     _check_block(schema, run.objective_arguments, config, "objective", (*schema.model_fields, "name"))
 
 
-def _check_block(schema: type[BaseModel], values: dict[str, Any], config: Config, block: str, known: Iterable[str]) -> None:
+def _check_block(
+    schema: type[BaseModel], values: dict[str, Any], config: Config, block: str, known: Iterable[str]
+) -> None:
     for key in values:
         if key not in schema.model_fields:
             if key in ("outputs", "classes", "targets"):

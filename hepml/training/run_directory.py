@@ -49,18 +49,26 @@ class RunDirectory:
             FileError: it holds a run already and this is no resumption; or it cannot be made.
         """
         if not resume and ((self.path / CONFIG).exists() or self.last.exists()):
-            raise FileError("this folder already holds a run", where=str(self.path),
-                            mend="give another --output, or --resume to go on with it")
+            raise FileError(
+                "this folder already holds a run",
+                where=str(self.path),
+                mend="give another --output, or --resume to go on with it",
+            )
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
-            raise FileError(f"cannot make the run folder ({problem.strerror})", where=str(self.path),
-                            mend="give another --output") from None
+            raise FileError(
+                f"cannot make the run folder ({problem.strerror})", where=str(self.path), mend="give another --output"
+            ) from None
 
     def write_config(self, config: RunConfig) -> None:
         values = config.model_dump(mode="json", exclude_none=True)
         values["output"] = None  # a copy of this run is another run
-        text = f"# The config of this run, as it was checked; `hepml train` with this file starts the same run again.\n{configs.dump_yaml({k: v for k, v in values.items() if v is not None})}"
+        kept = {key: value for key, value in values.items() if value is not None}
+        heading = (
+            "# The config of this run, as it was checked; `hepml train` with this file starts the same run again.\n"
+        )
+        text = heading + configs.dump_yaml(kept)
         write_atomically(self.path / CONFIG, text.encode())
 
     def write_json(self, name: str, values: Any) -> None:
@@ -108,7 +116,11 @@ def find_run(path: Path | str) -> Path:
     for candidate in (path, path.parent, path.parent.parent):
         if (candidate / CONFIG).is_file() and (path.is_dir() or candidate != path):
             return candidate
-    raise FileError("no run here", where=str(path), mend="name a folder that holds config.yaml and checkpoints/; `hepml runs list` shows runs")
+    raise FileError(
+        "no run here",
+        where=str(path),
+        mend="name a folder that holds config.yaml and checkpoints/; `hepml runs list` shows runs",
+    )
 
 
 def newest_run(name: str, root: Path = Path("runs")) -> Path | None:

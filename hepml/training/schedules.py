@@ -51,7 +51,9 @@ SCHEDULES: dict[str, Fraction] = {
 }
 
 
-def learning_rate(name: str, total_steps: int, *, warmup_steps: float = 0, final: float = 0.01) -> Callable[[int], float]:
+def learning_rate(
+    name: str, total_steps: int, *, warmup_steps: float = 0, final: float = 0.01
+) -> Callable[[int], float]:
     """The fraction of the learning rate at each optimizer step, with a linear warm-up in front.
 
     Args:

@@ -1,4 +1,5 @@
-"""Files of scores: ROOT (a TTree, grown chunk by chunk) or npz. Written beside the final name, checked for the number of rows, then renamed."""
+"""Files of scores: ROOT (a TTree, grown chunk by chunk) or npz. Written beside the final name, checked for the number of rows,
+then renamed."""
 
 from __future__ import annotations
 
@@ -30,12 +31,15 @@ def writer(path: Path) -> Iterator[Writer]:
     """A writer to a .root or .npz file, which appears under its name only when all was written.
 
     Raises:
-        FileError: another suffix, a folder that cannot be written, a full disk, or a file that holds another number of rows than were given.
+        FileError: another suffix, a folder that cannot be written, a full disk, or a file that holds another number of rows than
+        were given.
     """
     kinds: dict[str, Any] = {".root": _Root, ".npz": _Npz}
     path = Path(path)
     if path.suffix not in kinds:
-        raise FileError(f"cannot write '{path.suffix or path.name}' files", where=str(path), mend="end the name in .root or .npz")
+        raise FileError(
+            f"cannot write '{path.suffix or path.name}' files", where=str(path), mend="end the name in .root or .npz"
+        )
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +54,9 @@ def writer(path: Path) -> Iterator[Writer]:
         os.replace(temporary, path)
     except OSError as problem:
         raise FileError(
-            f"cannot write {path.name}: {problem.strerror or problem}", where=str(path.parent), mend="free some space or choose another -o"
+            f"cannot write {path.name}: {problem.strerror or problem}",
+            where=str(path.parent),
+            mend="free some space or choose another -o",
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -103,4 +109,6 @@ def _check(path: Path, rows: int) -> None:
         with np.load(path) as file:
             found = len(file[file.files[0]])
     if found != rows:
-        raise FileError(f"{found} rows were written for {rows} jets", where=str(path), mend="this is a defect: report it")
+        raise FileError(
+            f"{found} rows were written for {rows} jets", where=str(path), mend="this is a defect: report it"
+        )

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toys import write_toy_jets
 
 from hepml import config as configs
 from hepml.training.run_config import RunConfig, check
-from toys import write_toy_jets
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from toys import toy_arrays, write_toy_jets
 
 import hepml
 from hepml.errors import ConfigError, DataError, FileError, HepmlError, ModelError
@@ -21,7 +22,6 @@ from hepml.training.prediction import predict
 from hepml.training.progress import Progress
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig, load_run_config
-from toys import toy_arrays, write_toy_jets
 
 Tiny = Callable[..., RunConfig]
 
@@ -112,7 +112,9 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tiny: Tiny, tmp_path: Path
 
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(tiny: Tiny, tmp_path: Path) -> None:
-    config = tiny("training.epochs=30", "training.learning_rate=0.2", "training.early_stopping=2", "training.schedule=constant")
+    config = tiny(
+        "training.epochs=30", "training.learning_rate=0.2", "training.early_stopping=2", "training.schedule=constant"
+    )
     summary = train(config, tmp_path / "run")
     assert summary["epochs"] < 30
     assert summary["epochs"] == summary["best_epoch"] + 3
@@ -154,7 +156,10 @@ def test_bernoulli_and_more_than_two_classes_train(tiny: Tiny, tmp_path: Path) -
     one = train(tiny("objective=bernoulli"), tmp_path / "one")
     assert one["test"]["auc"] > 0.6
     classes = ("label_QCD", "label_Wqq", "label_Tbqq")
-    files = {n: write_toy_jets(tmp_path / f"{n}.root", 150, seed=i, classes=classes) for i, n in enumerate(("train", "val", "test"))}
+    files = {
+        n: write_toy_jets(tmp_path / f"{n}.root", 150, seed=i, classes=classes)
+        for i, n in enumerate(("train", "val", "test"))
+    }
     three = train(tiny(*(f"data.{n}={p}" for n, p in files.items())), tmp_path / "three")
     assert len(three["classes"]) == 3
     assert predict(load_model(tmp_path / "three"), files["test"]).shape == (150, 3)
@@ -228,8 +233,11 @@ def test_training_jets_of_one_class_are_refused(tiny: Tiny, tmp_path: Path) -> N
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny: Tiny, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="lower training.learning_rate"):
-        train(tiny("training.learning_rate=1e30", "training.optimizer=sgd", "training.schedule=constant"), tmp_path / "run")
+    with pytest.raises(DataError, match=r"lower training\.learning_rate"):
+        train(
+            tiny("training.learning_rate=1e30", "training.optimizer=sgd", "training.schedule=constant"),
+            tmp_path / "run",
+        )
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "FAILED"
 
 

@@ -21,7 +21,7 @@ def value_with_error(value: float, error: float | None, *, lower_limit: bool = F
     The error is given to two significant digits and the value to the same decimal place. A value without an error gets five digits.
     """
     if lower_limit:
-        return f"> {_plain(value)}"
+        return f"> {value:.0f}" if value >= 100 else f"> {value:.3g}"
     if error is None or not math.isfinite(error) or error <= 0:
         return _plain(value) if error is None else f"{_plain(value)} ± 0"
     places = max(0, 1 - math.floor(math.log10(float(f"{error:.1e}"))))
@@ -59,6 +59,11 @@ def report_table(
     notes = []
     if any(entry.get("lower_limit") for r in reports.values() for entry in r["rejection"].values()):
         notes.append("> no background passes: lower limit at 90 % confidence")
+    for name, report in reports.items():
+        if "classes" in report:
+            notes.append(
+                f"{name}: AUC one-vs-one macro average; rejection of {report['background']} for {report['signal']}"
+            )
     if rows:
         notes.append("grey: published, ± spread over trainings")
     table.caption = "\n".join(notes) or None

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# a busy machine is no failure of ours
+settings.register_profile("evaluation", deadline=None, max_examples=60)
+settings.load_profile("evaluation")
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def test_the_error_is_binomial_when_the_cut_is_known_well() -> None:
     assert rejection.error == pytest.approx(math.sqrt(eps * (1 - eps) / 2000) / eps**2, rel=0.05)
 
 
-@pytest.mark.parametrize(("signal", "background"), [(20_000, 20_000), (500, 50_000), (20_000, 2_000)])
+@pytest.mark.parametrize(("signal", "background"), [(8_000, 8_000), (300, 20_000), (8_000, 1_500)])
 def test_the_error_is_the_spread_over_samples(signal: int, background: int) -> None:
     """Whether signal or background jets limit it."""
     generator = np.random.default_rng(5)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from hepml.errors import ConfigError, DataError, FileError
-from hepml.evaluation import evaluate, evaluate_regression, plots
+from hepml.evaluation import evaluate, evaluate_regression, plot_style, plots
 from hepml.evaluation.published import TOPTAG, published
 from hepml.evaluation.tables import classes_table, regression_table, report_table, value_with_error
 
@@ -132,7 +132,7 @@ def test_no_text_of_a_figure_is_cut_off(drawn: dict[str, Figure], name: str, tmp
     figure = drawn[name]
     path = plots.save(figure, tmp_path / "figure.png")
     assert path.stat().st_size > 5000
-    with plots._style():
+    with plot_style.style():
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         whole = figure.get_tightbbox(canvas.get_renderer())  # inches
@@ -202,3 +202,27 @@ def test_a_perfect_tagger_can_be_drawn(tmp_path: Path) -> None:
     """Its curve is empty wherever no background passes."""
     plots.save(plots.plot_roc({"perfect": (LABELS, LABELS), "other": (LABELS, SCORES)}), tmp_path / "roc.png")
     plots.save(plots.plot_scores(LABELS, LABELS), tmp_path / "scores.png")
+
+
+def test_limits_are_drawn_as_arrows_where_no_background_passes() -> None:
+    figure = plots.plot_roc({"perfect": (LABELS, LABELS)})
+    axes = figure.axes[0]
+    assert "90 % CL lower limit" in [text.get_text() for text in axes.get_legend().get_texts()]
+    level = evaluate(LABELS, LABELS.astype(float))["rejection"]["0.3"]["value"]
+    assert {round(arrow.xyann[1], 6) for arrow in axes.texts} == {round(level, 6)}
+    assert len(axes.texts) >= 3
+    assert not plots.plot_roc({"poor": (LABELS, GENERATOR.random(3000))}).axes[0].texts
+
+
+def test_the_legend_lies_above_the_curves() -> None:
+    figure = plots.plot_roc({str(i): (LABELS, SCORES) for i in range(5)})
+    axes = figure.axes[0]
+    with plot_style.style():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        box = axes.get_legend().get_window_extent(canvas.get_renderer())
+        for line in axes.lines[:5]:
+            x, y = axes.transData.transform(np.stack(line.get_data(), axis=1)).T
+            under = (x >= box.x0) & (x <= box.x1) & np.isfinite(y)
+            assert under.any()
+            assert (y[under] < box.y0).all()

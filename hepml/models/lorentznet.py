@@ -8,15 +8,26 @@ a fixed number of nodes, so that a jet's score never depends on its neighbours i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
+from hepml.errors import ConfigError
 from hepml.models.catalogue import register
-from hepml.nn.lorentz import Pairs, plain_product, reference_vectors, signed_log
+from hepml.nn.lorentz import (
+    ComponentVectors,
+    GramVectors,
+    Pairs,
+    Vectors,
+    reference_vectors,
+    root,
+    signed_log,
+    with_references,
+)
+from hepml.nn.segments import segment_sum
 
 
 @register(
@@ -38,30 +49,40 @@ class LorentzNet(nn.Module):
         c: step of the vector update.
         dropout: in the decoder, between its two maps.
         nodes: the sum over particles is divided by this fixed number; None takes each jet's own number of nodes.
-        update_limit: bound on each component of a vector update in GeV, as the published network has it (100). It is frame-dependent, so it
+        vectors: `gram` carries the Lorentz products of the vectors, which keeps the symmetry to the rounding of the input; `components`
+            carries the vectors with the arithmetic of the published network, for its weights.
+        update_limit: with `components`, bound on each component of a vector update in GeV (published: 100). It depends on the frame, so it
             breaks the symmetry where it acts; None leaves it out.
     """
+
+    references: Tensor
 
     def __init__(
         self,
         outputs: int = 2,
         n_hidden: int = 72,
         n_blocks: int = 6,
-        references: Sequence[str] = (),
+        references: tuple[str, ...] = (),
         c: float = 5e-3,
         dropout: float = 0.2,
         nodes: int | None = 202,
+        vectors: Literal["gram", "components"] = "gram",
         update_limit: float | None = None,
     ) -> None:
         super().__init__()
+        if update_limit is not None and vectors != "components":
+            raise ConfigError(
+                "lorentznet: update_limit bounds components, which vectors: gram does not have",
+                mend="leave update_limit out, or set vectors: components",
+            )
         self.inputs = Inputs()
-        self.nodes = nodes
-        vectors = reference_vectors(references)
-        self.register_buffer("references", vectors, persistent=False)
-        n_scalars = 2 if len(vectors) else 1
+        self.nodes, self.vectors, self.update_limit = nodes, vectors, update_limit
+        fixed = reference_vectors(references)
+        self.register_buffer("references", fixed, persistent=False)
+        n_scalars = 2 if len(fixed) else 1
         self.embedding = nn.Linear(n_scalars, n_hidden)
         self.blocks = nn.ModuleList(
-            LorentzBlock(n_hidden, n_scalars, c, update_limit, last=i == n_blocks - 1) for i in range(n_blocks)
+            LorentzBlock(n_hidden, n_scalars, c, last=i == n_blocks - 1) for i in range(n_blocks)
         )
         self.head = nn.Sequential(
             nn.Linear(n_hidden, n_hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(n_hidden, outputs)
@@ -69,32 +90,22 @@ class LorentzNet(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
-        x, offsets, is_reference = self._nodes(batch)
-        m = signed_log(plain_product(x, x).abs().sqrt())
-        scalars = torch.stack((m * ~is_reference, m * is_reference), dim=-1)[:, : self.embedding.in_features]
-        scalars = scalars.to(self.embedding.weight.dtype)
+        dtype = self.embedding.weight.dtype
+        x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
+        pairs = Pairs.of(jets)
+        vectors = self._vectors(x, pairs, dtype)
+        m = signed_log(root(vectors.mass_squared().abs()))
+        scalars = torch.stack((m * ~is_reference, m * is_reference), dim=-1)[:, : self.embedding.in_features].to(dtype)
         h = self.embedding(scalars)
-        pairs = Pairs.of(offsets)
         for block in self.blocks:
-            h, x = block(h, x, scalars, pairs)
-        counts = offsets.diff()
-        jet_of = torch.repeat_interleave(torch.arange(len(batch), device=h.device), counts, output_size=len(h))
-        pooled = h.new_zeros((len(batch), h.shape[1])).index_add_(0, jet_of, h)
-        return self.head(pooled / (self.nodes or counts.clamp_min(1)[:, None]))
+            h, vectors = block(h, vectors, scalars, pairs)
+        pooled = segment_sum(h, jets)
+        return self.head(pooled / (self.nodes or jets.diff().clamp_min(1)[:, None]))  # type: ignore[no-any-return]
 
-    def _nodes(self, batch: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Four-vectors [ΣM, 4] of each jet's reference vectors and constituents, offsets [B + 1], and which are reference vectors [ΣM]."""
-        p, jets, extra = batch.four_momenta, len(batch), len(self.references)
-        if not extra:
-            return p, batch.offsets, torch.zeros(len(p), dtype=torch.bool, device=p.device)
-        offsets = batch.offsets + extra * torch.arange(jets + 1, device=p.device)
-        x = p.new_empty((len(p) + extra * jets, 4))
-        at = (offsets[:-1, None] + torch.arange(extra, device=p.device)).flatten()
-        x[at] = self.references.to(p).repeat(jets, 1)
-        is_reference = torch.zeros(len(x), dtype=torch.bool, device=p.device)
-        is_reference[at] = True
-        x[~is_reference] = p
-        return x, offsets, is_reference
+    def _vectors(self, x: Tensor, pairs: Pairs, dtype: torch.dtype) -> Vectors:
+        if self.vectors == "gram":
+            return GramVectors.of(x, pairs, dtype)
+        return ComponentVectors(x, pairs, self.update_limit)
 
 
 class LorentzBlock(nn.Module):
@@ -105,9 +116,9 @@ class LorentzBlock(nn.Module):
     h_i <- h_i + phi_h(h_i, sum_j phi_m(m_ij) m_ij, scalars_i)
     """
 
-    def __init__(self, width: int, n_scalars: int, c: float, update_limit: float | None, *, last: bool) -> None:
+    def __init__(self, width: int, n_scalars: int, c: float, *, last: bool) -> None:
         super().__init__()
-        self.c, self.update_limit = c, update_limit
+        self.c = c
         self.phi_e = nn.Sequential(
             nn.Linear(2 * width + 2, width, bias=False),
             nn.BatchNorm1d(width),
@@ -125,27 +136,16 @@ class LorentzBlock(nn.Module):
             nn.init.xavier_uniform_(out.weight, gain=1e-3)  # vectors move little at the start of a training
             self.phi_x = nn.Sequential(nn.Linear(width, width), nn.ReLU(), out)
 
-    def forward(self, h: Tensor, x: Tensor, scalars: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Shapes: h [ΣM, width], x [ΣM, 4], scalars [ΣM, S] -> h, x."""
-        xi, xj = x[pairs.receiver], x[pairs.sender]
-        difference = xi - xj
-        products = torch.stack(
-            (
-                signed_log(plain_product(difference, difference)),
-                signed_log(plain_product(xi, xj)),
-            ),
-            dim=-1,
-        )
+    def forward(self, h: Tensor, vectors: Vectors, scalars: Tensor, pairs: Pairs) -> tuple[Tensor, Vectors]:
+        """Shapes: h [ΣM, width], scalars [ΣM, S] -> h, vectors."""
+        products = signed_log(vectors.products()).to(h.dtype)
         # The first map of phi_e splits into one map a node for each end and two columns for the products: no [P, 146] is ever made.
         width = h.shape[1]
-        first = self.phi_e[0].weight  # type: ignore[union-attr]
+        first: Tensor = self.phi_e[0].weight  # type: ignore[assignment]
         ends = h @ torch.cat((first[:, :width], first[:, width : 2 * width])).T
         e = ends[:, :width][pairs.receiver] + ends[:, width:][pairs.sender] + products @ first[:, 2 * width :].T
         m = self.phi_e[1:](e)
         m = m * self.phi_m(m)
         if self.phi_x is not None:
-            step = difference * self.phi_x(m)
-            if self.update_limit is not None:
-                step = step.clamp(-self.update_limit, self.update_limit)
-            x = x + self.c * pairs.mean(step)
-        return h + self.phi_h(torch.cat((h, pairs.sum(m), scalars), dim=-1)), x
+            vectors = vectors.moved(self.phi_x(m)[:, 0], self.c)
+        return h + self.phi_h(torch.cat((h, pairs.sum(m), scalars), dim=-1)), vectors

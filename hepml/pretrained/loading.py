@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hepml.errors import ConfigError, ModelError
 from hepml.models import create
+from hepml.objectives import objective
 from hepml.pretrained import files, lorentznet, weaver
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
         hyperparameters: what the shapes cannot tell, where it is not as published, such as `neighbours=` of a ParticleNet.
 
     Returns:
-        the model; beside its `inputs` it has `hepml_name`, `hepml_hyperparameters`, `hepml_objective`, and `hepml_classes` where
-        the classes are known.
+        the model; beside its `inputs` it has what a trained model has: `hepml_name`, `hepml_hyperparameters`, `hepml_objective` and
+        `hepml_classes` (`class_0`, … where the names are not known).
 
     Raises:
         FileError: no such file, or one that torch cannot read.
@@ -70,7 +71,7 @@ def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
     if where.is_dir():
         return _load_own(where)
     content = files.read(where)
-    if isinstance(content, Mapping) and ("pytorch-lightning_version" in content or "hepml" in content):
+    if isinstance(content, Mapping) and "hepml" in content:
         return _load_own(where)
     state = files.state_of(content)
     if not state:
@@ -111,9 +112,9 @@ def _build(recipe: Recipe, state: State, given: Mapping[str, Any], where: Path) 
             where=str(where),
             mend=f"{len(missing)} parameters missing, {len(unexpected)} unknown",
         )
-    model.hepml_objective = "categorical"
-    if classes is not None:
-        model.hepml_classes = classes
+    outputs = told["outputs"]
+    model.hepml_objective = objective("categorical", classes=outputs)  # type: ignore[assignment]
+    model.hepml_classes = classes if classes is not None else tuple(f"class_{i}" for i in range(outputs))  # type: ignore[assignment]
     log.info("%s: %s, %s", where, recipe.origin, told)
     return model.eval()
 

@@ -34,6 +34,7 @@ def read(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]
         "references": REFERENCES[scalars],
         "c": 5e-3,
         "nodes": 200 + (2 if scalars == 2 else 0),
+        "vectors": "components",
         "update_limit": 100.0,
     }
     renamed = {}

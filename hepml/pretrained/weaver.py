@@ -9,10 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from hepml.data.features import FEATURE_SETS
+from hepml.data.layouts import JETCLASS_CLASSES
 from hepml.models.particlenet import weaver_state_dict_to_hepml
 
-# The order of the labels in the JetClass recipes (arXiv:2202.03772).
-JETCLASS = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
 FEATURES_OF = {len(names): name for name, names in FEATURE_SETS.items()}  # 7, 13 and 17 columns
 
 
@@ -41,7 +40,7 @@ def read_particlenet(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[
         "fusion": any(name.startswith("fusion_block.") for name in state),
         "features": FEATURES_OF[columns],
     }
-    classes = JETCLASS if outputs == len(JETCLASS) else None
+    classes = JETCLASS_CLASSES if outputs == len(JETCLASS_CLASSES) else None
     return hyperparameters, weaver_state_dict_to_hepml(state), classes
 
 

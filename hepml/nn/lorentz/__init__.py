@@ -1,8 +1,22 @@
 """Lorentz-equivariant layers and the numerics under them."""
 
 from hepml.nn.lorentz.pairs import Pairs
-from hepml.nn.lorentz.products import plain_product
-from hepml.nn.lorentz.references import REFERENCES, reference_vectors
-from hepml.nn.lorentz.scalars import signed_log
+from hepml.nn.lorentz.products import gram_matrix, plain_product, resolved_mass_squared
+from hepml.nn.lorentz.references import REFERENCES, reference_vectors, with_references
+from hepml.nn.lorentz.scalars import root, signed_log
+from hepml.nn.lorentz.vectors import ComponentVectors, GramVectors, Vectors
 
-__all__ = ["REFERENCES", "Pairs", "plain_product", "reference_vectors", "signed_log"]
+__all__ = [
+    "REFERENCES",
+    "ComponentVectors",
+    "GramVectors",
+    "Pairs",
+    "Vectors",
+    "gram_matrix",
+    "plain_product",
+    "reference_vectors",
+    "resolved_mass_squared",
+    "root",
+    "signed_log",
+    "with_references",
+]

@@ -1,8 +1,26 @@
-"""Minkowski products, metric (+, -, -, -)."""
+"""Minkowski products, metric (+, -, -, -), and how they keep their digits.
+
+The product of two boosted momenta is a small difference of large numbers: at gamma = 4000, E_i E_j is 10^7 to 10^14 times p_i·p_j, and
+evaluating the definition leaves few digits or none. But almost nothing is lost in the momenta themselves: the angle between two
+particles is known to an epsilon over the angle. So here
+
+    p_i·p_j = d_i d_j + d_i |p_j| + |p_i| d_j + |p_i × p_j|² / (|p_i||p_j| + p_i.p_j),    d = E - |p| = m² / (E + |p|),
+
+in which every term is positive for physical momenta and nothing cancels. Only m² = E² - p² itself can be lost to rounding, and for massless
+constituents (energy-flow objects mostly are) it is nothing but rounding; a jet whose constituents are all massless as far as can be told
+is therefore taken to be exactly that. Products of updated vectors never go back to components (see `hepml.nn.lorentz.vectors`).
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+# A jet whose mean |m|/E is below sqrt(MASS_RESOLUTION · epsilon) has no masses that its dtype resolves. A massless momentum that was
+# rounded once has |m²| of an epsilon E² or two; a boost by a matrix in the same precision leaves more, 100 epsilon E² in the worst jets.
+MASS_RESOLUTION = 256.0
+
+_CHUNK = 2**18  # elements of a temporary, so that it stays in cache
 
 
 def plain_product(a: Tensor, b: Tensor) -> Tensor:
@@ -13,3 +31,46 @@ def plain_product(a: Tensor, b: Tensor) -> Tensor:
     """
     ab = a * b
     return 2 * ab[..., 0] - ab.sum(-1)
+
+
+def resolved_mass_squared(p: Tensor) -> Tensor:
+    """m² of the particles of each jet in GeV²; zero for all of a jet where it is rounding. Shapes: [B, N, 4] -> [B, N] float64.
+
+    Absent particles are zero vectors.
+    """
+    resolution = (MASS_RESOLUTION * torch.finfo(p.dtype).eps) ** 0.5
+    p = p.double()
+    energy, momentum = p[..., 0], torch.linalg.vector_norm(p[..., 1:], dim=-1)
+    m2 = (energy - momentum) * (energy + momentum)
+    with torch.no_grad():
+        relative = m2.abs().sqrt() / energy.abs().clamp_min(torch.finfo(energy.dtype).tiny)
+        rounding = relative.sum(-1) <= resolution * (energy != 0).sum(-1)
+    return torch.where(rounding[..., None], 0.0, m2)
+
+
+def gram_matrix(p: Tensor) -> Tensor:
+    """All products p_i·p_j of the particles of each jet, m² on the diagonal. Shapes: [B, N, 4] -> [B, N, N] float64.
+
+    Absent particles are zero vectors, with zero products.
+    """
+    jets = max(1, _CHUNK // max(1, p.shape[1] ** 2))
+    parts = [_gram(some) for some in p.split(jets)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _gram(p: Tensor) -> Tensor:
+    m2 = resolved_mass_squared(p)
+    p = p.double()
+    energy, momentum = p[..., 0], torch.linalg.vector_norm(p[..., 1:], dim=-1)
+    above = energy + momentum
+    physical = above > 0  # else there is no cancellation in E - |p|, or nothing at all
+    d = torch.where(physical, m2 / torch.where(physical, above, 1.0), energy - momentum)
+    di, dj = d[..., :, None], d[..., None, :]
+    ki, kj = momentum[..., :, None], momentum[..., None, :]
+    k, parallel = ki * kj, p[..., 1:] @ p[..., 1:].transpose(-1, -2)
+    (x, y, z), (u, v, w) = p[..., :, None, 1:].unbind(-1), p[..., None, :, 1:].unbind(-1)
+    cross = (y * w - z * v).square() + (z * u - x * w).square() + (x * v - y * u).square()
+    ahead = parallel > 0
+    opening = torch.where(ahead, cross / torch.where(ahead, k + parallel, 1.0), k - parallel)
+    out = di * dj + di * kj + ki * dj + opening
+    return out.masked_fill(torch.eye(out.shape[-1], dtype=torch.bool, device=p.device), 0.0) + torch.diag_embed(m2)

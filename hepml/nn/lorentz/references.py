@@ -38,3 +38,27 @@ def reference_vectors(names: Sequence[str], dtype: torch.dtype = torch.float64) 
             raise ConfigError(f"unknown reference vector '{name}'", mend=did_you_mean(name, REFERENCES))
         rows.extend(REFERENCES[name])
     return torch.tensor(rows, dtype=dtype).reshape(-1, 4)
+
+
+def with_references(four_momenta: Tensor, offsets: Tensor, references: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Reference vectors put before the constituents of each jet.
+
+    Args:
+        four_momenta: [ΣN, 4].
+        offsets: [B + 1].
+        references: [R, 4], the same for all jets.
+
+    Returns:
+        vectors [ΣN + B R, 4] in the dtype of the momenta, their offsets [B + 1], and which of them are reference vectors [ΣN + B R] bool.
+    """
+    jets, extra = len(offsets) - 1, len(references)
+    device = four_momenta.device
+    is_reference = torch.zeros(len(four_momenta) + extra * jets, dtype=torch.bool, device=device)
+    if not extra:
+        return four_momenta, offsets, is_reference
+    shifted = offsets + extra * torch.arange(jets + 1, device=device)
+    is_reference[(shifted[:-1, None] + torch.arange(extra, device=device)).flatten()] = True
+    x = four_momenta.new_empty((len(is_reference), 4))
+    x[is_reference] = references.to(four_momenta).repeat(jets, 1)
+    x[~is_reference] = four_momenta
+    return x, shifted, is_reference

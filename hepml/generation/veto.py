@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 SCALE = 20.0  # GeV
 SURVIVAL = 0.3
-_CONE = 1.0  # jets have R = 0.8; the jet's axis is not the resonance's direction
+_CONE = 1.3  # wider than the jets (0.8): neither the axis of the jet nor a quark is where the resonance points
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,8 @@ class PartonWindow:
 
     @classmethod
     def around(cls, low: float, high: float, resonance: int | None) -> PartonWindow:
-        """For jets of low < pT < high: softer emissions, hadrons and the detector move less than 1 % of them
-        further than this."""
-        return cls((0.91 * low, 1.185 * high), (0.96 * low, 1.06 * high), resonance, 0.85 * low)
+        """For jets of low < pT < high: what comes later moves below 1 % of them further than this."""
+        return cls((0.91 * low, 1.25 * high), (0.96 * low, 1.06 * high), resonance, 0.65 * low)
 
 
 def early_veto(window: PartonWindow, rng: np.random.Generator) -> Any:

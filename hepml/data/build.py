@@ -24,6 +24,7 @@ from hepml.errors import DataError, LayoutError, did_you_mean
 # Packed columns: one row a constituent, and one row a jet.
 PER_CONSTITUENT = ("four_momenta", "features")
 PER_JET = ("counts", "jet_features", "labels", "weights", "jet_momenta", "entries")
+IN_MEMORY_STEP = 60_000  # entries a chunk where all of them are kept anyway: fewer, larger pieces to join
 _DERIVED = ("pt", "jet_pt", "jet_energy", *MOMENTUM)
 
 
@@ -52,7 +53,7 @@ def build(files: Files, request: Request) -> dict[str, Any]:
     report = DataReport()
     pieces: list[dict[str, Any]] = []
     sample = None if request.max_jets is None else Sample(request.max_jets)
-    for piece in packed_chunks(scan(files, request.layout), request, report):
+    for piece in packed_chunks(scan(files, request.layout), request, report, IN_MEMORY_STEP):
         pieces.append(piece)
         if sample is not None:
             sample.add(piece)

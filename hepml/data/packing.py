@@ -21,7 +21,7 @@ from hepml.errors import LayoutError, did_you_mean
 if TYPE_CHECKING:
     import awkward as ak
 
-BLOCK = 16_384  # constituents whose columns are worked on together
+BLOCK = 65_536  # constituents whose columns are worked on together
 
 
 def pack(

@@ -6,6 +6,7 @@ A jet that cannot be used is never dropped silently: what happens to it is the c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +40,7 @@ class FileScan:
         layout: the layout that fits, or None.
         classes: class names in the file's order.
         problem: why it cannot be read, or None.
+        opened: the uproot tree, kept where there is only one file, so that it need not be opened again.
     """
 
     source: Source
@@ -48,6 +50,7 @@ class FileScan:
     layout: Layout | None = None
     classes: tuple[str, ...] = ()
     problem: HepmlError | None = None
+    opened: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def scan(files: Files | Sequence[Source], layout: LayoutLike = None) -> Scan:
         layout: name, mapping, YAML file or `Layout`; recognised from the branches where left out.
     """
     chosen = None if layout is None else Layout.parse(layout)
-    return Scan(tuple(_scan_file(source, chosen) for source in expand(files)))
+    sources = expand(files)
+    return Scan(tuple(_scan_file(source, chosen, keep=len(sources) == 1) for source in sources))
 
 
 def read_jets(
@@ -241,8 +245,8 @@ def _chunks(
     assert item.layout is not None
     where = f"{item.source}:{item.tree}"
     branches = branches_needed(item.layout, item.branches, columns, needed, where)
-    with open_root(item.source) as directory:
-        _, tree = open_tree(directory, item.source, item.tree)
+    with nullcontext() if item.opened is not None else open_root(item.source) as directory:
+        tree = item.opened if item.opened is not None else open_tree(directory, item.source, item.tree)[1]
         reader = TreeReader(tree, where, None if item.source.is_remote else item.source.path)
         lists = [n for n in branches if not _is_number(item.branches[n])]
         for low, high in reader.steps(lists, start, stop, step):
@@ -250,18 +254,22 @@ def _chunks(
             yield assemble(item.layout, flat, item.branches, columns, needed, low, where)
 
 
-def _scan_file(source: Source, layout: Layout | None) -> FileScan:
+def _scan_file(source: Source, layout: Layout | None, keep: bool) -> FileScan:
+    directory: Any = None
     try:
         if source.is_npz:
             entries, classes, keys = scan_npz(source)
             return FileScan(source, None, entries, keys, None, classes)
-        with open_root(source) as directory:
-            if source.tree is None and layout is None and len(trees_of(directory, str(source))) > 1:
-                source = _tree_with_known_layout(directory, source)
-            name, tree = open_tree(directory, source, layout.tree if layout else None)
-            branches, entries = branches_of(tree), int(tree.num_entries)
+        directory = open_root(source)
+        if source.tree is None and layout is None and len(trees_of(directory, str(source))) > 1:
+            source = _tree_with_known_layout(directory, source)
+        name, tree = open_tree(directory, source, layout.tree if layout else None)
+        branches, entries = branches_of(tree), int(tree.num_entries)
     except HepmlError as problem:
         return FileScan(source, problem=problem)
+    finally:
+        if directory is not None and not keep:
+            directory.close()
     where = f"{source}:{name}"
     fits = layout or recognise(branches)
     if fits is None:
@@ -270,7 +278,7 @@ def _scan_file(source: Source, layout: Layout | None) -> FileScan:
         fits.check(branches, where)
     except HepmlError as problem:
         return FileScan(source, name, entries, branches, fits, problem=problem)
-    return FileScan(source, name, entries, branches, fits, _classes_in(fits, branches))
+    return FileScan(source, name, entries, branches, fits, _classes_in(fits, branches), opened=tree if keep else None)
 
 
 def _tree_with_known_layout(directory: Any, source: Source) -> Source:

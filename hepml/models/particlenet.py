@@ -32,6 +32,9 @@ class ParticleNet(nn.Module):
     delta_eta, delta_phi as the coordinates of the first neighbour search. A jet with fewer than k + 1 constituents has absent
     neighbours, whose features are zero; a jet with none has the head's answer to zeros.
 
+    In evaluation the outputs are those of weaver-core's network with the same weights. In training, batch norms take statistics over real
+    constituents and their edges; weaver's also count padding, so that they differ wherever a batch is padded.
+
     Args:
         outputs: columns of the result.
         features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full (17).
@@ -116,7 +119,8 @@ def particlenet_lite(
 def weaver_state_dict_to_hepml(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A weaver-core ParticleNet state dict under hepml's names and shapes.
 
-    Names are the same but for weaver's prefix `mod.` (or `module.`); 1x1 convolution kernels [C', C, 1] and [C', C, 1, 1] are matrices [C', C] here.
+    Names are the same but for weaver's prefix `mod.` (or `module.`); 1x1 convolution kernels [C', C, 1] and [C', C, 1, 1] are matrices
+    [C', C] here.
     """
     renamed = {}
     for name, value in state.items():

@@ -9,6 +9,7 @@ for each of its k edges, and gathered. Edges exist for real constituents only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ class EdgeConv(nn.Module):
     def __init__(self, inputs: int, widths: Sequence[int]) -> None:
         super().__init__()
         sizes = [2 * inputs, *widths]
-        self.convs = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.convs = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(sizes))
         self.bns = nn.ModuleList(PackedBatchNorm(b) for b in widths)
         self.sc = nn.Linear(inputs, widths[-1], bias=False) if inputs != widths[-1] else None
         self.sc_bn = PackedBatchNorm(widths[-1]) if self.sc is not None else None
@@ -70,10 +71,13 @@ class EdgeConv(nn.Module):
 
     def _in_pieces(self, a: Tensor, neighbours: Tensor) -> bool:
         """Whether the cache-sized training path applies: training on a CPU, eager, with statistics to take."""
+        half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
         return (
             self.training
             and torch.is_grad_enabled()
             and a.device.type == "cpu"
+            and self.convs[0].weight.dtype in (torch.float32, torch.float64)
+            and not half
             and len(self.convs) > 1
             and neighbours.numel() > 1
             and not torch.compiler.is_compiling()
@@ -94,7 +98,7 @@ class EdgeConv(nn.Module):
         return mean
 
     def _messages_folded(self, a: Tensor, b: Tensor, neighbours: Tensor) -> Tensor:
-        """`messages` in evaluation: norms folded into the linear maps, constituents a few at a time so that their edges stay in the cache."""
+        """`messages` in evaluation: norms folded into the linear maps, few constituents at a time so that their edges stay in the cache."""
         k = neighbours.shape[1]
         gain, bias = self.bns[0].gain_and_bias()
         own = torch.addcmul(bias, a, gain).to(a.dtype)

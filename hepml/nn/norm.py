@@ -29,7 +29,7 @@ class PackedBatchNorm(nn.BatchNorm1d):
 
     @torch.no_grad()
     def remember(self, mean: Tensor, variance: Tensor, rows: int) -> None:
-        """Moves the running statistics towards a batch's mean and biased variance over `rows` rows, as its forward pass in training does."""
+        """Moves the running statistics towards a batch's mean and biased variance over `rows` rows, as a forward pass in training does."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -41,8 +41,8 @@ class PackedBatchNorm(nn.BatchNorm1d):
 class Standardise(nn.Module):
     """(x - mean) / spread for each column, learnt from the first jets seen in training and then kept.
 
-    Mean and variance are accumulated (Chan's update) over the first `jets` training rows and frozen after them, so that a jet's value never depends on
-    its batch once they stand, and in evaluation never at all. Before any training the map is the identity.
+    Mean and variance are accumulated (Chan's update) over the first `jets` training rows and frozen after them, so that a jet's value
+    never depends on its batch once they stand, and in evaluation never at all. Before any training the map is the identity.
 
     Args:
         columns: C.

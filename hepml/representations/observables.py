@@ -1,7 +1,7 @@
 """The jet-level view: classic substructure observables, computed from constituents on the device.
 
-Each name is one column [B]. z_i is the share of constituent i in the scalar sum of transverse momenta, R_ij the distance of two constituents
-in (eta, phi). A jet without constituents, or with too few for an observable, gives zero.
+Each name is one column [B]. z_i is the share of constituent i in the scalar sum of transverse momenta, R_ij the distance of two
+constituents in (eta, phi). A jet without constituents, or with too few for an observable, gives zero.
 
     jet_width             sum_i z_i R_i, R_i to the jet axis (girth)
     jet_ptd               sqrt(sum_i z_i^2)
@@ -10,7 +10,8 @@ in (eta, phi). A jet without constituents, or with too few for an observable, gi
     jet_c2, jet_d2        e3 / e2^2 and e3 / e2^3 from energy correlation functions with beta = 1
                           (arXiv:1305.0007, arXiv:1409.6298): e2 = sum_{i<j} z_i z_j R_ij, e3 = sum_{i<j<k} z_i z_j z_k R_ij R_jk R_ik
 
-Other names are jet columns of the batch (`JetBatch.select_jets`): `jet_mass`, `jet_pt`, `jet_nparticles`, or any the file has, such as `jet_sdmass`.
+Other names are jet columns of the batch (`JetBatch.select_jets`): `jet_mass`, `jet_pt`, `jet_nparticles`, or any the file has, such
+as `jet_sdmass`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from hepml.errors import DataError, ModelError
 from hepml.objectives import Objective
 
 CHUNK = 20_000  # jets read at a time
+_FROM_MOMENTA = ("px", "py", "pz", "energy", "pt", "jet_pt", "jet_energy")  # never read as columns of their own
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def predict_files(
     if jet_columns == "all":
         jet_columns = common_columns(scanned)
     wanted = [*dict.fromkeys([*(jet_columns or ()), *inputs.jet_features])]
-    raw = [c for c in feature_table.raw_columns_for(inputs.features) if c not in feature_table.MOMENTUM_COLUMNS]
+    raw = [c for c in feature_table.raw_columns_for(inputs.features) if c not in _FROM_MOMENTA]
     total = 0
     with _evaluating(model, device) as where:
         chunks = iterate_chunks(
@@ -118,7 +119,7 @@ def predict_files(
             good = _usable(chunk)
             rows = np.full((len(chunk), width_of(model)), np.nan)
             if good.any():
-                rows[good] = score(model, _pack(chunk.take(good).to_awkward(), inputs), batch_size, where)
+                rows[good] = score(model, _pack_chunk(chunk.take(good), inputs), batch_size, where)
             total += len(rows)
             columns = {name: chunk.jets[name] for name in (jet_columns or ()) if name in chunk.jets}
             bad = int((~good).sum())
@@ -259,6 +260,23 @@ def _pack(jets: Any, inputs: Inputs) -> JetBatch:
     return pack(
         jets, features=inputs.features, jet_features=inputs.jet_features, max_constituents=inputs.max_constituents
     )
+
+
+def _pack_chunk(chunk: Any, inputs: Inputs) -> JetBatch:
+    """Jets of a file packed as for training, with the file's own jet axis and relative coordinates."""
+    from hepml.data.packing import features_of, four_momenta_of, jet_matrix
+
+    if inputs.max_constituents is not None:
+        chunk = chunk.leading(inputs.max_constituents)
+    batch = JetBatch.from_arrays(
+        four_momenta_of(chunk),
+        chunk.offsets,
+        features_of(chunk, inputs.features) if inputs.features else None,
+        feature_names=inputs.features,
+        jet_features=jet_matrix(chunk, inputs.jet_features) if inputs.jet_features else None,
+        jet_feature_names=inputs.jet_features,
+    )
+    return batch if chunk.momenta is None else replace(batch, jet_momenta=torch.from_numpy(chunk.momenta))
 
 
 def _usable(chunk: Any) -> np.ndarray:

@@ -36,6 +36,7 @@ class FitSettings:
         method: integrator of the `steps` objective.
         horizon: recorded times that a rollout of the `steps` objective spans.
         substeps: integrator steps between two recorded times.
+        law_weight: weight of the law in the loss of the pixel task.
         every: steps between two entries of the history.
     """
 
@@ -49,6 +50,7 @@ class FitSettings:
     method: str = "verlet"
     horizon: int = 1
     substeps: int = 1
+    law_weight: float = 0.1
     every: int = 100
 
 

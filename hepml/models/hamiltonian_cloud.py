@@ -1,8 +1,8 @@
-"""Jets as clouds in phase space: features from the flow of a learned Hamiltonian, and the plain residual twin that shows what the flow is worth.
+"""Jets as clouds in phase space: features from the flow of a learned Hamiltonian, and the plain twin that shows what the flow is worth.
 
 Each constituent gets a position, a momentum and some charges from its features; the cloud then moves under a learned Hamiltonian
-(`hepml.nn.symplectic`), and an invariant pooling reads it out. The twin has the same embedding and readout and as many parameters in between,
-but moves by an unconstrained vector field.
+(`hepml.nn.symplectic`), and an invariant pooling reads it out. The twin has the same embedding and readout and as many parameters in
+between, but moves by an unconstrained vector field.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ class _Cloud(nn.Module):
 class HamiltonianCloud(_Cloud):
     """Hamiltonian cloud: the symplectic flow of a learned, permutation-invariant Hamiltonian over the constituents, then invariant pooling.
 
-    The flow is exactly reversible and preserves phase-space volume; it conserves the learned energy up to the step size squared. Its memory in
-    training does not depend on the number of steps.
+    The flow is exactly reversible and preserves phase-space volume; it conserves the learned energy up to the step size squared. Its
+    memory in training does not depend on the number of steps.
 
-    Symmetry: permutations of the constituents, rotations about the beam; conserves the learned energy. Ours; the idea is that of arXiv:1906.01563.
+    Symmetry: permutations of the constituents, rotations about the beam; conserves the learned energy. Ours, after arXiv:1906.01563.
     Inputs: constituent features relative to the jet. A jet without constituents is read out as zero.
 
     Args:

@@ -1,8 +1,8 @@
 """The flow of a learned, permutation-invariant Hamiltonian over the constituents of jets, with memory that does not grow with its length.
 
-H(q, p) = sum_i [ p_i M^-1 p_i / 2 + V(q_i) ] + 1/(2 n) sum_{i,j} sum_k c_ik c_jk u_k(|q_i - q_j|²), one Hamiltonian a jet of n constituents, with
-charges c that travel along unchanged. Forces are written out, so that training needs one backward pass and no second derivatives by autograd.
-Pairs are packed: every ordered pair within a jet is one row, sorted by its first constituent; nothing is padded.
+H(q, p) = sum_i [ p_i M^-1 p_i / 2 + V(q_i) ] + 1/(2 n) sum_{i,j} sum_k c_ik c_jk u_k(|q_i - q_j|²), one Hamiltonian a jet of n
+constituents, with charges c that travel along unchanged. Forces are written out, so that training needs one backward pass and no second
+derivatives by autograd. Pairs are packed: every ordered pair within a jet is one row, sorted by its first constituent; nothing is padded.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ class FitConfig(Schema):
     method: str | None = None
     horizon: Count | None = None
     substeps: Count | None = None
+    law_weight: Positive | None = None
     every: Count | None = None
 
 

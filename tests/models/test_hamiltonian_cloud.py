@@ -1,4 +1,4 @@
-"""The Hamiltonian cloud is what it says: reversible, volume-preserving, energy-conserving to second order, permutation-invariant, frugal."""
+"""The Hamiltonian cloud is what it says: reversible, volume-preserving, energy-conserving, permutation-invariant, frugal."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from hepml.dynamics.networks.basic import HNN, Baseline, Hamiltonian, MechanicalHNN, Separable, SeparableHNN
-from hepml.dynamics.networks.dissipative import DissipativeHNN
+from hepml.dynamics.networks.dissipative import DampedMechanicalHNN, DissipativeHNN
 from hepml.dynamics.networks.graph import GraphHNN, PairHNN
 from hepml.dynamics.networks.lagrangian import LagrangianNN
 from hepml.errors import ConfigError, did_you_mean
@@ -22,6 +22,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "separable_hnn": SeparableHNN,
     "mechanical_hnn": MechanicalHNN,
     "dissipative_hnn": DissipativeHNN,
+    "damped_mechanical_hnn": DampedMechanicalHNN,
     "lagrangian_nn": LagrangianNN,
     "graph_hnn": GraphHNN,
     "pair_hnn": PairHNN,
@@ -31,6 +32,7 @@ __all__ = [
     "HNN",
     "NETWORKS",
     "Baseline",
+    "DampedMechanicalHNN",
     "DissipativeHNN",
     "GraphHNN",
     "Hamiltonian",

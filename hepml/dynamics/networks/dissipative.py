@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from hepml.dynamics.networks.basic import Hamiltonian, published_mlp
+from hepml.dynamics.networks.basic import Hamiltonian, MechanicalHNN, published_mlp
 from hepml.nn.hamiltonian import hamiltonian_field, scalar_gradient
 
 
@@ -40,3 +42,33 @@ class DissipativeHNN(Hamiltonian):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.conservative(z) + scalar_gradient(self.dissipation, z)
+
+
+class DampedMechanicalHNN(MechanicalHNN):
+    """A mechanical Hamiltonian with a learned friction: dq/dt = dT/dp, dp/dt = -dV/dq - G G^T dq/dt, so that energy can only fall.
+
+    Args:
+        dimension: phase-space coordinates 2 d.
+        hidden: units of the hidden layers of the potential.
+        activation: of the hidden layers.
+        scale: factor on the network's share of the potential.
+        even: whether the potential is the same on both sides, V(-q) = V(q).
+    """
+
+    separable: ClassVar[bool] = False  # the force depends on the momentum
+
+    def __init__(
+        self,
+        dimension: int,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "tanh",
+        scale: float = 0.1,
+        even: bool = False,
+    ) -> None:
+        super().__init__(dimension, hidden, activation, scale, even)
+        self.friction_root = nn.Parameter(0.1 * torch.eye(dimension // 2))
+
+    def forward(self, z: Tensor) -> Tensor:
+        q, p = z.chunk(2, dim=-1)
+        v = self.velocity(p)
+        return torch.cat((v, self.force(q) - (v @ self.friction_root) @ self.friction_root.T), dim=-1)

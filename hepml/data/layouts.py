@@ -37,11 +37,12 @@ MOMENTUM_FORMS = (("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "delta_eta", 
 
 @dataclass(frozen=True)
 class Column:
-    """Where one column comes from: `clip((transform(branch) - shift) * scale)`, or a constant.
+    """Where one column comes from: `clip((transform(branch * unit) - shift) * scale)`, or a constant.
 
     Args:
         branch: name of the branch; None for a constant.
         constant: value where there is no branch.
+        unit: factor before the transform; 0.001 brings MeV to GeV.
         transform: a name in `TRANSFORMS`.
         shift, scale: applied after the transform.
         clip: bounds, applied last.
@@ -50,6 +51,7 @@ class Column:
 
     branch: str | None = None
     constant: float | None = None
+    unit: float = 1.0
     transform: str | None = None
     shift: float = 0.0
     scale: float = 1.0
@@ -68,6 +70,8 @@ class Column:
         x = values.astype(np.float32)
         if self.fill is not None:
             x = np.where(np.isfinite(x), x, np.float32(self.fill))
+        if self.unit != 1.0:
+            x = x * np.float32(self.unit)
         if self.transform is not None:
             x = TRANSFORMS[self.transform](x)
         if self.shift != 0.0 or self.scale != 1.0:
@@ -187,22 +191,31 @@ class Layout:
             if text in BUILT_IN:
                 return BUILT_IN[text]
             if text.endswith((".yaml", ".yml")):
-                return cls.parse(_load_yaml(Path(text)), key=text)
+                loaded = _load_yaml(Path(text))
+                within = (
+                    loaded.get("data") if isinstance(loaded, Mapping) else None
+                )  # a run's config, which has one inside
+                if isinstance(within, Mapping) and within.get("layout") is not None:
+                    inner = within["layout"]
+                    beside = Path(text).parent / str(inner)
+                    return cls.parse(
+                        str(beside) if isinstance(inner, str) and beside.is_file() else inner,
+                        key=f"{text}: data.layout",
+                    )
+                return cls.parse(loaded, key=text)
             raise LayoutError(
                 f"unknown layout '{text}'",
                 mend=f"{did_you_mean(text, BUILT_IN)} Or give a mapping or a YAML file (docs/data-layouts.md)",
             )
-        fields = _checked(value, cls, key, optional=("name",))
-        base = fields.pop("base", None)
+        fields = _checked(value, cls, key)
         fields.setdefault("name", "inline")
         groups = fields.get("constituents")
-        if groups is None and base is None:
+        if groups is None:
             raise ConfigError(
                 "a layout needs `constituents`", where=key, mend="map px, py, pz, energy (docs/data-layouts.md)"
             )
-        if groups is not None:
-            groups = [groups] if isinstance(groups, Mapping) else groups
-            fields["constituents"] = tuple(_collection(g, f"{key}.constituents[{i}]") for i, g in enumerate(groups))
+        groups = [groups] if isinstance(groups, Mapping) else groups
+        fields["constituents"] = tuple(_collection(g, f"{key}.constituents[{i}]") for i, g in enumerate(groups))
         for name in ("jet", "columns"):
             if name in fields:
                 fields[name] = {k: Column.parse(v, f"{key}.{name}.{k}") for k, v in (fields[name] or {}).items()}
@@ -292,7 +305,7 @@ def _collection(value: Any, key: str) -> Collection:
     return made
 
 
-def _checked(value: Any, kind: type, key: str, optional: Iterable[str] = ()) -> dict[str, Any]:
+def _checked(value: Any, kind: type, key: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"expected a mapping, found {type(value).__name__}", where=key, mend="see docs/data-layouts.md"

@@ -19,7 +19,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError, ModelError, did_you_mean
 
-M = TypeVar("M", bound=type[nn.Module])
+M = TypeVar("M", bound=Callable[..., nn.Module])
 
 # Symmetries that a model may declare; one parametrised test measures every declared claim.
 SYMMETRIES = ("permutation", "lorentz", "rotation", "azimuthal-rotation", "irc-safe", "energy-conserving")
@@ -129,10 +129,8 @@ def create(name: str, **hyperparameters: Any) -> nn.Module:
                     f"model '{name}' takes no '{key}'", mend=did_you_mean(key, parameters, noun="it takes")
                 )
     model = build(**hyperparameters)
-    model.hepml_name, model.hepml_hyperparameters = (
-        name,
-        dict(hyperparameters),
-    )  # what a checkpoint needs to build it again
+    marked: Any = model  # what a checkpoint needs to build it again
+    marked.hepml_name, marked.hepml_hyperparameters = name, dict(hyperparameters)
     return model
 
 

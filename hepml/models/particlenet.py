@@ -32,7 +32,9 @@ class ParticleNet(nn.Module):
     delta_eta, delta_phi as the coordinates of the first neighbour search. A jet with fewer than k + 1 constituents has absent
     neighbours, whose features are zero; a jet with none has the head's answer to zeros.
 
-    In evaluation the outputs are those of weaver-core's network with the same weights. In training, batch norms take statistics over real
+    In evaluation the outputs are those of weaver-core's network with the same weights, but for constituents at the same position:
+    there weaver takes the constituent itself for its twin, or not, as the padding falls; here twins are neighbours, and of those
+    equally far the more energetic comes first. In training, batch norms take statistics over real
     constituents and their edges; weaver's also count padding, so that they differ wherever a batch is padded.
 
     Args:
@@ -88,7 +90,8 @@ class ParticleNet(nn.Module):
         x = self.bn_fts(stored[:, : len(self.features)])
         blocks = []
         for i, block in enumerate(self.edge_convs):
-            near = nearest_neighbours(points if i == 0 else x, batch.offsets, self.neighbours, batch.max_count)
+            at, priority = (points, batch.four_momenta[:, 0]) if i == 0 else (x, None)
+            near = nearest_neighbours(at, batch.offsets, self.neighbours, batch.max_count, priority)
             x = block(x, near)
             blocks.append(x)
         if self.fusion_block is not None:

@@ -48,7 +48,7 @@ class EdgeConv(nn.Module):
         Returns:
             [M, widths[-1]].
         """
-        own, other = self.convs[0].weight.chunk(2, dim=1)
+        own, other = self._layers[0][0].weight.chunk(2, dim=1)
         a, b = F.linear(x, own - other), F.linear(x, other)
         if self._in_pieces(a, neighbours):
             mean = self._messages_in_pieces(a, b, neighbours)
@@ -59,15 +59,19 @@ class EdgeConv(nn.Module):
         shortcut = x if self.sc is None or self.sc_bn is None else self.sc_bn(self.sc(x))
         return torch.relu(shortcut + mean)
 
+    @property
+    def _layers(self) -> list[tuple[nn.Linear, PackedBatchNorm]]:
+        return list(zip(self.convs, self.bns, strict=True))  # type: ignore[arg-type]
+
     def messages(self, a: Tensor, b: Tensor, neighbours: Tensor) -> Tensor:
         """mean_{j in N(i)} h, [M, widths[-1]], from the first linear map at i and at j, each [M, widths[0]]: the plain definition."""
         k = neighbours.shape[1]
         b = F.pad(b, (0, 0, 0, 1))  # the row of the absent neighbour
-        h = (a[:, None] + b[neighbours.flatten()].view(len(a), k, -1)).flatten(0, 1)
-        h = torch.relu(self.bns[0](h))
-        for conv, bn in zip(self.convs[1:], self.bns[1:], strict=True):
+        h = (a[:, None] + b[neighbours.flatten()].view(len(a), k, b.shape[1])).flatten(0, 1)
+        h = torch.relu(self._layers[0][1](h))
+        for conv, bn in self._layers[1:]:
             h = torch.relu(bn(conv(h)))
-        return h.view(len(a), k, -1).mean(dim=1)
+        return h.view(len(a), k, h.shape[1]).mean(dim=1)
 
     def _in_pieces(self, a: Tensor, neighbours: Tensor) -> bool:
         """Whether the cache-sized training path applies: training on a CPU, eager, with statistics to take."""
@@ -76,7 +80,7 @@ class EdgeConv(nn.Module):
             self.training
             and torch.is_grad_enabled()
             and a.device.type == "cpu"
-            and self.convs[0].weight.dtype in (torch.float32, torch.float64)
+            and self._layers[0][0].weight.dtype in (torch.float32, torch.float64)
             and not half
             and len(self.convs) > 1
             and neighbours.numel() > 1
@@ -89,22 +93,22 @@ class EdgeConv(nn.Module):
             a.to(exact),
             b.to(exact),
             neighbours,
-            [conv.weight for conv in self.convs[1:]],
-            [(bn.weight, bn.bias) for bn in self.bns],
-            self.bns[0].eps,
+            [conv.weight for conv, _ in self._layers[1:]],
+            [(bn.weight, bn.bias) for _, bn in self._layers],
+            self._layers[0][1].eps,
         )
-        for bn, (average, variance) in zip(self.bns, statistics, strict=True):
+        for (_, bn), (average, variance) in zip(self._layers, statistics, strict=True):
             bn.remember(average, variance, neighbours.numel())
         return mean
 
     def _messages_folded(self, a: Tensor, b: Tensor, neighbours: Tensor) -> Tensor:
         """`messages` in evaluation: norms folded into the linear maps, few constituents at a time so that their edges stay in the cache."""
         k = neighbours.shape[1]
-        gain, bias = self.bns[0].gain_and_bias()
+        gain, bias = self._layers[0][1].gain_and_bias()
         own = torch.addcmul(bias, a, gain).to(a.dtype)
         other = F.pad((b * gain).to(b.dtype), (0, 0, 0, 1))
         maps = []
-        for conv, bn in zip(self.convs[1:], self.bns[1:], strict=True):
+        for conv, bn in self._layers[1:]:
             gain, bias = bn.gain_and_bias()
             maps.append((gain[:, None] * conv.weight, bias))
         step = len(a) if a.device.type != "cpu" else max(1, _EDGES * torch.get_num_threads() // k)
@@ -121,4 +125,4 @@ class EdgeConv(nn.Module):
             for weight, bias in maps:
                 h = F.linear(h, weight, bias).relu_()
             parts.append(h.view(-1, k, h.shape[1]).mean(dim=1))
-        return torch.cat(parts) if parts else a.new_zeros((0, self.convs[-1].weight.shape[0]))
+        return torch.cat(parts) if parts else a.new_zeros((0, self._layers[-1][0].out_features))

@@ -27,6 +27,9 @@ from hepml.nn.lorentz import (
     signed_log,
     with_references,
 )
+from hepml.nn.lorentz.messages import Maps, messages, messages_in_pieces
+from hepml.nn.lorentz.statistics import normalised
+from hepml.nn.norm import PackedBatchNorm
 from hepml.nn.segments import segment_sum
 
 
@@ -121,14 +124,14 @@ class LorentzBlock(nn.Module):
         self.c = c
         self.phi_e = nn.Sequential(
             nn.Linear(2 * width + 2, width, bias=False),
-            nn.BatchNorm1d(width),
+            PackedBatchNorm(width),
             nn.ReLU(),
             nn.Linear(width, width),
             nn.ReLU(),
         )
         self.phi_m = nn.Sequential(nn.Linear(width, 1), nn.Sigmoid())
         self.phi_h = nn.Sequential(
-            nn.Linear(2 * width + n_scalars, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width)
+            nn.Linear(2 * width + n_scalars, width), PackedBatchNorm(width), nn.ReLU(), nn.Linear(width, width)
         )
         self.phi_x: nn.Sequential | None = None  # the last block's vectors are read by nobody
         if not last:
@@ -138,14 +141,22 @@ class LorentzBlock(nn.Module):
 
     def forward(self, h: Tensor, vectors: Vectors, scalars: Tensor, pairs: Pairs) -> tuple[Tensor, Vectors]:
         """Shapes: h [ΣM, width], scalars [ΣM, S] -> h, vectors."""
-        products = signed_log(vectors.products()).to(h.dtype)
-        # The first map of phi_e splits into one map a node for each end and two columns for the products: no [P, 146] is ever made.
-        width = h.shape[1]
+        # The first map of phi_e splits into one map a node for each end and two columns for the products: no [P, 146] is ever made. Its
+        # batch norm is folded into these.
+        s = signed_log(vectors.products()).to(h.dtype)
         first: Tensor = self.phi_e[0].weight  # type: ignore[assignment]
-        ends = h @ torch.cat((first[:, :width], first[:, width : 2 * width])).T
-        e = ends[:, :width][pairs.receiver] + ends[:, width:][pairs.sender] + products @ first[:, 2 * width :].T
-        m = self.phi_e[1:](e)
-        m = m * self.phi_m(m)
-        if self.phi_x is not None:
-            vectors = vectors.moved(self.phi_x(m)[:, 0], self.c)
-        return h + self.phi_h(torch.cat((h, pairs.sum(m), scalars), dim=-1)), vectors
+        own, other, products = first.split((h.shape[1], h.shape[1], 2), dim=1)
+        a, b, products = normalised(h @ own.T, h @ other.T, s, products, pairs, self.phi_e[1])  # type: ignore[arg-type]
+        in_pieces = h.device.type == "cpu" and not torch.compiler.is_compiling()
+        total, weights = (messages_in_pieces if in_pieces else messages)(a, b, s, self._maps(products), pairs)
+        if weights is not None:
+            vectors = vectors.moved(weights, self.c)
+        return h + self.phi_h(torch.cat((h, total, scalars), dim=-1)), vectors
+
+    def _maps(self, products: Tensor) -> Maps:
+        hidden, gate = self.phi_e[3], self.phi_m[0]
+        maps = Maps(products, hidden.weight, hidden.bias, gate.weight, gate.bias)  # type: ignore[arg-type]
+        if self.phi_x is None:
+            return maps
+        position, out = self.phi_x[0], self.phi_x[2]
+        return maps._replace(position=position.weight, position_shift=position.bias, position_out=out.weight)  # type: ignore[arg-type]

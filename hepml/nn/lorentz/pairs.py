@@ -59,6 +59,15 @@ class Pairs:
         return torch.nn.functional.pad(torch.cumsum(self.degree, 0), (1, 0))
 
     @cached_property
+    def reverse(self) -> Tensor:
+        """The position of the pair (j, i) for each pair (i, j), [P]."""
+        first = torch.repeat_interleave(
+            self.jets[:-1], self.jets.diff(), output_size=len(self.degree)
+        )  # node of the jet
+        within = self.receiver - first[self.receiver]
+        return self.offsets[self.sender] + within - (self.receiver > self.sender).long()
+
+    @cached_property
     def in_dense(self) -> Tensor:
         """Position of each pair in the flattened [B, width, width] matrices of the jets, [P]."""
         counts = self.jets.diff()

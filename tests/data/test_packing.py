@@ -74,7 +74,7 @@ def test_the_leading_constituents_are_those_of_largest_pt(counts, most) -> None:
     assert ak.all(ak.isclose(got, expected, rtol=1e-6))
 
 
-@pytest.mark.parametrize("name", (*feature_table.FULL, "pt_fraction"))
+@pytest.mark.parametrize("name", [*feature_table.FULL, "pt_fraction"])
 def test_every_feature_equals_its_published_formula(write, arrays, name) -> None:
     """JetClass (arXiv:2202.03772): shift, scale and clip, computed here from the branches in double precision."""
     a = {n: v if np.asarray(v[0]).ndim == 0 else ak.values_astype(v, np.float64) for n, v in arrays.items()}

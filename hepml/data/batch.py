@@ -216,7 +216,8 @@ class JetBatch:
     def select_jets(self, names: Sequence[str]) -> Tensor:
         """Jet-level columns by name, [B, len(names)].
 
-        `jet_pt`, `jet_eta`, `jet_phi`, `jet_energy`, `jet_mass` and `jet_nparticles` follow from the constituents where they are not stored.
+        `jet_pt`, `jet_eta`, `jet_phi`, `jet_energy`, `jet_mass` and `jet_nparticles` follow from the constituents
+        where they are not stored.
 
         Raises:
             LayoutError: a column is neither stored nor computable.

@@ -62,7 +62,7 @@ def test_rk4_does_not_keep_the_symplectic_form() -> None:
 def test_energy_error_of_symplectic_steps_stays_bounded_over_many_periods(method: str) -> None:
     s = Spring()
     z = torch.tensor([[0.8, 0.1]], dtype=torch.float64)
-    path = rollout(s, z, span(250.0, 251), method, substeps=8)
+    path = rollout(s, z, span(120.0, 121), method, substeps=8)
     error = (s.hamiltonian(path) - s.hamiltonian(z)[:, None]).abs()
     assert error[:, 1:].max() < 1.5 * error[:, 1:51].max() + 1e-12
     assert error.max() < 0.02

@@ -99,7 +99,8 @@ def test_fodo_transfer_matrices_are_symplectic_and_agree_with_integration() -> N
         assert float(torch.linalg.det(m)) == pytest.approx(1, abs=1e-13)
     z = s.sample(3, np.random.default_rng(0))
     times = torch.linspace(0, s.cell, 17, dtype=torch.float64)  # the elements' ends are among them
-    assert (rollout(s, z, times, "verlet", substeps=400) - s.exact(z, times)).abs().max() < 1e-6
+    # midpoints never fall on an edge, where k jumps
+    assert (rollout(s, z, times, "implicit_midpoint", substeps=20) - s.exact(z, times)).abs().max() < 1e-6
 
 
 def test_unstable_lattice_is_refused() -> None:

@@ -66,6 +66,8 @@ def train(
         int(os.environ.get("LOCAL_RANK", 0)) == 0
         and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
     )
+    if not first:
+        progress = Progress()  # one rank speaks for all
     signals = Signals()
     try:
         with signals.watching(), _quiet():

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from toys import write_toy_jets
 
 from hepml.cli.main import main
-from toys import write_toy_jets
 
 
 class Result(NamedTuple):

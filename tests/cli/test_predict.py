@@ -11,11 +11,11 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from toys import toy_arrays, write_toy_jets
 
 import hepml as package
 from hepml import models
 from hepml.training import prediction
-from toys import toy_arrays, write_toy_jets
 
 Run = Callable[..., Any]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from toys import toy_arrays, write_toy_jets
 
 Run = Callable[..., Any]
@@ -92,6 +91,31 @@ def test_a_batch_job_that_is_cancelled_ends_as_killed_and_can_go_on(config: Path
     assert Path("run/summary.json").exists()
 
 
+@pytest.mark.slow  # seconds on idle cores, minutes where the two processes must wait for each other
+def test_two_processes_train_one_run_and_measure_all_jets(config: Path) -> None:
+    """DDP on two CPU processes: 101 validation jets, which do not divide by two, and one report."""
+    write_toy_jets(Path("odd.root"), 101, seed=8)
+    words = [
+        sys.executable,
+        "-m",
+        "hepml.cli.main",
+        "train",
+        str(config),
+        "data.val=odd.root",
+        "training.devices=2",
+        "-o",
+        "run",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("epoch")]) == 2
+    validation = json.loads(Path("run/summary.json").read_text())["validation"]
+    right = validation["val_accuracy"] * 101
+    assert right == pytest.approx(round(right), abs=1e-6), "accuracy is a number of jets out of all 101"
+    journal = [json.loads(line) for line in Path("run/journal.jsonl").read_text().splitlines()]
+    assert [e["status"] for e in journal if e["kind"] == "end"] == ["FINISHED"]
+
+
 # ------------------------------------------------------------------ bad input
 
 
@@ -168,7 +192,9 @@ def test_unusable_jets_are_one_line_and_leave_no_run(
         ("training.init_from=nowhere", ["nowhere"]),
     ],
 )
-def test_a_wrong_config_is_one_line_and_leaves_no_run(hepml: Run, config: Path, override: str, words: list[str]) -> None:
+def test_a_wrong_config_is_one_line_and_leaves_no_run(
+    hepml: Run, config: Path, override: str, words: list[str]
+) -> None:
     result = hepml("train", config, override, "-o", "run")
     assert result.code == 2, result.err
     last = result.err.splitlines()[-1]

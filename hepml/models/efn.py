@@ -11,7 +11,7 @@ from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward, he_uniform
-from hepml.nn.segments import segment_sum
+from hepml.nn.segments import sum_of
 
 ANGLES = ("delta_eta", "delta_phi", "delta_r")
 
@@ -63,6 +63,5 @@ class EnergyFlowNetwork(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        x = batch.select(self.inputs.features)
-        latent = segment_sum(x[:, :1] * self.phi(x[:, 1:]), batch.offsets)
+        latent = sum_of(lambda x: x[:, :1] * self.phi(x[:, 1:]), batch.select(self.inputs.features), batch.offsets)
         return self.f(self.latent_dropout(latent))  # type: ignore[no-any-return]

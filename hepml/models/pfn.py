@@ -11,7 +11,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward, he_uniform
-from hepml.nn.segments import segment_sum
+from hepml.nn.segments import sum_of
 
 
 @register("pfn", paper="arXiv:1810.05165", symmetries=("permutation", "azimuthal-rotation"), parameters=82458)
@@ -50,5 +50,5 @@ class ParticleFlowNetwork(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        latent = segment_sum(self.phi(batch.select(self.inputs.features)), batch.offsets)
+        latent = sum_of(self.phi, batch.select(self.inputs.features), batch.offsets)
         return self.f(self.latent_dropout(latent))  # type: ignore[no-any-return]

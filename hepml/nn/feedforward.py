@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+# Fewer columns than this make the weight gradient g^T x of a linear map slow on a CPU, (x^T g)^T is not.
+_NARROW = 16
 
 
 def feedforward(
@@ -29,7 +33,7 @@ def feedforward(
     layers: list[nn.Module] = []
     last = inputs
     for width in widths:
-        layers += [nn.Linear(last, width), activation()]
+        layers += [NarrowLinear(last, width) if last < _NARROW else nn.Linear(last, width), activation()]
         if dropout > 0:
             layers.append(nn.Dropout(dropout))
         last = width
@@ -40,6 +44,18 @@ def feedforward(
             if isinstance(layer, nn.Linear):
                 initialise(layer)
     return nn.Sequential(*layers)
+
+
+class NarrowLinear(nn.Linear):
+    """A linear map of few columns: the same function and parameters as `nn.Linear`, with a weight gradient several times faster on a CPU.
+
+    Multiplying by a contiguous transpose lets autograd take the gradient as x^T g.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 2 or input.device.type != "cpu":
+            return super().forward(input)
+        return torch.addmm(self.bias, input, self.weight.t().contiguous())
 
 
 def he_uniform(layer: nn.Linear) -> None:

@@ -2,9 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
 import torch
 
-from hepml.nn.segments import segment_mean, segment_sum
+from hepml.nn import segments
+from hepml.nn.segments import segment_mean, segment_sum, sum_of
 
 OFFSETS = torch.tensor([0, 0, 3, 4, 4, 9, 9])
 
@@ -25,3 +27,16 @@ def test_the_gradient_of_a_sum_is_exact() -> None:
 def test_no_rows_and_no_jets_are_answered() -> None:
     assert torch.equal(segment_sum(torch.zeros(0, 4), torch.zeros(4, dtype=torch.int64)), torch.zeros(3, 4))
     assert segment_mean(torch.zeros(0, 4), torch.zeros(1, dtype=torch.int64)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 100])
+def test_summing_a_function_for_a_few_jets_at_a_time_changes_nothing(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "_ROWS", rows)
+    x = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    whole, parts = segment_sum(torch.tanh(x @ w), OFFSETS), sum_of(lambda v: torch.tanh(v @ w), x, OFFSETS)
+    assert torch.allclose(parts, whole, atol=1e-14)
+    for a, b in zip(*(torch.autograd.grad(s.square().sum(), (x, w)) for s in (parts, whole)), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)

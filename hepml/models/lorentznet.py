@@ -96,7 +96,7 @@ class LorentzNet(nn.Module):
         dtype = self.embedding.weight.dtype
         x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
         pairs = Pairs.of(jets)
-        vectors = self._vectors(x, pairs, dtype)
+        vectors = self._vectors(x, pairs, is_reference)
         m = signed_log(root(vectors.mass_squared().abs()))
         scalars = torch.stack((m * ~is_reference, m * is_reference), dim=-1)[:, : self.embedding.in_features].to(dtype)
         h = self.embedding(scalars)
@@ -105,9 +105,9 @@ class LorentzNet(nn.Module):
         pooled = segment_sum(h, jets)
         return self.head(pooled / (self.nodes or jets.diff().clamp_min(1)[:, None]))  # type: ignore[no-any-return]
 
-    def _vectors(self, x: Tensor, pairs: Pairs, dtype: torch.dtype) -> Vectors:
+    def _vectors(self, x: Tensor, pairs: Pairs, is_reference: Tensor) -> Vectors:
         if self.vectors == "gram":
-            return GramVectors.of(x, pairs, dtype)
+            return GramVectors.of(x, pairs, self.embedding.weight.dtype, exact=is_reference)
         return ComponentVectors(x, pairs, self.update_limit)
 
 

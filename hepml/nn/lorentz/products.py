@@ -33,10 +33,11 @@ def plain_product(a: Tensor, b: Tensor) -> Tensor:
     return 2 * ab[..., 0] - ab.sum(-1)
 
 
-def resolved_mass_squared(p: Tensor) -> Tensor:
+def resolved_mass_squared(p: Tensor, exact: Tensor | None = None) -> Tensor:
     """m² of the particles of each jet in GeV²; zero for all of a jet where it is rounding. Shapes: [B, N, 4] -> [B, N] float64.
 
-    Absent particles are zero vectors.
+    Absent particles are zero vectors. `exact` [B, N] marks vectors that were never rounded (reference vectors), whose m² is kept and
+    says nothing about that of others.
     """
     resolution = (MASS_RESOLUTION * torch.finfo(p.dtype).eps) ** 0.5
     p = p.double()
@@ -44,22 +45,25 @@ def resolved_mass_squared(p: Tensor) -> Tensor:
     m2 = (energy - momentum) * (energy + momentum)
     with torch.no_grad():
         relative = m2.abs().sqrt() / energy.abs().clamp_min(torch.finfo(energy.dtype).tiny)
-        rounding = relative.sum(-1) <= resolution * (energy != 0).sum(-1)
-    return torch.where(rounding[..., None], 0.0, m2)
+        present = energy != 0 if exact is None else (energy != 0) & ~exact
+        rounding = (relative * present).sum(-1) <= resolution * present.sum(-1)
+        rounded = rounding[..., None] if exact is None else rounding[..., None] & ~exact
+    return torch.where(rounded, 0.0, m2)
 
 
-def gram_matrix(p: Tensor) -> Tensor:
+def gram_matrix(p: Tensor, exact: Tensor | None = None) -> Tensor:
     """All products p_i·p_j of the particles of each jet, m² on the diagonal. Shapes: [B, N, 4] -> [B, N, N] float64.
 
-    Absent particles are zero vectors, with zero products.
+    Absent particles are zero vectors, with zero products; `exact` as for `resolved_mass_squared`.
     """
     jets = max(1, _CHUNK // max(1, p.shape[1] ** 2))
-    parts = [_gram(some) for some in p.split(jets)]
+    marks = [None] * len(p) if exact is None else exact.split(jets)
+    parts = [_gram(some, mark) for some, mark in zip(p.split(jets), marks, strict=False)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _gram(p: Tensor) -> Tensor:
-    m2 = resolved_mass_squared(p)
+def _gram(p: Tensor, exact: Tensor | None) -> Tensor:
+    m2 = resolved_mass_squared(p, exact)
     p = p.double()
     energy, momentum = p[..., 0], torch.linalg.vector_norm(p[..., 1:], dim=-1)
     above = energy + momentum

@@ -45,10 +45,12 @@ class GramVectors:
     pairs: Pairs
 
     @classmethod
-    def of(cls, x: Tensor, pairs: Pairs, dtype: torch.dtype) -> GramVectors:
-        """From components [ΣN, 4]; the products are made in float64 and kept in `dtype`."""
+    def of(cls, x: Tensor, pairs: Pairs, dtype: torch.dtype, exact: Tensor | None = None) -> GramVectors:
+        """From components [ΣN, 4], made in float64 and kept in `dtype`; `exact` [ΣN] marks vectors that were never rounded."""
         dense = to_dense(x, pairs.jets, pairs.width)
-        return cls(gram_matrix(dense).to(dtype), pairs)
+        if exact is not None:
+            exact = to_dense(exact[:, None], pairs.jets, pairs.width, fill=False)[..., 0]
+        return cls(gram_matrix(dense, exact).to(dtype), pairs)
 
     def mass_squared(self) -> Tensor:
         diagonal = self.gram.diagonal(dim1=-2, dim2=-1)

@@ -144,8 +144,12 @@ def seconds(batches: Callable[[], Iterator[Any]], jets: int) -> tuple[float, flo
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def compare(file: str, rounds: int = 5) -> dict[str, Any]:
-    """Speeds and their ratio, timed in turns on one core; equal features are checked first."""
+def compare(file: str, rounds: int = 5, *, defaults: bool = True) -> dict[str, Any]:
+    """Speeds and their ratio, timed in turns on one core; equal features are checked first.
+
+    Args:
+        defaults: also time weaver with its default fetch step, which takes tens of times as long.
+    """
     import torch
     import uproot
 
@@ -175,6 +179,8 @@ def compare(file: str, rounds: int = 5) -> dict[str, Any]:
                 "hepml": lambda: hepml_batches(file),
                 "bare uproot": bare,
             }
+            if not defaults:
+                del runs["weaver, its defaults"]
             for name, run in runs.items():  # compiles weaver's numba kernels, warms the file cache
                 if name != "weaver, its defaults":  # the slow one, with the same kernels
                     seconds(run, jets)
@@ -222,5 +228,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", default="../shared/data/toptag/train.root")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--defaults", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
-    print(json.dumps(compare(arguments.file, arguments.rounds), indent=2))
+    print(json.dumps(compare(arguments.file, arguments.rounds, defaults=arguments.defaults), indent=2))

@@ -113,7 +113,7 @@ class _EdgeMessages(torch.autograd.Function):
             y = _BUFFERS.take(m * k, rows, compute)
             total, squares = a.new_zeros((2, rows), dtype=torch.float64)
             h = torch.empty((step * k, weight.shape[1]), dtype=compute)
-            square = torch.empty((step * k, rows), dtype=compute)
+            wide = torch.empty((step * k, rows), dtype=a.dtype)
             for start in range(0, m, step):
                 stop = min(start + step, m)
                 piece = slice(start * k, stop * k)
@@ -122,8 +122,9 @@ class _EdgeMessages(torch.autograd.Function):
                 else:
                     x = _relu_(norms[layer].apply(kept[-1][piece], h))
                 made = torch.mm(x, turned, out=y[piece])
-                total += made.sum(0, dtype=a.dtype)
-                squares += torch.mul(made, made, out=square[: len(made)]).sum(0, dtype=a.dtype)
+                exact = wide[: len(made)].copy_(made) if compute != a.dtype else made
+                total += exact.sum(0)
+                squares += torch.mul(exact, exact, out=wide[: len(made)]).sum(0)
             mean = total / (m * k)
             variance = (squares / (m * k) - mean**2).clamp_min_(0)
             norms.append(_Norm(mean.to(a.dtype), variance.to(a.dtype), scales[layer + 1], shifts[layer + 1], eps))
@@ -149,16 +150,19 @@ class _EdgeMessages(torch.autograd.Function):
         g_weights: list[Tensor] = [a.new_zeros(0)] * layers
         g_norms: list[tuple[Tensor, Tensor]] = [(g_out, g_out)] * (layers + 1)
         g_sum, gz_sum = (g_out * ctx.active).sum(0) / k, (g_out * out).sum(0)
-        incoming = (g_out * norms[-1].gain / k).to(compute)
+        incoming = g_out * norms[-1].gain / k
         g_kept: Tensor | None = None
         g_own = torch.empty_like(a)
         for layer in reversed(range(layers)):
             norm, below, weight, y = norms[layer + 1], norms[layer], weights[layer].to(compute), kept[layer]
             slope, offset, g_norms[layer + 1] = norm.backward(g_sum, gz_sum, edges)
-            slope, offset, gain = slope.to(compute), offset.to(compute), norm.gain.to(compute)
+            gain = norm.gain.to(compute)
+            if g_kept is not None:
+                slope, offset = slope.to(compute), offset.to(compute)
             target = y if y.shape[1] == weight.shape[1] else _BUFFERS.take(edges, weight.shape[1], compute)
             g_sum, g_weight = torch.zeros_like(below.mean), torch.zeros_like(weights[layer])
             g_y = torch.empty((step * k, len(weight)), dtype=compute)
+            wide = torch.empty((step * k, len(weight)), dtype=a.dtype)
             h = torch.empty((step * k, weight.shape[1]), dtype=compute)
             g_h = torch.empty_like(h)
             for start in range(0, m, step):
@@ -167,9 +171,11 @@ class _EdgeMessages(torch.autograd.Function):
                 n = (stop - start) * k
                 made = y[piece]
                 if g_kept is None:  # the last layer: every neighbour has the same share of the mean's gradient
-                    z = norm.apply(made, g_y).view(stop - start, k, -1)
+                    exact = wide[:n].copy_(made) if compute != a.dtype else made
+                    z = torch.addcmul(norm.bias, exact, norm.gain).view(stop - start, k, -1)
                     passed = torch.ops.aten.threshold_backward(incoming[start:stop, None].expand_as(z), z, 0)
-                    g = torch.addcmul(offset, made, slope, out=g_y[:n]).add_(passed.view(n, -1))
+                    g = torch.addcmul(offset, exact, slope, out=wide[:n]).add_(passed.view(n, -1))
+                    g = g_y[:n].copy_(g) if compute != a.dtype else g
                 else:
                     g = torch.addcmul(offset, made, slope, out=g_y[:n]).addcmul_(g_kept[piece], gain)
                 if layer == 0:
@@ -185,7 +191,7 @@ class _EdgeMessages(torch.autograd.Function):
                 if layer == 0:
                     torch.sum(target[piece].view(stop - start, k, -1), 1, dtype=a.dtype, out=g_own[start:stop])
                 else:
-                    g_sum += target[piece].sum(0, dtype=a.dtype)
+                    g_sum += target[piece].sum(0)
             if target is not y:
                 _BUFFERS.give(y)
             if g_kept is not None:

@@ -119,6 +119,7 @@ class _Residual(nn.Module):
             nn.Linear(a, b) for a, b in ((inputs, hidden), (hidden, hidden), (hidden, hidden), (hidden, outputs))
         )
         for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
             nn.init.orthogonal_(layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -213,7 +213,7 @@ def test_command_leaves_a_summary_with_energies_weights_and_plots(
     ("word", "message"),
     [
         ("system.name=sprong", "did you mean 'spring'"),
-        ("models.hnn.name=hmm", "did you mean 'hnn'"),
+        ("models.hnn.name=hmm", "unknown network 'hmm'"),
         ("models.hnn.hiden=[3]", "did you mean 'hidden'"),
         ("training.stepz=3", "did you mean 'steps'"),
         ("models.hnn.training.stepz=3", "did you mean 'steps'"),

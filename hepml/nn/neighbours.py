@@ -81,7 +81,8 @@ def _search(points: Tensor, offsets: Tensor, k: int, width: int, absent: int) ->
         distances.masked_fill_(~there[:, None, :], torch.inf)
     else:  # up to |x_i|^2, which does not change the order: |x_j|^2 - 2 x_i.x_j
         squares = dense.square().sum(-1).masked_fill_(~there, torch.inf)
-        distances = torch.baddbmm(squares[:, None, :], dense, dense.transpose(1, 2), alpha=-2.0)
+        with torch.autocast(dense.device.type, enabled=False):  # three digits would not tell neighbours apart
+            distances = torch.baddbmm(squares[:, None, :], dense, dense.transpose(1, 2), alpha=-2.0)
     distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     distances = distances.view(jets * width, width)[at]
     if width < k:

@@ -39,10 +39,11 @@ def observables(batch: JetBatch, names: Sequence[str]) -> Tensor:
     """
     cached: dict[str, Tensor] = {}
     parts = []
-    for name in names:
-        if name not in cached and name in OBSERVABLES:
-            cached.update(OBSERVABLES[name](batch))
-        parts.append(cached[name] if name in cached else batch.select_jets([name])[:, 0])
+    with torch.autocast(batch.device.type, enabled=False):
+        for name in names:
+            if name not in cached and name in OBSERVABLES:
+                cached.update(OBSERVABLES[name](batch))
+            parts.append(cached[name] if name in cached else batch.select_jets([name])[:, 0])
     return torch.stack(parts, dim=-1) if parts else batch.four_momenta.new_zeros((len(batch), 0))
 
 

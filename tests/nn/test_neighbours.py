@@ -66,6 +66,13 @@ def test_searching_in_groups_of_jets_changes_nothing(monkeypatch: pytest.MonkeyP
         assert torch.equal(nearest_neighbours(x, offsets, 4).sort(-1).values, whole)
 
 
+def test_mixed_precision_does_not_change_who_is_near() -> None:
+    x, offsets = packed(64, torch.float32)
+    exact = nearest_neighbours(x, offsets, 4).sort(-1).values
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(nearest_neighbours(x, offsets, 4).sort(-1).values, exact)
+
+
 def test_no_constituents_have_no_neighbours() -> None:
     assert nearest_neighbours(torch.zeros(0, 2), torch.tensor([0, 0, 0]), 4).shape == (0, 4)
     assert nearest_neighbours(torch.zeros(0, 2), torch.tensor([0]), 4).shape == (0, 4)

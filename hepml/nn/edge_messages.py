@@ -36,8 +36,9 @@ def edge_messages(
     weights: Sequence[Tensor],
     norms: Sequence[tuple[Tensor, Tensor]],
     eps: float,
+    fixed: Sequence[tuple[Tensor, Tensor]] | None = None,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """mean_{j in N(i)} h(a_i + b_j) with h = batch norm, ReLU, (linear map, batch norm, ReLU) for each weight; batch statistics.
+    """mean_{j in N(i)} h(a_i + b_j) with h = batch norm, ReLU, (linear map, batch norm, ReLU) for each weight.
 
     Args:
         a, b: [M, C1] the first linear map at the constituent itself and at a neighbour, float32 or float64.
@@ -45,15 +46,16 @@ def edge_messages(
         weights: [C2, C1], [C3, C2], ...; at least one.
         norms: (scale, shift) of the batch norm of each layer, one more than `weights`.
         eps: of the batch norms.
+        fixed: (mean, variance) of each batch norm that is held fixed (fine-tuning); None takes those of this batch.
 
     Returns:
-        [M, C] in the dtype of a, and the (mean, biased variance) over edges of each layer before its norm. Under autocast the
+        [M, C] in the dtype of a, and the (mean, biased variance) that each norm used, over edges unless they are fixed. Under autocast the
         matrix products and what is stored between them are in the autocast dtype; statistics and sums stay in that of a.
     """
     compute = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else a.dtype
     with torch.autocast("cpu", enabled=False):
         flat = [p for pair in norms for p in pair]
-        out, *statistics = _EdgeMessages.apply(a, b, neighbours, eps, compute, len(weights), *weights, *flat)
+        out, *statistics = _EdgeMessages.apply(a, b, neighbours, eps, fixed, compute, len(weights), *weights, *flat)
     return out, list(zip(statistics[0::2], statistics[1::2], strict=True))
 
 
@@ -92,6 +94,7 @@ class _EdgeMessages(torch.autograd.Function):
         b: Tensor,
         neighbours: Tensor,
         eps: float,
+        fixed: Sequence[tuple[Tensor, Tensor]] | None,
         compute: torch.dtype,
         layers: int,
         *parameters: Tensor,
@@ -101,8 +104,8 @@ class _EdgeMessages(torch.autograd.Function):
         m, k = neighbours.shape
         near = neighbours.flatten()
         degree = torch.bincount(near, minlength=m + 1)
-        mean, variance = _first_statistics(a, b, neighbours, degree)
-        norms = [_Norm(mean, variance, scales[0], shifts[0], eps)]
+        mean, variance = fixed[0] if fixed else _first_statistics(a, b, neighbours, degree)
+        norms = [_Norm(mean, variance, scales[0], shifts[0], eps, fixed is not None)]
         own, other = _first_nodes(a, b, norms[0], compute)
         step = max(
             1, _PIECE * torch.get_num_threads() // (k * compute.itemsize * max(len(w) for w in parameters[layers:]))
@@ -122,12 +125,18 @@ class _EdgeMessages(torch.autograd.Function):
                 else:
                     x = _relu_(norms[layer].apply(kept[-1][piece], h))
                 made = torch.mm(x, turned, out=y[piece])
+                if fixed:
+                    continue
                 exact = wide[: len(made)].copy_(made) if compute != a.dtype else made
                 total += exact.sum(0)
                 squares += torch.mul(exact, exact, out=wide[: len(made)]).sum(0)
-            mean = total / (m * k)
-            variance = (squares / (m * k) - mean**2).clamp_min_(0)
-            norms.append(_Norm(mean.to(a.dtype), variance.to(a.dtype), scales[layer + 1], shifts[layer + 1], eps))
+            if fixed:
+                mean, variance = fixed[layer + 1]
+            else:
+                mean = total / (m * k)
+                variance = (squares / (m * k) - mean**2).clamp_min_(0)
+            mean, variance = mean.to(a.dtype), variance.to(a.dtype)
+            norms.append(_Norm(mean, variance, scales[layer + 1], shifts[layer + 1], eps, fixed is not None))
             kept.append(y)
         out, active = _last_layer(kept[-1], norms[-1], k, step, a.dtype)
         ctx.save_for_backward(a, b, neighbours, degree, out, *weights)
@@ -202,14 +211,17 @@ class _EdgeMessages(torch.autograd.Function):
         g_a, g_b, g_norms[0] = _first_backward(a, b, neighbours, degree, norms[0], g_own, g_kept, gz_sum)
         _BUFFERS.give(g_kept)
         flat = [g for pair in g_norms for g in pair]
-        return (g_a, g_b, None, None, None, None, *g_weights, *flat)
+        return (g_a, g_b, None, None, None, None, None, *g_weights, *flat)
 
 
 class _Norm:
-    """One batch norm: z = gain y + bias with gain = scale / sigma, from the statistics of its own batch."""
+    """One batch norm: z = gain y + bias with gain = scale / sigma, from the statistics of its own batch unless they are `fixed`."""
 
-    def __init__(self, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, eps: float) -> None:
+    def __init__(
+        self, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, eps: float, fixed: bool = False
+    ) -> None:
         self.mean, self.variance, self.scale, self.shift, self.eps = mean, variance, scale, shift, eps
+        self.fixed = fixed
         self.inverse = torch.rsqrt(variance + eps)
         self.gain = scale * self.inverse
         self.bias = shift - self.gain * mean
@@ -226,6 +238,8 @@ class _Norm:
     def backward(self, g_sum: Tensor, gz_sum: Tensor, edges: int) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """From sum g and sum g z: (slope, offset) of dL/dy = gain g + slope y + offset, and the gradients of scale and shift."""
         g_scale = (gz_sum - self.shift * g_sum) / self.scale
+        if self.fixed:  # the statistics do not depend on y
+            return torch.zeros_like(self.gain), torch.zeros_like(self.gain), (g_scale, g_sum)
         slope = -self.gain * self.inverse * g_scale / edges
         return slope, -self.gain * g_sum / edges - slope * self.mean, (g_scale, g_sum)
 

@@ -74,7 +74,7 @@ class EdgeConv(nn.Module):
         return h.view(len(a), k, h.shape[1]).mean(dim=1)
 
     def _in_pieces(self, a: Tensor, neighbours: Tensor) -> bool:
-        """Whether the cache-sized training path applies: training on a CPU, eager, with statistics to take."""
+        """Whether the cache-sized training path applies: training on a CPU, eager, with norms that all learn or are all held fixed."""
         half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
         return (
             self.training
@@ -83,12 +83,15 @@ class EdgeConv(nn.Module):
             and self._layers[0][0].weight.dtype in (torch.float32, torch.float64)
             and not half
             and len(self.convs) > 1
+            and len({bn.training for _, bn in self._layers}) == 1
             and neighbours.numel() > 1
             and not torch.compiler.is_compiling()
         )
 
     def _messages_in_pieces(self, a: Tensor, b: Tensor, neighbours: Tensor) -> Tensor:
         exact = a.dtype if a.dtype == torch.float64 else torch.float32
+        learning = self._layers[0][1].training
+        known = [(bn.running_mean, bn.running_var) for _, bn in self._layers]
         mean, statistics = edge_messages(
             a.to(exact),
             b.to(exact),
@@ -96,7 +99,10 @@ class EdgeConv(nn.Module):
             [conv.weight for conv, _ in self._layers[1:]],
             [(bn.weight, bn.bias) for _, bn in self._layers],
             self._layers[0][1].eps,
+            None if learning else known,  # type: ignore[arg-type]
         )
+        if not learning:
+            return mean
         for (_, bn), (average, variance) in zip(self._layers, statistics, strict=True):
             bn.remember(average, variance, neighbours.numel())
         return mean

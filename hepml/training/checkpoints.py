@@ -122,6 +122,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def epochs_of(path: Path) -> int:
+    """Whole epochs that a checkpoint of a run has behind it.
+
+    Raises:
+        FileError: not a checkpoint.
+    """
+    states = read_checkpoint(path).get("callbacks", {})
+    histories = (state["history"] for state in states.values() if isinstance(state, dict) and "history" in state)
+    return len(next(histories, ()))
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file beside its final name, flushes it to the disk and renames it.
 

@@ -36,6 +36,7 @@ class TrainingModule(L.LightningModule):
         classes: class names, empty for a regression.
         class_scale: [C] factors on event weights, or None.
         identity: what `load_model` needs to build the model again; kept in every checkpoint under `hepml`.
+        fresh: names of tensors that given weights did not bring, which learn at the full rate; None where none were given.
     """
 
     class_scale: Tensor | None
@@ -53,6 +54,7 @@ class TrainingModule(L.LightningModule):
         classes: tuple[str, ...] = (),
         class_scale: Tensor | None = None,
         identity: dict[str, Any] | None = None,
+        fresh: frozenset[str] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -61,6 +63,7 @@ class TrainingModule(L.LightningModule):
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.classes = classes
         self.identity = identity or {}
+        self.fresh = fresh
         self.register_buffer("class_scale", class_scale, persistent=False)
         self.register_buffer("loss_sum", torch.zeros(2, dtype=torch.float64), persistent=False)  # Σ w·nll, Σ w
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -69,6 +72,18 @@ class TrainingModule(L.LightningModule):
         # Kept out of the module tree: a compiled twin would enter the state dict a second time.
         run = torch.compile(model, dynamic=True) if settings.compile else model
         object.__setattr__(self, "_run", run)
+        self.train()
+
+    def train(self, mode: bool = True) -> TrainingModule:
+        """Training mode, in which frozen batch norms stay in evaluation: they use their statistics and keep them."""
+        super().train(mode)
+        if mode:
+            for name, module in self.model.named_modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
+                    self.settings.freeze_norms or name.startswith(tuple(self.settings.freeze))
+                ):
+                    module.eval()
+        return self
 
     # ------------------------------------------------------------------ steps
 
@@ -135,7 +150,7 @@ class TrainingModule(L.LightningModule):
     # ------------------------------------------------------------------ optimizer
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.model, self.settings)
+        optimizer = build_optimizer(self.model, self.settings, self.fresh)
         rate = schedules.learning_rate(
             self.settings.schedule,
             self.total_steps,
@@ -186,14 +201,28 @@ class TrainingModule(L.LightningModule):
         return torch.cat([part[:n] for part, n in zip(self.all_gather(padded), lengths, strict=True)])
 
 
-def build_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
-    """The configured optimizer; weight decay spares biases, normalisations and other vectors, as is customary."""
-    parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for _, p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for _, p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+def build_optimizer(
+    model: nn.Module, settings: TrainingConfig, fresh: frozenset[str] | None = None
+) -> torch.optim.Optimizer:
+    """The configured optimizer; weight decay spares biases, normalisations and other vectors, as is customary.
+
+    Args:
+        model: its parameters that require gradients are optimised.
+        settings: the `training` block.
+        fresh: names of parameters that learn at the full rate, where the others came from given weights.
+    """
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    slow = settings.learning_rate * settings.pretrained_rate
+    new = [p for name, p in trained if fresh is None or name in fresh]
+    old = [p for name, p in trained if fresh is not None and name not in fresh]
+    groups = []
+    for parameters, rate in ((new, settings.learning_rate), (old, slow)):
+        for decay, chosen in (
+            (settings.weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "lr": rate})
     lr, betas = settings.learning_rate, settings.betas
     match settings.optimizer:
         case "adamw":

@@ -30,7 +30,7 @@ from hepml.models import catalogue
 from hepml.objectives import Objective
 from hepml.training import metrics
 from hepml.training.callbacks import Killed, RunKeeper, Signals
-from hepml.training.checkpoints import BEST, AtomicCheckpointIO, initialise_from, load_model
+from hepml.training.checkpoints import BEST, AtomicCheckpointIO, epochs_of, initialise_from, load_model
 from hepml.training.jets import RunJets, Stream, class_scale, open_jets
 from hepml.training.module import TrainingModule, freeze, seed_everything
 from hepml.training.prediction import score_dataset
@@ -86,6 +86,7 @@ class _Run:
         self.config, self.folder, self.progress, self.signals, self.first = config, folder, progress, signals, first
         self.settings = config.training
         self.tracker: Any = None
+        self.fresh: frozenset[str] | None = None  # tensors that given weights did not bring
 
     def carry_out(self, resume: bool) -> dict[str, Any]:
         if self.settings.threads:
@@ -153,6 +154,7 @@ class _Run:
         model = self._build(objective.outputs)
         if self.config.pretrained:
             fresh = initialise_from(model, self.config.pretrained)
+            self.fresh = frozenset(fresh)
             told = ", ".join(sorted({name.rpartition(".")[0] or name for name in fresh})) or "none"
             self.progress.message(f"weights from {self.config.pretrained}; new layers: {told}")
         if self.settings.freeze:
@@ -263,9 +265,18 @@ class _Run:
             classes=jets.classes,
             class_scale=class_scale(jets.train, len(jets.classes)) if objective.task == "classification" else None,
             identity=self._identity(model, objective, jets),
+            fresh=self.fresh,
         )
         torch.manual_seed(settings.seed * 1_000_003 + rank + 1)  # dropout and augmentation differ between ranks
         last = self.folder.last if resume and self.folder.last.is_file() else None
+        if last is not None:
+            behind = epochs_of(last)
+            if behind > settings.epochs:
+                raise ConfigError(
+                    f"the run has {behind} epochs behind it, training.epochs asks for {settings.epochs}",
+                    where=str(last),
+                    mend=f"training.epochs={behind} reports it as it stands, more goes on; a shorter run needs a folder of its own",
+                )
         if resume:
             self.progress.message(f"going on from {last}" if last else "no checkpoint yet: starting from the beginning")
         trainer.fit(

@@ -81,7 +81,10 @@ class TrainingConfig(Schema):
         compile: run the model through torch.compile.
         buckets: batches of jets of similar length.
         init_from: a run, a checkpoint or published weights to start from; the last layer is new where outputs differ.
-        freeze: parameter name prefixes that are not trained (fine-tuning).
+        pretrained_rate: learning rate of what the given weights brought, as a fraction of `learning_rate`, which new layers have.
+        freeze: parameter name prefixes that are not trained (fine-tuning); their normalisations keep their statistics.
+        freeze_norms: all batch norms keep the statistics they have: for weights that were trained with others, those of padded
+            networks for instance.
         augment: random symmetry transformations of each training batch, from rotate_phi, reflect_phi, reflect_eta.
         device: auto, cpu or cuda.
         devices: number of devices.
@@ -107,7 +110,9 @@ class TrainingConfig(Schema):
     compile: bool = False
     buckets: bool = True
     init_from: str | None = None
+    pretrained_rate: Positive = 1.0
     freeze: list[str] = Field(default_factory=list)
+    freeze_norms: bool = False
     augment: list[Literal["rotate_phi", "reflect_phi", "reflect_eta"]] = Field(default_factory=list)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Count = 1

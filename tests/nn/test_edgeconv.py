@@ -62,6 +62,24 @@ def test_training_in_pieces_equals_the_plain_definition(
             assert torch.allclose(fast[name], expected, rtol=1e-9, atol=1e-10), name
 
 
+def test_training_in_pieces_with_fixed_norms_equals_the_plain_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Norms in evaluation, everything else in training: statistics are used as they are, and kept."""
+    monkeypatch.setattr(pieces, "_PIECE", 1 << 12)
+    block, plain, x, near = pair((24, 32, 16), torch.float64)
+    for model in (block, plain):
+        for i, norm in enumerate(model.bns):
+            norm.running_mean.fill_(0.1 * i + 0.1)
+            norm.running_var.fill_(0.5 + i)
+            norm.eval()
+    assert block._in_pieces(x, near)
+    fast, slow = trained(block, x, near), trained(plain, x, near)
+    for name, expected in slow.items():
+        assert torch.allclose(fast[name], expected, rtol=1e-9, atol=1e-10), name
+    assert torch.equal(block.bns[1].running_mean, torch.full((32,), 0.2, dtype=torch.float64))
+    block.bns[0].train()
+    assert not block._in_pieces(x, near), "a mixture takes the plain way"
+
+
 def test_training_in_pieces_is_taken_on_a_cpu_and_never_in_evaluation() -> None:
     block, _, x, near = pair((4, 4), torch.float64)
     assert block._in_pieces(x, near)

@@ -16,6 +16,7 @@ from toys import toy_arrays, write_toy_jets
 
 import hepml
 from hepml.errors import ConfigError, DataError, FileError, HepmlError, ModelError
+from hepml.models import create
 from hepml.training.callbacks import Killed
 from hepml.training.checkpoints import load_model, read_checkpoint, write_atomically
 from hepml.training.prediction import predict
@@ -210,6 +211,43 @@ def test_pretrained_weights_bring_their_architecture(tiny: Tiny, tmp_path: Path)
     frozen = [name for name in before.state_dict() if name.startswith("phi") and "running" not in name]
     assert frozen
     assert all(torch.equal(before.state_dict()[n], after.state_dict()[n]) for n in frozen)
+
+
+@pytest.mark.parametrize("how", ["training.freeze_norms=true", "training.freeze=[bn_fts, edge_convs]"])
+def test_frozen_norms_keep_their_statistics(tiny: Tiny, tmp_path: Path, how: str) -> None:
+    lite = "model={name: particlenet_lite, widths: [[8, 8], [8, 8]], neighbours: 4, head: [8]}"
+    train(tiny(lite, "training.epochs=1"), tmp_path / "first")
+    start = f"training.init_from={tmp_path / 'first'}"
+    train(tiny(lite, start, how, "training.epochs=1"), tmp_path / "kept")
+    train(tiny(lite, start, "training.epochs=1"), tmp_path / "learnt")
+    first, kept, learnt = (load_model(tmp_path / name).state_dict() for name in ("first", "kept", "learnt"))
+    statistics = [name for name in first if "running" in name]
+    assert len(statistics) >= 10
+    assert all(torch.equal(first[name], kept[name]) for name in statistics)
+    assert not any(torch.equal(first[name], learnt[name]) for name in statistics)
+    assert not torch.equal(first["fc.1.weight"], kept["fc.1.weight"]), "what is not frozen learns"
+
+
+def test_given_weights_learn_at_their_own_rate(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny("training.epochs=1"), tmp_path / "first")
+    classes = ("label_QCD", "label_Wqq", "label_Tbqq")
+    three = write_toy_jets(tmp_path / "three.root", 150, classes=classes)
+    config = tiny(f"training.init_from={tmp_path / 'first'}", f"data.train={three}", "data.val=0.2", "data.test=0.2",
+                  "training.epochs=1", "training.pretrained_rate=1e-9", "training.weight_decay=0")  # fmt: skip
+    train(config, tmp_path / "second")
+    before, after = (load_model(tmp_path / name).state_dict() for name in ("first", "second"))
+    old = [n for n in before if before[n].shape == after[n].shape and before[n].is_floating_point()]
+    assert all(torch.allclose(before[n], after[n], atol=1e-6) for n in old)
+    torch.manual_seed(0)
+    fresh = create("pfn", phi=(16, 16), f=(16,), outputs=3).state_dict()
+    (new,) = [n for n in after if n not in old and after[n].ndim == 2]
+    assert (after[new] - fresh[new]).abs().max() > 1e-4, "the new layer learns at the full rate"
+
+
+def test_resuming_for_fewer_epochs_than_there_were_is_refused_with_the_mend(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny("training.epochs=3"), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"3 epochs behind it, training.epochs asks for 2.*training.epochs=3"):
+        train(tiny("training.epochs=2"), tmp_path / "run", resume=True)
 
 
 def test_a_loaded_model_says_what_it_was_trained_for(tiny: Tiny, tmp_path: Path) -> None:

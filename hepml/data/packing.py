@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -74,9 +76,13 @@ def four_momenta_of(chunk: Chunk, dtype: torch.dtype = torch.float32) -> Tensor:
     """Constituents as [ΣN, 4] (E, px, py, pz) in GeV."""
     columns = [torch.from_numpy(chunk.constituents[name]) for name in ("energy", "px", "py", "pz")]
     out = _empty(int(chunk.offsets[-1]), 4, dtype)
-    for first in range(0, len(out), BLOCK):
+
+    def fill(first: int) -> None:
         part = slice(first, first + BLOCK)
         _interleave([c[part] for c in columns], out[part])
+
+    starts = range(0, len(out), BLOCK)
+    _on_all_cores(fill, starts, len(starts))
     return torch.from_numpy(out)
 
 
@@ -91,10 +97,26 @@ def features_of(chunk: Chunk, names: Sequence[str], dtype: torch.dtype = torch.f
     out = _empty(int(chunk.offsets[-1]), len(names), dtype)
     edges = np.searchsorted(chunk.offsets, np.arange(0, chunk.offsets[-1], BLOCK))
     edges = np.unique(np.concatenate([[0], edges, [len(chunk)]]))
-    for first, last in pairwise(edges.tolist()):
+
+    def fill(jets: tuple[int, int]) -> None:
+        first, last = jets
         columns = feature_table.compute_columns(names, RawColumns(chunk.jets_between(first, last), dtype))
         _interleave(columns, out[int(chunk.offsets[first]) : int(chunk.offsets[last])])
+
+    _on_all_cores(fill, pairwise(edges.tolist()), len(edges) - 1)
     return torch.from_numpy(out)
+
+
+def _on_all_cores(work: Callable[[Any], None], items: Iterable[Any], number: int) -> None:
+    """Does independent pieces of work, several at a time where there are several; torch and numpy let go of the interpreter's lock."""
+    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8, number)
+    if cores < 2:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(cores) as pool:
+        for _ in pool.map(work, items):
+            pass
 
 
 def _empty(rows: int, columns: int, dtype: torch.dtype) -> np.ndarray:

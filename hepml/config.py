@@ -164,37 +164,6 @@ def signature_schema(build: Callable[..., Any], name: str, *, leave_out: Iterabl
         return create_model(name, __base__=Schema, **loose)  # type: ignore[call-overload,no-any-return]
 
 
-def repository_of(config_file: Path | None) -> Path | None:
-    """The folder that a config file's relative paths may be meant from: the nearest parent with `pyproject.toml` or `.git`."""
-    if config_file is None:
-        return None
-    for folder in config_file.resolve().parents:
-        if (folder / "pyproject.toml").is_file() or (folder / ".git").exists():
-            return folder
-    return None
-
-
-def resolve_path(word: str, config_file: Path | None) -> str:
-    """A path of a config as an absolute one: from the current folder where something is there, else from the config's repository.
-
-    A `:tree` suffix, globs and URLs are kept. Where neither place has it, the path from the current folder is returned and whoever
-    opens it reports it missing.
-    """
-    if "://" in word:
-        return word
-    base, colon, tree = _split_tree(word)
-    if Path(base).expanduser().is_absolute():
-        return str(Path(base).expanduser()) + colon + tree
-    places = [Path.cwd()]
-    repository = repository_of(config_file)
-    if repository is not None:
-        places.append(repository)
-    for place in places:
-        if _something_at(place, base):
-            return str((place / base).absolute()) + colon + tree
-    return str(places[0] / base) + colon + tree
-
-
 # ---------------------------------------------------------------------------------------------------------------- helpers
 
 
@@ -416,18 +385,6 @@ def _loose(hint: Any) -> Any:
     except PydanticUserError:
         return Any
     return hint
-
-
-def _split_tree(word: str) -> tuple[str, str, str]:
-    match = re.match(r"^(.*\.(?:root|h5|npz))(:)([^:]+)$", word)
-    return (match[1], match[2], match[3]) if match else (word, "", "")
-
-
-def _something_at(place: Path, word: str) -> bool:
-    path = place / word
-    if any(c in word for c in "*?["):
-        return next(iter(place.glob(word)), None) is not None
-    return path.exists()
 
 
 def _mend_missing(path: Path) -> str:

@@ -13,6 +13,7 @@ FLOORS = {
     "errors": 0,
     "kinematics": 0,
     "config": 0,
+    "paths": 0,
     "data": 1,
     "generation": 1,
     "nn": 2,

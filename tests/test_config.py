@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hepml import config as configs
+from hepml import paths
 from hepml.config import Config, Schema
 from hepml.errors import ConfigError, HepmlError, ModelError
 from hepml.training.run_config import load_run_config, run_schema
@@ -179,8 +180,8 @@ def test_relative_paths_are_taken_from_the_current_folder_then_from_the_reposito
     run = load_run_config(config)
     assert run.data.train == [str(here / "data/both.root"), f"{repository / 'data/theirs.root'}:tree"]
     assert run.data.val == str(here / "data/mine.root")
-    assert configs.resolve_path("data/t*.root", config) == str(repository / "data/t*.root")
-    assert configs.resolve_path("root://host//file.root", config) == "root://host//file.root"
+    assert paths.resolve_path("data/t*.root", config) == str(repository / "data/t*.root")
+    assert paths.resolve_path("root://host//file.root", config) == "root://host//file.root"
 
 
 def test_written_yaml_reads_back_to_the_same_values() -> None:

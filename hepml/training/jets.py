@@ -111,6 +111,8 @@ def open_jets(settings: DataConfig, inputs: Inputs, message: Callable[[str], Non
         else:
             jets.tests[name] = read(source, classes)
             message(f"{name}: {jets.tests[name].report}")
+    for name, source in settings.absent().items():
+        message(f"{name}: not scored, {source} is not here")
     if shares:
         parts = split(whole, shares, settings.split_seed)
         jets.train = parts.pop("train")
@@ -119,6 +121,10 @@ def open_jets(settings: DataConfig, inputs: Inputs, message: Callable[[str], Non
         jets.tests.update(parts)
         held = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         message(f"held out of the training jets: {held} (split_seed {settings.split_seed})")
+    if settings.train_share is not None:
+        # of one permutation, so that a smaller share is a part of a larger one
+        jets.train = split(jets.train, {"left out": 1 - settings.train_share}, settings.split_seed)["train"]
+        message(f"trained on {settings.train_share:.3%} of them: {len(jets.train):,} jets")
     if settings.target is None:
         _check_classes(jets)
     return jets

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from hepml import config as configs
+from hepml import paths
 from hepml.config import Config, Schema
 from hepml.errors import ConfigError, ModelError, did_you_mean
 
@@ -31,33 +32,40 @@ class DataConfig(Schema):
         train: a path, a glob, a folder, or a list of those; ROOT (`file.root:tree`) or npz.
         val: the same, or the share of the training jets to hold out; without it 10 % are held out.
         test: the same, or a share, or a mapping from names to sources; the first is `test` in the summary.
+        further_tests: more test sets by name, such as jets that not everyone has; one whose files are absent is left out, and said so.
         layout: name of a layout or an inline mapping; recognised from the branches where left out.
         classes: label names in the order of the model's outputs; all that the layout has where left out.
         target: a jet column to regress instead of classifying.
         weights: column of event weights, `true` for the layout's own, `false` for none; the layout's own where left out.
         selection: an expression on jet columns that a jet must fulfil.
         max_jets: use only so many jets of each source.
+        train_share: train on this share of the training jets only; validation and test jets stay whole (sample efficiency).
         cache: folder for packed, memory-mapped copies of the jets; in memory where left out.
-        split_seed: seed of the split where `val` or `test` are shares.
+        split_seed: seed of the split where `val` or `test` are shares, and of `train_share`.
     """
 
     train: Source
     val: Source | Share | None = None
     test: Source | Share | dict[str, Source | Share] | None = None
+    further_tests: dict[str, Source] = Field(default_factory=dict)
     layout: str | dict[str, Any] | None = None
     classes: list[str] | dict[str, str | list[str]] | None = None
     target: str | None = None
     weights: bool | str | None = None
     selection: str | None = None
     max_jets: Count | None = None
+    train_share: Share | None = None
     cache: str | None = None
     split_seed: int = 0
 
     def tests(self) -> dict[str, Source | float]:
-        """Test sources by name; a single one is called `test`."""
-        if self.test is None:
-            return {}
-        return dict(self.test) if isinstance(self.test, dict) else {"test": self.test}
+        """Test sources by name, with those further ones whose files are here; a single one is called `test`."""
+        named = dict(self.test) if isinstance(self.test, dict) else {} if self.test is None else {"test": self.test}
+        return {**named, **{name: source for name, source in self.further_tests.items() if name not in self.absent()}}
+
+    def absent(self) -> dict[str, Source]:
+        """Further test sets of which no file is here."""
+        return {name: source for name, source in self.further_tests.items() if not paths.is_there(source)}
 
 
 class TrainingConfig(Schema):
@@ -323,14 +331,15 @@ def _with_paths(run: RunConfig, config: Config) -> RunConfig:
 
     def absolute(source: Any) -> Any:
         if isinstance(source, str):
-            return configs.resolve_path(source, config.file)
+            return paths.resolve_path(source, config.file)
         if isinstance(source, list):
             return [absolute(word) for word in source]
         if isinstance(source, dict):
             return {name: absolute(below) for name, below in source.items()}
         return source
 
-    data = run.data.model_copy(update={key: absolute(getattr(run.data, key)) for key in ("train", "val", "test")})
+    sources = ("train", "val", "test", "further_tests")
+    data = run.data.model_copy(update={key: absolute(getattr(run.data, key)) for key in sources})
     if isinstance(data.layout, str) and data.layout.endswith((".yaml", ".yml")):
         data = data.model_copy(update={"layout": absolute(data.layout)})
     model = run.model

@@ -182,6 +182,21 @@ def test_several_test_samples_are_reported_by_name(tiny: Tiny, tmp_path: Path, t
     assert (tmp_path / "run/scores/other.npz").is_file()
 
 
+def test_further_test_sets_are_scored_where_they_are_and_named_where_they_are_not(
+    tiny: Tiny, tmp_path: Path, toy_files: dict[str, Path]
+) -> None:
+    said: list[str] = []
+
+    class Listener(Progress):
+        def message(self, text: str) -> None:
+            said.append(text)
+
+    further = f"data.further_tests={{here: '{toy_files['val']}', elsewhere: 'not/here.root'}}"
+    summary = train(tiny(further, "training.epochs=1"), tmp_path / "run", progress=Listener())
+    assert list(summary["tests"]) == ["here"]
+    assert any("elsewhere: not scored" in text and "not/here.root is not here" in text for text in said)
+
+
 def test_fine_tuning_keeps_all_but_the_last_layer(tiny: Tiny, tmp_path: Path) -> None:
     train(tiny("training.epochs=1"), tmp_path / "first")
     classes = ("label_QCD", "label_Wqq", "label_Tbqq")

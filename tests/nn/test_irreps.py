@@ -1,4 +1,4 @@
-"""Irreps of SO+(1,3): every one and every Clebsch–Gordan product is covariant under random Lorentz elements, and the maps are orthogonal."""
+"""Irreps of SO+(1,3): all are covariant under random Lorentz elements, as are all Clebsch–Gordan products, and the maps are orthogonal."""
 
 from __future__ import annotations
 

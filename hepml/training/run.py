@@ -7,12 +7,8 @@ reported goes to the journal there first and to MLflow behind it.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +31,7 @@ from hepml.training.jets import RunJets, Stream, class_scale, open_jets
 from hepml.training.module import TrainingModule, freeze, seed_everything
 from hepml.training.prediction import score_dataset
 from hepml.training.progress import Progress
+from hepml.training.quiet import quiet
 from hepml.training.run_config import RunConfig
 from hepml.training.run_directory import STATE, SUMMARY, RunDirectory, default_output
 
@@ -70,7 +67,7 @@ def train(
         progress = Progress()  # one rank speaks for all
     signals = Signals()
     try:
-        with signals.watching(), _quiet():
+        with signals.watching(), quiet():
             return _Run(config, folder, progress, signals, first).carry_out(resume)
     finally:
         os.environ.pop("HEPML_RUN_FOLDER", None)
@@ -382,38 +379,6 @@ class _Run:
 
 
 # ---------------------------------------------------------------------------------------------------------------- helpers
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's remarks on workers, accelerators and products; its errors are still heard."""
-    names = (
-        "lightning",
-        "lightning.pytorch",
-        "lightning.fabric",
-        "lightning.pytorch.utilities.rank_zero",
-        "lightning.fabric.utilities.rank_zero",
-    )
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        for pattern in (
-            r".*does not have many workers.*",
-            r".*in eval mode at the start.*",
-            r".*`isinstance\(treespec, LeafSpec\)`.*",
-            r".*GPU available but not used.*",
-            r".*resuming from a checkpoint.*",
-            r".*`lr_scheduler.step\(\)` before.*",
-        ):
-            warnings.filterwarnings("ignore", pattern)
-        warnings.filterwarnings("ignore", module=r"lightning\..*")
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\..*|mlflow\..*")
-        try:
-            yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
 
 
 def _flat(report: Any, prefix: str = "") -> dict[str, float]:

@@ -75,7 +75,30 @@ TOPTAG: tuple[Published, ...] = (
     _row("PELICAN", 0.9426, 0.9870, 2250, 75, None, 208_000, "2307.16506", "transcribed"),
     _row("CGENN", 0.942, 0.9869, 2172, None, 500, 300_000, "2305.11141"),
     _row("L-GATr", 0.9423, 0.9870, 2240, 70, 540, 1_100_000, "2405.14806"),
+    _row("Transformer", 0.9393, 0.9855, 1613, 118, 389, 2_000_000, "2505.20280", "transcribed"),
+    _row("LLoCa-Transformer", 0.9416, 0.9866, 2150, 130, 492, 2_000_000, "2505.20280", "transcribed"),
 )
+
+# Our model names and the row that each is held to, where its training is that of the row.
+MODELS: dict[str, str] = {
+    "particlenet": "ParticleNet",
+    "particlenet_lite": "ParticleNet-Lite",
+    "part": "ParT",
+    "pfn": "PFN",
+    "efn": "EFN",
+    "efp": "EFP",
+    "p_cnn": "P-CNN",
+    "resnext": "ResNeXt-50",
+    "cnn": "CNN",
+    "topodnn": "TopoDNN",
+    "treenin": "TreeNiN",
+    "lgn": "LGN",
+    "lorentznet": "LorentzNet",
+    "pelican": "PELICAN",
+    "cgenn": "CGENN",
+    "lgatr": "L-GATr",
+    "transformer": "Transformer",
+}
 
 COLLECTIONS: dict[str, tuple[Published, ...]] = {"toptag": TOPTAG}
 
@@ -96,3 +119,9 @@ def published(collection: str = "toptag", names: list[str] | None = None) -> tup
         if name not in known:
             raise ConfigError(f"no published tagger '{name}'", mend=did_you_mean(name, known))
     return tuple(known[name] for name in names)
+
+
+def published_for(model: str, collection: str = "toptag") -> Published | None:
+    """The published row that a registered model is held to; None where there is none."""
+    name = MODELS.get(model)
+    return next((row for row in COLLECTIONS[collection] if row.name == name), None)

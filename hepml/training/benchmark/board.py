@@ -1,0 +1,237 @@
+"""The leaderboard: run folders gathered by tagger, every figure as mean and standard deviation over seeds, ensembles of their scores.
+
+Only what lies in the run folders is read (`summary.json`, `scores/`, `cost.json`, `boost.json`, `benchmark.json`), so it makes no
+difference who made them. Rows are ordered by AUC. The result is one plain mapping, which is also `leaderboard.json`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hepml
+from hepml.errors import DataError, FileError, HepmlError
+from hepml.evaluation.multiclass import bare_name
+from hepml.evaluation.published import published_for
+from hepml.evaluation.report import evaluate
+from hepml.training.benchmark.measure import BOOST, COST
+from hepml.training.benchmark.plan import find_runs, read_mark, run_name
+from hepml.training.run_directory import SUMMARY, RunDirectory
+
+_TOP_TAGGING = ({"qcd", "tbqq"}, {"qcd", "top"}, {"0", "1"})
+Scores = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None) -> dict[str, Any]:
+    """The leaderboard of all runs below some folders.
+
+    Args:
+        places: folders of benchmarks, or of runs.
+        problems: what went wrong with runs that have no result, by run name; added to what their folders say.
+
+    Returns:
+        {"taggers": [row, …], "tests": [name, …], "fractions": […], "boost": […], "failed": {…}, "remarks": […], …}.
+
+    Raises:
+        FileError: no run there at all.
+    """
+    places = [Path(p) for p in places]
+    folders = find_runs(places)
+    if not folders:
+        raise FileError("no run here", where=", ".join(map(str, places)), mend="hepml benchmark CONFIG… -o FOLDER")
+    failed, remarks = dict(problems or {}), list[str]()
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for folder in folders:
+        mark, run = read_mark(folder), _read(folder)
+        name = run_name(mark["label"], mark["share"], mark["seed"])
+        if run is None:
+            if name not in failed:
+                known = RunDirectory(folder).read_json("failed.json")
+                failed[name] = known.get("problem") or "has not finished"
+            continue
+        failed.pop(name, None)
+        groups.setdefault((mark["label"], mark["share"]), []).append({**run, "seed": mark["seed"]})
+    taggers = [_row(label, runs, remarks) for (label, share), runs in groups.items() if share == 1]
+    taggers.sort(key=lambda row: -(row["auc"]["mean"] or 0.0))
+    return {
+        "version": hepml.__version__,
+        "folders": [str(p) for p in places],
+        "tests": list(dict.fromkeys(name for row in taggers for name in row["tests"])),
+        "points": sorted({p for row in taggers for p in row["rejection"]}, key=float),
+        "taggers": taggers,
+        "fractions": _fractions(groups),
+        "boost": [row for row in (_boost(label, runs) for (label, s), runs in groups.items() if s == 1) if row],
+        "failed": failed,
+        "remarks": list(dict.fromkeys(remarks)),
+    }
+
+
+def scores_of(row: dict[str, Any], test: str | None = None) -> Scores:
+    """Labels, ensemble scores (mean over seeds) and weights of a row's test set, for curves.
+
+    Raises:
+        DataError: the seeds were tested on different jets.
+    """
+    return _combined([Path(run["folder"]) for run in row["runs"]], test or row["test"])["mean"]
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation (None for one value) and the values."""
+    clean = [float(v) for v in values if v is not None and math.isfinite(v)]
+    return {
+        "mean": statistics.fmean(clean) if clean else None,
+        "std": statistics.stdev(clean) if len(clean) > 1 else None,
+        "values": clean,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """What a finished run left, or None."""
+    place = RunDirectory(folder)
+    summary = place.read_json(SUMMARY)
+    if not summary or not summary.get("test") or "auc" not in summary["test"]:
+        return None
+    return {"folder": str(folder), "summary": summary, "cost": place.read_json(COST), "boost": place.read_json(BOOST)}
+
+
+def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str, Any]:
+    runs = sorted(runs, key=lambda run: run["seed"])
+    summaries = [run["summary"] for run in runs]
+    first = summaries[0]
+    names = [n for n in first["jets"] if n not in ("train", "val")]
+    test = names[0] if names else "test"
+    tests = {test: [s["test"] for s in summaries]}
+    for name in first.get("tests") or {}:
+        tests[name] = [s["tests"][name] for s in summaries if name in (s.get("tests") or {})]
+    for key in ("train", test):
+        different = [{s["jets"].get(key) for s in summaries}, {(s.get("digest") or {}).get(key) for s in summaries}]
+        remarks += [f"{label}: the seeds have different {key} jets"] * any(len(seen) > 1 for seen in different)
+    costs = [run["cost"] for run in runs if run["cost"].get("flops") is not None]
+    bad_cost = next((run["cost"]["problem"] for run in runs if run["cost"].get("problem")), None)
+    if bad_cost and not costs:
+        remarks.append(f"{label}: cost not measured: {bad_cost}")
+    cost = costs[0] if costs else {}
+    reports = {name: _report(r) for name, r in tests.items() if r}
+    row: dict[str, Any] = {
+        "label": label,
+        "model": first["model"],
+        "seeds": [run["seed"] for run in runs],
+        "test": test,
+        "jets": first["jets"],
+        "epochs": [s["epochs"] for s in summaries],
+        "parameters": first["parameters"],
+        "flops": cost.get("flops"),
+        "constituents": cost.get("constituents"),
+        "training_jets_per_second": cost.get("training_jets_per_second"),
+        "inference_jets_per_second": cost.get("inference_jets_per_second"),
+        "measured_on": cost.get("device"),
+        "seconds": spread([s["seconds"] for s in summaries]),
+        "device": first.get("device"),
+        **reports[test],
+        "tests": reports,
+        "ensemble": {},
+        "published": _published(first),
+        "runs": [{"seed": run["seed"], "folder": run["folder"]} for run in runs],
+    }
+    if len(runs) > 1:
+        for name in reports:
+            try:
+                ways = _combined([Path(run["folder"]) for run in runs], name)
+                row["ensemble"][name] = {way: _plain_report(*scores, first) for way, scores in ways.items()}
+            except HepmlError as problem:
+                remarks.append(f"{label}: no ensemble on {name}: {problem.what}")
+    return row
+
+
+def _report(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Reports of several seeds as one: mean and standard deviation; one seed keeps the error of its test sample."""
+    out: dict[str, Any] = {
+        key: _figure([(r[key], r.get(f"{key}_error")) for r in reports]) for key in ("accuracy", "auc")
+    }
+    points = [p for p in reports[0].get("rejection") or {} if all(p in (r.get("rejection") or {}) for r in reports)]
+    out["rejection"] = {}
+    for point in points:
+        entries = [r["rejection"][point] for r in reports]
+        figure = _figure([(e["value"], e.get("error")) for e in entries])
+        figure["lower_limit"] = any(e.get("lower_limit") for e in entries)
+        out["rejection"][point] = figure
+    return out
+
+
+def _figure(values: list[tuple[float | None, float | None]]) -> dict[str, Any]:
+    figure = spread([v for v, _ in values if v is not None])
+    figure["error"] = values[0][1] if len(values) == 1 else None
+    return figure
+
+
+def _combined(folders: list[Path], test: str) -> dict[str, Scores]:
+    """Mean and median over seeds of the scores on one test set."""
+    rows: list[np.ndarray] = []
+    labels: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    for folder in folders:
+        try:
+            with np.load(folder / "scores" / f"{test}.npz", allow_pickle=False) as arrays:
+                own = arrays["labels"]
+                (key,) = [k for k in arrays if k not in ("labels", "weights")]
+                scores, weights = arrays[key], arrays.get("weights")
+        except (OSError, ValueError, KeyError) as problem:
+            raise DataError(f"the scores of {folder.name} cannot be read ({problem})", where=str(folder)) from None
+        if labels is not None and not np.array_equal(labels, own):
+            raise DataError("the seeds were tested on different jets", where=str(folder))
+        labels = own
+        rows.append(scores.astype(np.float64))
+    if labels is None:
+        raise DataError("there are no scores")
+    stacked = np.stack(rows)
+    return {"mean": (labels, stacked.mean(0), weights), "median": (labels, np.median(stacked, axis=0), weights)}
+
+
+def _plain_report(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None, summary: dict[str, Any]) -> Any:
+    classes = summary.get("classes") if scores.ndim == 2 else None
+    report = evaluate(labels, scores, weights, classes=classes or None)
+    return {key: report[key] for key in ("accuracy", "accuracy_error", "auc", "auc_error", "rejection")}
+
+
+def _published(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """The published row of a top tagger; other classes have no table here."""
+    if {bare_name(c).lower() for c in summary.get("classes") or ()} not in _TOP_TAGGING:
+        return None
+    found = published_for(summary["model"])
+    return None if found is None else found._asdict()
+
+
+def _fractions(groups: dict[tuple[str, float], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One entry a tagger that was trained on several shares: figures by share, rising."""
+    out = []
+    for label in dict.fromkeys(label for label, share in groups if share < 1):
+        shares = sorted(share for other, share in groups if other == label)
+        points = []
+        for share in shares:
+            summaries = [run["summary"] for run in groups[label, share]]
+            report = _report([s["test"] for s in summaries])
+            made = [{"seed": run["seed"], "folder": run["folder"]} for run in groups[label, share]]
+            points.append({"share": share, "train": summaries[0]["jets"]["train"], "runs": made, **report})
+        out.append({"label": label, "points": points})
+    return out
+
+
+def _boost(label: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    scans = [run["boost"] for run in runs if run["boost"].get("betas")]
+    if not scans:
+        problem = next((run["boost"]["problem"] for run in runs if run["boost"].get("problem")), None)
+        return None if problem is None else {"label": label, "problem": problem}
+    betas = scans[0]["betas"]
+    scans = [scan for scan in scans if scan["betas"] == betas]
+    columns = {
+        key: [spread([scan[key][i] for scan in scans]) for i in range(len(betas))] for key in ("accuracy", "auc")
+    }
+    return {"label": label, "betas": betas, "jets": scans[0]["jets"], "seeds": len(scans), **columns}

@@ -1,0 +1,125 @@
+"""What a tagger costs: floating-point operations of a forward pass, and jets a second in training and inference.
+
+Operations are counted by `torch.utils.flop_counter` while real jets pass through the model, a multiplication and an addition being two.
+It sees every matrix product that is carried out, so that a model which does less than its definition (ParticleNet's first edge layer
+is split here) counts for less. Three things would hide products from it, and are switched off while counting: fused recurrent cells,
+fused attention, and CPU-only kernels inside autograd functions, which only training uses (the count is taken in evaluation).
+Elementwise work, sums and gathers are not counted, which is the field's convention.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from hepml.data.batch import JetBatch
+from hepml.errors import DataError
+from hepml.training.prediction import head_of
+
+
+def count_flops(model: nn.Module, batch: JetBatch) -> float:
+    """Floating-point operations a jet of a forward pass in evaluation, on the CPU.
+
+    Args:
+        model: any tagger; it is left as it was.
+        batch: jets that the model takes; the number depends on how many constituents they have.
+
+    Raises:
+        DataError: no jets.
+    """
+    if not len(batch):
+        raise DataError("no jets to count operations on", mend="give a batch with some")
+    where = next((p.device for p in model.parameters()), torch.device("cpu"))
+    counted = model if where.type == "cpu" else copy.deepcopy(model).cpu()
+    training = counted.training
+    counted.eval()
+    first = next(counted.parameters(), None)
+    jets = batch.to("cpu") if first is None else batch.to("cpu").to(first.dtype)
+    counter = FlopCounterMode(display=False)
+    try:
+        with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), counter:
+            counted(jets)
+    finally:
+        counted.train(training)
+    return counter.get_total_flops() / len(batch)
+
+
+def inference_speed(
+    model: nn.Module, batches: Sequence[JetBatch], *, seconds: float = 3.0, bf16: bool = False
+) -> float:
+    """Jets a second of a forward pass: by the clock on a GPU, by the processor time of one thread on a CPU.
+
+    Args:
+        model: on the device to be measured.
+        batches: some, taken in turn; already of the size that is asked for.
+        seconds: how long to measure at least, after a warm-up; whole rounds of the batches are taken.
+        bf16: in mixed precision.
+    """
+    model.eval()
+
+    def step(batch: JetBatch) -> None:
+        with torch.inference_mode(), torch.autocast(_device(model).type, torch.bfloat16, enabled=bf16):
+            model(batch)
+
+    return _speed(model, batches, step, seconds)
+
+
+def training_speed(model: nn.Module, batches: Sequence[JetBatch], *, seconds: float = 3.0, bf16: bool = False) -> float:
+    """Jets a second of forward pass, loss, backward pass and AdamW step; the weights are not those of the model given."""
+    trained = copy.deepcopy(model).train()
+    head = head_of(model)
+    optimizer = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=1e-6)
+
+    def step(batch: JetBatch) -> None:
+        assert batch.labels is not None
+        with torch.autocast(_device(trained).type, torch.bfloat16, enabled=bf16):
+            outputs = trained(batch)
+        loss = head.negative_log_likelihood(outputs.float() if bf16 else outputs, batch.labels).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return _speed(trained, batches, step, seconds)
+
+
+def _speed(model: nn.Module, batches: Sequence[JetBatch], step: Callable[[JetBatch], Any], seconds: float) -> float:
+    device = _device(model)
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    ready = [batch.to(device).to(dtype) for batch in batches]
+    gpu = device.type == "cuda"
+    threads = torch.get_num_threads()
+    clock = time.perf_counter if gpu else time.process_time
+    try:
+        if not gpu:
+            torch.set_num_threads(1)
+        for batch in ready if gpu else ready[:1]:
+            step(batch)
+        _wait(device)
+        jets, began = 0, clock()
+        while True:  # whole rounds: batches differ in length
+            for batch in ready:
+                step(batch)
+                jets += len(batch)
+            _wait(device)
+            taken = clock() - began
+            if taken >= seconds:
+                return jets / taken
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _device(model: nn.Module) -> torch.device:
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None else first.device

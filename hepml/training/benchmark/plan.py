@@ -1,0 +1,271 @@
+"""Which runs a benchmark has, where each lives, and which of them are done already.
+
+A run is one config with one seed (and perhaps a share of the training jets). Its folder is `runs/LABEL/seed_S`, with `benchmark.json`
+beside what every run leaves: whose run it is and a digest of its config. A run with a `summary.json` and the same digest is finished and
+kept; one with a checkpoint goes on; one whose config has changed since is put aside and begins again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from hepml import config as configs
+from hepml.errors import ConfigError
+from hepml.training.checkpoints import write_atomically
+from hepml.training.run_config import RunConfig, check
+from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory
+
+MARK = "benchmark.json"
+RUNS = "runs"
+ASIDE = ".before-"
+State = Literal["finished", "started", "new"]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training of a benchmark.
+
+    Args:
+        label: the tagger's name in the leaderboard.
+        seed: of the training.
+        config: checked, with this seed and share.
+        folder: the run folder.
+        share: share of the training jets, 1 for all.
+    """
+
+    label: str
+    seed: int
+    config: RunConfig
+    folder: Path
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What people call it: `particlenet seed 2`, `particlenet 1 % seed 2`."""
+        return run_name(self.label, self.share, self.seed)
+
+    @property
+    def config_file(self) -> Path:
+        """The config that its process is started with."""
+        return self.folder.parent / f"{self.folder.name}.yaml"
+
+    def words(self, *, resume: bool) -> list[str]:
+        """The words after `hepml` that carry it out."""
+        words = ["train", str(self.config_file), "--output", str(self.folder)]
+        return [*words, "--resume"] if resume else words
+
+
+@dataclass(frozen=True)
+class Fraction:
+    """A share of the training jets, and perhaps other epochs than the config's (few jets make few steps an epoch)."""
+
+    share: float
+    epochs: int | None = None
+
+
+def run_name(label: str, share: float, seed: int) -> str:
+    """`LABEL seed 2`, or `LABEL 5 % seed 2` for a share of the jets."""
+    return f"{label} seed {seed}" if share == 1 else f"{label} {100 * share:g} % seed {seed}"
+
+
+def plan(
+    files: Sequence[Path | str],
+    output: Path | str,
+    *,
+    seeds: Sequence[int] = (1,),
+    overrides: Sequence[str] = (),
+    fractions: Sequence[Fraction] = (),
+    variations: Mapping[str, Sequence[str]] | None = None,
+    threads: int | None = None,
+) -> list[PlannedRun]:
+    """The runs of a benchmark, config by config, each with every seed.
+
+    Args:
+        files: config files.
+        output: folder of the benchmark.
+        seeds: one run each.
+        overrides: `key.sub=value` for every run.
+        fractions: shares of the training jets to train on; all of them where left out.
+        variations: keys with several values each; every combination is a tagger of its own.
+        threads: CPU threads a run, where the config does not say.
+
+    Raises:
+        ConfigError: no config, a seed or share twice, a regression, or a config that is not valid.
+    """
+    if not files:
+        raise ConfigError("no config given", where="command line", mend="hepml benchmark configs/toptag/pfn.yaml …")
+    if len(set(seeds)) < len(seeds) or not seeds:
+        raise ConfigError("no seed, or a seed twice", where="command line", mend="name each seed once")
+    output = Path(output).absolute()
+    runs: list[PlannedRun] = []
+    taken: set[str] = set()
+    for file in files:
+        for chosen in _combinations(variations or {}):
+            label = _label(file, chosen, taken)
+            for fraction, seed in product(fractions or (Fraction(1.0),), seeds):
+                runs.append(_run(file, label, seed, fraction, [*overrides, *chosen], output, threads))
+    return runs
+
+
+def state(run: PlannedRun) -> State:
+    """`finished` runs are kept, `started` ones are resumed."""
+    if not (run.folder / MARK).is_file() or _mark(run.folder).get("digest") != digest(run.config):
+        return "new"
+    if (run.folder / SUMMARY).is_file():
+        return "finished"
+    return "started" if (run.folder / CONFIG).is_file() or RunDirectory(run.folder).last.is_file() else "new"
+
+
+def prepare(run: PlannedRun) -> State:
+    """Makes the folder ready for its process: writes config and mark, puts a run of another config aside; returns the state."""
+    now = state(run)
+    if now == "finished":
+        return now
+    if now == "new" and any((run.folder / name).is_file() for name in (CONFIG, SUMMARY)):
+        run.folder.rename(run.folder.with_name(f"{run.folder.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"))
+    RunDirectory(run.folder.parent).write_json(f"{run.folder.name}/{MARK}", mark_of(run))
+    values = run.config.model_dump(mode="json", exclude_none=True)
+    heading = f"# {run.name} of a benchmark, as it was checked; the run is in {run.folder.name}/.\n"
+    write_atomically(run.config_file, (heading + configs.dump_yaml(values)).encode())
+    return now
+
+
+def mark_of(run: PlannedRun) -> dict[str, Any]:
+    """What `benchmark.json` says about a run."""
+    return {"label": run.label, "seed": run.seed, "share": run.share, "digest": digest(run.config)}
+
+
+def digest(config: RunConfig) -> str:
+    """A hash of everything in a config that can change its result, and of the sizes of its jet files."""
+    values = config.model_dump(mode="json", exclude={"output", "tracking", "name"})
+    for key in ("threads", "device", "eval_batch_size", "checkpoint_every"):
+        values["training"].pop(key)
+    values["data"].pop("cache")
+    sources = [config.data.train, config.data.val, *config.data.tests().values()]
+    values["sizes"] = [_sizes(source) for source in sources]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def find_runs(places: Iterable[Path | str]) -> list[Path]:
+    """Run folders below some places, those put aside left out."""
+    found: list[Path] = []
+    for place in places:
+        root = Path(place)
+        hits = sorted(p.parent for name in (SUMMARY, MARK) for p in root.rglob(name) if ASIDE not in str(p))
+        found += [p for p in dict.fromkeys(hits) if p not in found]
+    return found
+
+
+def read_mark(folder: Path) -> dict[str, Any]:
+    """Label, seed and share of a run folder; of one that no benchmark made, what its summary and config say."""
+    known = _mark(folder)
+    if known:
+        return known
+    summary = RunDirectory(folder).read_json(SUMMARY)
+    try:
+        values = configs.read_yaml(folder / CONFIG) or {}
+    except ConfigError:
+        values = {}
+    seed = (values.get("training") or {}).get("seed", 0) if isinstance(values, dict) else 0
+    share = (values.get("data") or {}).get("train_share", 1.0) if isinstance(values, dict) else 1.0
+    return {"label": summary.get("config") or summary.get("model") or folder.name, "seed": seed, "share": share}
+
+
+def parse_fractions(text: str) -> list[Fraction]:
+    """`0.005:200,0.05,1` as shares of the training jets, each perhaps with its number of epochs.
+
+    Raises:
+        ConfigError: not numbers in (0, 1], or one twice.
+    """
+    out: list[Fraction] = []
+    for word in text.split(","):
+        share, _, epochs = word.strip().partition(":")
+        try:
+            fraction = Fraction(float(share), int(epochs) if epochs else None)
+        except ValueError:
+            raise ConfigError(
+                f"'{word}' is no share", where="--fractions", mend="as 0.005,0.05,1 or 0.005:200"
+            ) from None
+        if not 0 < fraction.share <= 1 or (fraction.epochs is not None and fraction.epochs < 1):
+            raise ConfigError(f"'{word}' is no share", where="--fractions", mend="shares lie above 0 and up to 1")
+        if any(fraction.share == other.share for other in out):
+            raise ConfigError(f"the share {fraction.share:g} twice", where="--fractions", mend="name each once")
+        out.append(fraction)
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _run(
+    file: Path | str,
+    label: str,
+    seed: int,
+    fraction: Fraction,
+    overrides: Sequence[str],
+    output: Path,
+    threads: int | None,
+) -> PlannedRun:
+    own = [f"training.seed={seed}", f"name={label}"]
+    if fraction.share < 1:
+        own.append(f"data.train_share={fraction.share!r}")
+    if fraction.epochs is not None:
+        own.append(f"training.epochs={fraction.epochs}")
+    composed = configs.load(file, [*overrides, *own])
+    data = composed.values.get("data")
+    if isinstance(data, dict):
+        data.setdefault("cache", str(output / "jets"))  # all runs map the same packed jets
+    config = check(composed)
+    if config.objective_name == "gaussian":
+        raise ConfigError("a leaderboard ranks taggers, this is a regression", where=str(file), mend="hepml train")
+    if not config.data.tests():
+        raise ConfigError("no test jets to rank taggers on", where=str(file), mend="give data.test")
+    if threads is not None and config.training.threads is None:
+        config = config.model_copy(update={"training": config.training.model_copy(update={"threads": threads})})
+    named = config.tracking.model_copy(update={"name": config.tracking.name or run_name(label, fraction.share, seed)})
+    config = config.model_copy(update={"output": None, "tracking": named})
+    place = output / RUNS / label
+    if fraction.share < 1:
+        place /= f"share_{fraction.share:g}"
+    return PlannedRun(label, seed, config, place / f"seed_{seed}", fraction.share)
+
+
+def _combinations(variations: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    return [[f"{k}={v}" for k, v in zip(variations, values, strict=True)] for values in product(*variations.values())]
+
+
+def _label(file: Path | str, chosen: Sequence[str], taken: set[str]) -> str:
+    base = Path(file).stem if not Path(file).is_dir() else Path(file).name
+    word = re.sub(r"[^\w.,=+-]+", "-", ",".join([base, *(c.rpartition(".")[2] for c in chosen)]))
+    label, n = word, 1
+    while label in taken:
+        n += 1
+        label = f"{word}-{n}"
+    taken.add(label)
+    return label
+
+
+def _mark(folder: Path) -> dict[str, Any]:
+    return RunDirectory(folder).read_json(MARK)
+
+
+def _sizes(source: Any) -> Any:
+    """Sizes of the files that a source names, where they are files: other jets under the same name are another benchmark."""
+    from hepml.data.sources import expand
+    from hepml.errors import FileError
+
+    if source is None or isinstance(source, float):
+        return source
+    try:
+        found = expand(source)
+    except FileError:
+        return None  # the run itself says what is missing
+    return [Path(s.path).stat().st_size if Path(s.path).is_file() else None for s in found]

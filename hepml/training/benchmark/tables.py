@@ -1,0 +1,249 @@
+"""A leaderboard for people: as tables for the terminal and as a Markdown page, cell by cell the same.
+
+Every table is a title, headings and rows of text; one function draws them with rich, the other writes Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from hepml.evaluation.tables import EPSILON_B, value_with_error
+
+NONE = "—"
+
+
+@dataclass
+class Sheet:
+    """A table before it is drawn.
+
+    Args:
+        title: above it.
+        headings: of the columns.
+        rows: texts; a row that begins with `»` is a published one.
+        notes: below it.
+    """
+
+    title: str
+    headings: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def sheets(board: Mapping[str, Any]) -> Iterator[Sheet]:
+    """The tables of a leaderboard: quality beside the published figures, ensembles, cost, sample efficiency, boosts, failures."""
+    if board["taggers"]:
+        yield _quality(board)
+        if any(row["ensemble"] for row in board["taggers"]):
+            yield _ensembles(board)
+        yield _cost(board)
+    if board["fractions"]:
+        yield _fractions(board)
+    if any("betas" in row for row in board["boost"]):
+        yield _boost(board)
+    if board["failed"]:
+        yield Sheet("Runs without a result", ["Run", "Why"], [[n, why] for n, why in board["failed"].items()])
+
+
+def rich_tables(board: Mapping[str, Any]) -> Iterator[Table]:
+    """The tables as rich draws them, published rows in grey."""
+    for sheet in sheets(board):
+        table = Table(
+            title=sheet.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
+        for i, heading in enumerate(sheet.headings):
+            table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=bool(i) and i < 12)
+        for row in sheet.rows:
+            table.add_row(*map(Text, row), style="dim" if row[0].startswith("»") else "")
+        table.caption, table.caption_justify = "\n".join(sheet.notes) or None, "left"
+        yield table
+
+
+def markdown(board: Mapping[str, Any], *, title: str = "Leaderboard", command: str | None = None) -> str:
+    """The leaderboard as a Markdown page."""
+    parts = [f"# {title}", ""]
+    if command:
+        parts += ["```bash", command, "```", ""]
+    for sheet in sheets(board):
+        parts += [f"## {sheet.title}", "", _line(sheet.headings)]
+        parts.append("|" + "|".join("---" if i == 0 else "---:" for i in range(len(sheet.headings))) + "|")
+        parts += [_line(row) for row in sheet.rows]
+        parts += ["", *(f"- {note}" for note in sheet.notes), ""]
+    if board["remarks"]:
+        parts += ["## Remarks", "", *(f"- {remark}" for remark in board["remarks"]), ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def cell(figure: Mapping[str, Any] | None) -> str:
+    """`0.9386 ± 0.0007` from a mean over seeds, or with the test sample's error where there is one seed."""
+    if not figure or figure.get("mean") is None:
+        return NONE
+    error = figure["std"] if figure.get("std") is not None else figure.get("error")
+    return value_with_error(figure["mean"], error, lower_limit=bool(figure.get("lower_limit")))
+
+
+# ---------------------------------------------------------------------------------------------------------------- sheets
+
+
+def _quality(board: Mapping[str, Any]) -> Sheet:
+    points, others = board["points"], board["tests"][1:]
+    headings = ["Tagger", "Seeds", "Accuracy", "AUC", *(f"{EPSILON_B} @ {p}" for p in points)]
+    headings += [f"{name} on {test}" for test in others for name in ("AUC", "Accuracy")]
+    first = board["tests"][0]
+    sheet = Sheet(f"Leaderboard on {first}", headings)
+    for row in board["taggers"]:
+        cells = [row["label"], str(len(row["seeds"])), cell(row["accuracy"]), cell(row["auc"])]
+        cells += [cell(row["rejection"].get(p)) for p in points]
+        for test in others:
+            report = row["tests"].get(test) or {}
+            cells += [cell(report.get("auc")), cell(report.get("accuracy"))]
+        sheet.rows.append(cells)
+        known = row["published"]
+        if known is not None:
+            published = [
+                f"» {known['name']}, arXiv:{known['paper']}",
+                "",
+                f"{known['accuracy']:g}",
+                f"{known['auc']:g}",
+            ]
+            published += [value_with_error(*known["rejection"][p]) if p in known["rejection"] else NONE for p in points]
+            sheet.rows.append([*published, *[""] * (2 * len(others))])
+    counts = {row["jets"].get("train") for row in board["taggers"]}
+    tested = {row["jets"].get(first) for row in board["taggers"]}
+    sheet.notes.append(f"trained on {_range(counts)} jets, tested on {_range(tested)}")
+    several = any(len(row["seeds"]) > 1 for row in board["taggers"])
+    single = any(len(row["seeds"]) == 1 for row in board["taggers"])
+    if several:
+        sheet.notes.append("± is the standard deviation over seeds")
+    if single:
+        sheet.notes.append(
+            f"± of {'a single seed' if several else 'these single seeds'} is the statistical error of the test jets"
+        )
+    if any(row["published"] for row in board["taggers"]):
+        sheet.notes.append(
+            "»: published, trained and tested on the reference data set (1.2 million jets), other jets than ours"
+        )
+    return sheet
+
+
+def _ensembles(board: Mapping[str, Any]) -> Sheet:
+    points = board["points"]
+    columns = ["Accuracy", "AUC", *(f"{EPSILON_B} @ {p}" for p in points)]
+    sheet = Sheet(
+        "Ensembles over seeds", ["Tagger", "Jets", *(f"{c}, {w}" for w in ("mean", "median") for c in columns)]
+    )
+    for row in board["taggers"]:
+        for test, ways in row["ensemble"].items():
+            cells = [row["label"], test]
+            for way in ("mean", "median"):
+                report = ways[way]
+                cells += [f"{report['accuracy']:.4f}", f"{report['auc']:.5f}"]
+                cells += [_rejection(report["rejection"].get(p)) for p in points]
+            sheet.rows.append(cells)
+    sheet.notes.append("the mean or the median of the seeds' scores, jet by jet")
+    return sheet
+
+
+def _cost(board: Mapping[str, Any]) -> Sheet:
+    headings = [
+        "Tagger",
+        "Parameters",
+        "MFLOP/jet",
+        "Training jets/s",
+        "Inference jets/s",
+        "Training time",
+        "Measured on",
+    ]
+    sheet = Sheet("Cost", headings)
+    lengths = set()
+    for row in board["taggers"]:
+        flops = row["flops"]
+        if row["constituents"]:
+            lengths.add(f"{row['constituents']:.0f}")
+        sheet.rows.append(
+            [
+                row["label"],
+                f"{row['parameters']:,}",
+                NONE if flops is None else f"{flops / 1e6:,.3g}" if flops < 1e8 else f"{flops / 1e6:,.0f}",
+                _speed(row["training_jets_per_second"]),
+                _speed(row["inference_jets_per_second"]),
+                _time(row["seconds"]["mean"]),
+                row["measured_on"] or NONE,
+            ]
+        )
+    sheet.notes.append(
+        "MFLOP/jet: matrix products of a forward pass"
+        + (f" on jets of {' or '.join(sorted(lengths))} constituents on average" if lengths else "")
+    )
+    sheet.notes.append(
+        "jets/s: one CPU thread by processor time, or a GPU by the clock; training time: mean over seeds, as it was run"
+    )
+    return sheet
+
+
+def _fractions(board: Mapping[str, Any]) -> Sheet:
+    shares = sorted({p["share"] for row in board["fractions"] for p in row["points"]})
+    point = (board["points"] or ["0.3"])[0]
+    headings = ["Tagger", *(f"{n} at {100 * s:g} %" for s in shares for n in ("AUC", f"{EPSILON_B} @ {point}"))]
+    sheet = Sheet("Sample efficiency", headings)
+    for row in board["fractions"]:
+        known = {p["share"]: p for p in row["points"]}
+        cells = [row["label"]]
+        for share in shares:
+            at = known.get(share) or {}
+            cells += [cell(at.get("auc")), cell((at.get("rejection") or {}).get(point))]
+        sheet.rows.append(cells)
+    jets = {p["share"]: p["train"] for row in board["fractions"] for p in row["points"]}
+    sheet.notes.append("training jets: " + ", ".join(f"{100 * s:g} % are {jets[s]:,}" for s in shares))
+    return sheet
+
+
+def _boost(board: Mapping[str, Any]) -> Sheet:
+    rows = [row for row in board["boost"] if "betas" in row]
+    betas = rows[0]["betas"]
+    sheet = Sheet("Accuracy on boosted test jets", ["Tagger", *(f"β = {b:g}" for b in betas)])
+    for row in rows:
+        if row["betas"] != betas:
+            sheet.notes.append(f"{row['label']} was boosted with other velocities and is left out")
+            continue
+        sheet.rows.append([row["label"], *(f"{a['mean']:.4f}" for a in row["accuracy"])])
+    sheet.notes.append(f"trained on jets as they are; {rows[0]['jets']:,} test jets boosted along x, mean over seeds")
+    sheet.notes += [f"{row['label']}: {row['problem']}" for row in board["boost"] if "problem" in row]
+    return sheet
+
+
+# ---------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+
+
+def _rejection(entry: Mapping[str, Any] | None) -> str:
+    if not entry:
+        return NONE
+    return value_with_error(entry["value"], entry["error"], lower_limit=bool(entry.get("lower_limit")))
+
+
+def _speed(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return NONE
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _range(values: set[int | None]) -> str:
+    known = sorted(v for v in values if v is not None)
+    if not known:
+        return "an unknown number of"
+    return f"{known[0]:,}" if known[0] == known[-1] else f"{known[0]:,} to {known[-1]:,}"

@@ -15,11 +15,14 @@ from hepml.testing import assert_invariant, measure, sample_jets
 SMALL: dict[str, dict[str, Any]] = {
     "efn": {"phi": (8, 8), "f": (8,)},
     "hamiltonian_cloud": {"hidden": 8, "embedding": (8,), "phi": (8,), "f": (8,)},
+    "lgn": {"channels": (2, 3, 2)},
     "lorentznet": {"n_hidden": 8, "n_blocks": 3},
+    "part": {"embedding": (16, 16), "pair_embedding": (8,), "heads": 2, "blocks": 2, "class_blocks": 1},
     "particlenet": {"widths": ((8, 8), (8, 8)), "neighbours": 4, "head": (8,)},
     "particlenet_lite": {"widths": ((8, 8), (8, 8)), "neighbours": 4, "head": (8,)},
     "pfn": {"phi": (8, 8), "f": (8,)},
     "residual_cloud": {"embedding": (8,), "phi": (8,), "f": (8,)},
+    "transformer": {"width": 16, "heads": 2, "blocks": 2},
 }
 # What a declared symmetry is measured as. Models that are equivariant by construction are held to far less than rounding allows others.
 MEASURED = ("permutation", "rotation", "azimuthal-rotation", "lorentz", "irc-safe")

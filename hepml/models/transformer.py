@@ -1,0 +1,127 @@
+"""The plain transformer encoder on constituents, without pair features: what attention alone makes of a jet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hepml.data import features as feature_table
+from hepml.data.batch import JetBatch
+from hepml.data.inputs import Inputs
+from hepml.models.catalogue import register
+from hepml.nn.attention import AttentionMaps, Block, Rectangle
+from hepml.nn.encoder import Group, Grouped, gather_maps, grouped, prepend
+from hepml.nn.norm import PackedBatchNorm
+from hepml.nn.segments import segment_mean
+
+
+@register("transformer", paper="arXiv:1706.03762", symmetries=("permutation", "azimuthal-rotation"))
+class Transformer(nn.Module):
+    """Plain transformer: pre-norm encoder blocks on constituents, no positions, pooled by a class token or a mean.
+
+        y = x + drop(attention(LN(x))),   z = y + drop(W_2 drop(GELU(W_1 LN(y))))
+
+    Symmetry: permutations of the constituents, rotations about the beam (with the kinematic features). Inputs: constituent
+        features. A jet without
+    constituents has the head's answer to the class token alone, or to zero.
+
+    The default has 2.0 million parameters, as the plain transformers that the literature compares with. A small one is `width:
+    64, blocks: 4, heads: 4` (0.2 million). `attention_maps` returns what each block attends to.
+
+    Args:
+        outputs: columns of the result.
+        features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full (17).
+        width: C of the blocks, a multiple of heads.
+        heads: attention heads.
+        blocks: encoder blocks.
+        expansion: hidden units of a block, in units of C.
+        dropout: after both branches of a block and of its hidden units.
+        attention_dropout: of attention weights.
+        pooling: `class`, a learnt token that attends and is attended to in every block, or `mean` over constituents.
+        head: units of fully connected layers after the pooling.
+        max_constituents: keep only so many leading constituents; None keeps all.
+    """
+
+    def __init__(
+        self,
+        outputs: int = 2,
+        features: str | Sequence[str] = "kinematic",
+        width: int = 128,
+        heads: int = 8,
+        blocks: int = 10,
+        expansion: int = 4,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.0,
+        pooling: Literal["class", "mean"] = "class",
+        head: Sequence[int] = (),
+        max_constituents: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.features = feature_table.resolve(features)
+        self.inputs = Inputs(self.features, four_momenta=False, max_constituents=max_constituents)
+        self.norm_in = PackedBatchNorm(len(self.features))
+        self.embed = nn.Linear(len(self.features), width)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, expansion, dropout, attention_dropout, plain=True) for _ in range(blocks)
+        )
+        self.token = nn.Parameter(0.02 * torch.randn(width)) if pooling == "class" else None
+        self.norm = nn.LayerNorm(width)
+        layers: list[nn.Module] = [nn.Sequential(nn.Linear(a, b), nn.GELU()) for a, b in pairwise((width, *head))]
+        self.fc = nn.Sequential(*layers, nn.Linear((width, *head)[-1], outputs))
+
+    def forward(self, batch: JetBatch) -> Tensor:
+        """Logits, [B, outputs]."""
+        jets, x = self._embedded(batch)
+        pooled = []
+        for group in jets:
+            h, where = self._sequence(x, group)
+            bias = where.key_bias(h.dtype)
+            for block in self.blocks:
+                h = block(h, where, bias)
+            if self.token is not None:
+                pooled.append(self.norm(h[where.offsets[:-1]]))
+            else:
+                pooled.append(segment_mean(self.norm(h), where.offsets))
+        return self.fc(jets.restore(pooled, self.norm.normalized_shape[0]))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def attention_maps(self, batch: JetBatch) -> AttentionMaps:
+        """What each block attends to, without dropout, in the order of the batch.
+
+        Returns:
+            maps with `blocks` [blocks, B, heads, P, P] between constituents, `pooling` [blocks, B, heads, 1 + P] of the class
+            token (column 0 is the token itself; None where pooling is the mean) and `mask` [B, P]; P is the count of the largest
+            jet. See `hepml.nn.attention.AttentionMaps`.
+        """
+        training = self.training
+        self.eval()
+        try:
+            jets, x = self._embedded(batch)
+            parts: list[tuple[Tensor, Tensor | None]] = []
+            for group in jets:
+                h, where = self._sequence(x, group)
+                bias, seen = where.key_bias(h.dtype), []
+                for block in self.blocks:
+                    seen.append(block.weights(h, where, bias))  # type: ignore[operator]
+                    h = block(h, where, bias)
+                maps = torch.stack(seen)
+                parts.append((maps, None) if self.token is None else (maps[..., 1:, 1:], maps[..., 0, :]))
+        finally:
+            self.train(training)
+        return gather_maps(jets, parts)
+
+    def _embedded(self, batch: JetBatch) -> tuple[Grouped, Tensor]:
+        jets = grouped(batch)
+        return jets, self.embed(self.norm_in(jets.batch.select(self.features)))
+
+    def _sequence(self, x: Tensor, group: Group) -> tuple[Tensor, Rectangle]:
+        """The rows of a group, each jet's class token before its constituents, and their rectangle."""
+        rows, where = x[group.rows], group.where
+        if self.token is None:
+            return rows, where
+        rows, offsets = prepend(self.token, rows, where.offsets)
+        return rows, Rectangle.of(offsets, where.width + 1)

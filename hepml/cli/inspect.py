@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +10,12 @@ import typer
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.table import Table
 
-    from hepml.data.inspection import Inspection
+    from hepml.data.inspection import Inspection, Tree
 
-SHOWN = 60  # branches that are printed unless all are asked for
+SHOWN = 60  # rows that are printed unless all are asked for
+MANY = 150  # branches from which on collections are shown in their place
 BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -58,21 +61,16 @@ def _tables(found: Inspection, every: bool) -> list[object]:
 
     size = "" if found.bytes is None else f", {found.bytes / 1e6:.1f} MB"
     parts: list[object] = [f"[bold]{escape(found.file)}[/bold]{size}"]
-    for name, tree in found.trees.items():
-        chosen = len(found.trees) == 1 or name == found.tree
-        table = Table(
-            "branch",
-            "type",
-            title=f"{escape(name)}: {tree.kind}, {tree.entries:,} entries, {len(tree.branches)} branches",
-            title_justify="left",
-        )
-        shown = list(tree.branches.items())
-        shown = shown if every else shown[: SHOWN if chosen else 0]
-        for branch, kind in shown:
-            table.add_row(escape(branch), escape(kind))
-        if len(shown) < len(tree.branches):
-            table.add_row(f"… {len(tree.branches) - len(shown)} more", "--all shows them")
+    if len(found.trees) > 1:
+        table = Table("tree", "kind", "entries", "branches")
+        for name, tree in found.trees.items():
+            table.add_row(escape(name), tree.kind, f"{tree.entries:,}", f"{len(tree.branches):,}")
         parts.append(table)
+    # the tree that jets are read from; where none is known yet, the one with most in it
+    main = found.tree or max(found.trees, key=lambda name: len(found.trees[name].branches), default=None)
+    for name, tree in found.trees.items():
+        if name == main or every:
+            parts.append(_branches(name, tree, every))
     if found.layout is None:
         parts.append("layout: [yellow]none recognised[/yellow]")
     else:
@@ -92,6 +90,34 @@ def _tables(found: Inspection, every: bool) -> list[object]:
     parts += [f"[yellow]{escape(problem)}[/yellow]" for problem in found.problems]
     parts += [escape(hint) for hint in found.hints]
     return parts
+
+
+def _branches(name: str, tree: Tree, every: bool) -> Table:
+    """The branches of a tree; of a tree with very many, the collections that their names begin with."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    title = f"{escape(name)}: {tree.kind}, {tree.entries:,} entries, {len(tree.branches):,} branches"
+    if every or len(tree.branches) <= MANY:
+        table = Table("branch", "type", title=title, title_justify="left")
+        shown = list(tree.branches.items())[: None if every else SHOWN]
+        for branch, kind in shown:
+            table.add_row(escape(branch), escape(kind))
+        if len(shown) < len(tree.branches):
+            table.add_row(f"… {len(tree.branches) - len(shown)} more", "--all shows them")
+        return table
+    collections: dict[str, list[str]] = {}
+    for branch in tree.branches:
+        collections.setdefault(re.split(r"[_./]", branch, maxsplit=1)[0], []).append(branch)
+    table = Table(
+        "collection", "branches", "such as", title=title, title_justify="left", caption="--all shows every branch"
+    )
+    for collection, members in sorted(collections.items(), key=lambda pair: -len(pair[1]))[:SHOWN]:
+        examples = [m.removeprefix(collection).lstrip("_./") or m for m in members[:6]]
+        table.add_row(escape(collection), f"{len(members):,}", escape(", ".join(examples)))
+    if len(collections) > SHOWN:
+        table.add_row(f"… {len(collections) - SHOWN} more", "", "")
+    return table
 
 
 def bars(histogram: np.ndarray) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,3 +94,15 @@ def test_integer_columns_have_bins_of_equal_numbers_of_integers(write, arrays) -
 def test_bars_are_as_high_as_the_counts() -> None:
     assert bars(np.array([0, 1, 4, 8])) == " ▁▄█"
     assert bars(np.zeros(3, dtype=int)) == "   "
+
+
+def test_of_several_trees_with_many_branches_the_collections_are_shown(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(shared / "data/root/cms_pfnano_10events.root")]) == 0
+    shown = capsys.readouterr().out
+    for words in ("LuminosityBlocks", "1,802 branches", "collection", "FatJetPFCands", "PFCands"):
+        assert words in shown
+    assert "FatJet_btagCMVA" not in shown, "1,802 rows help nobody"
+    assert main(["inspect", str(shared / "data/root/cms_pfnano_10events.root"), "--all"]) == 0
+    assert "FatJet_btagCMVA" in capsys.readouterr().out

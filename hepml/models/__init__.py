@@ -1,5 +1,25 @@
 """Taggers, one file a published system; the register itself is `hepml.models.catalogue`."""
 
-from hepml.models.catalogue import SYMMETRIES, Entry, Tagger, count_parameters, create, entry, register, registry
+from hepml.models.catalogue import (
+    SYMMETRIES,
+    Entry,
+    Tagger,
+    count_parameters,
+    create,
+    entry,
+    load_plugin,
+    register,
+    registry,
+)
 
-__all__ = ["SYMMETRIES", "Entry", "Tagger", "count_parameters", "create", "entry", "register", "registry"]
+__all__ = [
+    "SYMMETRIES",
+    "Entry",
+    "Tagger",
+    "count_parameters",
+    "create",
+    "entry",
+    "load_plugin",
+    "register",
+    "registry",
+]

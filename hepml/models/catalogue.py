@@ -7,17 +7,21 @@ register by one decorator; `create` builds it by name and `registry` lists what 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import os
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
-from hepml.errors import ConfigError, ModelError, did_you_mean
+from hepml.errors import ConfigError, FileError, HepmlError, ModelError, did_you_mean
 
 M = TypeVar("M", bound=Callable[..., nn.Module])
 
@@ -88,11 +92,56 @@ def register(
     return enter
 
 
+def load_plugin(name: str) -> None:
+    """Imports a module, or a Python file, that registers systems of the user's own.
+
+    Args:
+        name: `package.module`, or a path that ends in `.py`; imported once.
+
+    Raises:
+        FileError: no such file.
+        ConfigError: no such module, or one whose import fails; says why.
+    """
+    where = f"plugin {name}"
+    try:
+        if not name.endswith(".py"):
+            importlib.import_module(name)
+            return
+        path = Path(name).resolve()
+        if not path.is_file():
+            raise FileError("no such file", where=where, mend="give the path of a Python file, or the name of a module")
+        alias = f"hepml_plugin_{path.stem}_{abs(hash(str(path))):x}"
+        if alias in sys.modules:
+            return
+        spec = importlib.util.spec_from_file_location(alias, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[alias] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[alias]
+            raise
+    except HepmlError:
+        raise
+    except Exception as problem:
+        raise ConfigError(
+            f"the plugin cannot be imported ({type(problem).__name__}: {problem})",
+            where=where,
+            mend="try it with `python -c 'import …'`; it runs when the config is read",
+        ) from problem
+
+
 def registry() -> dict[str, Entry]:
-    """All registered systems by name, in alphabetical order; imports every module of `hepml.models` once."""
+    """All registered systems by name, in alphabetical order.
+
+    Every module of `hepml.models` is imported once, and the plugins that $HEPML_PLUGINS names, one behind the other as in $PATH.
+    """
     package = importlib.import_module("hepml.models")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"hepml.models.{module.name}")
+    for name in filter(None, os.environ.get("HEPML_PLUGINS", "").split(os.pathsep)):
+        load_plugin(name)
     return dict(sorted(_ENTRIES.items()))
 
 

@@ -46,7 +46,18 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
         from hepml import pretrained
 
         return pretrained.load(path).to(device).eval()
-    model = catalogue.create(identity["name"], **identity["hyperparameters"])
+    try:
+        model = catalogue.create(identity["name"], **identity["hyperparameters"])
+    except ModelError as unknown:
+        plugins = (identity.get("config") or {}).get("plugins")
+        if not plugins:
+            raise
+        # a checkpoint never makes code run: whoever wants the plugin imports it
+        raise ModelError(
+            f"model '{identity['name']}' is registered by {', '.join(plugins)}, which is not imported",
+            where=str(path),
+            mend=f"set HEPML_PLUGINS={os.pathsep.join(plugins)}, or in a script hepml.models.load_plugin({plugins[0]!r})",
+        ) from unknown
     weights = {
         name.removeprefix("model."): tensor
         for name, tensor in content["state_dict"].items()

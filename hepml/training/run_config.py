@@ -16,6 +16,7 @@ from hepml import config as configs
 from hepml import paths
 from hepml.config import Config, Schema
 from hepml.errors import ConfigError, ModelError, did_you_mean
+from hepml.models import catalogue
 
 Source = str | list[str]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -156,6 +157,7 @@ class RunConfig(Schema):
         training: see `TrainingConfig`.
         tracking: see `TrackingConfig`.
         output: run folder; `runs/NAME-TIME` where left out.
+        plugins: Python files or modules that register models of your own; imported before the config is checked.
     """
 
     data: DataConfig
@@ -164,6 +166,7 @@ class RunConfig(Schema):
     training: TrainingConfig = TrainingConfig()
     tracking: TrackingConfig = TrackingConfig()
     output: str | None = None
+    plugins: list[str] = Field(default_factory=list)
     name: str | None = None
 
     @property
@@ -208,6 +211,9 @@ def check(config: Config) -> RunConfig:
     """A composed config as a run, every block checked against its schema."""
     config.values.setdefault("name", config.file.stem if config.file else "run")
     run = configs.validate(RunConfig, config)
+    run = run.model_copy(update={"plugins": [_plugin_path(name, config) for name in run.plugins]})
+    for name in run.plugins:
+        catalogue.load_plugin(name)
     _check_model(run, config)
     _check_objective(run, config)
     if run.training.monitor == "val_auc" and run.objective_name == "gaussian":
@@ -255,9 +261,11 @@ def run_schema() -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------------------- helpers
 
 
-def _check_model(run: RunConfig, config: Config) -> None:
-    from hepml.models import catalogue
+def _plugin_path(name: str, config: Config) -> str:
+    return paths.resolve_path(name, config.file) if name.endswith(".py") else name
 
+
+def _check_model(run: RunConfig, config: Config) -> None:
     name = run.model_name
     if name is None:
         if run.pretrained is None:

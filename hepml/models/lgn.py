@@ -104,7 +104,7 @@ class LGN(nn.Module):
                 some, own = slice(low, high), jets[first : last + 1] - low
                 parts.append(self._scores(x[some], components[some], is_reference[some], own))
             if not parts:
-                return x.new_zeros((0, self.head.out_features), dtype=self.head.weight.dtype)
+                return self.head(self.head.weight.new_zeros((0, self.head.in_features)))  # type: ignore[no-any-return]
             return torch.cat(parts)[torch.argsort(order)]
 
     def _components(self, batch: JetBatch, x: Tensor, is_reference: Tensor) -> Tensor:

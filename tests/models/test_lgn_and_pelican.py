@@ -1,0 +1,210 @@
+"""LGN and PELICAN: published sizes, symmetry at full size, what beams break, independence of the batch, jets at the edge, learning."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hepml import kinematics
+from hepml.data.batch import JetBatch
+from hepml.errors import ConfigError
+from hepml.models import count_parameters, create, entry
+from hepml.models import pelican as pelican_file
+from hepml.nn.lorentz import zonal
+from hepml.testing import assert_invariant, measure, sample_jets
+
+NAMES = ("lgn", "pelican", "pelican_small")
+SMALL: dict[str, dict[str, object]] = {
+    "lgn": {"channels": (2, 3, 2)},
+    "pelican": {"hidden": 9, "messages": 6, "blocks": 2, "scalars": 3, "dropout": 0.0},
+    "pelican_small": {},
+}
+BEAM = {"lgn": "beam", "pelican": "lightlike_beam", "pelican_small": "lightlike_beam"}
+
+
+def small(name: str, **arguments: object) -> torch.nn.Module:
+    """With random weights, and batch norms that are not the identity."""
+    torch.manual_seed(0)
+    model = create(name, **{**SMALL[name], **arguments}).double()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.normal_(module.weight, 1, 0.3)
+            torch.nn.init.normal_(module.bias, 0, 0.3)
+    return model.eval()
+
+
+def scores(model: torch.nn.Module, batch: JetBatch) -> torch.Tensor:
+    with torch.no_grad():
+        return model(batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "symmetric"),
+    [("lgn", 4_518, 4_514), ("pelican", 208_797, 208_687), ("pelican_small", 1_147, 1_107)],
+)
+def test_sizes_are_the_published_ones(name: str, published: int, symmetric: int) -> None:
+    assert count_parameters(create(name, references=(BEAM[name],))) == published
+    assert count_parameters(create(name)) == symmetric
+    if name != "pelican_small":
+        assert count_parameters(create(name, **entry(name).published)) == entry(name).parameters == published
+
+
+@pytest.mark.parametrize("name", ["lgn", "pelican"])
+def test_at_the_published_size_a_boost_of_gamma_4000_moves_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    model, jets = create(name), sample_jets(3, largest=25)
+    deviation = assert_invariant(model, "lorentz", jets, tolerance=1e-9, gammas=(10, 4000), repeats=2)
+    assert deviation.relative < 1e-11
+    assert_invariant(model, "lorentz", jets, dtype=torch.float32, tolerance=1e-3, gammas=(10, 4000), repeats=1)
+
+
+def test_lgn_needs_the_rest_frame_for_its_digits_but_not_for_its_answer() -> None:
+    jets = sample_jets(mass=0.5)
+    assert torch.allclose(scores(small("lgn"), jets), scores(small("lgn", frame="lab"), jets), rtol=1e-9)
+    rest = measure(small("lgn"), "lorentz", gammas=(4000,)).by_gamma[4000]
+    lab = measure(small("lgn", frame="lab"), "lorentz", gammas=(4000,)).by_gamma[4000]
+    assert rest < 1e-12
+    assert lab > 1e3 * rest
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_beams_break_the_symmetry_but_for_rotations_about_them(name: str) -> None:
+    model = small(name, references=(BEAM[name],))
+    assert_invariant(model, "azimuthal-rotation")
+    assert_invariant(model, "permutation")
+    for group in ("rotation", "boost-x", "boost-z", "lorentz"):
+        with pytest.raises(AssertionError):
+            assert_invariant(model, group, gammas=(2,))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_symmetry_is_whole_where_the_reference_vectors_move_along(name: str) -> None:
+    model, jets = small(name, references=("beam", "time")), sample_jets()
+    before = scores(model, jets)
+    boost = kinematics.boost(torch.tensor([0.3, -0.5, 0.8], dtype=torch.float64), 20.0)
+    model.references = kinematics.transform(model.references.double(), boost)
+    after = scores(model, jets.with_four_momenta(kinematics.transform(jets.four_momenta, boost)))
+    assert torch.allclose(after, before, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("arguments", [{}, {"references": ("beam",)}, {"normalisation": "sum"}])
+def test_a_score_does_not_depend_on_the_batch(
+    name: str, arguments: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor on how the batch is cut into pieces."""
+    if name == "lgn" and "normalisation" in arguments:
+        pytest.skip("LGN sums")
+    model, jets = small(name, **arguments), sample_jets(6, mass=0.1)
+    together = scores(model, jets)
+    alone = torch.cat([scores(model, jets.take(torch.tensor([i]))) for i in range(6)])
+    turned = scores(model, jets.take(torch.arange(5, -1, -1))).flip(0)
+    monkeypatch.setitem(pelican_file._NUMBERS, "cpu", 2000)
+    monkeypatch.setitem(zonal._PAIRS, "cpu", 200)
+    in_pieces = scores(model, jets)
+    for other in (alone, turned, in_pieces):
+        assert torch.allclose(together, other, rtol=1e-11)
+    assert together.std(0).min() > 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("references", [(), ("beam",)])
+@pytest.mark.parametrize("counts", [(0,), (1,), (0, 1, 2), (2, 0), ()])
+def test_jets_of_no_or_one_constituent_have_a_score_and_a_gradient(
+    name: str, counts: tuple[int, ...], references: tuple[str, ...]
+) -> None:
+    p = sample_jets(3).four_momenta[: sum(counts)]
+    batch = JetBatch.from_arrays(p, torch.tensor((0, *counts)).cumsum(0))
+    model = small(name, references=references)
+    for training in (False, True):
+        out = model.train(training)(batch)
+        assert out.shape == (len(counts), 2)
+        assert torch.isfinite(out).all()
+        out.sum().backward()
+        assert all(torch.isfinite(q.grad).all() for q in model.parameters() if q.grad is not None)
+    assert all(torch.isfinite(b).all() for b in model.buffers())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    model = small(name, references=(BEAM[name],)).train()
+    model(sample_jets()).square().sum().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_with_respect_to_momenta_are_right(name: str) -> None:
+    model, jets = small(name), sample_jets(2, mass=0.3, smallest=3, largest=4)
+
+    def score(p: torch.Tensor) -> torch.Tensor:
+        return model(jets.with_four_momenta(p))
+
+    assert torch.autograd.gradcheck(score, (jets.four_momenta.requires_grad_(),), eps=1e-7, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_training_in_pieces_is_training_at_once(recompute: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch norms see the pairs of all pieces; gradients and running statistics are the same."""
+    jets, found = sample_jets(5, mass=0.2), []
+    for numbers in (2**30, 2000):
+        monkeypatch.setitem(pelican_file._NUMBERS, "cpu", numbers)
+        model = small("pelican", recompute=recompute if numbers < 2**30 else False).train()
+        model(jets).square().sum().backward()
+        found.append([*(p.grad for p in model.parameters()), *model.buffers()])
+    assert all(torch.allclose(a.double(), b.double(), rtol=1e-9, atol=1e-9) for a, b in zip(*found, strict=True))
+
+
+def test_dropout_is_the_same_when_pairs_are_made_again() -> None:
+    jets, found = sample_jets(3), []
+    for recompute in (True, False):
+        model = small("pelican", dropout=0.3, recompute=recompute).train()
+        torch.manual_seed(5)
+        model(jets).square().sum().backward()
+        found.append([p.grad for p in model.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_learns(name: str) -> None:
+    """Heavy jets against light ones."""
+    torch.manual_seed(1)
+    light = sample_jets(16, smallest=8, largest=12)
+    heavy = sample_jets(16, mass=10.0, smallest=8, largest=12, seed=1)
+    batch = JetBatch.from_arrays(
+        torch.cat((light.four_momenta, heavy.four_momenta)),
+        torch.cat((light.offsets, light.offsets[-1] + heavy.offsets[1:])),
+        labels=torch.arange(32) // 16,
+        dtype=torch.float32,
+    )
+    model = create(name, **SMALL[name])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(batch), batch.labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    assert float(loss.detach()) < 0.4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_and_plain_agree_within_its_precision(name: str) -> None:
+    model, jets = small(name).float(), sample_jets(dtype=torch.float32)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        low = model(jets)
+    plain = scores(model, jets)
+    assert (low.float() - plain).abs().max() < 3e-2 * plain.abs().max()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.train()(jets).float().square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_pelican_keeps_a_channel_for_products() -> None:
+    with pytest.raises(ConfigError, match="scalars"):
+        create("pelican", hidden=8, scalars=8)

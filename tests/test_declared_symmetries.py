@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "part": {"embedding": (16, 16), "pair_embedding": (8,), "heads": 2, "blocks": 2, "class_blocks": 1},
     "particlenet": {"widths": ((8, 8), (8, 8)), "neighbours": 4, "head": (8,)},
     "particlenet_lite": {"widths": ((8, 8), (8, 8)), "neighbours": 4, "head": (8,)},
+    "pelican": {"hidden": 9, "messages": 6, "blocks": 2, "scalars": 3},
     "pfn": {"phi": (8, 8), "f": (8,)},
     "residual_cloud": {"embedding": (8,), "phi": (8,), "f": (8,)},
     "transformer": {"width": 16, "heads": 2, "blocks": 2},

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hepml import kinematics
+from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
 from hepml.errors import DataError, LayoutError, did_you_mean
 
@@ -40,7 +41,7 @@ class JetBatch:
         weights: [B] event weights, or None for one each.
         index: [B] int64 position of each jet in its source, or None.
         jet_momenta: [B, 4] the jets' own four-momenta where the file has them; else the sum of the constituents is used.
-        extras: further tensors that travel along, by name.
+        extras: further views that travel along, by name (see `hepml.data.extras`), one row a constituent or one row a jet each.
     """
 
     four_momenta: Tensor
@@ -213,6 +214,20 @@ class JetBatch:
             parts.append(feature(self.columns))
         return torch.stack(parts, dim=-1) if parts else self.four_momenta.new_zeros((self.four_momenta.shape[0], 0))
 
+    def extra(self, name: str) -> Tensor:
+        """A further view by name: the one that travels along, else made from the four-momenta and kept with this batch.
+
+        Raises:
+            LayoutError: no such extra; names the nearest.
+        """
+        if name in self.extras:
+            return self.extras[name]
+        made: dict[str, Tensor] = self.__dict__.setdefault("_made", {})
+        if name not in made:
+            with torch.no_grad():
+                made[name] = extra_table.lookup(name).build(self.four_momenta, self.offsets)
+        return made[name]
+
     def select_jets(self, names: Sequence[str]) -> Tensor:
         """Jet-level columns by name, [B, len(names)].
 
@@ -261,17 +276,18 @@ class JetBatch:
         return replace(self, **changed)
 
     def with_four_momenta(self, four_momenta: Tensor) -> JetBatch:
-        """The same jets with other four-momenta [ΣN, 4]; stored constituent features
-        and jet momenta, which would no longer fit, are left out."""
-        return replace(self, four_momenta=four_momenta, features=None, feature_names=(), jet_momenta=None)
+        """The same jets with other four-momenta [ΣN, 4]; stored constituent features, jet momenta
+        and extras, which would no longer fit, are left out."""
+        return replace(self, four_momenta=four_momenta, features=None, feature_names=(), jet_momenta=None, extras={})
 
     def permute(self, order: Tensor) -> JetBatch:
-        """The same jets with constituents in another order; `order` [ΣN] must keep each constituent in its jet."""
+        """The same jets with constituents in another order; `order` [ΣN] must keep each constituent in its jet.
+        Extras are left out, and made anew when asked for."""
         taken = None if self.features is None else self.features[order]
-        return replace(self, four_momenta=self.four_momenta[order], features=taken)
+        return replace(self, four_momenta=self.four_momenta[order], features=taken, extras={})
 
     def take(self, jets: ArrayLike) -> JetBatch:
-        """The jets at these positions, in this order, as a new packed batch."""
+        """The jets at these positions, in this order, as a new packed batch; extras that are not registered are left out."""
         which = _tensor(jets).to(device=self.device)
         which = which.nonzero().flatten() if which.dtype == torch.bool else which.to(torch.int64)
         counts = self.counts[which]
@@ -285,6 +301,7 @@ class JetBatch:
         def jet(t: Tensor | None) -> Tensor | None:
             return None if t is None else t[which]
 
+        known = {name: found for name in self.extras if (found := extra_table.find(name)) is not None}
         return replace(
             self,
             four_momenta=self.four_momenta[rows],
@@ -295,7 +312,7 @@ class JetBatch:
             weights=jet(self.weights),
             index=jet(self.index),
             jet_momenta=jet(self.jet_momenta),
-            extras={},
+            extras={n: self.extras[n][rows if e.per == "constituent" else which] for n, e in known.items()},
         )
 
 

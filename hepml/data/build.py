@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
 from hepml.data.chunk import MOMENTUM, Chunk
 from hepml.data.inputs import Inputs
@@ -61,7 +62,23 @@ def build(files: Files, request: Request) -> dict[str, Any]:
     if sample is not None:
         sample.thin(pieces)
         _count_again(report, pieces)
+    for piece in pieces:
+        piece["extras"] = extras_of(piece, request)
     return {**join(pieces, request), "report": report}
+
+
+def extras_of(piece: dict[str, Any], request: Request) -> dict[str, np.ndarray]:
+    """The extras that a model asks for, by name, from the four-momenta of a piece.
+
+    Raises:
+        LayoutError: no such extra; names the nearest.
+    """
+    if not request.inputs.extras:
+        return {}
+    momenta = torch.from_numpy(piece["four_momenta"])
+    offsets = torch.nn.functional.pad(torch.from_numpy(piece["counts"]).cumsum(0), (1, 0))
+    with torch.no_grad():
+        return {n: extra_table.lookup(n).build(momenta, offsets).numpy() for n in request.inputs.extras}
 
 
 class Sample:
@@ -102,6 +119,8 @@ def packed_chunks(found: Scan, request: Request, report: DataReport, step_size: 
         HepmlError: see `JetDataset.open`.
     """
     found.raise_first()
+    for name in request.inputs.extras:
+        extra_table.lookup(name)
     names = feature_table.resolve(request.inputs.features) if request.inputs.features else ()
     columns = [c for c in feature_table.raw_columns_for(names) if c not in _DERIVED]
     classify = request.labels and request.target is None
@@ -166,6 +185,7 @@ def join(pieces: list[dict[str, Any]], request: Request) -> dict[str, Any]:
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     columns = {n: np.concatenate([p["jet_columns"][n] for p in pieces]) for n in first["jet_columns"]}
+    extras = {n: np.concatenate([p["extras"][n] for p in pieces]) for n in first["extras"]}
     out: dict[str, Any] = {
         name: None if (array := one(name)) is None else torch.from_numpy(array)
         for name in ("four_momenta", "features", "jet_features", "labels", "weights", "jet_momenta")
@@ -177,6 +197,7 @@ def join(pieces: list[dict[str, Any]], request: Request) -> dict[str, Any]:
         "feature_names": first["feature_names"],
         "jet_feature_names": tuple(request.inputs.jet_features),
         "jet_columns": columns,
+        "extras": {n: torch.from_numpy(a) for n, a in extras.items()},
         "classes": first["classes"],
     }
 

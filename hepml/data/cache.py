@@ -20,8 +20,9 @@ import numpy as np
 import torch
 import xxhash
 
+from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
-from hepml.data.build import PER_CONSTITUENT, PER_JET, Request, build, packed_chunks
+from hepml.data.build import PER_CONSTITUENT, PER_JET, Request, build, extras_of, packed_chunks
 from hepml.data.reader import Scan, scan
 from hepml.data.report import DataReport
 from hepml.data.sources import Files
@@ -53,7 +54,8 @@ def cache_key(found: Scan, request: Request) -> str:
         h.update(repr((os.path.abspath(item.source.path), item.tree, item.entries, identity, item.layout)).encode())
     asked = {f.name: getattr(request, f.name) for f in fields(request) if f.name != "layout"}
     table = [(f.name, f.needs, f.shift, f.scale, f.clip) for f in map(feature_table.lookup, request.inputs.features)]
-    h.update(repr((FORMAT, asked, table)).encode())
+    versions = [extra_table.lookup(name).version for name in request.inputs.extras]
+    h.update(repr((FORMAT, asked, table, versions)).encode())
     return h.hexdigest()[:20]
 
 
@@ -85,6 +87,7 @@ def _stream(partial: Path, found: Scan, request: Request) -> None:
         for piece in packed_chunks(found, request, report):
             columns = {n: piece[n] for n in (*PER_CONSTITUENT, *PER_JET) if piece[n] is not None}
             columns |= {f"jet_columns.{n}": c for n, c in piece["jet_columns"].items()}
+            columns |= {f"extras.{n}": c for n, c in extras_of(piece, request).items()}
             for name, array in columns.items():
                 if name not in open_files:
                     open_files[name] = open(partial / f"{name}.bin", "wb")  # noqa: SIM115 - closed below, all together
@@ -103,6 +106,7 @@ def _write_all(partial: Path, made: dict[str, Any]) -> None:
     made["counts"] = np.diff(made["offsets"])
     columns = {n: made[n] for n in (*PER_CONSTITUENT, *PER_JET) if made.get(n) is not None}
     columns |= {f"jet_columns.{n}": c for n, c in made["jet_columns"].items()}
+    columns |= {f"extras.{n}": c.numpy() for n, c in made["extras"].items()}
     for name, array in columns.items():
         (partial / f"{name}.bin").write_bytes(np.ascontiguousarray(array).data)
     about = {n: made[n] for n in ("feature_names", "classes", "jet_feature_names")}
@@ -130,15 +134,22 @@ def _load(home: Path) -> dict[str, Any]:
     counts = np.array(arrays.pop("counts"))
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
-    columns = {n.removeprefix("jet_columns."): np.asarray(a) for n, a in arrays.items() if n.startswith("jet_columns.")}
+    columns = {n: np.asarray(a) for n, a in _under("jet_columns.", arrays).items()}
+    extras = {n: torch.from_numpy(a) for n, a in _under("extras.", arrays).items()}
     entries = arrays.pop("entries")
     return {
-        **{n: torch.from_numpy(a) for n, a in arrays.items() if not n.startswith("jet_columns.")},
+        **{n: torch.from_numpy(a) for n, a in arrays.items()},
         "offsets": torch.from_numpy(offsets),
         "entries": np.asarray(entries),
         "jet_columns": columns,
+        "extras": extras,
         "feature_names": tuple(about["feature_names"]),
         "jet_feature_names": tuple(about["jet_feature_names"]),
         "classes": tuple(about["classes"]),
         "report": DataReport.from_dict(about["report"]),
     }
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose name begins so, taken out, by the rest of their name."""
+    return {n.removeprefix(prefix): arrays.pop(n) for n in list(arrays) if n.startswith(prefix)}

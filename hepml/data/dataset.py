@@ -13,6 +13,7 @@ import torch
 import xxhash
 from torch import Tensor
 
+from hepml.data import extras as extra_table
 from hepml.data.batch import JetBatch
 from hepml.data.build import Request, build
 from hepml.data.inputs import Inputs
@@ -40,6 +41,7 @@ class JetDataset:
         weights: [N], or None.
         jet_momenta: [N, 4], or None.
         jet_columns: every jet-level number of the file where `jet_columns="all"` was asked for, by name, [N] each.
+        extras: further views by name (see `hepml.data.extras`), [ΣN, ...] or [N, ...].
         classes: class names; their order is the label's.
         entries: [N] entry of each jet in its file, counted over all files.
         report: what was read, dropped and why.
@@ -55,6 +57,7 @@ class JetDataset:
     weights: Tensor | None = None
     jet_momenta: Tensor | None = None
     jet_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     entries: np.ndarray | None = None
     report: DataReport = field(default_factory=DataReport)
@@ -128,6 +131,7 @@ class JetDataset:
             labels=batch.labels,
             weights=batch.weights,
             jet_momenta=batch.jet_momenta,
+            extras=batch.extras,
             classes=tuple(classes),
             report=DataReport(files={"a batch": len(batch)}, read=len(batch), kept=len(batch)),
         )
@@ -181,6 +185,10 @@ class JetDataset:
             weights=of_jets(self.weights),
             index=which,
             jet_momenta=of_jets(self.jet_momenta),
+            extras={
+                n: _gather(t, rows if extra_table.lookup(n).per == "constituent" else which)
+                for n, t in self.extras.items()
+            },
         )
 
     def split(self, share: float, seed: int = 0) -> tuple[JetDataset, JetDataset]:

@@ -54,6 +54,10 @@ def command(
         list[Path] | None,
         typer.Option("--gather", help="Train nothing: the leaderboard of the runs below this folder; may be repeated."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with all runs that OUTPUT was prepared for; no configs are named then."),
+    ] = False,
     cost: Annotated[bool, typer.Option("--cost/--no-cost", help="Count operations and measure jets a second.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which runs there are and what state they are in.")
@@ -72,6 +76,7 @@ def command(
     from hepml.cli import console
     from hepml.training.benchmark import board, writing
     from hepml.training.benchmark import workers as processes
+    from hepml.training.benchmark.plan import prepared
 
     problems: dict[str, str] = {}
     speak = console.err()
@@ -79,6 +84,8 @@ def command(
     if gather:
         places, planned = list(gather), []
         output = output if output != Path("runs/benchmark") else gather[0]
+    elif resume and not words:
+        places, planned = [output], prepared(output)
     else:
         places, planned = [output], _plan(words or [], seeds, output, fractions, workers)
     if dry_run:
@@ -97,7 +104,7 @@ def command(
         speak.print(f"stopped by {stop}; the same command goes on")
         return 128 + stop.signum
     found = board.gather(places, problems)
-    call = None if gather else _command_line(words or [], seeds, fractions, velocities)
+    call = None if gather or not words else _command_line(words or [], seeds, fractions, velocities)
     files = writing.write(found, output, command=call)
     if planned:
         for problem in writing.track(found, output, _tracking(planned), files):

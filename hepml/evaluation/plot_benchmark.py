@@ -44,7 +44,9 @@ def plot_cost(
             axes.annotate(name, (x, y), xytext=(7, 6), textcoords="offset points", fontsize=12, color=colour)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.margins(x=0.12, y=0.12)
+        drawn = [*taggers.values(), *(published or {}).values()]
+        axes.set_xlim(*_decades([x for x, _, _ in drawn], 10.0))
+        axes.set_ylim(*_decades([y for _, y, _ in drawn], 3.0))
         axes.set_xlabel(cost)
         axes.set_ylabel(BACKGROUND_REJECTION + rf" at $\varepsilon_S = {efficiency}$")
         axes.grid(True, which="major", color="0.9", linewidth=0.8)
@@ -117,6 +119,13 @@ def _band(axes: Axes, x: np.ndarray, values: Sequence[float], errors: Sequence[f
     spread = np.array([0.0 if e is None else e for e in errors])
     y = np.asarray(values)
     axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.2, linewidth=0)
+
+
+def _decades(values: Sequence[float], least: float) -> tuple[float, float]:
+    """Ends of a logarithmic axis around the values, at least a factor `least` apart, with room for names."""
+    low, high = min(values), max(values)
+    room = max(1.6, (least * low / high) ** 0.5)
+    return low / room, high * room
 
 
 def _need(taggers: Mapping[str, object]) -> None:

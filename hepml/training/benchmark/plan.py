@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hepml import config as configs
-from hepml.errors import ConfigError
+from hepml.errors import ConfigError, FileError
 from hepml.training.checkpoints import write_atomically
-from hepml.training.run_config import RunConfig, check
+from hepml.training.run_config import RunConfig, check, load_run_config
 from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory
 
 MARK = "benchmark.json"
@@ -133,6 +133,7 @@ def prepare(run: PlannedRun) -> State:
         run.folder.rename(run.folder.with_name(f"{run.folder.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"))
     RunDirectory(run.folder.parent).write_json(f"{run.folder.name}/{MARK}", mark_of(run))
     values = run.config.model_dump(mode="json", exclude_none=True)
+    values["model"] = run.config.model  # a hyperparameter that is null is not its default
     heading = f"# {run.name} of a benchmark, as it was checked; the run is in {run.folder.name}/.\n"
     write_atomically(run.config_file, (heading + configs.dump_yaml(values)).encode())
     return now
@@ -162,6 +163,24 @@ def find_runs(places: Iterable[Path | str]) -> list[Path]:
         hits = sorted(p.parent for name in (SUMMARY, MARK) for p in root.rglob(name) if ASIDE not in str(p))
         found += [p for p in dict.fromkeys(hits) if p not in found]
     return found
+
+
+def prepared(output: Path | str) -> list[PlannedRun]:
+    """The runs that a benchmark's folder was prepared for, to go on without naming the configs again.
+
+    Raises:
+        FileError: none there.
+        ConfigError: a config that is not valid any more.
+    """
+    runs = []
+    for mark in sorted(Path(output).absolute().rglob(MARK)):
+        folder, known = mark.parent, _mark(mark.parent)
+        file = folder.parent / f"{folder.name}.yaml"
+        if ASIDE not in str(folder) and file.is_file() and known:
+            runs.append(PlannedRun(known["label"], known["seed"], load_run_config(file), folder, known["share"]))
+    if not runs:
+        raise FileError("no benchmark was begun here", where=str(output), mend="hepml benchmark CONFIG… -o FOLDER")
+    return runs
 
 
 def read_mark(folder: Path) -> dict[str, Any]:
@@ -260,7 +279,6 @@ def _mark(folder: Path) -> dict[str, Any]:
 def _sizes(source: Any) -> Any:
     """Sizes of the files that a source names, where they are files: other jets under the same name are another benchmark."""
     from hepml.data.sources import expand
-    from hepml.errors import FileError
 
     if source is None or isinstance(source, float):
         return source

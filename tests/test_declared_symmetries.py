@@ -13,16 +13,21 @@ from hepml.testing import assert_invariant, measure, sample_jets
 
 # Small sizes, for speed; a model that is not named here is measured as it is.
 SMALL: dict[str, dict[str, Any]] = {
+    "cnn": {"pixels": 16, "maps": ((4, 4), (6,)), "head": (8,)},
     "efn": {"phi": (8, 8), "f": (8,)},
     "hamiltonian_cloud": {"hidden": 8, "embedding": (8,), "phi": (8,), "f": (8,)},
     "lgn": {"channels": (2, 3, 2)},
     "lorentznet": {"n_hidden": 8, "n_blocks": 3},
     "part": {"embedding": (16, 16), "pair_embedding": (8,), "heads": 2, "blocks": 2, "class_blocks": 1},
+    "p_cnn": {"stem": 4, "stages": ((6,), (8, 8)), "head": (8,)},
     "particlenet": {"widths": ((8, 8), (8, 8)), "neighbours": 4, "head": (8,)},
     "particlenet_lite": {"widths": ((8, 8), (8, 8)), "neighbours": 4, "head": (8,)},
     "pelican": {"hidden": 9, "messages": 6, "blocks": 2, "scalars": 3},
     "pfn": {"phi": (8, 8), "f": (8,)},
     "residual_cloud": {"embedding": (8,), "phi": (8,), "f": (8,)},
+    "resnext": {"pixels": 16, "stem": 6, "widths": (4, 8), "blocks": (1, 2), "groups": 2},
+    "rnn": {"hidden": 8, "head": (8,)},
+    "topodnn": {"hidden": (16, 8)},
     "transformer": {"width": 16, "heads": 2, "blocks": 2},
 }
 # What a declared symmetry is measured as. Models that are equivariant by construction are held to far less than rounding allows others.

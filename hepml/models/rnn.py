@@ -1,0 +1,79 @@
+"""Recurrent networks over the constituents of a jet, from the hardest to the softest (arXiv:1711.09059)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hepml.data import features as feature_table
+from hepml.data.batch import JetBatch
+from hepml.data.inputs import Inputs
+from hepml.models.catalogue import register
+from hepml.nn.feedforward import feedforward
+from hepml.representations.sequence import leading, packed_sequence
+
+
+@register("rnn", paper="arXiv:1711.09059", symmetries=("permutation", "azimuthal-rotation"), parameters=78530)
+class RecurrentNetwork(nn.Module):
+    """Recurrent network (LSTM or GRU) that reads the constituents by falling transverse momentum; a head on its last state.
+
+    The LSTM of width 128 and the dense layer of 64 units are those of the LSTM top tagger of arXiv:1711.09059, whose constituents are
+    ordered by their clustering history; here they are ordered by transverse momentum. Symmetry: permutations of the constituents, since
+    they are put in order first (up to exact ties in transverse momentum), rotations about the beam. Sequences are packed: no step is
+    taken for padding. A jet without constituents leaves the initial state, zero.
+
+    Args:
+        outputs: columns of the result.
+        features: names of constituent features, or a feature set.
+        cell: lstm or gru.
+        hidden: width of the state.
+        layers: stacked recurrent layers.
+        bidirectional: read in both directions; the head takes both last states.
+        head: units of the hidden layers on the last state.
+        dropout: between stacked layers and in the head, in training.
+        max_constituents: read only so many leading constituents; None reads all.
+    """
+
+    def __init__(
+        self,
+        outputs: int = 2,
+        features: str | Sequence[str] = "kinematic",
+        cell: Literal["lstm", "gru"] = "lstm",
+        hidden: int = 128,
+        layers: int = 1,
+        bidirectional: bool = False,
+        head: Sequence[int] = (64,),
+        dropout: float = 0.0,
+        max_constituents: int | None = None,
+    ) -> None:
+        super().__init__()
+        names = feature_table.resolve(features)
+        self.inputs = Inputs(names, max_constituents=max_constituents)
+        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        self.directions = 2 if bidirectional else 1
+        self.rnn = kind(len(names), hidden, layers, bidirectional=bidirectional, dropout=dropout if layers > 1 else 0.0)
+        self.head = feedforward(self.directions * hidden, head, outputs, dropout=dropout)
+        if cell == "lstm":
+            self._remember_at_first()
+
+    def _remember_at_first(self) -> None:
+        """Forget gates that start open (bias 1), so that the hardest constituents are still known at the end of a long jet."""
+        for name, parameter in self.rnn.named_parameters():
+            if name.startswith("bias_ih"):
+                with torch.no_grad():
+                    parameter[self.rnn.hidden_size : 2 * self.rnn.hidden_size] = 1.0
+
+    def forward(self, batch: JetBatch) -> Tensor:
+        """Logits, [B, outputs]."""
+        rows, offsets = leading(batch, self.inputs.max_constituents)
+        sequences, jets = packed_sequence(batch.select(self.inputs.features)[rows], offsets)
+        state = batch.four_momenta.new_zeros((len(batch), self.directions * self.rnn.hidden_size))
+        if len(jets):
+            _, last = self.rnn(sequences)
+            last = last[0] if isinstance(last, tuple) else last  # an LSTM has a cell state beside
+            last = last[-self.directions :].transpose(0, 1).flatten(1)  # of the last layer, both directions
+            state = state.to(last.dtype).index_copy(0, jets, last)
+        return self.head(state)  # type: ignore[no-any-return]

@@ -1,0 +1,71 @@
+"""The sequence view: the constituents of each jet by falling transverse momentum, for models that read them in order.
+
+Files usually have them so already, but a model must not depend on it. Constituents of exactly equal transverse momentum keep the order
+they were given in, so a view is permutation invariant up to such ties.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from hepml.data.batch import JetBatch
+
+
+def order_by_pt(batch: JetBatch) -> Tensor:
+    """Rows of the batch, [ΣN] int64, jet by jet and by falling transverse momentum within each."""
+    px, py = batch.four_momenta[:, 1], batch.four_momenta[:, 2]
+    square = px * px + py * py
+    if square.device.type == "cpu":  # one look is cheaper than a sort; on other devices the look would wait for them
+        falling = square[1:] <= square[:-1]
+        if bool((falling | (batch.jet_of[1:] != batch.jet_of[:-1])).all()):
+            return torch.arange(len(square))
+    order = torch.argsort(square, descending=True, stable=True)
+    return order[torch.argsort(batch.jet_of[order], stable=True)]
+
+
+def leading(batch: JetBatch, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """The leading constituents of each jet, by falling transverse momentum.
+
+    Args:
+        batch: B jets.
+        most: constituents a jet that are kept; None keeps all.
+
+    Returns:
+        rows of the batch, [M] int64, and where each jet's begin and end among them, offsets [B + 1].
+    """
+    order, offsets = order_by_pt(batch), batch.offsets
+    if most is None or batch.max_count <= most:
+        return order, offsets
+    counts = batch.counts.clamp_max(most)
+    kept = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    total = int(kept[-1])
+    shift = torch.repeat_interleave(offsets[:-1] - kept[:-1], counts, output_size=total)
+    return order[torch.arange(total, device=order.device) + shift], kept
+
+
+def packed_sequence(values: Tensor, offsets: Tensor) -> tuple[PackedSequence, Tensor]:
+    """Packed rows as torch's `PackedSequence`, which holds all first constituents, then all second ones and so on; never padded.
+
+    Args:
+        values: [ΣN, C], each jet's rows in the order they are to be read in.
+        offsets: [B + 1].
+
+    Returns:
+        the sequences of the jets that have constituents, longest first, and the index [B'] of each one's jet.
+    """
+    counts = offsets.diff()
+    lengths, jets = counts.sort(descending=True, stable=True)
+    rank = torch.empty_like(jets)
+    rank[jets] = torch.arange(len(jets), device=jets.device)
+    on_host = lengths.cpu()
+    longest = int(on_host[0]) if len(on_host) else 0
+    alive = len(on_host) - torch.searchsorted(
+        on_host.flip(0), torch.arange(1, longest + 1)
+    )  # jets with a t-th constituent
+    starts = torch.nn.functional.pad(alive.cumsum(0), (1, 0))[:-1].to(values.device)
+    jet_of = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=len(values))
+    place = torch.arange(len(values), device=values.device) - offsets[:-1][jet_of]
+    data = torch.empty_like(values).index_copy(0, starts[place] + rank[jet_of], values)
+    return PackedSequence(data, alive), jets[: int(alive[0]) if longest else 0]

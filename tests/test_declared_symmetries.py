@@ -14,7 +14,11 @@ from hepml.testing import assert_invariant, measure, sample_jets
 # Small sizes, for speed; a model that is not named here is measured as it is.
 SMALL: dict[str, dict[str, Any]] = {
     "cnn": {"pixels": 16, "maps": ((4, 4), (6,)), "head": (8,)},
+    "dgcnn": {"widths": (8, 8), "neighbours": 4, "fusion": 8, "head": (8,)},
     "efn": {"phi": (8, 8), "f": (8,)},
+    "gat": {"widths": (8, 8), "neighbours": 4, "embed": 8, "head": (8,)},
+    "gcn": {"widths": (8, 8), "neighbours": 4, "embed": 8, "head": (8,)},
+    "graph_network": {"widths": (8, 8), "neighbours": 4, "embed": 8, "head": (8,)},
     "hamiltonian_cloud": {"hidden": 8, "embedding": (8,), "phi": (8,), "f": (8,)},
     "lgn": {"channels": (2, 3, 2)},
     "lorentznet": {"n_hidden": 8, "n_blocks": 3},

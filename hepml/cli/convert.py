@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def command(
     with console.CountingBar("jets", quiet=quiet) as bar:
         report = convert(files, output, classes=names, max_jets=max_jets, tell=bar.update)
     if json:
-        console.print_json(report)
+        typer.echo(dumps(report, indent=2))
         return 0
     counted = ", ".join(f"{name} {jets:,}" for name, jets in report["classes"].items())
     mean = report["constituents"] / max(1, report["jets"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,12 @@ def list_command(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """The data sets that `fetch` knows: what they are, how large, and what to do with them."""
-    from hepml.cli import console
     from hepml.data.fetch import DATASETS
 
     if json:
-        console.print_json({name: {**vars(found), "files": dict(found.files)} for name, found in DATASETS.items()})
+        typer.echo(
+            dumps({name: {**vars(found), "files": dict(found.files)} for name, found in DATASETS.items()}, indent=2)
+        )
         return
     for name, found in DATASETS.items():
         typer.echo(f"{name:<11} {found.title} (arXiv:{found.paper}; {found.size})")
@@ -70,7 +72,7 @@ def fetch(
     if extract:
         _extract(files)
     if json:
-        console.print_json({"data": name, "files": [str(file) for file in files]})
+        typer.echo(dumps({"data": name, "files": [str(file) for file in files]}, indent=2))
         return
     for file in files:
         typer.echo(f"{file}  {file.stat().st_size / 1e6:,.0f} MB, checksum as published")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,8 +45,10 @@ def count_flops(model: nn.Module, batch: JetBatch) -> float:
     jets = batch.to("cpu") if first is None else batch.to("cpu").to(first.dtype)
     counter = FlopCounterMode(display=False)
     try:
-        with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), counter:
-            counted(jets)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # oneDNN's flags warn about GPUs that are not here
+            with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), counter:
+                counted(jets)
     finally:
         counted.train(training)
     return counter.get_total_flops() / len(batch)

@@ -1,0 +1,133 @@
+"""Which runs a benchmark has and what becomes of those that are there: kept, resumed, begun anew; nothing is overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hepml.errors import ConfigError, FileError
+from hepml.training.benchmark.plan import (
+    Fraction,
+    digest,
+    find_runs,
+    parse_fractions,
+    plan,
+    prepare,
+    prepared,
+    read_mark,
+    state,
+)
+
+
+def test_every_config_gets_every_seed_in_a_folder_of_its_own(configs: list[Path], tmp_path: Path) -> None:
+    runs = plan(configs, tmp_path / "board", seeds=[1, 2], overrides=["training.epochs=5"])
+    assert [run.name for run in runs] == ["pfn seed 1", "pfn seed 2", "efn seed 1", "efn seed 2"]
+    assert len({run.folder for run in runs}) == 4
+    assert [run.config.training.seed for run in runs] == [1, 2, 1, 2]
+    assert {run.config.training.epochs for run in runs} == {5}
+    assert {run.config.data.cache for run in runs} == {str(tmp_path / "board" / "jets")}
+
+
+def test_all_jets_are_one_and_the_same_run_with_and_without_shares(configs: list[Path], tmp_path: Path) -> None:
+    shares = plan(configs[:1], tmp_path, fractions=[Fraction(0.05, 200), Fraction(1.0)])
+    (whole,) = plan(configs[:1], tmp_path)
+    assert shares[0].config.data.train_share == 0.05
+    assert shares[0].config.training.epochs == 200
+    assert shares[0].name == "pfn 5 % seed 1"
+    assert (shares[1].folder, digest(shares[1].config)) == (whole.folder, digest(whole.config))
+
+
+def test_variations_are_taggers_of_their_own(configs: list[Path], tmp_path: Path) -> None:
+    runs = plan(configs[:1], tmp_path, variations={"training.batch_size": ["50", "100"], "training.epochs": ["1", "2"]})
+    assert [run.label for run in runs] == [f"pfn,batch_size={b},epochs={e}" for b in (50, 100) for e in (1, 2)]
+    assert [run.config.training.batch_size for run in runs] == [50, 50, 100, 100]
+
+
+def test_two_configs_of_one_name_do_not_share_a_folder(configs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / "pfn.yaml"
+    twin.write_text(configs[0].read_text())
+    assert [run.label for run in plan([configs[0], twin], tmp_path)] == ["pfn", "pfn-2"]
+
+
+def test_only_what_can_change_the_result_changes_the_digest(configs: list[Path], tmp_path: Path) -> None:
+    def of(*overrides: str, threads: int | None = None) -> str:
+        return digest(plan(configs[:1], tmp_path, overrides=overrides, threads=threads)[0].config)
+
+    same = [
+        "tracking.enabled=true",
+        "training.threads=3",
+        "data.cache=null",
+        "training.device=auto",
+        "output=elsewhere",
+    ]
+    assert {of(word) for word in same} == {of()} == {of(threads=2)}
+    other = ["training.epochs=2", "model.f=[9]", "training.precision=64", "data.max_jets=50"]
+    assert len({of(word) for word in other} | {of()}) == 5
+
+
+def test_other_jets_under_the_same_name_are_another_run(
+    configs: list[Path], toy_files: dict[str, Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "train.root"
+    copy.write_bytes(toy_files["train"].read_bytes())
+    (before,) = plan(configs[:1], tmp_path, overrides=[f"data.train={copy}"])
+    was = digest(before.config)
+    copy.write_bytes(toy_files["val"].read_bytes())
+    assert digest(before.config) != was
+
+
+def test_a_finished_run_is_kept_and_one_of_another_config_is_put_aside(configs: list[Path], tmp_path: Path) -> None:
+    (run,) = plan(configs[:1], tmp_path)
+    assert prepare(run) == "new"
+    (run.folder / "config.yaml").write_text("")
+    assert state(run) == "started"
+    (run.folder / "summary.json").write_text('{"test": {}}')
+    assert prepare(run) == state(run) == "finished"
+    (changed,) = plan(configs[:1], tmp_path, overrides=["training.epochs=7"])
+    assert state(changed) == "new"
+    assert prepare(changed) == "new"
+    assert not (run.folder / "summary.json").exists(), "the folder belongs to the new config"
+    (aside,) = run.folder.parent.glob("seed_1.before-*")
+    assert (aside / "summary.json").exists(), "and nothing is deleted"
+    assert find_runs([tmp_path]) == [run.folder], "what was put aside is not on the leaderboard"
+
+
+def test_a_prepared_benchmark_can_be_gone_on_with_without_its_configs(configs: list[Path], tmp_path: Path) -> None:
+    runs = plan(
+        configs, tmp_path / "board", seeds=[3], overrides=["model.phi=[4, 4]"], fractions=[Fraction(0.5), Fraction(1)]
+    )
+    for run in runs:
+        prepare(run)
+    again = prepared(tmp_path / "board")
+    assert sorted((r.name, r.folder, digest(r.config)) for r in again) == sorted(
+        (r.name, r.folder, digest(r.config)) for r in runs
+    )
+    with pytest.raises(FileError, match="no benchmark"):
+        prepared(tmp_path / "nowhere")
+
+
+def test_a_run_that_no_benchmark_made_is_known_by_its_summary(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"config": "particlenet", "model": "particlenet"}')
+    (tmp_path / "config.yaml").write_text("training: {seed: 4}\n")
+    assert read_mark(tmp_path) == {"label": "particlenet", "seed": 4, "share": 1.0}
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "a", "0.5:0", "0.5,0.5", ""])
+def test_shares_that_mean_nothing_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_fractions(text)
+
+
+def test_shares_may_have_epochs_of_their_own() -> None:
+    assert parse_fractions("0.005:200,0.05,1") == [Fraction(0.005, 200), Fraction(0.05), Fraction(1.0)]
+
+
+def test_a_regression_and_a_config_without_test_jets_are_refused(configs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="regression"):
+        plan(configs[:1], tmp_path, overrides=["data.target=jet_sdmass"])
+    with pytest.raises(ConfigError, match="no test jets"):
+        plan(configs[:1], tmp_path, overrides=["data.test=null"])
+    with pytest.raises(ConfigError, match="twice"):
+        plan(configs[:1], tmp_path, seeds=[1, 1])

@@ -21,6 +21,9 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder; runs/dynamics-NAME-TIME where left out.")
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="LABEL", help="Train only this network; may be repeated.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
@@ -36,7 +39,7 @@ def command(
     for word in overrides or []:
         if "=" not in word:
             raise ConfigError(f"'{word}' is not an override", where="command line", mend="write key.sub=value")
-    run = load_dynamics_config(config, overrides or [])
+    run = load_dynamics_config(config, overrides or [], only or ())
     with _bar_class()(quiet=quiet or json) as bar:
         summary = run_dynamics(run, output, bar)
     if json:

@@ -104,7 +104,8 @@ def fit(
     groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
     if objective.extra:
         groups.append({"params": objective.extra, "weight_decay": 0.0})
-    optimiser = torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay)
+    # one pass over all weights: of small networks, Adam's many small operations are a tenth of a step
+    optimiser = torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     schedule = (
         torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps) if settings.schedule == "cosine" else None
     )

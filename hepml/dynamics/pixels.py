@@ -172,7 +172,7 @@ def fit_pixels(
     Raises:
         DivergenceError: the loss is not finite.
     """
-    optimiser = torch.optim.Adam(model.parameters(), learning_rate, weight_decay=weight_decay)
+    optimiser = torch.optim.Adam(model.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps) if schedule == "cosine" else None
     generator = torch.Generator().manual_seed(seed)
     now, then = train.pairs()

@@ -19,7 +19,8 @@ from hepml.errors import ConfigError
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward
 from hepml.nn.segments import segment_mean, segment_sum
-from hepml.nn.symplectic import CloudHamiltonian, Pairs, flow, packed_pairs
+from hepml.nn.symplectic import CloudHamiltonian, flow
+from hepml.nn.unordered_pairs import Pairs, differences, packed_pairs, products, spread
 
 POSITIONS = ("delta_eta", "delta_phi", "log_pt_rel")
 
@@ -232,12 +233,11 @@ class ResidualCloud(_Cloud):
 
     def move(self, q: Tensor, p: Tensor, charges: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         z = torch.cat((q, p), dim=-1)
-        coupling = charges[pairs.first] * charges[pairs.second]
+        coupling = products(charges, pairs)
         for _ in range(self.steps):
-            apart = z[pairs.first] - z[pairs.second]
+            apart = differences(z, pairs)
             squared = apart[:, : self.dimension].square().sum(-1, keepdim=True)
-            wells = torch.exp(-0.5 * squared * torch.exp(-2 * self.log_width)) * self.strength
-            weight = (coupling * wells).sum(-1, keepdim=True)
-            pulled = pairs.share[:, None] * segment_sum(weight * apart, pairs.offsets) * self.pull
+            weight = (coupling * torch.exp(squared * (-0.5 * torch.exp(-2 * self.log_width)))) @ self.strength
+            pulled = pairs.share[:, None] * spread(weight[:, None] * apart, pairs) * self.pull
             z = z + self.step_size * (self.outer(torch.tanh(self.inner(z))) + pulled)
         return z[:, : self.dimension], z[:, self.dimension :]

@@ -1,14 +1,14 @@
 """The flow of a learned, permutation-invariant Hamiltonian over the constituents of jets, with memory that does not grow with its length.
 
-H(q, p) = sum_i [ p_i M^-1 p_i / 2 + V(q_i) ] + 1/(2 n) sum_{i,j} sum_k c_ik c_jk u_k(|q_i - q_j|²), one Hamiltonian a jet of n
+H(q, p) = sum_i [ p_i M^-1 p_i / 2 + V(q_i) ] + 1/n sum_{i<j} sum_k c_ik c_jk u_k(|q_i - q_j|²), one Hamiltonian a jet of n
 constituents, with charges c that travel along unchanged. Forces are written out, so that training needs one backward pass and no second
-derivatives by autograd. Pairs are packed: every ordered pair within a jet is one row, sorted by its first constituent; nothing is padded.
+derivatives by autograd. Pairs are packed, each once (`hepml.nn.unordered_pairs`); what depends on the charges alone is made once a flow.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,35 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from hepml.nn.segments import segment_sum
-
-
-class Pairs(NamedTuple):
-    """Ordered pairs of constituents of the same jet, each with itself too, sorted by `first`.
-
-    Args:
-        first, second: [P] rows of the packed constituents.
-        offsets: [ΣN + 1]; the pairs of constituent i are rows offsets[i]:offsets[i + 1].
-        share: [ΣN] 1/n of the constituent's jet.
-    """
-
-    first: Tensor
-    second: Tensor
-    offsets: Tensor
-    share: Tensor
-
-
-def packed_pairs(offsets: Tensor, dtype: torch.dtype = torch.float32) -> Pairs:
-    """All pairs within jets, from packed offsets [B + 1]: sum of n_b² rows."""
-    counts = offsets.diff()
-    partners = counts.repeat_interleave(counts)  # of each constituent: n of its jet
-    begin = offsets[:-1].repeat_interleave(counts)
-    ends = F.pad(partners.cumsum(0), (1, 0))
-    total = int(ends[-1])
-    first = torch.arange(len(partners), device=offsets.device).repeat_interleave(partners, output_size=total)
-    second = torch.arange(total, device=offsets.device) + (begin - ends[:-1]).repeat_interleave(
-        partners, output_size=total
-    )
-    return Pairs(first, second, ends, 1.0 / partners.to(dtype))
+from hepml.nn.unordered_pairs import Pairs, differences, products, spread
 
 
 class CloudHamiltonian(nn.Module):
@@ -79,20 +51,26 @@ class CloudHamiltonian(nn.Module):
         """H of each jet, [B]; q, p [ΣN, d], charges [ΣN, K]."""
         x = self.inner(q)
         single = self.kinetic(p) + (x.abs() + F.softplus(-2 * x.abs())) @ self.outer  # ln 2 cosh x
-        squared = (q[pairs.first] - q[pairs.second]).square().sum(-1, keepdim=True)
-        wells = torch.exp(-0.5 * squared * torch.exp(-2 * self.log_width)) * self.strength
-        pair = (charges[pairs.first] * charges[pairs.second] * wells).sum(-1, keepdim=True)
-        both = single[:, None] + 0.5 * pairs.share[:, None] * segment_sum(pair, pairs.offsets)
-        return segment_sum(both, offsets)[:, 0]
+        apart = differences(q, pairs)
+        wells = torch.exp(-0.5 * apart.square().sum(-1, keepdim=True) * torch.exp(-2 * self.log_width))
+        pair = (products(charges, pairs) * wells) @ self.strength
+        inner = segment_sum(pair[:, None], pairs.after)
+        return segment_sum(single[:, None] + pairs.share[:, None] * inner, offsets)[:, 0]
 
-    def force(self, q: Tensor, charges: Tensor, pairs: Pairs) -> Tensor:
-        """-dH/dq. Shapes: [ΣN, d], [ΣN, K] -> [ΣN, d]."""
+    def force(self, q: Tensor, coupling: Tensor, pairs: Pairs) -> Tensor:
+        """-dH/dq. Shapes: [ΣN, d], [P, K] -> [ΣN, d].
+
+        Args:
+            q: positions.
+            coupling: products of the charges of each pair.
+            pairs: of the jets.
+        """
         single = -(torch.tanh(self.inner(q)) * self.outer) @ self.inner.weight
-        apart = q[pairs.first] - q[pairs.second]
+        apart = differences(q, pairs)
         sharpness = torch.exp(-2 * self.log_width)
-        wells = torch.exp(-0.5 * apart.square().sum(-1, keepdim=True) * sharpness) * (self.strength * sharpness)
-        weight = (charges[pairs.first] * charges[pairs.second] * wells).sum(-1, keepdim=True)
-        return single + pairs.share[:, None] * segment_sum(weight * apart, pairs.offsets)
+        wells = torch.exp(apart.square().sum(-1, keepdim=True) * (-0.5 * sharpness))
+        weight = (coupling * wells) @ (self.strength * sharpness)
+        return single + pairs.share[:, None] * spread(weight[:, None] * apart, pairs)
 
 
 def flow(
@@ -121,17 +99,17 @@ def flow(
         positions and momenta at the end.
     """
     if not reversible or steps == 0:
-        return _integrate(hamiltonian, q, p, charges, pairs, steps, step_size)
+        return _integrate(hamiltonian, q, p, products(charges, pairs), pairs, steps, step_size)
     weights = tuple(hamiltonian.parameters())
     return _Flow.apply(hamiltonian, pairs, steps, step_size, q, p, charges, *weights)  # type: ignore[no-any-return]
 
 
 def _integrate(
-    hamiltonian: CloudHamiltonian, q: Tensor, p: Tensor, charges: Tensor, pairs: Pairs, steps: int, h: float
+    hamiltonian: CloudHamiltonian, q: Tensor, p: Tensor, coupling: Tensor, pairs: Pairs, steps: int, h: float
 ) -> tuple[Tensor, Tensor]:
     for _ in range(steps):
         q = q + 0.5 * h * hamiltonian.velocity(p)
-        p = p + h * hamiltonian.force(q, charges, pairs)
+        p = p + h * hamiltonian.force(q, coupling, pairs)
         q = q + 0.5 * h * hamiltonian.velocity(p)
     return q, p
 
@@ -152,7 +130,7 @@ class _Flow(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            q, p = _integrate(hamiltonian, q, p, charges, pairs, steps, h)
+            q, p = _integrate(hamiltonian, q, p, products(charges, pairs), pairs, steps, h)
         ctx.hamiltonian, ctx.pairs, ctx.steps, ctx.h = hamiltonian, pairs, steps, h
         ctx.save_for_backward(q, p, charges)
         return q, p
@@ -165,7 +143,11 @@ class _Flow(torch.autograd.Function):
         hamiltonian, h = ctx.hamiltonian, ctx.h
         weights = tuple(hamiltonian.parameters())
         mass = hamiltonian.log_inverse_mass.detach().exp()
-        by_charges, by_mass = torch.zeros_like(charges), torch.zeros_like(mass)
+        with torch.enable_grad():
+            charges = charges.detach().requires_grad_()
+            made = products(charges, ctx.pairs)
+        coupling = made.detach().requires_grad_()
+        by_coupling, by_mass = torch.zeros_like(coupling), torch.zeros_like(mass)
         by_weights = [torch.zeros_like(w) for w in weights]
         for _ in range(ctx.steps):
             # Back through the second drift: q holds q1, p holds p1.
@@ -173,11 +155,11 @@ class _Flow(torch.autograd.Function):
             by_p = by_p + 0.5 * h * mass * by_q
             middle = (q - 0.5 * h * mass * p).detach()
             with torch.enable_grad():
-                at, c = middle.requires_grad_(), charges.detach().requires_grad_()
-                force = hamiltonian.force(at, c, ctx.pairs)
-                found = torch.autograd.grad(force, (at, c, *weights), h * by_p, allow_unused=True)
+                at = middle.requires_grad_()
+                force = hamiltonian.force(at, coupling, ctx.pairs)
+                found = torch.autograd.grad(force, (at, coupling, *weights), h * by_p, allow_unused=True)
             by_q = by_q + found[0]
-            by_charges += found[1]
+            by_coupling += found[1]
             for total, part in zip(by_weights, found[2:], strict=True):
                 if part is not None:
                     total += part
@@ -186,6 +168,7 @@ class _Flow(torch.autograd.Function):
             by_mass += 0.5 * h * (p * by_q).sum(0)
             by_p = by_p + 0.5 * h * mass * by_q
             q = middle.detach() - 0.5 * h * mass * p
+        (by_charges,) = torch.autograd.grad(made, charges, by_coupling)
         for w, total in zip(weights, by_weights, strict=True):
             if w is hamiltonian.log_inverse_mass:
                 total += by_mass * mass  # d exp(l)/dl

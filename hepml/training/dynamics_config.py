@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from pydantic import Field
 from hepml import config as configs
 from hepml.config import Schema
 from hepml.dynamics.fitting import FitSettings
-from hepml.errors import ConfigError
+from hepml.errors import ConfigError, did_you_mean
 from hepml.training.run_config import TrackingConfig
 
 Count = Annotated[int, Field(ge=1)]
@@ -68,6 +68,7 @@ class EvaluationConfig(Schema):
     Args:
         starts: box, notebook, sample or test.
         trajectories, span, points: how many, how long, how many times.
+        seed: of starting points that are drawn (box, sample): other starts than those that a variant was chosen on.
         method: an integrator; `adaptive` as good as exact.
         tolerance: of adaptive ones.
         substeps: of those with fixed steps, between two times.
@@ -77,6 +78,7 @@ class EvaluationConfig(Schema):
     trajectories: Count = 15
     span: Positive = 20.0
     points: Annotated[int, Field(ge=2)] = 100
+    seed: int = 10_000
     method: str = "adaptive"
     tolerance: Positive = 1e-9
     substeps: Count = 1
@@ -134,11 +136,16 @@ class DynamicsConfig(Schema):
         return str(block["name"]), {key: value for key, value in block.items() if key not in ("name", "training")}
 
 
-def load_dynamics_config(path: Path | str, overrides: Iterable[str] = ()) -> DynamicsConfig:
+def load_dynamics_config(path: Path | str, overrides: Iterable[str] = (), only: Sequence[str] = ()) -> DynamicsConfig:
     """A dynamics config from a file and overrides, checked; a recording's path is made absolute against the config's folder.
 
+    Args:
+        path: of the YAML file.
+        overrides: `key.sub=value`.
+        only: labels of the networks to keep; all of them where empty.
+
     Raises:
-        ConfigError: see `hepml.config`; or a block without a name.
+        ConfigError: see `hepml.config`; a block without a name; a label in `only` that the config lacks.
     """
     raw = configs.load(path, overrides)
     config = configs.validate(DynamicsConfig, raw)
@@ -148,6 +155,15 @@ def load_dynamics_config(path: Path | str, overrides: Iterable[str] = ()) -> Dyn
         raise ConfigError(
             "there is no network to train", where=raw.where(("models",)), mend="models: {hnn: {name: hnn}}"
         )
+    for label in only:
+        if label not in config.models:
+            raise ConfigError(
+                f"no network '{label}' in this config",
+                where=str(path),
+                mend=did_you_mean(label, config.models, noun="it has"),
+            )
+    if only:
+        config.models = {label: block for label, block in config.models.items() if label in only}
     for label, block in config.models.items():
         if not isinstance(block.get("name"), str):
             raise ConfigError(

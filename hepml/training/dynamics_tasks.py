@@ -97,7 +97,13 @@ class MotionTask(Task):
         self.training, self.test = make_data(self.config, self.system, seed)
         e = self.config.evaluation
         self.truth = reference(
-            self.system, starts=e.starts, trajectories=e.trajectories, span=e.span, points=e.points, test=self.test
+            self.system,
+            starts=e.starts,
+            trajectories=e.trajectories,
+            span=e.span,
+            points=e.points,
+            seed=e.seed,
+            test=self.test,
         )
 
     def train(self, label: str, seed: int, tell: Tell) -> tuple[dict[str, Any], Trained]:

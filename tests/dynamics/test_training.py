@@ -234,6 +234,13 @@ def test_command_refuses_what_it_does_not_know_in_one_line(
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
+def test_only_the_named_networks_are_trained(repository: Path) -> None:
+    path = repository / "configs/dynamics/spring.yaml"
+    assert list(load_dynamics_config(path, only=["hnn"]).models) == ["hnn"]
+    with pytest.raises(ConfigError, match="did you mean 'hnn'"):
+        load_dynamics_config(path, only=["hmm"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "bar"), [("spring", 3.8e-4), ("pendulum", 2.5e-2)])
 def test_hnn_conserves_energy_as_published_and_the_best_variant_ten_times_better(

@@ -12,7 +12,8 @@ from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError
 from hepml.models import create
 from hepml.models.catalogue import count_parameters
-from hepml.nn.symplectic import CloudHamiltonian, flow, packed_pairs
+from hepml.nn.symplectic import CloudHamiltonian, flow
+from hepml.nn.unordered_pairs import differences, packed_pairs, products, spread
 
 
 def jets(counts: tuple[int, ...] = (7, 0, 12, 1, 30), seed: int = 0, dtype: torch.dtype = torch.float64) -> JetBatch:
@@ -41,11 +42,28 @@ def cloud_state(
     return h, q, p, c, torch.tensor((0, *counts)).cumsum(0)
 
 
-def test_packed_pairs_are_all_ordered_pairs_of_each_jet_and_no_others() -> None:
-    pairs = packed_pairs(torch.tensor([0, 2, 2, 5]))
+def test_packed_pairs_are_each_two_constituents_of_each_jet_once() -> None:
+    pairs = packed_pairs(torch.tensor([0, 2, 2, 3, 6]))
     got = list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
-    assert got == [(i, j) for jet in ((0, 1), (2, 3, 4)) for i in jet for j in jet]
-    assert pairs.offsets.tolist() == [0, 2, 4, 7, 10, 13]
+    assert got == [(0, 1), (3, 4), (3, 5), (4, 5)]
+    assert pairs.second[pairs.by_second].tolist() == [1, 4, 5, 5]
+    assert pairs.first[pairs.by_second].tolist() == [0, 3, 3, 4]
+    assert pairs.before.diff().tolist() == [0, 1, 0, 0, 1, 2]
+    assert pairs.after.diff().tolist() == [1, 0, 0, 2, 1, 0]
+
+
+@pytest.mark.parametrize("counts", [(4, 0, 1, 6), (0, 1), ()])
+def test_sums_over_pairs_are_those_of_the_dense_matrix_and_so_are_their_gradients(counts: tuple[int, ...]) -> None:
+    offsets = torch.tensor((0, *counts)).cumsum(0)
+    x = torch.randn(sum(counts), 3, dtype=torch.float64, requires_grad=True)
+    jet = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
+    together = (jet[:, None] == jet) & ~torch.eye(len(jet), dtype=torch.bool)
+    pairs = packed_pairs(offsets, x.dtype)
+    packed = spread(differences(x, pairs) * products(x, pairs), pairs)
+    dense = ((x[:, None] - x) * (x[:, None] * x) * together[..., None]).sum(1)
+    assert torch.allclose(packed, dense, atol=1e-13)
+    ours, theirs = (torch.autograd.grad(value.pow(3).sum(), x)[0] for value in (packed, dense))
+    assert torch.allclose(ours, theirs, atol=1e-11)
 
 
 def test_force_is_minus_the_gradient_of_the_energy() -> None:
@@ -53,7 +71,7 @@ def test_force_is_minus_the_gradient_of_the_energy() -> None:
     pairs = packed_pairs(offsets, q.dtype)
     q = q.requires_grad_()
     (gradient,) = torch.autograd.grad(h.energy(q, p, c, pairs, offsets).sum(), q)
-    assert torch.allclose(h.force(q, c, pairs), -gradient, atol=1e-13)
+    assert torch.allclose(h.force(q, products(c, pairs), pairs), -gradient, atol=1e-13)
 
 
 def test_velocity_is_the_gradient_of_the_energy() -> None:

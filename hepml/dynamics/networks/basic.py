@@ -150,7 +150,8 @@ class MechanicalHNN(Separable):
     """H = p^T L L^T p / 2 + q^T K q / 2 + MLP(q): a learned mass matrix, and a potential that is harmonic up to a learned part.
 
     This is what every mechanical system with a constant mass matrix looks like: the momenta enter as a quadratic form, and only the
-    potential is free. The network's share starts small, so that training begins at a harmonic oscillator.
+    potential is free. The network's share starts small, so that training begins at a harmonic oscillator: one with half the stiffness
+    and half the inverse mass of a unit oscillator, so that it is none of our systems.
 
     Args:
         dimension: phase-space coordinates 2 d.
@@ -170,8 +171,8 @@ class MechanicalHNN(Separable):
     ) -> None:
         super().__init__()
         d = dimension // 2
-        self.inverse_mass_root = nn.Parameter(torch.eye(d))
-        self.stiffness = nn.Parameter(torch.eye(d))
+        self.inverse_mass_root = nn.Parameter(0.5**0.5 * torch.eye(d))
+        self.stiffness = nn.Parameter(0.5 * torch.eye(d))
         self.network = published_mlp(d, hidden, 1, activation)
         self.scale, self.even = scale, even
 

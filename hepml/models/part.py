@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -99,10 +99,9 @@ class ParticleTransformer(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        jets, x, pairs, table = self._embedded(batch)
+        jets, rows, biases = self._embedded(batch)
         tokens = []
-        for group in jets:
-            h, bias = x[group.rows], self._bias(table, pairs, jets, group)
+        for group, h, bias in zip(jets, rows, biases, strict=True):
             for block in self.blocks:
                 h = block(h, group.where, bias)
             token = self._token(group)
@@ -122,10 +121,9 @@ class ParticleTransformer(nn.Module):
         training = self.training
         self.eval()
         try:
-            jets, x, pairs, table = self._embedded(batch)
+            jets, rows, biases = self._embedded(batch)
             parts: list[tuple[Tensor, Tensor | None]] = []
-            for group in jets:
-                h, bias = x[group.rows], self._bias(table, pairs, jets, group)
+            for group, h, bias in zip(jets, rows, biases, strict=True):
                 seen, pooled = [], []
                 for block in self.blocks:
                     seen.append(block.weights(h, group.where, bias))  # type: ignore[operator]
@@ -139,16 +137,19 @@ class ParticleTransformer(nn.Module):
             self.train(training)
         return gather_maps(jets, parts)
 
-    def _embedded(self, batch: JetBatch) -> tuple[Grouped, Tensor, Pairs, Tensor]:
-        """The sorted jets, their embedded constituents [ΣN, C], their pairs, and the bias of each pair [T, H]."""
+    def _embedded(self, batch: JetBatch) -> tuple[Grouped, Sequence[Tensor], Iterator[Tensor]]:
+        """The sorted jets; for each group its embedded constituents [n, C], and its bias [b, H, P, P], made when it is reached."""
         jets = grouped(batch)
         pairs = Pairs.of(jets.batch.offsets)
         x = self.embed(jets.batch.select(self.features))
         table = self.pair_embed(pair_features(jets.batch.four_momenta, pairs))
-        return jets, x, pairs, table
-
-    def _bias(self, table: Tensor, pairs: Pairs, jets: Grouped, group: Group) -> Tensor:
-        return pair_bias(table, pairs, jets.batch.offsets, group.where.width, group.jets)
+        counts = jets.batch.counts
+        per_group = [group.pairs for group in jets]
+        biases = (
+            pair_bias(own, counts[group.jets], group.where.width)
+            for group, own in zip(jets, table.split(per_group), strict=True)
+        )
+        return jets, x.split([group.rows for group in jets]), biases
 
     def _token(self, group: Group) -> Tensor:
         return self.cls_token[0].expand(group.jets.stop - group.jets.start, -1)

@@ -75,10 +75,10 @@ class Transformer(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        jets, x = self._embedded(batch)
+        jets, parts = self._embedded(batch)
         pooled = []
-        for group in jets:
-            h, where = self._sequence(x, group)
+        for group, rows in zip(jets, parts, strict=True):
+            h, where = self._sequence(rows, group)
             bias = where.key_bias(h.dtype)
             for block in self.blocks:
                 h = block(h, where, bias)
@@ -100,27 +100,29 @@ class Transformer(nn.Module):
         training = self.training
         self.eval()
         try:
-            jets, x = self._embedded(batch)
-            parts: list[tuple[Tensor, Tensor | None]] = []
-            for group in jets:
-                h, where = self._sequence(x, group)
+            jets, parts = self._embedded(batch)
+            maps: list[tuple[Tensor, Tensor | None]] = []
+            for group, rows in zip(jets, parts, strict=True):
+                h, where = self._sequence(rows, group)
                 bias, seen = where.key_bias(h.dtype), []
                 for block in self.blocks:
                     seen.append(block.weights(h, where, bias))  # type: ignore[operator]
                     h = block(h, where, bias)
-                maps = torch.stack(seen)
-                parts.append((maps, None) if self.token is None else (maps[..., 1:, 1:], maps[..., 0, :]))
+                found = torch.stack(seen)
+                maps.append((found, None) if self.token is None else (found[..., 1:, 1:], found[..., 0, :]))
         finally:
             self.train(training)
-        return gather_maps(jets, parts)
+        return gather_maps(jets, maps)
 
-    def _embedded(self, batch: JetBatch) -> tuple[Grouped, Tensor]:
+    def _embedded(self, batch: JetBatch) -> tuple[Grouped, Sequence[Tensor]]:
+        """The sorted jets, and the embedded constituents [n, C] of each group."""
         jets = grouped(batch)
-        return jets, self.embed(self.norm_in(jets.batch.select(self.features)))
+        x = self.embed(self.norm_in(jets.batch.select(self.features)))
+        return jets, x.split([group.rows for group in jets])
 
-    def _sequence(self, x: Tensor, group: Group) -> tuple[Tensor, Rectangle]:
+    def _sequence(self, rows: Tensor, group: Group) -> tuple[Tensor, Rectangle]:
         """The rows of a group, each jet's class token before its constituents, and their rectangle."""
-        rows, where = x[group.rows], group.where
+        where = group.where
         if self.token is None:
             return rows, where
         rows, offsets = prepend(self.token, rows, where.offsets)

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hepml.nn.dropout import Dropout, dropout
+from hepml.nn.block_training import BlockSettings, block
+from hepml.nn.dropout import Dropout, dropout, threshold
 from hepml.nn.pairs import masking_value
 from hepml.representations.dense import mask_of, rows_in_dense
 
@@ -205,7 +206,41 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
         """[ΣN, C] to [ΣN, C]; see `Attention.forward`."""
+        if self._by_hand(x):
+            return self._trained_by_hand(x, where, bias)
         return self._rest(x, self.attn(self.pre_attn_norm(x), where, bias))
+
+    def _by_hand(self, x: Tensor) -> bool:
+        """Whether the training path of `hepml.nn.block_training` applies: on a CPU, eager, in the parameters' own dtype."""
+        return (
+            self.training
+            and torch.is_grad_enabled()
+            and self.c_attn is not None
+            and x.device.type == "cpu"
+            and x.dtype == self.fc1.weight.dtype
+            and x.dtype in (torch.float32, torch.float64)
+            and len(x) > 0
+            and max(threshold(self.dropout.p), threshold(self.attn.dropout)) < 256
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+        )
+
+    def _trained_by_hand(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
+        assert self.post_attn_norm is not None
+        assert self.post_fc_norm is not None
+        assert self.c_attn is not None
+        assert self.w_resid is not None
+        attn, jets = self.attn, len(where.offsets) - 1
+        rows = None if len(x) == jets * where.width else where.rows
+        settings = BlockSettings(
+            self.heads, self.dropout.p, attn.dropout, self.post_fc_norm.eps, jets, where.width, rows
+        )
+        before = (self.pre_attn_norm, attn.in_proj, attn.out_proj)
+        after = (self.pre_fc_norm, self.fc1, self.post_fc_norm, self.fc2)
+        first = [t for m in before for t in (m.weight, m.bias)]
+        rest = [t for m in after for t in (m.weight, m.bias)]
+        post = (self.post_attn_norm.weight, self.post_attn_norm.bias)
+        return block(x, bias, settings, (*first, self.c_attn, *post, *rest, self.w_resid))
 
     def pool(self, token: Tensor, x: Tensor, where: Rectangle) -> tuple[Tensor, Tensor]:
         """Class attention (arXiv:2103.17239): the class tokens [B, C] after they have looked at the rows x [ΣN, C], and the
@@ -219,9 +254,11 @@ class Block(nn.Module):
 
     def _rest(self, x: Tensor, attended: Tensor) -> Tensor:
         """Everything after the attention."""
-        y = self.attn.out_proj(attended)
-        if self.c_attn is not None:
-            y = (y.view(len(y), self.heads, -1) * self.c_attn[:, None]).flatten(1)
+        weight, offset = self.attn.out_proj.weight, self.attn.out_proj.bias
+        if self.c_attn is not None:  # a scale of the map's rows, which are fewer than constituents
+            scale = self.c_attn.repeat_interleave(len(weight) // self.heads)
+            weight, offset = weight * scale[:, None], offset * scale
+        y = F.linear(attended, weight, offset)
         if self.post_attn_norm is not None:
             y = self.post_attn_norm(y)
         x = x + self.dropout(y)

@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hepml.nn.buffers import Buffers
+
 # Bytes of a piece of edges, for each thread.
 _PIECE = 1 << 20
 # A batch norm scale is held this far from zero, since its own gradient is a quotient by it.
@@ -59,31 +61,7 @@ def edge_messages(
     return out, list(zip(statistics[0::2], statistics[1::2], strict=True))
 
 
-class _Buffers:
-    """Large buffers that outlive a step, so that the system need not clear their pages again and again."""
-
-    def __init__(self) -> None:
-        self.free: list[Tensor] = []
-
-    def take(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-        """An uninitialised [rows, columns], from the smallest free buffer that holds it."""
-        size = rows * columns * dtype.itemsize
-        fitting = [i for i, buffer in enumerate(self.free) if buffer.numel() >= size]
-        if fitting:
-            buffer = self.free.pop(min(fitting, key=lambda i: self.free[i].numel()))
-        else:
-            self.free.clear()  # all too small: batches have grown
-            buffer = torch.empty(size + size // 8, dtype=torch.uint8)
-        return buffer[:size].view(dtype).view(rows, columns)
-
-    def give(self, tensor: Tensor) -> None:
-        """Hands a buffer back."""
-        if len(self.free) < 12:
-            storage = tensor.untyped_storage()
-            self.free.append(torch.empty(0, dtype=torch.uint8).set_(storage))  # type: ignore[call-overload]
-
-
-_BUFFERS = _Buffers()
+_BUFFERS = Buffers()
 
 
 class _EdgeMessages(torch.autograd.Function):

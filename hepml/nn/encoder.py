@@ -18,7 +18,7 @@ from hepml.data.batch import JetBatch
 from hepml.nn.attention import AttentionMaps, Rectangle
 
 # Constituents of a group on a CPU.
-ROWS = 768
+ROWS = 1536
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ class Group:
 
     Args:
         jets: which jets.
-        rows: which packed rows.
+        rows: how many constituents.
+        pairs: how many pairs of them, each once and each constituent with itself.
         where: their rectangle.
     """
 
     jets: slice
-    rows: slice
+    rows: int
+    pairs: int
     where: Rectangle
 
 
@@ -74,12 +76,12 @@ def grouped(batch: JetBatch, rows: int = ROWS) -> Grouped:
         offsets = batch.offsets
         cuts = torch.arange(rows, max(int(offsets[-1]), rows + 1), rows)
         ends = [0, *(e for e in torch.searchsorted(offsets, cuts).unique().tolist() if 0 < e < jets), jets]
+    pairs = F.pad((batch.counts * (batch.counts + 1) // 2).cumsum(0), (1, 0))[ends].tolist()
+    firsts, counts = batch.offsets[ends].tolist(), batch.counts[[e - 1 for e in ends[1:]]].tolist()
     groups = []
-    for a, b in pairwise(ends):
-        own = batch.offsets[a : b + 1]
-        first, last = int(own[0]), int(own[-1])
-        width = max(1, int(own[-1] - own[-2]))  # the last is the largest
-        groups.append(Group(slice(a, b), slice(first, last), Rectangle.of(own - first, width)))
+    for g, (a, b) in enumerate(pairwise(ends)):  # the last jet of a group is its largest
+        where = Rectangle.of(batch.offsets[a : b + 1] - firsts[g], max(1, counts[g]))
+        groups.append(Group(slice(a, b), firsts[g + 1] - firsts[g], pairs[g + 1] - pairs[g], where))
     return Grouped(batch, back, tuple(groups))
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepml.nn.norm import PackedBatchNorm
+from hepml.nn.pair_training import PIECE, pair_network
 
 
 class PairEmbedding(nn.Module):
@@ -27,7 +30,68 @@ class PairEmbedding(nn.Module):
         for a, b in pairwise((inputs, *widths)):
             layers += [nn.Linear(a, b), PackedBatchNorm(b), nn.GELU()]
         self.embed = nn.Sequential(*(layers if last_activation else layers[:-1]))
+        self.last_activation = last_activation
 
     def forward(self, features: Tensor) -> Tensor:
         """[T, inputs] to [T, heads]."""
+        if not torch.is_grad_enabled() and not self._norms[0].training:
+            return self._folded(features)
+        if self._in_pieces(features):
+            return self._trained_in_pieces(features)
         return self.embed(features)  # type: ignore[no-any-return]
+
+    @property
+    def _norms(self) -> list[PackedBatchNorm]:
+        return [m for m in self.embed if isinstance(m, PackedBatchNorm)]
+
+    @property
+    def _maps(self) -> list[nn.Linear]:
+        return [m for m in self.embed if isinstance(m, nn.Linear)]
+
+    def _in_pieces(self, features: Tensor) -> bool:
+        """Whether the cache-sized training path applies: on a CPU, eager, with norms that all learn or are all held fixed."""
+        return (
+            self.training
+            and torch.is_grad_enabled()
+            and features.device.type == "cpu"
+            and features.dtype in (torch.float32, torch.float64)
+            and len(features) > 1
+            and len({norm.training for norm in self._norms}) == 1
+            and not torch.compiler.is_compiling()
+        )
+
+    def _trained_in_pieces(self, features: Tensor) -> Tensor:
+        norms = self._norms
+        learning = norms[0].training
+        out, statistics = pair_network(
+            features,
+            [(m.weight, m.bias) for m in self._maps],
+            [(n.weight, n.bias) for n in norms],
+            norms[0].eps,
+            None if learning else [(n.running_mean, n.running_var) for n in norms],  # type: ignore[misc]
+            self.last_activation,
+        )
+        if learning:
+            for norm, (mean, variance) in zip(norms, statistics, strict=True):
+                norm.remember(mean, variance, len(features))
+        return out
+
+    def _folded(self, features: Tensor) -> Tensor:
+        """In evaluation: norms folded into the linear maps, few pairs at a time on a CPU."""
+        gain, bias = self._norms[0].gain_and_bias()
+        maps = []
+        for layer, norm in zip(self._maps, self._norms[1:], strict=True):
+            scale, shift = norm.gain_and_bias()
+            weight = scale[:, None] * layer.weight
+            maps.append((weight * gain, weight @ bias + scale * layer.bias + shift))
+            gain, bias = torch.ones_like(shift), torch.zeros_like(shift)
+        step = max(1, len(features)) if features.device.type != "cpu" else PIECE
+        parts = []
+        for start in range(0, max(1, len(features)), step):
+            h = features[start : start + step]
+            for i, (weight, offset) in enumerate(maps):
+                h = F.linear(h, weight, offset)
+                if i + 1 < len(maps) or self.last_activation:
+                    h = F.gelu(h)
+            parts.append(h)
+        return torch.cat(parts)

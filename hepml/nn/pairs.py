@@ -89,26 +89,24 @@ def _turn(angle: Tensor) -> Tensor:
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
-def pair_bias(table: Tensor, pairs: Pairs, offsets: Tensor, width: int, jets: slice = slice(None)) -> Tensor:
+def pair_bias(table: Tensor, counts: Tensor, width: int) -> Tensor:
     """A number a pair and head as an additive attention bias, very negative where the key is padding.
 
     Args:
-        table: [T, H].
-        pairs, offsets: of the batch.
+        table: [T, H] of the pairs of these jets alone, as `Pairs` orders them.
+        counts: [B] constituents of each jet.
         width: P, constituents of the rectangle.
-        jets: which jets of the batch.
 
     Returns:
-        [B, H, P, P] for those jets.
+        [B, H, P, P].
     """
-    counts, first = offsets.diff()[jets], pairs.first[jets]
     at = torch.arange(width, device=table.device)
-    high, low = torch.maximum(at[:, None], at), torch.minimum(at[:, None], at)
-    cells = first[:, None, None] + high * (high + 1) // 2 + low
+    per_jet = counts * (counts + 1) // 2
+    corner = torch.maximum(at[:, None], at) * (torch.maximum(at[:, None], at) + 1) // 2 + torch.minimum(at[:, None], at)
     outside = at >= counts[:, None]
-    cells = cells.masked_fill_(outside[:, None] | outside[:, :, None], len(table))
-    bias: Tensor = _Spread.apply(table, cells)
-    return bias.masked_fill(outside[:, None, None], masking_value(table.dtype))
+    cells = (per_jet.cumsum(0) - per_jet)[:, None, None] + corner
+    cells.masked_fill_(outside[:, None] | outside[:, :, None], len(table))
+    return _Spread.apply(table, cells)  # type: ignore[no-any-return]
 
 
 def masking_value(dtype: torch.dtype) -> float:
@@ -117,14 +115,16 @@ def masking_value(dtype: torch.dtype) -> float:
 
 
 class _Spread(torch.autograd.Function):
-    """table [T, H] and cells [B, P, P], symmetric, T where there is no pair, to [B, H, P, P]; its gradient is two gathers, not a
-    scatter."""
+    """table [T, H] and cells [B, P, P], symmetric, T where there is no pair, to [B, H, P, P].
+
+    Its gradient is two gathers, from both triangles, not a scatter.
+    """
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, cells: Tensor) -> Tensor:
         ctx.save_for_backward(cells)
         ctx.rows = len(table)
-        padded = torch.cat((table, table.new_zeros((1, table.shape[1]))))
+        padded = torch.cat((table, table.new_full((1, table.shape[1]), masking_value(table.dtype))))
         spread = padded.index_select(0, cells.flatten()).view(*cells.shape, table.shape[1])
         return spread.permute(0, 3, 1, 2).contiguous()
 
@@ -133,9 +133,11 @@ class _Spread(torch.autograd.Function):
         (cells,) = ctx.saved_tensors
         (gradient,) = gradients
         _, heads, width, _ = gradient.shape
-        both = gradient + gradient.mT
-        both.diagonal(dim1=-2, dim2=-1).mul_(0.5)
+        rows = gradient.permute(0, 2, 3, 1).reshape(-1, heads)
         lower = torch.ones((width, width), dtype=torch.bool, device=cells.device).tril() & (cells < ctx.rows)
-        out = gradient.new_zeros((ctx.rows, heads))
-        chosen = both.permute(0, 2, 3, 1)[lower]
-        return out.index_copy_(0, cells[lower], chosen), None
+        place = lower.flatten().nonzero().squeeze(1)  # in the order of the pairs
+        i, j = place // width % width, place % width
+        mirrored = place + (width - 1) * (j - i)
+        out = rows.index_select(0, place)
+        out += rows.index_select(0, mirrored) * (i != j)[:, None]
+        return out, None

@@ -87,7 +87,7 @@ def command(
     else:
         jobs = [Job(run.name, tuple(run.words(resume=True))) for run in todo]
     if not jobs:
-        print(f"all {len(planned)} runs are finished: hepml benchmark --gather {output}")
+        print(f"nothing to submit, all runs are finished ({len(planned)}): hepml benchmark --gather {output}")
         return 0
     last = None
     if gather and not one_job and system is System.slurm:

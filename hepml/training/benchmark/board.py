@@ -21,7 +21,7 @@ from hepml.evaluation.published import published_for
 from hepml.evaluation.report import evaluate
 from hepml.training.benchmark.measure import BOOST, COST
 from hepml.training.benchmark.plan import find_runs, read_mark, run_name
-from hepml.training.run_directory import SUMMARY, RunDirectory
+from hepml.training.run_directory import STATE, SUMMARY, RunDirectory
 
 _TOP_TAGGING = ({"qcd", "tbqq"}, {"qcd", "top"}, {"0", "1"})
 Scores = tuple[np.ndarray, np.ndarray, np.ndarray | None]
@@ -51,8 +51,10 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
         name = run_name(mark["label"], mark["share"], mark["seed"])
         if run is None:
             if name not in failed:
-                known = RunDirectory(folder).read_json("failed.json")
-                failed[name] = known.get("problem") or "has not finished"
+                place = RunDirectory(folder)
+                ended = place.read_json(STATE).get("status")
+                told = f"ended as {ended}" if ended else "has not finished"
+                failed[name] = place.read_json("failed.json").get("problem") or told
             continue
         failed.pop(name, None)
         groups.setdefault((mark["label"], mark["share"]), []).append({**run, "seed": mark["seed"]})

@@ -263,13 +263,18 @@ def _combinations(variations: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 def _label(file: Path | str, chosen: Sequence[str], taken: set[str]) -> str:
     base = Path(file).stem if not Path(file).is_dir() else Path(file).name
-    word = re.sub(r"[^\w.,=+-]+", "-", ",".join([base, *(c.rpartition(".")[2] for c in chosen)]))
+    word = re.sub(r"[^\w.,=+-]+", "-", ",".join([base, *(_short(c) for c in chosen)]))
     label, n = word, 1
     while label in taken:
         n += 1
         label = f"{word}-{n}"
     taken.add(label)
     return label
+
+
+def _short(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}={value}"
 
 
 def _mark(folder: Path) -> dict[str, Any]:

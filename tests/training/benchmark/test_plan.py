@@ -42,6 +42,8 @@ def test_variations_are_taggers_of_their_own(configs: list[Path], tmp_path: Path
     runs = plan(configs[:1], tmp_path, variations={"training.batch_size": ["50", "100"], "training.epochs": ["1", "2"]})
     assert [run.label for run in runs] == [f"pfn,batch_size={b},epochs={e}" for b in (50, 100) for e in (1, 2)]
     assert [run.config.training.batch_size for run in runs] == [50, 50, 100, 100]
+    (dotted,) = plan(configs[:1], tmp_path, variations={"training.learning_rate": ["0.5"]})
+    assert dotted.label == "pfn,learning_rate=0.5"
 
 
 def test_two_configs_of_one_name_do_not_share_a_folder(configs: list[Path], tmp_path: Path) -> None:

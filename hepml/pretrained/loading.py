@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hepml.errors import ConfigError, ModelError
 from hepml.models import create
 from hepml.objectives import objective
-from hepml.pretrained import files, lorentznet, weaver
+from hepml.pretrained import files, lorentznet, part, weaver
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Recipe:
 RECIPES = (
     Recipe("lorentznet", "LorentzNet (arXiv:2201.08187)", "LGEBs.0.phi_e.0.weight", lorentznet.read),
     Recipe("particlenet", "ParticleNet of weaver-core", "edge_convs.0.convs.0.weight", weaver.read_particlenet),
+    Recipe("part", "Particle Transformer of weaver-core", "pair_embed.embed.0.weight", part.read),
 )
 
 

@@ -1,0 +1,251 @@
+"""The view by energy-flow polynomials (arXiv:1712.07124): every multigraph of up to `degree` edges as one number a jet.
+
+    EFP_G = sum_{i_1 ... i_n} z_{i_1} ... z_{i_n} prod_{edges (k, l)} theta_{i_k i_l},    theta = (delta_y^2 + delta_phi^2)^(beta / 2)
+
+with z the share of the jet's scalar sum of pT and y the rapidity: the hadronic measure. They are infrared and collinear safe. All of them
+are computed together by the contractions of `efp_plan`, for jets of similar length at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor
+
+from hepml import kinematics
+from hepml.data.batch import JetBatch
+from hepml.data.extras import Extra, register
+from hepml.nn.segments import segment_sum
+from hepml.representations.dense import to_dense
+from hepml.representations.efp_graphs import Edges, connected, multigraphs
+from hepml.representations.efp_plan import Plan, made_of, plan
+
+_ENTRIES = 1 << 16  # entries of a pair matrix of the jets taken at a time
+
+
+def extra(degree: int, beta: float) -> str:
+    """The name under which these polynomials travel in `JetBatch.extras`, [B, polynomials]; registers what makes them."""
+    name = f"efp_degree{degree}_beta{beta:g}"
+    register(Extra(name, "jet", partial(polynomials, degree=degree, beta=beta)))
+    return name
+
+
+def energy_flow_polynomials(batch: JetBatch, degree: int, beta: float) -> Tensor:
+    """All polynomials of up to `degree` edges, [B, polynomials], in the order of `efp_graphs.multigraphs(degree)`.
+
+    Those that travel in the batch are taken, others made and kept, unless gradients of the four-momenta are asked for.
+    """
+    if torch.is_grad_enabled() and batch.four_momenta.requires_grad:
+        return polynomials(batch.four_momenta, batch.offsets, degree, beta)
+    return batch.extra(extra(degree, beta))
+
+
+def polynomials(four_momenta: Tensor, offsets: Tensor, degree: int = 7, beta: float = 1.0) -> Tensor:
+    """All polynomials of up to `degree` edges.
+
+    Args:
+        four_momenta: [ΣN, 4] (E, px, py, pz) in GeV.
+        offsets: [B + 1].
+        degree: most edges.
+        beta: angular exponent.
+
+    Returns:
+        [B, polynomials] in the dtype of the momenta; a jet without constituents has one for the empty multigraph and zeros.
+    """
+    with torch.autocast(four_momenta.device.type, enabled=False):
+        values = _connected(four_momenta, offsets, degree, beta)
+        one = values.new_ones((len(values), 1))
+        members = _members(degree).to(values.device)  # [polynomials, degree], the last column of values is one
+        return torch.cat((values, one), dim=1)[:, members].prod(dim=2)
+
+
+@lru_cache(maxsize=4)
+def _members(degree: int) -> Tensor:
+    """The connected components of each multigraph by number, filled up with the number behind the last."""
+    primes: list[Edges] = [edges for d in range(1, degree + 1) for edges in connected(d)]
+    at = {edges: i for i, edges in enumerate(primes)}
+    rows = [[at[e] for e in graph] for graph in multigraphs(degree)]
+    return torch.tensor([row + [len(primes)] * (degree - len(row)) for row in rows])
+
+
+def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Tensor:
+    """Polynomials of the connected multigraphs, [B, connected]."""
+    found = plan(degree)
+    counts = offsets.diff()
+    if not len(counts) or not len(p):
+        return p.new_zeros((len(counts), len(found.closings)))
+    # float64 for the coordinates only: small distances are differences of large numbers
+    exact = p.double()
+    pt = kinematics.pt(exact)
+    share = pt / segment_sum(pt[:, None], offsets)[:, 0].clamp_min(1e-300).repeat_interleave(counts)
+    table = torch.stack((share, _rapidity(exact), kinematics.phi(exact)), dim=-1)
+    # what rounding of the momenta makes of one direction must stay one: beta < 1 would blow it up
+    same = (64 * torch.finfo(p.dtype).eps) ** 2
+    order = torch.argsort(counts, stable=True)
+    sizes, out, first = counts[order].tolist(), [], 0
+    while first < len(sizes):
+        last = first + 1
+        while last < len(sizes) and (last - first + 1) * max(sizes[last], 8) ** 2 <= _ENTRIES:
+            last += 1
+        which = order[first:last]
+        z, y, phi = _dense(table, offsets, which, sizes[last - 1]).unbind(-1)
+        squared = (y[:, :, None] - y[:, None, :]).square()
+        squared = squared + kinematics.delta_phi(phi[:, :, None], phi[:, None, :]).square()
+        apart = squared > same  # and a power of zero has no gradient
+        theta = torch.where(apart, torch.where(apart, squared, 1.0).pow(beta / 2), 0.0)
+        out.append(_contract(z.to(p.dtype), theta.to(p.dtype), found))
+        first = last
+    return torch.cat(out).index_select(0, torch.argsort(order))
+
+
+def _dense(table: Tensor, offsets: Tensor, which: Tensor, width: int) -> Tensor:
+    """The rows of these jets as [K, width, C], padded with zeros."""
+    counts = offsets.diff()[which]
+    own = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    total = int(own[-1])
+    shift = torch.repeat_interleave(offsets[which] - own[:-1], counts, output_size=total)
+    return to_dense(table[shift + torch.arange(total, device=table.device)], own, width)
+
+
+def _rapidity(p: Tensor) -> Tensor:
+    """½ ln((E + |pz|) / (E - |pz|)) with the sign of pz, [ΣN], of momenta as they are given: also of those that rounding made space-like.
+
+    The pseudorapidity where E does not even exceed |pz|; finite for a vanishing momentum.
+    """
+    e, px, py, pz = p.unbind(-1)
+    along = pz.abs()
+    massive = (e + along) * (e - along)
+    squared = torch.where(massive > 0, massive, px * px + py * py)
+    size = torch.where(massive > 0, e + along, (squared + along * along).sqrt() + along)
+    return pz.sign() * 0.5 * torch.log(size.square().clamp_min(1e-300) / squared.clamp_min(1e-300))
+
+
+def _contract(z: Tensor, theta: Tensor, found: Plan) -> Tensor:
+    """The plan's polynomials of K jets: z [K, N], theta [K, N, N] to [K, connected]."""
+    matrices: dict[int, Tensor] = {}
+    vectors = {0: torch.ones_like(z)}
+    weighted = {0: z}  # z times a vector
+
+    def matrix(reference: int) -> Tensor:
+        return matrices[reference] if reference >= 0 else matrices[~reference].transpose(1, 2)
+
+    def weight(number: int) -> Tensor:
+        if number not in weighted:
+            weighted[number] = z * vectors[number]
+        return weighted[number]
+
+    for (kind, number), unused in zip(found.order, _last_uses(found), strict=True):
+        if kind == "m":
+            matrices[number] = _matrix(found.matrices[number], theta, matrix, weight)
+        else:
+            vectors[number] = _vector(found.vectors[number], matrix, vectors, weight)
+        for m in unused:
+            del matrices[m]
+    return _close(z, vectors, found)
+
+
+def _matrix(
+    part: tuple[object, ...], theta: Tensor, matrix: Callable[[int], Tensor], weight: Callable[[int], Tensor]
+) -> Tensor:
+    match part:
+        case ("power", int(m)):
+            return theta if m == 1 else theta**m
+        case ("product", tuple(references)):
+            out = matrix(references[0]) * matrix(references[1])
+            for reference in references[2:]:
+                out = out * matrix(reference)
+            return out
+        case ("chain", int(a), int(w), int(c)):
+            return torch.bmm(matrix(a) * weight(w)[:, None, :], matrix(c))
+        case ("diamond", int(a), int(b), int(m), int(c), int(d), int(v), int(w)):
+            return _diamond(*(matrix(r) for r in (a, b, m, c, d)), weight(v), weight(w))
+    raise AssertionError(part)
+
+
+def _vector(
+    part: tuple[object, ...],
+    matrix: Callable[[int], Tensor],
+    vectors: dict[int, Tensor],
+    weight: Callable[[int], Tensor],
+) -> Tensor:
+    match part:
+        case ("branch", int(m), int(w)):
+            return torch.bmm(matrix(m), weight(w)[:, :, None])[:, :, 0]
+        case ("times", tuple(numbers)):
+            out = vectors[numbers[0]] * vectors[numbers[1]]
+            for number in numbers[2:]:
+                out = out * vectors[number]
+            return out
+    raise AssertionError(part)
+
+
+def _diamond(a: Tensor, b: Tensor, m: Tensor, c: Tensor, d: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    """T_ij = sum_kl A_ik B_jk v_k M_kl w_l C_il D_jl, row by row: N products of two N x N matrices, half of that where T is symmetric."""
+    out = a.new_empty(a.shape)
+    symmetric = a is b and c is d
+    for i in range(a.shape[1]):
+        inner = (a[:, i] * v)[:, :, None] * m * (c[:, i] * w)[:, None, :]
+        first = i if symmetric else 0
+        row = (torch.bmm(b[:, first:], inner) * d[:, first:]).sum(dim=2)
+        out[:, i, first:] = row
+        if symmetric:
+            out[:, first:, i] = row
+    return out
+
+
+def _close(z: Tensor, vectors: dict[int, Tensor], found: Plan) -> Tensor:
+    """Sums over the last vertex, of multigraphs with as many vectors there at a time."""
+    groups, place = _closings(found)
+    table = torch.stack([vectors[number] for number in place])  # [V, K, N]
+    parts = []
+    for columns in groups:
+        product = table[columns[0]]
+        for column in columns[1:]:
+            product = product * table[column]
+        parts.append(torch.einsum("vkn,kn->kv", product, z))
+    return torch.cat(parts, dim=1)[:, _positions(found)]
+
+
+# What of a plan is the same for all jets is worked out once; plans are kept for good, so their identity names them.
+_KNOWN: dict[int, tuple[list[list[int]], list[list[list[int]]], list[int], list[int]]] = {}
+
+
+def _about(found: Plan) -> tuple[list[list[int]], list[list[list[int]]], list[int], list[int]]:
+    if id(found) not in _KNOWN:
+        last: dict[int, int] = {}
+        for step, (kind, number) in enumerate(found.order):
+            for other, n in made_of((found.matrices if kind == "m" else found.vectors)[number]):
+                if other == "m":
+                    last[n] = step
+        unused: list[list[int]] = [[] for _ in found.order]
+        for number, step in last.items():
+            unused[step].append(number)
+        place = sorted({n for closing in found.closings for n in closing} | {0})
+        at = {n: i for i, n in enumerate(place)}
+        lengths = sorted({len(closing) for closing in found.closings})
+        groups, sequence = [], []
+        for length in lengths:
+            own = [i for i, closing in enumerate(found.closings) if len(closing) == length]
+            sequence += own
+            rows = [[at[n] for n in found.closings[i]] for i in own]
+            groups.append([list(column) for column in zip(*rows, strict=True)])
+        positions = sorted(range(len(sequence)), key=sequence.__getitem__)
+        _KNOWN[id(found)] = unused, groups, place, positions
+    return _KNOWN[id(found)]
+
+
+def _last_uses(found: Plan) -> list[list[int]]:
+    """Matrices that nothing needs any more after each step."""
+    return _about(found)[0]
+
+
+def _closings(found: Plan) -> tuple[list[list[list[int]]], list[int]]:
+    """For each number of closing vectors, their columns; and the vector that stands in each row of the table."""
+    return _about(found)[1], _about(found)[2]
+
+
+def _positions(found: Plan) -> list[int]:
+    """Where each multigraph's polynomial stands behind the groups."""
+    return _about(found)[3]

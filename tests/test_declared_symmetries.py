@@ -20,6 +20,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "gcn": {"widths": (8, 8), "neighbours": 4, "embed": 8, "head": (8,)},
     "graph_network": {"widths": (8, 8), "neighbours": 4, "embed": 8, "head": (8,)},
     "hamiltonian_cloud": {"hidden": 8, "embedding": (8,), "phi": (8,), "f": (8,)},
+    "lgatr": {"channels": 2, "scalars": 4, "blocks": 2, "heads": 2},
+    "lgatr_slim": {"vectors": 4, "scalars": 8, "blocks": 2, "heads": 2},
     "lgn": {"channels": (2, 3, 2)},
     "lorentznet": {"n_hidden": 8, "n_blocks": 3},
     "part": {"embedding": (16, 16), "pair_embedding": (8,), "heads": 2, "blocks": 2, "class_blocks": 1},

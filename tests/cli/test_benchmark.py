@@ -1,15 +1,18 @@
-"""`hepml benchmark` and `hepml submit` as commands: one real training beside one that fails, and every bad word in one line."""
+"""`hepml benchmark` and `hepml submit` as commands: one training beside one that fails, and every bad word in one line."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hepml.cli.main import main
 from hepml.training.benchmark import measure, workers
+from hepml.training.benchmark.plan import PlannedRun
 
 Run = Callable[..., Any]
 
@@ -17,9 +20,21 @@ Run = Callable[..., Any]
 def test_a_failing_run_is_reported_at_the_end_and_the_others_have_their_leaderboard(
     hepml: Run, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Here:
+        """No process: the training happens at once, in this one. Real ones are in tests/cluster."""
+
+        def __init__(self, run: PlannedRun, resume: bool) -> None:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            with open(run.folder / workers.LOG, "w") as log, redirect_stdout(log), redirect_stderr(log):
+                self.code = main(run.words(resume=resume))
+
+        def poll(self) -> int:
+            return self.code
+
     def measure_here(folders: Sequence[Path], words: Sequence[str], result: str, log: Path, workers: int = 1) -> None:
         measure.main([*map(str, folders), *words, "--device", "cpu"])  # that it runs in processes has a test of its own
 
+    monkeypatch.setattr(workers, "_start", lambda run, resume, device: Here(run, resume))
     monkeypatch.setattr(workers, "measure", measure_here)
     broken = config.with_name("broken.yaml")
     broken.write_text(config.read_text().replace("train:", "train: nowhere.root #"))

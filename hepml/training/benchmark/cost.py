@@ -13,6 +13,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,10 +40,11 @@ def count_flops(model: nn.Module, batch: JetBatch) -> float:
         raise DataError("no jets to count operations on", mend="give a batch with some")
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
     counted = model if where.type == "cpu" else copy.deepcopy(model).cpu()
-    training = counted.training
-    counted.eval()
+    training, learning = counted.training, [p for p in counted.parameters() if p.requires_grad]
+    counted.eval().requires_grad_(False)  # the counter's hooks want a graph wherever a parameter is an argument
     first = next(counted.parameters(), None)
-    jets = batch.to("cpu") if first is None else batch.to("cpu").to(first.dtype)
+    jets = replace(batch, extras={}).to("cpu")  # views that are made at loading (polynomials, say) belong to the cost
+    jets = jets if first is None else jets.to(first.dtype)
     counter = FlopCounterMode(display=False)
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -51,6 +53,8 @@ def count_flops(model: nn.Module, batch: JetBatch) -> float:
                 counted(jets)
     finally:
         counted.train(training)
+        for parameter in learning:
+            parameter.requires_grad_(True)
     return counter.get_total_flops() / len(batch)
 
 

@@ -92,8 +92,10 @@ def test_fused_kernels_do_not_hide_their_products() -> None:
 def test_counting_leaves_the_model_as_it_was() -> None:
     model = models.create("pfn").train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    frozen = next(model.parameters()).requires_grad_(False)
     count_flops(model, jets(2, 5))
     assert model.training
+    assert [p for p in model.parameters() if not p.requires_grad] == [frozen]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     with pytest.raises(DataError):
         count_flops(model, jets(2, 5).take(torch.zeros(0, dtype=torch.int64)))

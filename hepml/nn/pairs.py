@@ -18,6 +18,8 @@ from hepml import kinematics
 
 # ln of less than this is ln of this (arXiv:2202.03772's code).
 _SMALLEST = 1e-8
+# Pairs taken at a time on a CPU: 1 MB of one number each in float64, so that a batch of large jets needs no large temporaries.
+_PAIRS = 1 << 17
 PAIR_FEATURES = ("ln_kt", "ln_z", "ln_delta_r", "ln_m2")
 
 
@@ -75,14 +77,19 @@ def pair_features(four_momenta: Tensor, pairs: Pairs) -> Tensor:
         energy = torch.where(massless, momentum, energy)
         rapidity = 0.5 * torch.log(1 + 2 * pz / (energy - pz).clamp_min(1e-20))
         own = torch.stack((kinematics.pt(p), rapidity, torch.atan2(py, px), energy, px, py, pz))
-        left, right = own[:, pairs.i], own[:, pairs.j]
-        distance = torch.hypot(left[1] - right[1], _turn(left[2] - right[2]))
-        softer, total = torch.minimum(left[0], right[0]), left[0] + right[0]
-        e, x, y, z = (left[3:] + right[3:]).unbind(0)
-        mass2 = e * e - x * x - y * y - z * z
-        share = softer / total.clamp_min(_SMALLEST)
-        raw = torch.stack((softer * distance, share, distance, mass2), dim=-1)
-        return raw.clamp_min_(_SMALLEST).log_().to(four_momenta.dtype)
+        out = four_momenta.new_empty((len(pairs), len(PAIR_FEATURES)))
+        step = _PAIRS if out.device.type == "cpu" else max(1, len(pairs))
+        for start in range(0, len(pairs), step):
+            piece = slice(start, start + step)
+            left, right = own[:, pairs.i[piece]], own[:, pairs.j[piece]]
+            distance = torch.hypot(left[1] - right[1], _turn(left[2] - right[2]))
+            softer, total = torch.minimum(left[0], right[0]), left[0] + right[0]
+            e, x, y, z = (left[3:] + right[3:]).unbind(0)
+            mass2 = e * e - x * x - y * y - z * z
+            share = softer / total.clamp_min(_SMALLEST)
+            raw = torch.stack((softer * distance, share, distance, mass2), dim=-1)
+            out[piece] = raw.clamp_min_(_SMALLEST).log_()
+        return out
 
 
 def _turn(angle: Tensor) -> Tensor:

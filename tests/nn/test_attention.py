@@ -1,0 +1,191 @@
+"""Hand-written training passes, pair features and cheap dropout equal their plain definitions."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hepml import kinematics
+from hepml.nn.attention import Attention, Block, Rectangle
+from hepml.nn.dropout import Dropout, dropout
+from hepml.nn.pair_embedding import PairEmbedding
+from hepml.nn.pairs import PAIR_FEATURES, Pairs, masking_value, pair_bias, pair_features
+from hepml.testing import sample_jets
+
+
+def attention_case(counts: tuple[int, ...]) -> tuple[Tensor, Rectangle, Tensor]:
+    torch.manual_seed(0)
+    offsets, width = torch.tensor([0, *counts]).cumsum(0), max(counts)
+    where = Rectangle.of(offsets, width)
+    x = torch.randn(int(offsets[-1]), 16, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(len(counts), 4, width, width, dtype=torch.float64)
+    return x, where, bias.masked_fill(~where.mask[:, None, None], masking_value(bias.dtype)).requires_grad_()
+
+
+def stirred(module: nn.Module) -> nn.Module:
+    torch.manual_seed(1)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, 0.3, 0.5)
+    return module.double().train()
+
+
+@pytest.mark.parametrize("counts", [(5, 5, 5), (0, 3, 7, 1)])
+def test_a_block_by_hand_equals_its_definition_and_its_gradients(
+    counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, where, bias = attention_case(counts)
+    by_hand = stirred(Block(16, 4, dropout=0.0, attention_dropout=0.0))
+    plain = copy.deepcopy(by_hand)
+    assert by_hand._by_hand(x)
+    monkeypatch.setattr(plain, "_by_hand", lambda _: False)
+    direction = torch.randn_like(x)
+    found = [(m(x, where, bias), m) for m in (by_hand, plain)]
+    gradients = [torch.autograd.grad((out * direction).sum(), [x, bias, *m.parameters()]) for out, m in found]
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-13)
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_block_by_hand_has_the_gradient_of_what_it_computes_with_dropout() -> None:
+    """With one seed the masks are the same; central differences are good to the square of the step."""
+    x, where, bias = attention_case((3, 7, 6))
+    block = stirred(Block(16, 4, dropout=0.3, attention_dropout=0.2))
+    direction = torch.randn_like(x)
+
+    def value() -> Tensor:
+        torch.manual_seed(3)
+        return (block(x, where, bias) * direction).sum()
+
+    tensors = [x, bias, *block.parameters()]
+    for tensor, gradient in zip(tensors, torch.autograd.grad(value(), tensors), strict=True):
+        step = 1e-5 * torch.randn_like(tensor) * (tensor > -1e3)
+        with torch.no_grad():
+            above = (tensor.add_(step), value())[1]
+            below = (tensor.sub_(2 * step), value())[1]
+            tensor.add_(step)
+        assert float(above - below) == pytest.approx(2 * float((gradient * step).sum()), rel=1e-5, abs=1e-9)
+
+
+def test_dropout_of_attention_leaves_its_mean() -> None:
+    """Values that are all b make the attended b times the sum of the kept shares, whose mean is one."""
+    x, where, bias = attention_case((6, 6))
+    attention = stirred(Attention(16, 4, dropout=0.5))
+    with torch.no_grad():
+        attention.in_proj.weight[32:].zero_()
+        torch.manual_seed(0)
+        drawn = torch.stack([attention(x, where, bias) for _ in range(500)])
+        expected = attention.in_proj.bias[32:].expand_as(x)
+    assert drawn.std(0).mean() > 0.05
+    assert ((drawn.mean(0) - expected).abs() < 5 * drawn.std(0) / 500**0.5 + 1e-9).all()
+
+
+def test_dropout_in_a_block_by_hand_is_that_of_dropout() -> None:
+    """With maps of zero and a bias of one, the feed-forward part is dropout of one."""
+    x, where, bias = attention_case((60, 60))
+    block = stirred(Block(16, 4, dropout=0.1, attention_dropout=0.1))
+    with torch.no_grad():
+        block.w_resid.zero_()
+        block.fc2.weight.zero_()
+        block.fc2.bias.fill_(1.0)
+    assert block._by_hand(x)
+    out = block(x, where, bias).detach()
+    assert out.unique().tolist() == pytest.approx([0, 256 / 230])
+    assert (out == 0).double().mean() == pytest.approx(26 / 256, abs=4 * (0.1 * 0.9 / out.numel()) ** 0.5)
+
+
+@pytest.mark.parametrize("last_activation", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("widths", [(8, 8, 4), (8, 8), (4,)])
+def test_a_pair_embedding_in_pieces_equals_its_definition(
+    last_activation: bool, frozen: bool, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hepml.nn.pair_training.PIECE", 64)
+    monkeypatch.setattr("hepml.nn.pair_embedding.PIECE", 64)
+    pieces = stirred(PairEmbedding(4, widths, last_activation))
+    if frozen:
+        for norm in pieces._norms:
+            norm.eval()
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+    plain = copy.deepcopy(pieces)
+    x, direction = 3 * torch.randn(500, 4, dtype=torch.float64), torch.randn(500, widths[-1], dtype=torch.float64)
+    given = direction.clone()
+    results = [(pieces(x), pieces), (plain.embed(x), plain)]
+    gradients = [torch.autograd.grad((out * given).sum(), list(m.parameters())) for out, m in results]
+    assert torch.equal(given, direction)
+    assert torch.allclose(results[0][0], results[1][0], atol=1e-12)
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-10)
+    for a, b in zip(pieces.buffers(), plain.buffers(), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+    with torch.no_grad():
+        assert torch.allclose(pieces.eval()(x), plain.eval().embed(x), atol=1e-12)
+
+
+def test_pairs_are_each_pair_of_a_jet_once() -> None:
+    offsets = torch.tensor([0, 3, 3, 4, 6])
+    pairs = Pairs.of(offsets)
+    expected = [(i, j) for a, b in ((0, 3), (3, 4), (4, 6)) for i in range(a, b) for j in range(a, i + 1)]
+    assert list(zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)) == expected
+    assert len(Pairs.of(torch.zeros(3, dtype=torch.int64))) == 0
+
+
+def test_pair_features_are_those_of_the_paper() -> None:
+    jets = sample_jets(3, mass=0.5, largest=9)
+    pairs = Pairs.of(jets.offsets)
+    found = dict(zip(PAIR_FEATURES, pair_features(jets.four_momenta, pairs).unbind(1), strict=True))
+    a, b = jets.four_momenta[pairs.i], jets.four_momenta[pairs.j]
+    apart = pairs.i != pairs.j
+    distance = kinematics.delta_r(kinematics.rapidity(a), kinematics.phi(a), kinematics.rapidity(b), kinematics.phi(b))
+    softer = torch.minimum(kinematics.pt(a), kinematics.pt(b))
+    assert torch.allclose(found["ln_delta_r"][apart], distance.log()[apart], atol=1e-9)
+    assert torch.allclose(found["ln_kt"][apart], (softer * distance).log()[apart], atol=1e-9)
+    assert torch.allclose(found["ln_z"], (softer / (kinematics.pt(a) + kinematics.pt(b))).log(), atol=1e-12)
+    assert torch.allclose(found["ln_m2"], kinematics.mass_squared(a + b).log(), atol=1e-7)
+    assert torch.allclose(found["ln_delta_r"][~apart], torch.tensor(math.log(1e-8), dtype=torch.float64))
+
+
+def test_masses_that_float32_does_not_resolve_do_not_become_features() -> None:
+    """Massless constituents have no mass in float32 either, whatever way they point."""
+    jets = sample_jets(3, largest=9)
+    pairs = Pairs.of(jets.offsets)
+    exact = pair_features(jets.four_momenta, pairs)
+    rounded = pair_features(jets.four_momenta.float(), pairs).double()
+    itself = pairs.i == pairs.j
+    assert (exact[itself, 3] == math.log(1e-8)).all()
+    assert torch.allclose(rounded[itself, 3], exact[itself, 3])
+    # The narrowest of these pairs is at dR = 3e-3; float32 directions move its mass by some 1e-4.
+    assert torch.allclose(rounded[~itself], exact[~itself], atol=5e-3)
+
+
+def test_a_pair_bias_is_symmetric_and_its_gradient_comes_from_both_triangles() -> None:
+    counts = torch.tensor([2, 0, 3])
+    table = torch.randn(3 + 6, 4, dtype=torch.float64, requires_grad=True)
+    bias = pair_bias(table, counts, 3)
+    assert bias.shape == (3, 4, 3, 3)
+    real = torch.arange(3) < counts[:, None]
+    assert (bias.masked_select(~real[:, None, None]) == masking_value(torch.float64)).all()
+    assert torch.equal(bias[2], bias[2].mT)
+    assert torch.equal(bias[2, :, 2, 1], table[3 + 4])
+    weight = torch.randn_like(bias) * (real[:, None, None] & real[:, None, :, None])
+    (gradient,) = torch.autograd.grad((bias * weight).sum(), table)
+    assert torch.allclose(gradient[3 + 4], weight[2, :, 2, 1] + weight[2, :, 1, 2])
+    assert torch.allclose(gradient[3 + 5], weight[2, :, 2, 2])
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(200_001)
+    y = dropout(x, 0.1, True)
+    assert (y == 0).double().mean() == pytest.approx(26 / 256, abs=4 * np.sqrt(0.1 * 0.9 / len(x)))
+    assert float(y.double().mean()) == pytest.approx(1, abs=4e-3)
+    assert dropout(x, 0.1, False) is x
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x, 0.1, True), y)
+    layer = Dropout(0.5).train()
+    assert (layer(x) == 0).double().mean() == pytest.approx(0.5, abs=0.01)

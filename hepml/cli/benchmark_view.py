@@ -43,7 +43,7 @@ class View:
     def show(self, runs: Sequence[Progress]) -> None:
         """The present state of all runs."""
         if self._live is not None:
-            self._live.update(table(runs))
+            self._live.update(table(runs, most=max(5, self.console.height - 8)))
         elif not self.quiet:
             self._lines(runs)
 
@@ -59,17 +59,23 @@ class View:
             self._told = now
 
 
-def table(runs: Sequence[Progress]) -> Table:
-    """One row a run."""
+def table(runs: Sequence[Progress], most: int = 1000) -> Table:
+    """One row a run; where there are more than `most`, those that run or have failed come before the finished and the waiting."""
     done = sum(run.status in ("finished", "kept") for run in runs)
     out = Table(title=f"{done} of {len(runs)} runs finished", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("Run", "State", "Epoch", "Val. AUC", "Jets/s", "Time"):
         out.add_column(heading, justify="left" if heading in ("Run", "State") else "right", no_wrap=True)
-    for run in runs:
+    shown = list(runs)
+    if len(shown) > most:
+        urgency = {"running": 0, "failed": 1, "killed": 1, "waiting": 2}
+        shown = sorted(shown, key=lambda run: urgency.get(run.status, 3))[:most]
+    for run in shown:
         colour: Any = _COLOURS.get(run.status, "dim")
         out.add_row(Text(run.run.name), Text(run.status, style=colour), *_figures(run))
         if run.problem:
             out.add_row("", Text(run.problem, style="red", overflow="ellipsis"))
+    if len(shown) < len(runs):
+        out.add_row(Text(f"… and {len(runs) - len(shown)} more", style="dim"))
     return out
 
 

@@ -14,7 +14,7 @@ from hepml.errors import FileError
 from hepml.evaluation.report import evaluate
 from hepml.training.benchmark.board import gather, scores_of
 from hepml.training.benchmark.tables import cell, markdown, rich_tables
-from hepml.training.benchmark.writing import write
+from hepml.training.benchmark.writing import figures, write
 
 RNG = np.random.default_rng(8)
 LABELS = RNG.integers(0, 2, 2000)
@@ -110,6 +110,7 @@ def test_shares_of_the_jets_make_a_table_of_their_own(board_folder: Path, finish
     assert row["points"][0]["auc"]["mean"] < row["points"][1]["auc"]["mean"]
     assert board["taggers"][0]["seeds"] == [1, 2, 3], "a share is no seed of the whole"
     assert "AUC at 5 %" in markdown(board)
+    assert set(figures(board)) == {"roc", "parameters", "fractions"}
 
 
 def test_boost_scans_are_averaged_over_seeds(board_folder: Path) -> None:
@@ -121,6 +122,7 @@ def test_boost_scans_are_averaged_over_seeds(board_folder: Path) -> None:
     assert row["accuracy"][0]["mean"] == pytest.approx(0.85)
     assert row["accuracy"][0]["std"] == pytest.approx(0.0707, abs=1e-3)
     assert "| weak | 0.8500 | 0.5000 |" in markdown(board)
+    assert "boost" in figures(board)
 
 
 def test_markdown_and_terminal_say_the_same_and_nothing_is_cut(board_folder: Path) -> None:

@@ -1,0 +1,139 @@
+"""Local canonical frames (arXiv:2505.20280): a frame for each constituent, which turns with the jet and is boosted with it.
+
+A small network of invariants weighs sums of momenta into three vectors for each constituent. The first, time-like one is boosted to rest;
+what the other two become there is made orthonormal. The frame is L = R B with the rotation R and the boost B, and a momentum seen from it,
+L p, does not change under any Lorentz transformation of the jet: L' = L Λ⁻¹. Any network may then read it.
+
+Momenta are those of the jet's rest frame (`hepml.nn.lorentz.rest_frame`), where components are small and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hepml.nn.lorentz.pairs import Pairs
+from hepml.nn.lorentz.scalars import root
+from hepml.nn.lorentz.vectors import GramVectors
+
+FLOOR = 1e-2  # GeV, added to the mass of a pair: two parallel massless particles have none
+
+
+class FrameNetwork(nn.Module):
+    """Three vectors for each particle, as sums over the others of the jet with weights made of invariants.
+
+        v_i = sum_j a_ij (p_i + p_j) / (|p_i + p_j| + floor) + a_ii (t + p_i / E_i),   a_ij = softmax_j phi(s_i, s_j, ln p_i·p_j)
+
+    with the jet's own direction in time t, so that a lone particle has vectors too. Sums of vectors into the future are vectors into the
+    future, so frames always exist.
+
+    Args:
+        scalars: S, invariants of each particle beyond its share of the jet's energy.
+        hidden: width of phi.
+        depth: hidden layers of phi.
+        dropout: in phi.
+    """
+
+    def __init__(self, scalars: int = 0, hidden: int = 128, depth: int = 2, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.own, self.other = (nn.Linear(1 + scalars, hidden, bias=bias) for bias in (True, False))
+        self.product = nn.Linear(1, hidden, bias=False)
+        layers: list[nn.Module] = [nn.GELU()]
+        for _ in range(depth - 1):
+            layers += [nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.GELU()]
+        self.phi = nn.Sequential(*layers, nn.Linear(hidden, 3))
+        self.alone = nn.Linear(1 + scalars, 3)
+
+    def forward(self, p: Tensor, scalars: Tensor, products: GramVectors, mass: Tensor) -> Tensor:
+        """The vectors of each particle.
+
+        Args:
+            p: [M, 4] momenta in their jets' rest frames in GeV, float64.
+            scalars: [M, S].
+            products: of all particles in GeV², float64.
+            mass: [M] of the particles' jets in GeV.
+
+        Returns:
+            [M, 3, 4] float64, the first time-like.
+        """
+        dtype, pairs = self.product.weight.dtype, products.pairs
+        scale = mass.clamp_min(FLOOR)
+        square, product = products.products().unbind(-1)
+        energy = torch.log((p[:, :1] / scale[:, None]).clamp_min(1e-12)).to(dtype) / 4 + 1
+        nodes = torch.cat((energy, scalars.to(dtype)), dim=1)
+        shared = torch.log((product / scale[pairs.receiver].square()).clamp_min(1e-12)).to(dtype) / 8 + 1
+        a, b = self.own(nodes), self.other(nodes)
+        pair = self.phi(a[pairs.receiver] + b[pairs.sender] + self.product(shared[:, None]))
+        weights, own = _softmax(pair, self.alone(nodes), pairs)
+        both = root((4 * product + square).clamp_min(0)) + FLOOR  # (p_i + p_j)² = (p_i - p_j)² + 4 p_i·p_j
+        weights = weights.double() / both[:, None]
+        others = (weights[:, :, None] * p[pairs.sender][:, None]).flatten(1)
+        time = p.new_tensor([1.0, 0.0, 0.0, 0.0])
+        alone = own.double()[:, :, None] * (time + p / (p[:, :1].abs() + 1e-9))[:, None]
+        return pairs.sum(weights)[:, :, None] * p[:, None] + pairs.sum(others).unflatten(1, (3, 4)) + alone
+
+
+def frames(vectors: Tensor, parallel: float = 1e-8) -> Tensor:
+    """Lorentz matrices L = R B of vectors [..., 3, 4], the first time-like and into the future: [..., 4, 4].
+
+    B brings the first vector to rest; R turns the second's momentum there to x and the third's into the upper half of the xy-plane. Under a
+    transformation of all vectors, L' = L Λ⁻¹. Vectors whose sine there is below `parallel` are taken to be parallel (see `orthonormal`).
+    """
+    boost = rest_boost(vectors[..., 0, :])
+    others = (vectors[..., 1:, :] @ boost.mT)[..., 1:]
+    rotation = F.pad(orthonormal(others[..., 0, :], others[..., 1, :], parallel), (1, 0, 1, 0))
+    time = torch.zeros_like(rotation)
+    time[..., 0, 0] = 1.0
+    return (rotation + time) @ boost
+
+
+def rest_boost(u: Tensor) -> Tensor:
+    """The boost, without a rotation, to the rest frame of time-like vectors. Shapes: [..., 4] -> [..., 4, 4]."""
+    size = root(_mass_squared(u).clamp_min(0)).clamp_min(torch.finfo(u.dtype).tiny)[..., None]
+    u = u / size
+    gamma, momentum = u[..., :1], u[..., 1:]
+    space = momentum[..., :, None] * momentum[..., None, :] / (1 + gamma)[..., None]
+    space = space + torch.eye(3, dtype=u.dtype, device=u.device)
+    return torch.cat(
+        (u.new_tensor([1.0, -1.0, -1.0, -1.0]).mul(u)[..., None, :], torch.cat((-momentum[..., None], space), dim=-1)),
+        dim=-2,
+    )
+
+
+def orthonormal(a: Tensor, b: Tensor, parallel: float = 1e-8) -> Tensor:
+    """A right-handed orthonormal frame with a along x and b in the upper half of the xy-plane, by rows.
+
+    Where a and b are parallel, any direction across a stands for b: if all momenta lie on a line, all frames around it show the same. Where
+    a is zero, b, and where both are, z, stands for a. Shapes: [..., 3] twice -> [..., 3, 3].
+    """
+    z = torch.zeros_like(a)
+    z[..., 2] = 1.0
+    scale = torch.maximum(a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True))
+    first = torch.where(_long(a, parallel * scale), a, torch.where(_long(b, 0.0 * scale), b, z))
+    x = F.normalize(first, dim=-1)
+    across = torch.linalg.cross(x, b)
+    some = torch.zeros_like(x).scatter(-1, x.abs().argmin(-1, keepdim=True), 1.0)
+    across = torch.where(_long(across, parallel * b.norm(dim=-1, keepdim=True)), across, torch.linalg.cross(x, some))
+    up = F.normalize(across, dim=-1)
+    return torch.stack((x, torch.linalg.cross(up, x), up), dim=-2)
+
+
+def _long(vector: Tensor, limit: Tensor) -> Tensor:
+    return (vector.square().sum(-1, keepdim=True) > limit.square()).detach()
+
+
+def _mass_squared(p: Tensor) -> Tensor:
+    momentum = p[..., 1:].square().sum(-1)
+    return p[..., 0].square() - momentum
+
+
+def _softmax(pair: Tensor, alone: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Softmax over the senders of each receiver and its own term. Shapes: [P, K], [M, K] -> [P, K], [M, K]."""
+    with torch.no_grad():
+        index = pairs.receiver[:, None].expand_as(pair)
+        top = alone.scatter_reduce(0, index, pair, "amax")
+    pair, alone = (pair - top[pairs.receiver]).exp(), (alone - top).exp()
+    total = alone + pairs.sum(pair)
+    return pair / total[pairs.receiver], alone / total

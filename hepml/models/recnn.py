@@ -77,7 +77,7 @@ class RecursiveNetwork(nn.Module):
     def embed(self, batch: JetBatch) -> Tensor:
         """The embedding of each jet, [B, hidden]; zeros for a jet without constituents."""
         trees = forest(batch, self.tree)
-        u = torch.relu(self.w_u(node_inputs(trees, batch)))
+        u = torch.relu_(self.w_u(node_inputs(trees, batch)))
         leaves, merges = u[: trees.leaves], u[trees.leaves :]
         if self.w_r is None or self.w_z is None:
             pair, own = self.w_h.weight[:, : 2 * self.hidden], self.w_h.weight[:, 2 * self.hidden :]

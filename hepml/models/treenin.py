@@ -80,10 +80,10 @@ class TreeNetworkInNetwork(nn.Module):
         """The embedding of each jet, [B, hidden]; zeros for a jet without constituents."""
         trees, n = forest(batch, self.tree), batch.four_momenta.shape[0]
         x = node_inputs(trees, batch)
-        leaves = torch.relu(self.u_leaf(x[:n]))
+        leaves = torch.relu_(self.u_leaf(x[:n]))
         if not len(trees.children):
             return at_roots(leaves, trees.roots)
-        u = torch.relu(self.u_merge(x[n:]))
+        u = torch.relu_(self.u_merge(x[n:]))
         pair, own = self.w_h.weight[:, : 2 * self.hidden], self.w_h.weight[:, 2 * self.hidden :]
         given = F.linear(u, own, self.w_h.bias)
         first, second = self.on_merge[0], self.on_merge[2]

@@ -58,7 +58,7 @@ class _Fold(torch.autograd.Function):
         with torch.set_grad_enabled(learn):
             for size in levels:
                 both = children[start : start + size].flatten()
-                pair = embedding.detach()[both].view(size, 2 * width).requires_grad_(learn)
+                pair = embedding.detach().index_select(0, both).view(size, 2 * width).requires_grad_(learn)
                 given = inputs.detach()[start : start + size].requires_grad_(learn)
                 out = cell(pair, given, *own)
                 embedding[n + start : n + start + size] = out.detach()
@@ -90,7 +90,7 @@ class _Fold(torch.autograd.Function):
 
 def simple_cell(pair: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
     """h = relu(W_h [h_L, h_R, u] + b), with `inputs` the part W_u u + b, taken for all merges at once, and `weight` [H, 2H] the rest."""
-    return torch.relu(inputs + F.linear(pair, weight))
+    return torch.relu_(torch.addmm(inputs, pair, weight.t()))
 
 
 def gated_cell(

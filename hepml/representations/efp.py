@@ -9,7 +9,7 @@ are computed together by the contractions of `efp_plan`, for jets of similar len
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from hepml.data.extras import Extra, register
 from hepml.nn.segments import segment_sum
 from hepml.representations.dense import to_dense
 from hepml.representations.efp_graphs import Edges, connected, multigraphs
-from hepml.representations.efp_plan import Plan, made_of, plan
+from hepml.representations.efp_plan import Plan, plan
 
 _ENTRIES = 1 << 16  # entries of a pair matrix of the jets taken at a time
 
@@ -61,7 +61,7 @@ def polynomials(four_momenta: Tensor, offsets: Tensor, degree: int = 7, beta: fl
         return torch.cat((values, one), dim=1)[:, members].prod(dim=2)
 
 
-@lru_cache(maxsize=4)
+@cache
 def _members(degree: int) -> Tensor:
     """The connected components of each multigraph by number, filled up with the number behind the last."""
     primes: list[Edges] = [edges for d in range(1, degree + 1) for edges in connected(d)]
@@ -136,7 +136,7 @@ def _contract(z: Tensor, theta: Tensor, found: Plan) -> Tensor:
             weighted[number] = z * vectors[number]
         return weighted[number]
 
-    for (kind, number), unused in zip(found.order, _last_uses(found), strict=True):
+    for (kind, number), unused in zip(found.order, found.unused, strict=True):
         if kind == "m":
             matrices[number] = _matrix(found.matrices[number], theta, matrix, weight)
         else:
@@ -197,55 +197,11 @@ def _diamond(a: Tensor, b: Tensor, m: Tensor, c: Tensor, d: Tensor, v: Tensor, w
 
 def _close(z: Tensor, vectors: dict[int, Tensor], found: Plan) -> Tensor:
     """Sums over the last vertex, of multigraphs with as many vectors there at a time."""
-    groups, place = _closings(found)
-    table = torch.stack([vectors[number] for number in place])  # [V, K, N]
+    table = torch.stack([vectors[number] for number in found.closing_vectors])  # [V, K, N]
     parts = []
-    for columns in groups:
+    for columns in found.closing_groups:
         product = table[columns[0]]
         for column in columns[1:]:
             product = product * table[column]
         parts.append(torch.einsum("vkn,kn->kv", product, z))
-    return torch.cat(parts, dim=1)[:, _positions(found)]
-
-
-# What of a plan is the same for all jets is worked out once; plans are kept for good, so their identity names them.
-_KNOWN: dict[int, tuple[list[list[int]], list[list[list[int]]], list[int], list[int]]] = {}
-
-
-def _about(found: Plan) -> tuple[list[list[int]], list[list[list[int]]], list[int], list[int]]:
-    if id(found) not in _KNOWN:
-        last: dict[int, int] = {}
-        for step, (kind, number) in enumerate(found.order):
-            for other, n in made_of((found.matrices if kind == "m" else found.vectors)[number]):
-                if other == "m":
-                    last[n] = step
-        unused: list[list[int]] = [[] for _ in found.order]
-        for number, step in last.items():
-            unused[step].append(number)
-        place = sorted({n for closing in found.closings for n in closing} | {0})
-        at = {n: i for i, n in enumerate(place)}
-        lengths = sorted({len(closing) for closing in found.closings})
-        groups, sequence = [], []
-        for length in lengths:
-            own = [i for i, closing in enumerate(found.closings) if len(closing) == length]
-            sequence += own
-            rows = [[at[n] for n in found.closings[i]] for i in own]
-            groups.append([list(column) for column in zip(*rows, strict=True)])
-        positions = sorted(range(len(sequence)), key=sequence.__getitem__)
-        _KNOWN[id(found)] = unused, groups, place, positions
-    return _KNOWN[id(found)]
-
-
-def _last_uses(found: Plan) -> list[list[int]]:
-    """Matrices that nothing needs any more after each step."""
-    return _about(found)[0]
-
-
-def _closings(found: Plan) -> tuple[list[list[list[int]]], list[int]]:
-    """For each number of closing vectors, their columns; and the vector that stands in each row of the table."""
-    return _about(found)[1], _about(found)[2]
-
-
-def _positions(found: Plan) -> list[int]:
-    """Where each multigraph's polynomial stands behind the groups."""
-    return _about(found)[3]
+    return torch.cat(parts, dim=1)[:, found.closing_places]

@@ -7,13 +7,13 @@ since their polynomials are products. Up to seven edges there are 489 connected 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 Edges = tuple[tuple[int, int, int], ...]
 Adjacency = tuple[tuple[int, ...], ...]
 
 
-@lru_cache(maxsize=8)
+@cache
 def connected(degree: int) -> tuple[Edges, ...]:
     """All connected multigraphs of exactly `degree` edges, each once, by number of vertices."""
     if degree < 1:
@@ -31,7 +31,7 @@ def connected(degree: int) -> tuple[Edges, ...]:
     return tuple(sorted(map(_edges, found), key=lambda e: (vertices(e), len(e), e)))
 
 
-@lru_cache(maxsize=8)
+@cache
 def multigraphs(degree: int, only_connected: bool = False) -> tuple[tuple[Edges, ...], ...]:
     """All multigraphs of at most `degree` edges, each as the tuple of its connected components; the empty one first.
 

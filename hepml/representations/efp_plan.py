@@ -15,7 +15,7 @@ edges only the four multigraphs with K4 inside need N^4, and share it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, cached_property
 
 from hepml.representations.efp_graphs import Edges, connected, vertices
 
@@ -23,7 +23,7 @@ from hepml.representations.efp_graphs import Edges, connected, vertices
 COSTS = {"power": 1.0, "product": 1.0, "chain": 9.0, "diamond": 200.0, "branch": 0.4, "times": 0.05}
 
 
-@dataclass
+@dataclass(eq=False)
 class Plan:
     """What to compute, in order.
 
@@ -40,8 +40,41 @@ class Plan:
     order: list[tuple[str, int]] = field(default_factory=list)
     closings: list[tuple[int, ...]] = field(default_factory=list)
 
+    @cached_property
+    def unused(self) -> list[list[int]]:
+        """For each step of `order`, the matrices that nothing needs any more after it."""
+        last: dict[int, int] = {}
+        for step, (kind, number) in enumerate(self.order):
+            for other, n in made_of((self.matrices if kind == "m" else self.vectors)[number]):
+                if other == "m":
+                    last[n] = step
+        out: list[list[int]] = [[] for _ in self.order]
+        for number, step in last.items():
+            out[step].append(number)
+        return out
 
-@lru_cache(maxsize=4)
+    @cached_property
+    def closing_vectors(self) -> list[int]:
+        """The vectors that closings are made of."""
+        return sorted({n for closing in self.closings for n in closing})
+
+    @cached_property
+    def closing_groups(self) -> list[list[list[int]]]:
+        """Closings of one vector, of two, and so on: for each group its first vectors, its second ..., by place in `closing_vectors`."""
+        at = {n: i for i, n in enumerate(self.closing_vectors)}
+        groups: dict[int, list[list[int]]] = {}
+        for closing in self.closings:
+            groups.setdefault(len(closing), []).append([at[n] for n in closing])
+        return [[list(column) for column in zip(*groups[size], strict=True)] for size in sorted(groups)]
+
+    @cached_property
+    def closing_places(self) -> list[int]:
+        """Where each multigraph's closing stands when the groups stand behind each other."""
+        order = sorted(range(len(self.closings)), key=lambda i: len(self.closings[i]))
+        return sorted(range(len(order)), key=order.__getitem__)
+
+
+@cache
 def plan(degree: int) -> Plan:
     """The plan for all connected multigraphs of at most `degree` edges, in the order of `efp_graphs.connected`."""
     parts = _Parts()

@@ -1,4 +1,4 @@
-"""The tree view: the binary trees of a batch as one forest whose merges are grouped by level, with the four-momentum of every node.
+"""The tree view: the binary trees of a batch as one forest whose merges are grouped by level, and the inputs of its nodes.
 
 A network that folds a tree from its leaves to its root needs as many steps as the highest tree of the batch has levels, whatever the number
 of jets. Trees come from `JetBatch.extra("tree_<ordering>")`, made at loading or on demand (`hepml.data.trees`).
@@ -29,20 +29,29 @@ class Forest:
         children: [M, 2] int64, the nodes that each merge joins, the harder one first; merges in the order of their levels.
         levels: merges on each level, from the lowest; they sum to M.
         roots: [B] int64, the top node of each jet; -1 for a jet without constituents.
-        momenta: [N + M, 4] (E, px, py, pz) in GeV of every node.
         jet_of: [N + M] int64, the jet of every node.
     """
 
     children: Tensor
     levels: tuple[int, ...]
     roots: Tensor
-    momenta: Tensor
     jet_of: Tensor
 
     @property
     def leaves(self) -> int:
         """N."""
-        return int(self.momenta.shape[0] - self.children.shape[0])
+        return int(self.jet_of.shape[0] - self.children.shape[0])
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Of each node the sum over its leaves: [N, C] to [N + M, C], level by level."""
+        out = values.new_empty((len(self.jet_of), values.shape[1]))
+        out[: len(values)] = values
+        start, rows = 0, len(values)
+        for size in self.levels:
+            both = out.index_select(0, self.children[start : start + size].flatten()).view(size, 2, -1)
+            out[rows + start : rows + start + size] = both.sum(dim=1)
+            start += size
+        return out
 
 
 def forest(batch: JetBatch, ordering: str) -> Forest:
@@ -59,48 +68,41 @@ def forest(batch: JetBatch, ordering: str) -> Forest:
     local = tree[rows, :2]
     merged = place[(first + local - own).clamp(0, max(n - 1, 0))] if n else local
     children = torch.where(local < own, first + local, merged)
-    levels = torch.bincount(level).tolist()[1:]
-    single, empty = counts == 1, counts == 0
     top = place[(offsets[1:] - 2).clamp(0, n - 1)] if n else torch.full_like(counts, -1)
-    roots = torch.where(empty, -1, torch.where(single, offsets[:-1], top))
-    momenta = batch.four_momenta.new_empty((n + len(rows), 4))
-    momenta[:n] = batch.four_momenta
-    start = 0
-    for size in levels:
-        pair = children[start : start + size]
-        momenta[n + start : n + start + size] = momenta[pair[:, 0]] + momenta[pair[:, 1]]
-        start += size
-    return Forest(children, tuple(levels), roots, momenta, torch.cat((batch.jet_of, jet)))
+    roots = torch.where(counts == 0, -1, torch.where(counts == 1, offsets[:-1], top))
+    return Forest(children, tuple(torch.bincount(level).tolist()[1:]), roots, torch.cat((batch.jet_of, jet)))
 
 
 def node_inputs(trees: Forest, batch: JetBatch) -> Tensor:
     """The seven inputs of each node, robust-scaled, [N + M, 7].
 
     |p|, eta, phi, E, E / E_jet, pT and theta in the frame where the jet stands at rapidity 0 and azimuth 0, which is where the published
-    preprocessing puts it: boosted along the beam and rotated about it. GeV and radians before scaling. E_jet is the sum's energy.
+    preprocessing puts it: boosted along the beam and rotated about it. GeV and radians before scaling.
     """
     with torch.autocast(batch.device.type, enabled=False):
-        p, jets = (
-            trees.momenta.double(),
-            batch.jets.double(),
-        )  # a boost along the beam cancels digits that float32 does not have
+        momenta, whole = _in_jet_frame(batch)
+        energy, px, py, pz = trees.sums(momenta).unbind(-1)
         tiny = 1e-12
-        sign = jets[:, 3].sign()
-        mt2 = (jets[:, 0].square() - jets[:, 3].square()).clamp_min(tiny)
-        grow = (
-            sign * 0.5 * torch.log((jets[:, 0] + jets[:, 3].abs()).clamp_min(tiny).square() / mt2)
-        )  # rapidity of the jet
-        at = grow[trees.jet_of]
-        e, px, py, pz = p.unbind(-1)
-        energy = e * at.cosh() - pz * at.sinh()
-        along = pz * at.cosh() - e * at.sinh()
         pt = torch.sqrt(px * px + py * py + tiny**2)
-        phi = torch.atan2(py, px) - torch.atan2(jets[:, 2], jets[:, 1])[trees.jet_of]
-        phi = torch.remainder(phi + torch.pi, 2 * torch.pi) - torch.pi
-        eta = torch.asinh(along / pt.clamp_min(tiny)).clamp(-10, 10)
-        whole = mt2.sqrt()[trees.jet_of]
-        size = torch.sqrt(pt * pt + along * along)
-        theta = torch.atan2(pt, along)
-        columns = torch.stack((size, eta, phi, energy, energy / whole, pt, theta), dim=-1)
-        scaled = (columns - columns.new_tensor(_MEDIAN)) / columns.new_tensor(_RANGE)
-        return scaled.to(batch.dtype)
+        size = torch.sqrt(pt * pt + pz * pz)
+        eta = torch.asinh(pz / pt).clamp(-10, 10)
+        fraction = energy / whole.clamp_min(tiny)[trees.jet_of]
+        columns = torch.stack((size, eta, torch.atan2(py, px), energy, fraction, pt, torch.atan2(pt, pz)), dim=-1)
+        return (columns - columns.new_tensor(_MEDIAN)) / columns.new_tensor(_RANGE)
+
+
+def _in_jet_frame(batch: JetBatch) -> tuple[Tensor, Tensor]:
+    """Constituents boosted along the beam and rotated about it to where their jet has rapidity and azimuth 0, and the jet's energy there.
+
+    In double precision: the boost of a forward jet cancels digits that float32 does not have.
+    """
+    p, jets = batch.four_momenta.double(), batch.jets.double()
+    e, px, py, pz = jets.unbind(-1)
+    mt = torch.sqrt((e * e - pz * pz).clamp_min(1e-24))
+    y = pz.sign() * torch.log((e + pz.abs()).clamp_min(1e-12) / mt)
+    phi = torch.atan2(py, px)
+    columns = torch.stack((y.cosh(), y.sinh(), phi.cos(), phi.sin()), dim=-1)[batch.jet_of]
+    grow, shift, cos, sin = columns.unbind(-1)
+    e, px, py, pz = p.unbind(-1)
+    moved = (e * grow - pz * shift, px * cos + py * sin, py * cos - px * sin, pz * grow - e * shift)
+    return torch.stack(moved, dim=-1).to(batch.dtype), mt.to(batch.dtype)

@@ -87,7 +87,8 @@ def test_k4_and_its_kin_are_those_of_the_definition() -> None:
         ("beta1", 1.0, torch.float64, 1e-6),
         ("beta05", 0.5, torch.float64, 1e-6),
         ("beta1", 1.0, torch.float32, 1e-5),
-        # Constituents of one calorimeter cell differ in direction by the rounding of their momenta, which is no distance here: R^0.5 feels it.
+        # Constituents of one calorimeter cell differ in direction by the rounding of their momenta. Here that is no distance;
+        # R^0.5 of it shows.
         ("beta05", 0.5, torch.float32, 1e-3),
     ],
 )

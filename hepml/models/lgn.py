@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -151,7 +151,7 @@ class Level(nn.Module):
         self.largest = largest
         self.radial = RadialFunctions(before, basis)
         types = message_types(irreps, largest)
-        squares = {key: _Squares(irreps, key, largest) for key in _square_types(irreps, largest)}
+        squares = {key: _squares_in(key, irreps, largest) for key in _square_types(irreps, largest)}
         self.irreps = sorted({*types, *squares})
         self.pairs = {key: square.unique for key, square in squares.items()}
         self.weights = nn.ParameterDict()
@@ -191,22 +191,24 @@ class Level(nn.Module):
         return torch.einsum("omcz,mu->oucz", weight, fold.to(weight.dtype)).reshape(len(weight), rows, 2)
 
 
-class _Squares:
-    """The parts of F (x) F in one irrep: which products to make, and the map from all ordered products to them."""
+class _Squares(NamedTuple):
+    """The parts of F (x) F in one irrep: which products to make, and the map [all ordered products, those] of the weights."""
 
-    def __init__(self, irreps: list[Irrep], key: Irrep, largest: int) -> None:
-        ordered = [(a, b) for a in irreps for b in irreps if key in decomposition(a, b, largest)]
-        self.unique = [
-            (a, b)
-            for a, b in ordered
-            if irreps.index(a) <= irreps.index(b) and not (a == b and exchange_sign(a, b, key) < 0)
-        ]
-        self.fold = torch.zeros(len(ordered), len(self.unique))
-        for row, (a, b) in enumerate(ordered):
-            if (a, b) in self.unique:
-                self.fold[row, self.unique.index((a, b))] = 1.0
-            elif (b, a) in self.unique:
-                self.fold[row, self.unique.index((b, a))] = exchange_sign(a, b, key)
+    unique: list[tuple[Irrep, Irrep]]
+    fold: Tensor
+
+
+def _squares_in(key: Irrep, irreps: list[Irrep], largest: int) -> _Squares:
+    ordered = [(a, b) for a in irreps for b in irreps if key in decomposition(a, b, largest)]
+    rising = [(a, b) for a, b in ordered if irreps.index(a) <= irreps.index(b)]
+    unique = [(a, b) for a, b in rising if a != b or exchange_sign(a, b, key) > 0]
+    fold = torch.zeros(len(ordered), len(unique))
+    for row, (a, b) in enumerate(ordered):
+        if (a, b) in unique:
+            fold[row, unique.index((a, b))] = 1.0
+        elif (b, a) in unique:
+            fold[row, unique.index((b, a))] = exchange_sign(a, b, key)
+    return _Squares(unique, fold)
 
 
 def _square_types(irreps: list[Irrep], largest: int) -> list[Irrep]:

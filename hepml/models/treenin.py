@@ -86,9 +86,8 @@ class TreeNetworkInNetwork(nn.Module):
         u = torch.relu_(self.u_merge(x[n:]))
         pair, own = self.w_h.weight[:, : 2 * self.hidden], self.w_h.weight[:, 2 * self.hidden :]
         given = F.linear(u, own, self.w_h.bias)
-        first, second = self.on_merge[0], self.on_merge[2]
-        weights = (pair, first.weight, first.bias, second.weight, second.bias)
-        read = fold(networked_cell, self.on_leaf(leaves), given, trees.children, trees.levels, weights)
+        layers = [p for layer in self.on_merge if isinstance(layer, nn.Linear) for p in (layer.weight, layer.bias)]
+        read = fold(networked_cell, self.on_leaf(leaves), given, trees.children, trees.levels, (pair, *layers))
 
         # The root and its children anew: the fold has given the children the layers of any other merge.
         def bare(node: Tensor) -> Tensor:

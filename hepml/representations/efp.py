@@ -160,7 +160,7 @@ def _matrix(
         case ("chain", int(a), int(w), int(c)):
             return torch.bmm(matrix(a) * weight(w)[:, None, :], matrix(c))
         case ("diamond", int(a), int(b), int(m), int(c), int(d), int(v), int(w)):
-            return _diamond(*(matrix(r) for r in (a, b, m, c, d)), weight(v), weight(w))
+            return _diamond(matrix(a), matrix(b), matrix(m), matrix(c), matrix(d), weight(v), weight(w))
     raise AssertionError(part)
 
 

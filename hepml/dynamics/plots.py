@@ -1,24 +1,45 @@
 """Pictures of motion: phase space, learned vector fields, energy against time, training curves, and animated rollouts.
 
-Every function returns a figure (or writes a gif) and takes {name: states} with the truth under `truth`; nothing here touches pyplot.
+Every function returns a figure (or writes a gif) and takes {name: states} with the truth under `truth`; nothing here touches pyplot. A
+law has the same colour in all of them (Petroff's colours, arXiv:2107.02270), and the truth lies in grey under what a law makes of it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
-COLOURS = {"truth": "#222222", "baseline": "#c8553d", "hnn": "#2a6f97", "best": "#3a7d44"}
-_MORE = ["#8e5ea2", "#c9a227", "#5c6f7b", "#b56576"]
 TRUTH = "truth"
+COLOURS = {TRUTH: "#222222", "baseline": "#bd1f01", "hnn": "#3f90da", "best": "#832db6"}
+_MORE = ["#e76300", "#ffa90e", "#a96b59", "#717581"]
+_GHOST = "#c8c8c8"
+_STYLE: dict[str, Any] = {
+    "font.size": 11,
+    "axes.labelsize": 12,
+    "axes.titlesize": 12,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "xtick.minor.visible": True,
+    "ytick.minor.visible": True,
+    "mathtext.fontset": "dejavusans",
+}
 
 
 def colour(name: str, names: Sequence[str]) -> str:
@@ -28,76 +49,112 @@ def colour(name: str, names: Sequence[str]) -> str:
 
 
 def phase_space(states: Mapping[str, Tensor], coordinates: Sequence[str], *, space: int = 1) -> Figure:
-    """One trajectory of each law: (q, p) for one degree of freedom, the paths of the bodies in the plane for more.
+    """One trajectory of each law over the true one: (q, p) for one degree of freedom, else the paths of the bodies in the plane.
 
     Args:
         states: name -> [T, 2 d].
         coordinates: names of the coordinates.
         space: dimensions in which a body moves.
     """
-    figure = _figure(3.2 * len(states), 3.2)
-    axes = [figure.add_subplot(1, len(states), i + 1) for i in range(len(states))]
-    bounds = _bounds(states[TRUTH], space)
-    for axis, (name, z) in zip(axes, states.items(), strict=True):
-        for line in _paths(z, space):
-            axis.plot(line[:, 0], line[:, 1], color=colour(name, list(states)), lw=1)
-            axis.plot(*line[0], "o", color=colour(name, list(states)), ms=3)
-        axis.set(title=name, xlim=bounds[0], ylim=bounds[1], xlabel=coordinates[0])
-        axis.set_ylabel(coordinates[len(coordinates) // 2] if space == 1 else coordinates[1])
+    with mpl.rc_context(_STYLE):
+        figure = _figure(2.9 * len(states) + 0.5, 3.3)
+        true = _paths(states[TRUTH], space)
+        x_label, y_label = (_symbol(coordinates[0]), _symbol(coordinates[len(coordinates) // 2 if space == 1 else 1]))
+        if space > 1:
+            x_label, y_label = (label.split("_")[0].strip("$") for label in (x_label, y_label))
+            x_label, y_label = f"${x_label}$", f"${y_label}$"
+        axes = _row(figure, len(states), _bounds(true))
+        for axis, (name, z) in zip(axes, states.items(), strict=True):
+            shade = colour(name, list(states))
+            for body, (line, wanted) in enumerate(zip(_paths(z, space), true, strict=True)):
+                if name != TRUTH:
+                    axis.plot(wanted[:, 0], wanted[:, 1], color=_GHOST, lw=2.4, zorder=1)
+                axis.plot(line[:, 0], line[:, 1], color=shade, lw=1.3, alpha=_alpha(body), zorder=2)
+                axis.plot(*line[0], "o", color=shade, mfc="white", ms=5, zorder=3)
+                axis.plot(*line[-1], "o", color=shade, ms=5, alpha=_alpha(body), zorder=3)
+            axis.set(title=name, xlabel=x_label)
+        axes[0].set_ylabel(y_label)
     return figure
 
 
 def energy_in_time(energies: Mapping[str, Tensor], times: Tensor) -> Figure:
-    """Energy of one rollout of each law, name -> [T]; the range is that of the truth and the better laws."""
-    figure = _figure(5.5, 3.4)
-    axis = figure.add_subplot()
-    for name, energy in energies.items():
-        axis.plot(times, energy, label=name, color=colour(name, list(energies)), lw=2 if name == TRUTH else 1.3)
-    spans = sorted(float((e - energies[TRUTH]).abs().max()) for n, e in energies.items() if n != TRUTH)
-    if spans and np.isfinite(spans[0]):
-        # one law that runs away must not flatten the others
-        margin = min(spans[-1], 20 * spans[0] + 0.05 * float(energies[TRUTH].abs().max())) * 1.1 + 1e-12
-        axis.set_ylim(float(energies[TRUTH].min()) - margin, float(energies[TRUTH].max()) + margin)
-    axis.set(xlabel="time", ylabel="total energy")
-    axis.legend(frameon=False)
+    """Energy of one rollout of each law, name -> [T], above its distance from the true one, which has a logarithmic scale."""
+    with mpl.rc_context(_STYLE):
+        figure = _figure(6.0, 5.2)
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        true = energies[TRUTH]
+        for name, energy in energies.items():
+            shade = colour(name, list(energies))
+            front = (
+                {"color": _GHOST, "lw": 5, "zorder": 1} if name == TRUTH else {"color": shade, "lw": 1.5, "zorder": 2}
+            )
+            above.plot(times, energy, label=name, **front)
+            if name != TRUTH:
+                off = (energy - true).abs()[1:]
+                below.plot(times[1:], off.clamp_min(1e-16), color=shade, lw=1.5)
+        spans = sorted(float((e - true).abs().max()) for n, e in energies.items() if n != TRUTH)
+        if spans and np.isfinite(spans[0]):
+            # one law that runs away must not flatten the others
+            margin = min(spans[-1], 20 * spans[0] + 0.05 * float(true.abs().max())) * 1.15 + 1e-12
+            above.set_ylim(float(true.min()) - margin, float(true.max()) + margin)
+        above.set_ylabel("energy $E$")
+        above.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+        below.set(xlabel="time", ylabel=r"$|E - E_\mathrm{true}|$", yscale="log", xlim=(0, float(times[-1])))
+        figure.align_ylabels()
     return figure
 
 
-def vector_field(laws: Mapping[str, Callable[[Tensor], Tensor]], reach: float, cells: int = 15) -> Figure:
-    """Fields of one degree of freedom on [-reach, reach]², each with its difference from the truth in colour."""
+def vector_field(laws: Mapping[str, Callable[[Tensor], Tensor]], reach: float, cells: int = 61) -> Figure:
+    """Stream lines of one degree of freedom on [-reach, reach]², with the size of the error of each law in colour beneath."""
     line = torch.linspace(-reach, reach, cells, dtype=torch.float64)
     q, p = torch.meshgrid(line, line, indexing="xy")
     z = torch.stack((q, p), dim=-1).reshape(-1, 2)
-    fields = {}
-    for name, law in laws.items():
-        with torch.no_grad():
-            fields[name] = law(z)
-    figure = _figure(3.2 * len(laws), 3.3)
-    for i, (name, dz) in enumerate(fields.items()):
-        axis = figure.add_subplot(1, len(laws), i + 1)
-        if name != TRUTH:
-            off = (dz - fields[TRUTH]).norm(dim=-1).reshape(cells, cells)
-            axis.contourf(q, p, off, levels=12, cmap="Reds", alpha=0.6)
-        axis.quiver(z[:, 0], z[:, 1], dz[:, 0], dz[:, 1], color=colour(name, list(laws)), width=4e-3)
-        axis.set(title=name, xlabel="q", ylabel="p", aspect="equal")
+    with torch.no_grad():
+        fields = {name: law(z).reshape(cells, cells, 2).numpy() for name, law in laws.items()}
+    off = {n: np.linalg.norm(dz - fields[TRUTH], axis=-1) for n, dz in fields.items() if n != TRUTH}
+    with mpl.rc_context(_STYLE):
+        figure = _figure(2.9 * len(laws) + 1.2, 3.4)
+        axes = _row(figure, len(laws), ((-reach, reach), (-reach, reach)))
+        top = max((float(np.quantile(o, 0.98)) for o in off.values()), default=1.0)
+        norm = LogNorm(max(1e-4 * top, 1e-12), max(top, 1e-11))
+        shown = None
+        for axis, (name, dz) in zip(axes, fields.items(), strict=True):
+            if name in off:
+                shown = axis.pcolormesh(
+                    line, line, off[name].clip(norm.vmin, norm.vmax), norm=norm, cmap="YlOrRd", rasterized=True
+                )
+            flow = axis.streamplot(
+                line.numpy(), line.numpy(), dz[..., 0], dz[..., 1], color="#222222", density=0.8, linewidth=0.8
+            )
+            flow.arrows.set_zorder(3)
+            axis.set(title=name, xlabel="$q$", xlim=(-reach, reach), ylim=(-reach, reach))
+        axes[0].set_ylabel("$p$")
+        if shown is not None:
+            figure.colorbar(shown, ax=axes, label=r"error of $\dot z$", extend="both", pad=0.02)
     return figure
 
 
 def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Training and test loss against the step, name -> entries with `step`, `train_loss`, `test_loss`."""
-    figure = _figure(5.5, 3.4)
-    axis = figure.add_subplot()
-    for name, history in histories.items():
-        steps = [entry["step"] for entry in history]
-        axis.plot(steps, [e["train_loss"] for e in history], ls="--", color=colour(name, list(histories)), lw=1)
-        axis.plot(steps, [e["test_loss"] for e in history], label=name, color=colour(name, list(histories)), lw=1.4)
-    axis.set(xlabel="step", ylabel="loss (dashed: minimised, full: test, dz/dt)", yscale="log")
-    axis.legend(frameon=False)
+    """What was minimised and the test loss against the step, name -> entries with `step`, `train_loss`, `test_loss`."""
+    with mpl.rc_context(_STYLE):
+        figure = _figure(6.6, 3.7)
+        axis = figure.add_subplot()
+        for name, history in histories.items():
+            steps, shade = [entry["step"] for entry in history], colour(name, list(histories))
+            axis.plot(steps, [e["train_loss"] for e in history], ls=":", color=shade, lw=1.2)
+            axis.plot(steps, [e["test_loss"] for e in history], color=shade, lw=1.6)
+        axis.set(xlabel="step", ylabel="loss", yscale="log", xlim=(0, None))
+        handles = [Line2D([], [], color=colour(n, list(histories)), lw=2, label=n) for n in histories]
+        handles += [
+            Line2D([], [], color="#555555", lw=1.6, label=r"test, $\dot z$"),
+            Line2D([], [], color="#555555", lw=1.2, ls=":", label="minimised"),
+        ]
+        axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     return figure
 
 
 def animate(path: Path, states: Mapping[str, Tensor], *, space: int = 1, frames: int = 60, rate: int = 20) -> Path:
-    """Writes a gif of rollouts side by side.
+    """Writes a gif of rollouts side by side, the truth in grey under each.
 
     Args:
         path: of the gif; written beside its name and renamed.
@@ -106,33 +163,50 @@ def animate(path: Path, states: Mapping[str, Tensor], *, space: int = 1, frames:
         frames: pictures in the gif.
         rate: pictures a second.
     """
-    figure = _figure(2.6 * len(states), 2.7)
-    bounds, axes, artists = _bounds(states[TRUTH], space), [], []
-    for i, name in enumerate(states):
-        axis = figure.add_subplot(1, len(states), i + 1)
-        axis.set(title=name, xlim=bounds[0], ylim=bounds[1], xticks=[], yticks=[])
-        axes.append(axis)
-        artists.append([_tail(axis, colour(name, list(states))) for _ in _paths(states[name], space)])
-    length = next(iter(states.values())).shape[0]
-    moments = np.unique(np.linspace(1, length - 1, frames).astype(int))
-    partial = path.with_name(f".{path.name}.part.gif")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = PillowWriter(fps=rate)
-    with writer.saving(figure, str(partial), dpi=70):
-        for t in moments:
-            for tails, z in zip(artists, states.values(), strict=True):
-                for (tail, dot), line in zip(tails, _paths(z, space), strict=True):
-                    tail.set_data(line[max(0, t - length // 4) : t + 1, 0], line[max(0, t - length // 4) : t + 1, 1])
+    true = _paths(states[TRUTH], space)
+    with mpl.rc_context(_STYLE):
+        figure, artists = _figure(2.6 * len(states), 2.9), []
+        axes = _row(figure, len(states), _bounds(true))
+        for axis, (name, z) in zip(axes, states.items(), strict=True):
+            axis.set(title=name, xticks=[], yticks=[])
+            axis.minorticks_off()
+            shade, lines = colour(name, list(states)), _paths(z, space)
+            ghosts = [] if name == TRUTH else [(_tail(axis, _GHOST, 3.0, 9.0), line) for line in true]
+            artists += ghosts + [(_tail(axis, shade, 1.5, 6.0), line) for line in lines]
+        length = len(states[TRUTH])
+        moments = np.unique(np.linspace(1, length - 1, frames).astype(int))
+        partial = path.with_name(f".{path.name}.part.gif")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = PillowWriter(fps=rate)
+        with writer.saving(figure, str(partial), dpi=90):
+            for t in moments:
+                begin = max(0, t - length // 4)
+                for (tail, dot), line in artists:
+                    tail.set_data(line[begin : t + 1, 0], line[begin : t + 1, 1])
                     dot.set_data([line[t, 0]], [line[t, 1]])
-            writer.grab_frame()
+                writer.grab_frame()
     partial.replace(path)
     return path
 
 
-def _tail(axis: Axes, shade: str) -> tuple:
-    (tail,) = axis.plot([], [], color=shade, lw=1.2, alpha=0.7)
-    (dot,) = axis.plot([], [], "o", color=shade, ms=6)
+def _tail(axis: Axes, shade: str, width: float, size: float) -> tuple[Line2D, Line2D]:
+    (tail,) = axis.plot([], [], color=shade, lw=width, alpha=0.8)
+    (dot,) = axis.plot([], [], "o", color=shade, ms=size)
     return tail, dot
+
+
+def _row(figure: Figure, count: int, bounds: tuple[tuple[float, float], tuple[float, float]]) -> list[Axes]:
+    """Panels side by side with the same bounds and equal scales in both directions."""
+    axes = figure.subplots(1, count, sharex=True, sharey=True, squeeze=False)[0]
+    for axis in axes:
+        axis.set(xlim=bounds[0], ylim=bounds[1])
+        axis.set_aspect("equal", adjustable="box")
+    return list(axes)
+
+
+def _alpha(body: int) -> float:
+    """Bodies of one law differ in strength."""
+    return max(0.35, 1 - 0.25 * body)
 
 
 def _paths(z: Tensor, space: int) -> list[np.ndarray]:
@@ -144,11 +218,22 @@ def _paths(z: Tensor, space: int) -> list[np.ndarray]:
     return [array[:, space * i : space * i + 2] for i in range(half // space)]
 
 
-def _bounds(z: Tensor, space: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    points = np.concatenate(_paths(z, space))
+def _bounds(paths: Sequence[np.ndarray]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """A square around all curves, so that equal scales fill it."""
+    points = np.concatenate(list(paths))
     low, high = points.min(0), points.max(0)
-    pad = 0.25 * (high - low) + 1e-9
-    return (low[0] - pad[0], high[0] + pad[0]), (low[1] - pad[1], high[1] + pad[1])
+    reach, centre = 0.58 * float((high - low).max()) + 1e-9, 0.5 * (low + high)
+    return (float(centre[0] - reach), float(centre[0] + reach)), (float(centre[1] - reach), float(centre[1] + reach))
+
+
+def _symbol(name: str) -> str:
+    """A coordinate's name as mathematics: x1 becomes $x_1$, px $p_x$."""
+    letters = re.fullmatch(r"(p?)([a-z])(\d*)", name)
+    if letters is None or name in ("p", "q"):
+        return f"${name}$"
+    p, axis, number = letters.groups()
+    below = f"{axis}{number}" if p else number
+    return f"${'p' if p else axis}_{{{below}}}$" if below else f"${axis}$"
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -16,6 +16,7 @@ from hepml.dynamics.pixels import (
     follow_pixels,
     make_frames,
     pixel_loss,
+    published_loss,
     read_angle,
     read_states,
     render,
@@ -56,16 +57,44 @@ def test_pendulum_swings_as_gyms_does() -> None:
     assert amplitude < 1.2 * LARGEST_ANGLE + 0.2
 
 
-def test_autoencoder_and_law_learn_together() -> None:
+@pytest.mark.parametrize("components", [None, 16])
+def test_autoencoder_and_law_learn_together(components: int | None) -> None:
     train, test = make_frames(20, 30, seed=0), make_frames(4, 30, seed=1)
     torch.manual_seed(0)
-    model = PixelLaw(law="hnn", width=50, hidden=(50, 50))
-    with torch.no_grad():
-        before = float(pixel_loss(model, *test.pairs()).mean())
+    model = PixelLaw(law="hnn", width=50, hidden=(50, 50), components=components)
+    model.look(train)
+    before = published_loss(model, test)
     _, after, history = fit_pixels(model, train, test, steps=60, batch_size=50, every=20)
     assert after < 0.5 * before
     assert [entry["step"] for entry in history] == [0, 20, 40, 60]
     assert follow_pixels(model, test, trajectories=2).shape == (2, 29, 2)
+
+
+def test_loss_on_principal_components_is_the_loss_on_the_pixels_that_they_restore() -> None:
+    data = make_frames(10, 20, seed=0)
+    torch.manual_seed(0)
+    model = PixelLaw(law="hnn", width=20, hidden=(20, 20), components=24)
+    model.look(data)
+    now, then = data.pairs()
+    with torch.no_grad():
+        a, b = model.compress(now), model.compress(then)
+        assert (model.restore(a) - now).square().mean() < 1e-6
+        restored = (model.restore(model.decoder(model.encoder(a))) - now).square().mean()
+        seen = pixel_loss(model, a, b).mean() - pixel_loss_without_picture(model, a, b)
+    assert float(restored) == pytest.approx(float(seen), rel=1e-3)
+
+
+def pixel_loss_without_picture(model: PixelLaw, now: torch.Tensor, then: torch.Tensor) -> torch.Tensor:
+    """The law's and the coordinates' share of the loss."""
+    z, after = model.encoder(now), model.encoder(then)
+    moved = (after - z - model.law(z)).square().mean()
+    return (z[:, 1:] - (after - z)[:, :1]).square().mean() + 0.1 * moved
+
+
+@pytest.mark.parametrize("components", [0, 785])
+def test_components_that_no_frame_has_are_refused(components: int) -> None:
+    with pytest.raises(ConfigError, match="components of 784 pixels"):
+        PixelLaw(components=components)
 
 
 def test_unknown_latent_step_is_refused() -> None:

@@ -26,7 +26,7 @@ TRUTH = "truth"
 COLOURS = {TRUTH: "#222222", "baseline": "#bd1f01", "hnn": "#3f90da", "best": "#832db6"}
 _MORE = ["#e76300", "#ffa90e", "#a96b59", "#717581"]
 _GHOST = "#c8c8c8"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {  # keys are literals to the type checker
     "font.size": 11,
     "axes.labelsize": 12,
     "axes.titlesize": 12,

@@ -46,6 +46,8 @@ class ParticleTransformer(nn.Module):
         dropout: in the self-attention blocks; class attention has none.
         attention_dropout: of attention weights, there.
         pair_activation: whether pairs pass a GELU last. The published networks do, weaver's default is not to.
+        rounded_masses: take masses below what float32 resolves as rounding gave them, not as zero: weights that weaver trained
+            have seen no others. In float32 the network then follows rotations about the beam only as well as rounding does.
         head: units of fully connected layers after the class token.
         max_constituents: keep only so many leading constituents; None keeps all.
     """
@@ -63,11 +65,13 @@ class ParticleTransformer(nn.Module):
         dropout: float = 0.1,
         attention_dropout: float = 0.1,
         pair_activation: bool = True,
+        rounded_masses: bool = False,
         head: Sequence[int] = (),
         max_constituents: int | None = None,
     ) -> None:
         super().__init__()
         self.features = feature_table.resolve(features)
+        self.rounded_masses = rounded_masses
         self.inputs = Inputs(self.features, max_constituents=max_constituents)
         width = embedding[-1]
         self.embed = Embedding(len(self.features), embedding)
@@ -142,7 +146,7 @@ class ParticleTransformer(nn.Module):
         jets = grouped(batch)
         pairs = Pairs.of(jets.batch.offsets)
         x = self.embed(jets.batch.select(self.features))
-        table = self.pair_embed(pair_features(jets.batch.four_momenta, pairs))
+        table = self.pair_embed(pair_features(jets.batch.four_momenta, pairs, self.rounded_masses))
         counts = jets.batch.counts
         per_group = [group.pairs for group in jets]
         biases = (

@@ -55,7 +55,7 @@ class Pairs:
         return len(self.i)
 
 
-def pair_features(four_momenta: Tensor, pairs: Pairs) -> Tensor:
+def pair_features(four_momenta: Tensor, pairs: Pairs, rounded_masses: bool = False) -> Tensor:
     """ln kT, ln z, ln dR and ln m^2 of each pair (arXiv:2202.03772, eq. 3), [T, 4], in the dtype of the momenta.
 
         dR = sqrt((y_i - y_j)^2 + (phi_i - phi_j)^2), kT = min(pT_i, pT_j) dR, z = min(pT_i, pT_j) / (pT_i + pT_j), m^2 = (p_i +
@@ -68,13 +68,15 @@ def pair_features(four_momenta: Tensor, pairs: Pairs) -> Tensor:
     Args:
         four_momenta: [ΣN, 4] as (E, px, py, pz) in GeV.
         pairs: of the same jets.
+        rounded_masses: leave such constituents the mass that rounding gave them, as weaver-core does.
     """
     with torch.no_grad(), torch.autocast(four_momenta.device.type, enabled=False):
         p = four_momenta.double()
         energy, px, py, pz = p.unbind(-1)
         momentum = p[:, 1:].square().sum(-1).sqrt()
         massless = (energy - momentum).abs() <= 2 * torch.finfo(four_momenta.dtype).eps * energy
-        energy = torch.where(massless, momentum, energy)
+        if not rounded_masses:
+            energy = torch.where(massless, momentum, energy)
         rapidity = 0.5 * torch.log(1 + 2 * pz / (energy - pz).clamp_min(1e-20))
         own = torch.stack((kinematics.pt(p), rapidity, torch.atan2(py, px), energy, px, py, pz))
         out = four_momenta.new_empty((len(pairs), len(PAIR_FEATURES)))

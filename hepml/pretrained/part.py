@@ -40,6 +40,7 @@ def read(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]
         "blocks": len(_widths(state, r"blocks\.(\d+)\.fc1\.weight")),
         "class_blocks": len(_widths(state, r"cls_blocks\.(\d+)\.fc1\.weight")),
         "expansion": hidden // width,
+        "rounded_masses": True,
         "head": tuple(head),
     }
     classes = JETCLASS_CLASSES if outputs == len(JETCLASS_CLASSES) else None

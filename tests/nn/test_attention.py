@@ -159,6 +159,8 @@ def test_masses_that_float32_does_not_resolve_do_not_become_features() -> None:
     itself = pairs.i == pairs.j
     assert (exact[itself, 3] == math.log(1e-8)).all()
     assert torch.allclose(rounded[itself, 3], exact[itself, 3])
+    as_weaver = pair_features(jets.four_momenta.float(), pairs, rounded_masses=True).double()
+    assert (as_weaver[itself, 3] - exact[itself, 3]).abs().max() > 5
     # The narrowest of these pairs is at dR = 3e-3; float32 directions move its mass by some 1e-4.
     assert torch.allclose(rounded[~itself], exact[~itself], atol=5e-3)
 

@@ -153,7 +153,7 @@ class _PairNetwork(torch.autograd.Function):
             if layer:
                 source = kept[layer - 1]
                 reused = layer + 1 < layers and g.shape == source.shape  # the first g is not ours
-                below = g if reused else _BUFFERS.take(*source.shape, g.dtype)
+                below = g if reused else _BUFFERS.take(source.shape[0], source.shape[1], g.dtype)
                 sums = below.new_zeros((2, below.shape[1]), dtype=torch.float64)
                 z, h, dh = below.new_empty((3, PIECE, below.shape[1]))
             for start in range(0, rows, PIECE):

@@ -98,9 +98,9 @@ class LGN(nn.Module):
             ordered = batch.take(order)
             x, jets, is_reference = with_references(ordered.four_momenta, ordered.offsets, self.references)
             components = self._components(ordered, x, is_reference)
-            parts = []
+            parts, ends = [], jets.tolist()
             for first, last in groups_of_similar_size(jets.diff()):
-                low, high = int(jets[first]), int(jets[last])
+                low, high = ends[first], ends[last]
                 some, own = slice(low, high), jets[first : last + 1] - low
                 parts.append(self._scores(x[some], components[some], is_reference[some], own))
             if not parts:

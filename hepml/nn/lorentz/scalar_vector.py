@@ -19,7 +19,7 @@ EPSILON = 0.01  # massless momenta have no size
 
 def joint_scale(v: Tensor, s: Tensor) -> Tensor:
     """1 / sqrt(mean(|v·v|, s²) + epsilon) over the channels of both. Shapes: [..., 4, V], [..., S] -> [...]."""
-    squares = (v.square() * v.new_tensor(METRIC)[:, None]).sum(-2).abs().sum(-1) + s.square().sum(-1)
+    squares = _minkowski(v.square()).abs().sum(-1) + s.square().sum(-1)
     return (squares / (v.shape[-1] + s.shape[-1]) + EPSILON).rsqrt()
 
 
@@ -84,8 +84,7 @@ class PairGLU(nn.Module):
         s, gate = s.chunk(2, dim=-1)
         if v.shape[-1]:
             v, a, b = v.chunk(3, dim=-1)
-            product = (a * b * v.new_tensor(METRIC)[:, None]).sum(-2, keepdim=True)
-            v = torch.sigmoid(0.5 * product) * v
+            v = torch.sigmoid(0.5 * _minkowski(a * b))[..., None, :] * v
         return v, F.gelu(gate, approximate="tanh") * s
 
 
@@ -166,6 +165,11 @@ class PairBlock(nn.Module):
             return x
         mask = F.dropout(torch.ones_like(x[:, :1] if x.ndim == 3 else x), self.dropout)
         return x * mask
+
+
+def _minkowski(products: Tensor) -> Tensor:
+    """x⁰y⁰ - x¹y¹ - x²y² - x³y³ of products of components. Shapes: [..., 4, V] -> [..., V]."""
+    return 2 * products[..., 0, :] - products.sum(-2)
 
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:

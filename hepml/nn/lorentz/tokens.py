@@ -17,6 +17,8 @@ from hepml.nn.attention import Rectangle
 from hepml.nn.encoder import Grouped, grouped
 from hepml.nn.lorentz.rest_frame import to_rest_frame
 
+ROWS = 768  # constituents of a group on a CPU: activations of a token are some thousand numbers
+
 
 @dataclass(frozen=True, eq=False)
 class TokenGroup:
@@ -56,7 +58,7 @@ def jet_tokens(
         dtype: of the result; frames are computed in float64.
         features: constituent features that are given as scalars.
     """
-    jets = grouped(batch)
+    jets = grouped(batch, ROWS)
     ordered = jets.batch
     count, extra, device = len(ordered), len(references) + 1, batch.device
     momenta, frames = to_rest_frame(ordered.four_momenta, ordered.offsets)

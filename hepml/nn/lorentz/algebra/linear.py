@@ -59,7 +59,8 @@ class MultivectorLinear(nn.Module):
     def forward(self, x: Multivectors, s: Tensor | None = None) -> tuple[Multivectors, Tensor]:
         """Shapes: C channels and [..., S] -> C' channels and [..., S'] (parts without components where only invariants are wanted)."""
         given = x.scalars if s is None else torch.cat((x.scalars, s), dim=-1)
-        weight, bias = self.invariants, self.bias
+        weight: Tensor = self.invariants
+        bias: Tensor | None = self.bias
         if self.mask is not None:
             weight = weight * self.mask
             bias = None if bias is None else bias * (self.mask[:, 0] if len(self.mask) else 1.0)

@@ -37,6 +37,11 @@ def command(
         output = Path(checkpoint) / "explain" if Path(checkpoint).is_dir() else Path("explain")
     model = load_model(checkpoint)
     summary = explain_files(model, files, output, jets=jets, draw=draw, toward=toward, steps=steps, layout=layout)
+    if summary["undefined_gradients"]:
+        console.err().print(
+            f"{summary['undefined_gradients']:,} derivatives are undefined (NaN or infinite) and were counted as zero",
+            markup=False,
+        )
     if json:
         console.print_json({**summary, "output": str(output)})
         return 0

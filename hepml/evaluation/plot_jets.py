@@ -81,6 +81,7 @@ def plot_edges(
     *,
     weight: str,
     radius: float,
+    received: Sequence[Sequence[Array]] | None = None,
 ) -> Figure:
     """One row a jet, one column a layer: lines between constituents that the layer joins, darker for larger weights.
 
@@ -91,6 +92,7 @@ def plot_edges(
             out from it (or the number of edges), that is how much others listen to it.
         weight: what a weight is, for the colour bar.
         radius: of the drawn circle.
+        received: for each jet and layer, [N] colours, where the edges that are drawn are not all there are.
 
     Raises:
         DataError: no jet.
@@ -100,7 +102,7 @@ def plot_edges(
         figure = HouseFigure(3.5 * len(layers) + 1.4, 3.5 * len(discs) + 0.7)
         panels = figure.subplots(len(discs), len(layers), squeeze=False, sharex=True, sharey=True)
         for row, (line, disc, own) in enumerate(zip(panels, discs, edges, strict=True)):
-            heard = [_heard(len(disc.pt_share), pairs, weights) for pairs, weights in own]
+            heard = [_heard(len(disc.pt_share), *joined) for joined in own] if received is None else received[row]
             norm = Normalize(0, max([float(h.max(initial=0.0)) for h in heard] + [1e-9]))
             for k, (axes, name, (pairs, weights), value) in enumerate(zip(line, layers, own, heard, strict=True)):
                 _frame(axes, disc, radius, title=False)

@@ -95,7 +95,8 @@ def explain_files(
         "figures": [],
     }
     drawn = _drawn(chosen, draw)
-    discs = [_disc(chosen, i) for i in drawn]
+    score = chosen.scores[:, _column(model, aim)]
+    discs = [_disc(chosen, i, float(score[i])) for i in drawn]
     radius = _radius(chosen.batch)
     figures = _saliency_figures(chosen, found, drawn, discs, aim, radius)
     figures |= _structure_figures(model, chosen, drawn, discs, radius)
@@ -137,6 +138,14 @@ def target_of(model: nn.Module, toward: str | None = None) -> tuple[Callable[[Te
         return (lambda outputs: sign * outputs[:, 0]), names[k]
     others = [j for j in range(count) if j != k]
     return (lambda outputs: outputs[:, k] - outputs[:, others].logsumexp(1)), names[k]
+
+
+def _column(model: nn.Module, aim: str) -> int:
+    """The column of the scores that belongs to what is explained."""
+    if prediction.head_of(model).task == "regression":
+        return 0
+    names = [bare_name(str(n)) for n in getattr(model, "hepml_classes", ())]
+    return names.index(aim) if aim in names else int(aim)
 
 
 def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
@@ -182,7 +191,8 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
     if not parts:
         raise DataError("no jet with constituents and a class was found", where=str(files), mend="give other files")
     batch = _joined(parts, model)
-    scores = prediction.score(model, batch)
+    with torch.no_grad():  # not inference mode: what a model keeps for later must allow gradients
+        scores = prediction.head_of(model).activation(model(batch)).double().numpy()
     present = [name for name in classes if name in names] or ["jets"]
     return Jets(batch, np.concatenate(entries), names, present, scores)
 
@@ -250,16 +260,28 @@ def _structure_figures(
     if callable(getattr(model, "attention_maps", None)):
         with torch.no_grad():
             maps = model.attention_maps(jets.batch.take(torch.tensor([drawn[k] for k in few])))  # type: ignore[operator]
-        mean = maps.blocks.double().mean(dim=2)  # over heads: [L, jets, P, P]
-        at = _spread(len(mean))
-        shown = [
-            [plot_jets.strongest(mean[i, b, : len(d.pt_share), : len(d.pt_share)].numpy()) for i in at]
-            for b, d in enumerate(own)
-        ]
-        figures["attention"] = plot_jets.plot_edges(
-            own, [f"block {i + 1}" for i in at], shown, weight="attention received", radius=radius
-        )
+        figures["attention"] = _attention_figure(maps, own, radius)
     return figures
+
+
+def _attention_figure(maps: Any, discs: list[plot_jets.Disc], radius: float) -> Any:
+    """The strongest weights of each block, averaged over heads, and last the class token's; an equal share is one."""
+    mean = maps.blocks.double().mean(dim=2).numpy()  # [L, jets, P, P]
+    token = None if maps.pooling is None else maps.pooling[-1].double().mean(dim=1).numpy()  # [jets, 1 + P]
+    at = _spread(len(mean), 3 if token is not None else 4)
+    names = [f"block {i + 1}" for i in at] + (["class token"] if token is not None else [])
+    shown: list[list[Any]] = []
+    received: list[list[Any]] = []
+    for b, disc in enumerate(discs):
+        n = len(disc.pt_share)
+        own = [mean[i, b, :n, :n] for i in at]
+        shown.append([plot_jets.strongest(a) for a in own])
+        received.append([a.sum(axis=0) for a in own])
+        if token is not None:
+            share = token[b, 1 : n + 1]
+            shown[-1].append((np.zeros((2, 0), dtype=np.int64), None))
+            received[-1].append(n * share / max(share.sum(), 1e-9))
+    return plot_jets.plot_edges(discs, names, shown, weight="attention received", radius=radius, received=received)
 
 
 def _spread(count: int, most: int = 4) -> list[int]:
@@ -272,12 +294,10 @@ def _drawn(jets: Jets, draw: int) -> list[int]:
     return [i for name in jets.classes for i in [k for k, own in enumerate(jets.names) if own == name][:each]]
 
 
-def _disc(jets: Jets, i: int) -> plot_jets.Disc:
+def _disc(jets: Jets, i: int, score: float) -> plot_jets.Disc:
     rows = _rows(jets.batch, i)
     pt = kinematics.pt(jets.batch.four_momenta[rows]).double().numpy()
-    return plot_jets.Disc(
-        _positions(jets.batch)[rows], pt / max(pt.sum(), 1e-9), f"{jets.names[i]}, score {jets.scores[i, -1]:.3g}"
-    )
+    return plot_jets.Disc(_positions(jets.batch)[rows], pt / max(pt.sum(), 1e-9), f"{jets.names[i]}, score {score:.3g}")
 
 
 def _rows(batch: JetBatch, i: int) -> slice:

@@ -87,6 +87,20 @@ def test_integrated_gradients_account_for_the_score_of_real_taggers(name: str) -
         assert found.incompleteness(batch) < 0.1
 
 
+def test_observables_of_pairs_have_gradients_where_a_constituent_meets_itself() -> None:
+    torch.manual_seed(0)
+    model = create("perceptron", observables=("jet_c2", "jet_d2", "jet_width")).double().eval()
+    batch = cloud((12, 7))
+    found = explain.saliency(model, batch, first, features=())
+    assert found.undefined == 0
+    by_hand = found.gradient_x_input.sum(1)
+    moved = batch.four_momenta.clone()
+    moved[3] *= 1 + 1e-6
+    with torch.no_grad():
+        change = float((model(JetBatch.from_arrays(moved, batch.offsets)) - model(batch))[0, 0]) / 1e-6
+    assert change == pytest.approx(float(by_hand[3]), rel=1e-3)
+
+
 def test_a_model_without_gradients_is_refused() -> None:
     class Counting(nn.Module):
         def forward(self, batch: JetBatch) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from hepml.data import features as feature_table
@@ -56,15 +55,6 @@ class RecurrentNetwork(nn.Module):
         self.directions = 2 if bidirectional else 1
         self.rnn = kind(len(names), hidden, layers, bidirectional=bidirectional, dropout=dropout if layers > 1 else 0.0)
         self.head = feedforward(self.directions * hidden, head, outputs, dropout=dropout)
-        if cell == "lstm":
-            self._remember_at_first()
-
-    def _remember_at_first(self) -> None:
-        """Forget gates that start open (bias 1), so that the hardest constituents are still known at the end of a long jet."""
-        for name, parameter in self.rnn.named_parameters():
-            if name.startswith("bias_ih"):
-                with torch.no_grad():
-                    parameter[self.rnn.hidden_size : 2 * self.rnn.hidden_size] = 1.0
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""

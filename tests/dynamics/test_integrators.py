@@ -26,6 +26,27 @@ def span(end: float, points: int) -> Tensor:
     return torch.linspace(0, end, points, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("tolerance", [1e-5, 1e-9])  # fifth and eighth order
+def test_asking_for_more_times_costs_no_steps_and_is_as_exact(tolerance: float) -> None:
+    z0, calls = Pendulum().sample(3, np.random.default_rng(0)), []
+
+    def law(z: Tensor) -> Tensor:
+        calls.append(len(z))
+        return Pendulum().field(z)
+
+    paths = {}
+    for points in (2, 401):
+        calls.clear()
+        paths[points] = rollout(
+            law, z0, torch.linspace(0, 10, points, dtype=torch.float64), "adaptive", tolerance=tolerance
+        )
+        paths[points, "calls"] = len(calls)
+    exact = rollout(law, z0, torch.linspace(0, 10, 401, dtype=torch.float64), "adaptive", tolerance=1e-12)
+    assert (paths[401] - exact).abs().max() < 200 * tolerance
+    assert torch.equal(paths[2][:, -1], paths[401][:, -1])
+    assert paths[401, "calls"] < 1.4 * paths[2, "calls"]
+
+
 @pytest.mark.parametrize("method", sorted(ORDERS))
 def test_error_falls_with_the_order_of_the_method(method: str) -> None:
     s, z, times = Pendulum(), pendulum_states(), span(2.0, 2)

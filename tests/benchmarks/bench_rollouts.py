@@ -1,8 +1,8 @@
 """How fast networks are rolled out and differentiated: `python tests/benchmarks/bench_rollouts.py` prints a table and JSON.
 
 Batched rollouts against the loop of the published code (one trajectory at a time through `scipy.integrate.solve_ivp` with the notebooks'
-tolerances, span and times, a float32 network with a batch of one); the vector field by one vector-Jacobian product against a Jacobian; eager against `torch.compile`. Processor time of
-one thread, interleaved, medians.
+tolerances, span and times, a float32 network with a batch of one); the vector field by one vector-Jacobian product against a Jacobian;
+eager against `torch.compile`. Processor time of one thread, interleaved, medians.
 """
 
 from __future__ import annotations

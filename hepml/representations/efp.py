@@ -8,7 +8,7 @@ are computed together by the contractions of `efp_plan`, for jets of similar len
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 
 import torch
@@ -22,7 +22,8 @@ from hepml.representations.dense import to_dense
 from hepml.representations.efp_graphs import Edges, connected, multigraphs
 from hepml.representations.efp_plan import Plan, plan
 
-_ENTRIES = 1 << 16  # entries of a pair matrix of the jets taken at a time
+# Entries of a pair matrix of the jets taken at a time: what a processor's cache holds a few of, and what keeps an accelerator busy.
+_ENTRIES, _ENTRIES_ACCELERATOR = 1 << 16, 1 << 23
 
 
 def extra(degree: int, beta: float) -> str:
@@ -54,28 +55,34 @@ def polynomials(four_momenta: Tensor, offsets: Tensor, degree: int = 7, beta: fl
     Returns:
         [B, polynomials] in the dtype of the momenta; a jet without constituents has one for the empty multigraph and zeros.
     """
+    members = _members(degree).to(four_momenta.device)
+    out = four_momenta.new_zeros((len(offsets) - 1, members.shape[1]))
+    out[:, 0] = 1
     with torch.autocast(four_momenta.device.type, enabled=False):
-        values = _connected(four_momenta, offsets, degree, beta)
-        one = values.new_ones((len(values), 1))
-        members = _members(degree).to(values.device)  # [polynomials, degree], the last column of values is one
-        return torch.cat((values, one), dim=1)[:, members].prod(dim=2)
+        for jets, values in _connected(four_momenta, offsets, degree, beta):
+            padded = torch.cat((values, values.new_ones((len(values), 1))), dim=1)
+            product = padded[:, members[0]]
+            for column in members[1:]:
+                product = product * padded[:, column]
+            out = out.index_copy_(0, jets, product)
+    return out
 
 
 @cache
 def _members(degree: int) -> Tensor:
-    """The connected components of each multigraph by number, filled up with the number behind the last."""
+    """The connected components of each multigraph by number, [degree, polynomials], filled up with the number behind the last."""
     primes: list[Edges] = [edges for d in range(1, degree + 1) for edges in connected(d)]
     at = {edges: i for i, edges in enumerate(primes)}
     rows = [[at[e] for e in graph] for graph in multigraphs(degree)]
-    return torch.tensor([row + [len(primes)] * (degree - len(row)) for row in rows])
+    return torch.tensor([row + [len(primes)] * (degree - len(row)) for row in rows]).T.contiguous()
 
 
-def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Tensor:
-    """Polynomials of the connected multigraphs, [B, connected]."""
+def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Positions of some jets of similar length, [K], and their polynomials of connected multigraphs, [K, connected]; of all jets in turn."""
     found = plan(degree)
     counts = offsets.diff()
     if not len(counts) or not len(p):
-        return p.new_zeros((len(counts), len(found.closings)))
+        return
     # float64 for the coordinates only: small distances are differences of large numbers
     exact = p.double()
     pt = kinematics.pt(exact)
@@ -84,10 +91,11 @@ def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Tensor:
     # what rounding of the momenta makes of one direction must stay one: beta < 1 would blow it up
     same = (64 * torch.finfo(p.dtype).eps) ** 2
     order = torch.argsort(counts, stable=True)
-    sizes, out, first = counts[order].tolist(), [], 0
+    sizes, first = counts[order].tolist(), 0
+    entries = _ENTRIES if p.device.type == "cpu" else _ENTRIES_ACCELERATOR
     while first < len(sizes):
         last = first + 1
-        while last < len(sizes) and (last - first + 1) * max(sizes[last], 8) ** 2 <= _ENTRIES:
+        while last < len(sizes) and (last - first + 1) * max(sizes[last], 8) ** 2 <= entries:
             last += 1
         which = order[first:last]
         z, y, phi = _dense(table, offsets, which, sizes[last - 1]).unbind(-1)
@@ -95,9 +103,8 @@ def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Tensor:
         squared = squared + kinematics.delta_phi(phi[:, :, None], phi[:, None, :]).square()
         apart = squared > same  # and a power of zero has no gradient
         theta = torch.where(apart, torch.where(apart, squared, 1.0).pow(beta / 2), 0.0)
-        out.append(_contract(z.to(p.dtype), theta.to(p.dtype), found))
+        yield which, _contract(z.to(p.dtype), theta.to(p.dtype), found)
         first = last
-    return torch.cat(out).index_select(0, torch.argsort(order))
 
 
 def _dense(table: Tensor, offsets: Tensor, which: Tensor, width: int) -> Tensor:

@@ -118,7 +118,8 @@ def boost_scan(
     reports = []
     for beta in betas:
         loader = JetLoader(dataset, size, buckets=config.training.buckets)
-        rows = score_dataset(model, dataset, (boosted(b, beta) for b in loader), device=device)
+        moved = (boosted(batch, beta) for batch in loader)
+        rows = score_dataset(model, dataset, moved, device=device, bf16=config.training.precision == "bf16-mixed")
         reports.append(metrics.report(head_of(model), labels, rows, classes=model.hepml_classes))  # type: ignore[arg-type]
     return {
         "betas": list(betas),

@@ -161,6 +161,7 @@ def find_runs(places: Iterable[Path | str]) -> list[Path]:
     for place in places:
         root = Path(place)
         hits = sorted(p.parent for name in (SUMMARY, MARK) for p in root.rglob(name) if ASIDE not in str(p))
+        hits = [p for p in hits if p.name != "artifacts"]  # MLflow's copies
         found += [p for p in dict.fromkeys(hits) if p not in found]
     return found
 

@@ -50,6 +50,11 @@ def test_rows_are_means_and_spreads_over_seeds_in_the_order_of_auc(board_folder:
     assert row["published"]["name"] == "PFN"
 
 
+def test_copies_that_mlflow_keeps_are_no_runs(board_folder: Path, finished: Callable[..., Path]) -> None:
+    finished(board_folder / "mlruns" / "1" / "abc" / "artifacts", "strong", 9, {"toys": (LABELS, scores(LABELS, 1.0))})
+    assert gather([board_folder])["taggers"][0]["seeds"] == [1, 2, 3]
+
+
 def test_ensembles_are_the_mean_and_median_of_the_scores_jet_by_jet(board_folder: Path) -> None:
     row = gather([board_folder])["taggers"][0]
     stacked = []

@@ -78,7 +78,7 @@ def _members(degree: int) -> Tensor:
 
 
 def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Positions of some jets of similar length, [K], and their polynomials of connected multigraphs, [K, connected]; of all jets in turn."""
+    """Positions of some jets of similar length, [K], and their polynomials of connected multigraphs, [K, connected]; all jets in turn."""
     found = plan(degree)
     counts = offsets.diff()
     if not len(counts) or not len(p):

@@ -49,7 +49,7 @@ def test_outputs_are_those_of_the_authors_network_with_the_same_weights(name: st
 
 
 def test_sizes_are_the_published_ones() -> None:
-    """The package counts 1,077,120 and 2,030,242 for these; weights of which the head reads nothing are left out here."""
+    """The package counts 1,077,317 and 2,030,242 for these; weights of which the head reads nothing are left out here."""
     assert count_parameters(create("lgatr")) == 1_073_858
     assert count_parameters(create("lgatr_slim")) == 2_013_826
 

@@ -141,11 +141,11 @@ class ParticleTransformer(nn.Module):
             self.train(training)
         return gather_maps(jets, parts)
 
-    def _embedded(self, batch: JetBatch) -> tuple[Grouped, Sequence[Tensor], Iterator[Tensor]]:
-        """The sorted jets; for each group its embedded constituents [n, C], and its bias [b, H, P, P], made when it is reached."""
+    def _embedded(self, batch: JetBatch) -> tuple[Grouped, Iterator[Tensor], Iterator[Tensor]]:
+        """The sorted jets; for each group its embedded constituents [n, C] and its bias [b, H, P, P], made when it is reached."""
         jets = grouped(batch)
         pairs = Pairs.of(jets.batch.offsets)
-        x = self.embed(jets.batch.select(self.features))
+        x = self.embed.input_bn(jets.batch.select(self.features))
         table = self.pair_embed(pair_features(jets.batch.four_momenta, pairs, self.rounded_masses))
         counts = jets.batch.counts
         per_group = [group.pairs for group in jets]
@@ -153,7 +153,8 @@ class ParticleTransformer(nn.Module):
             pair_bias(own, counts[group.jets], group.where.width)
             for group, own in zip(jets, table.split(per_group), strict=True)
         )
-        return jets, x.split([group.rows for group in jets]), biases
+        rows = (self.embed.embed(part) for part in x.split([group.rows for group in jets]))
+        return jets, rows, biases
 
     def _token(self, group: Group) -> Tensor:
         return self.cls_token[0].expand(group.jets.stop - group.jets.start, -1)

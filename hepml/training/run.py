@@ -246,7 +246,7 @@ class _Run:
             world_size=world,
         )
         validation = JetLoader(
-            jets.val, settings.eval_batch_size or 2 * per_rank, buckets=settings.buckets, rank=rank, world_size=world
+            jets.val, settings.eval_batch_size or 2 * per_rank, buckets=True, rank=rank, world_size=world
         )
 
         def position() -> tuple[int, int]:
@@ -294,7 +294,7 @@ class _Run:
         curves: dict[str, tuple[Any, Any, Any]] = {}
         for name, dataset in jets.tests.items():
             loader = JetLoader(
-                dataset, self.settings.eval_batch_size or 2 * self.settings.batch_size, buckets=self.settings.buckets
+                dataset, self.settings.eval_batch_size or 2 * self.settings.batch_size, buckets=True
             )
             rows = score_dataset(
                 model,

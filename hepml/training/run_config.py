@@ -88,7 +88,8 @@ class TrainingConfig(Schema):
         monitor: what "best" means: val_loss (lower) or val_auc (higher).
         seed: of weights, dropout, shuffling and augmentation.
         compile: run the model through torch.compile.
-        buckets: batches of jets of similar length.
+        buckets: train on batches of jets of similar length. Packed models gain nothing by it, and batch norms lose: their statistics
+            are then those of one length at a time.
         init_from: a run, a checkpoint or published weights to start from; the last layer is new where outputs differ.
         pretrained_rate: learning rate of what the given weights brought, as a fraction of `learning_rate`, which new layers have.
         freeze: parameter name prefixes that are not trained (fine-tuning); their normalisations keep their statistics.
@@ -117,7 +118,7 @@ class TrainingConfig(Schema):
     monitor: Literal["val_loss", "val_auc"] = "val_loss"
     seed: Annotated[int, Field(ge=0)] = 0
     compile: bool = False
-    buckets: bool = True
+    buckets: bool = False
     init_from: str | None = None
     pretrained_rate: Positive = 1.0
     freeze: list[str] = Field(default_factory=list)

@@ -78,11 +78,9 @@ def measure(
         for model in models:
             size = batch or BATCH[model]
             jets = _jets(file, BATCHES * size)
-            order = torch.argsort(jets.counts)  # hepml's loader makes batches of similar length
-            ours = [jets.take(order[i * size : (i + 1) * size]) for i in range(BATCHES)]
-            mixed = [jets.take(torch.arange(i * size, (i + 1) * size)) for i in range(BATCHES)]
+            batches = [jets.take(torch.arange(i * size, (i + 1) * size)) for i in range(BATCHES)]
             mean = float(jets.counts.double().mean())
-            precisions = dict(zip(("float32", "bfloat16 autocast"), _PAIRS[model](ours, mixed), strict=True))
+            precisions = dict(zip(("float32", "bfloat16 autocast"), _PAIRS[model](batches), strict=True))
             for precision, pair in precisions.items():
                 for n in threads:
                     torch.set_num_threads(n)
@@ -111,7 +109,7 @@ def _compare(pair: dict[str, Step], jets: int, rounds: int, cpu_time: bool) -> d
     return {**rates, "ratio": round(medians["reference"] / medians["hepml"], 2)}
 
 
-def _particlenet(ours: list[JetBatch], mixed: list[JetBatch]) -> tuple[dict[str, Step], dict[str, Step]]:
+def _particlenet(batches: list[JetBatch]) -> tuple[dict[str, Step], dict[str, Step]]:
     from weaver.nn.model.ParticleNet import ParticleNet
 
     model = create("particlenet")
@@ -126,7 +124,7 @@ def _particlenet(ours: list[JetBatch], mixed: list[JetBatch]) -> tuple[dict[str,
         return x[:, -2:].contiguous(), x, mask
 
     # Equal outputs, on jets whose constituents all have their own position and fit the padding (see docs/benchmarks.md on twins).
-    jets = _without_twins(mixed[0]).to(torch.float64)
+    jets = _without_twins(batches[0]).to(torch.float64)
     with torch.no_grad():
         found, expected = model.double().eval()(jets), reference.double().eval()(*padded(jets))
     assert len(jets) >= 8, "too few jets without twins to compare"
@@ -134,11 +132,11 @@ def _particlenet(ours: list[JetBatch], mixed: list[JetBatch]) -> tuple[dict[str,
     model.float().train()
     reference.float().train()
     for _ in range(5):  # the trimmer leaves its first five batches as they are
-        reference.trimmer(*padded(mixed[0])[:2], mask=padded(mixed[0])[2])
-    return _steps(model, reference, ours, mixed, padded)
+        reference.trimmer(*padded(batches[0])[:2], mask=padded(batches[0])[2])
+    return _steps(model, reference, batches, padded)
 
 
-def _pfn(ours: list[JetBatch], mixed: list[JetBatch]) -> tuple[dict[str, Step], dict[str, Step]]:
+def _pfn(batches: list[JetBatch]) -> tuple[dict[str, Step], dict[str, Step]]:
     model, reference = create("pfn"), PaddedPFN()
     reference.load_state_dict(model.state_dict())
     names = model.inputs.features
@@ -147,11 +145,11 @@ def _pfn(ours: list[JetBatch], mixed: list[JetBatch]) -> tuple[dict[str, Step], 
         x, mask = dense_features(jets, names, max(LENGTH, jets.max_count))
         return x[:, :LENGTH].contiguous(), mask[:, :LENGTH].to(x.dtype)
 
-    jets = mixed[0].take(mixed[0].counts <= LENGTH)
+    jets = batches[0].take(batches[0].counts <= LENGTH)
     with torch.no_grad():
         found, expected = model(jets), reference(*padded(jets))
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5), "outputs differ"
-    return _steps(model, reference, ours, mixed, padded)
+    return _steps(model, reference, batches, padded)
 
 
 _PAIRS = {"particlenet": _particlenet, "pfn": _pfn}
@@ -160,14 +158,13 @@ _PAIRS = {"particlenet": _particlenet, "pfn": _pfn}
 def _steps(
     model: nn.Module,
     reference: nn.Module,
-    ours: list[JetBatch],
-    mixed: list[JetBatch],
+    batches: list[JetBatch],
     padded: Callable[[JetBatch], tuple[Tensor, ...]],
 ) -> tuple[dict[str, Step], dict[str, Step]]:
     """The two steps in float32, and under bfloat16 autocast. Features are made beforehand, as a loader makes them."""
     names = model.inputs.features
-    packed = [JetBatch.from_arrays(b.four_momenta, b.offsets, b.select(names), feature_names=names) for b in ours]
-    rectangles = [padded(b) for b in mixed]
+    packed = [JetBatch.from_arrays(b.four_momenta, b.offsets, b.select(names), feature_names=names) for b in batches]
+    rectangles = [padded(b) for b in batches]
     optimizers = [torch.optim.Adam(m.parameters(), lr=1e-3) for m in (model, reference)]
 
     def step(k: int, logits: Callable[[], Tensor], labels: Tensor, half: bool) -> None:
@@ -179,8 +176,8 @@ def _steps(
 
     def pair(half: bool) -> dict[str, Step]:
         return {
-            "hepml": lambda i: step(0, lambda: model(packed[i]), ours[i].labels, half),
-            "reference": lambda i: step(1, lambda: reference(*rectangles[i]), mixed[i].labels, half),
+            "hepml": lambda i: step(0, lambda: model(packed[i]), batches[i].labels, half),
+            "reference": lambda i: step(1, lambda: reference(*rectangles[i]), batches[i].labels, half),
         }
 
     return pair(False), pair(True)

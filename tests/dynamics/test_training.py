@@ -238,7 +238,7 @@ def test_only_the_named_networks_are_trained(repository: Path) -> None:
     path = repository / "configs/dynamics/spring.yaml"
     assert list(load_dynamics_config(path, only=["hnn"]).models) == ["hnn"]
     with pytest.raises(ConfigError, match="did you mean 'hnn'"):
-        load_dynamics_config(path, only=["hmm"])
+        load_dynamics_config(path, only=["hnnn"])
 
 
 @pytest.mark.slow

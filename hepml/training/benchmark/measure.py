@@ -117,7 +117,7 @@ def boost_scan(
     labels = np.asarray(dataset.labels)
     reports = []
     for beta in betas:
-        loader = JetLoader(dataset, size, buckets=config.training.buckets)
+        loader = JetLoader(dataset, size, buckets=True)
         moved = (boosted(batch, beta) for batch in loader)
         rows = score_dataset(model, dataset, moved, device=device, bf16=config.training.precision == "bf16-mixed")
         reports.append(metrics.report(head_of(model), labels, rows, classes=model.hepml_classes))  # type: ignore[arg-type]

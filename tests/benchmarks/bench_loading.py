@@ -144,19 +144,20 @@ def seconds(batches: Callable[[], Iterator[Any]], jets: int) -> tuple[float, flo
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def compare(file: str, rounds: int = 5, *, defaults: bool = True) -> dict[str, Any]:
-    """Speeds and their ratio, timed in turns on one core; equal features are checked first.
+def compare(file: str, rounds: int = 5, *, defaults: bool = True, cores: int = 1) -> dict[str, Any]:
+    """Speeds and their ratio, timed in turns on the same cores; equal features are checked first.
 
     Args:
+        cores: how many both may use (weaver reads in one process, as it does without workers, which make it slower).
         defaults: also time weaver with its default fetch step, which takes tens of times as long.
     """
     import torch
     import uproot
 
     logging.disable(logging.INFO)
-    threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
+    threads, allowed = torch.get_num_threads(), os.sched_getaffinity(0)
     torch.set_num_threads(1)
-    os.sched_setaffinity(0, {max(cores)})
+    os.sched_setaffinity(0, set(sorted(allowed)[-cores:]))
     try:
         with tempfile.TemporaryDirectory() as folder:
             lean, full = Path(folder) / "features.yaml", Path(folder) / "published.yaml"
@@ -189,7 +190,7 @@ def compare(file: str, rounds: int = 5, *, defaults: bool = True) -> dict[str, A
                 for name, run in runs.items():
                     taken[name].append(seconds(run, jets))
     finally:
-        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(0, allowed)
         torch.set_num_threads(threads)
         logging.disable(logging.NOTSET)
 
@@ -204,6 +205,7 @@ def compare(file: str, rounds: int = 5, *, defaults: bool = True) -> dict[str, A
         "file": Path(file).name,
         "jets": jets,
         "rounds": rounds,
+        "cores": cores,
         "largest_difference": difference,
         "jets_per_second": {n: round(jets / statistics.median(w for w, _ in v)) for n, v in taken.items()},
         "jets_per_cpu_second": {n: round(jets / statistics.median(c for _, c in v)) for n, v in taken.items()},
@@ -228,6 +230,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", default="../shared/data/toptag/train.root")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cores", type=int, default=1)
     parser.add_argument("--defaults", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
-    print(json.dumps(compare(arguments.file, arguments.rounds, defaults=arguments.defaults), indent=2))
+    print(
+        json.dumps(
+            compare(arguments.file, arguments.rounds, defaults=arguments.defaults, cores=arguments.cores), indent=2
+        )
+    )

@@ -69,6 +69,7 @@ def polynomials(four_momenta: Tensor, offsets: Tensor, degree: int = 7, beta: fl
 
 
 @cache
+@torch.inference_mode(False)  # what is kept must serve training after a prediction
 def _members(degree: int) -> Tensor:
     """The connected components of each multigraph by number, [degree, polynomials], filled up with the number behind the last."""
     primes: list[Edges] = [edges for d in range(1, degree + 1) for edges in connected(d)]

@@ -27,6 +27,7 @@ def decomposition(first: Irrep, second: Irrep, largest: int | None = None) -> It
 
 
 @functools.cache
+@torch.inference_mode(False)  # what is kept must serve training after a prediction
 def coefficients(first: Irrep, second: Irrep, result: Irrep) -> Tensor:
     """[d1, d2, d] float64, orthonormal in the last index; do not write into it."""
     left = spin_coefficients(first[0], second[0], result[0])
@@ -35,6 +36,7 @@ def coefficients(first: Irrep, second: Irrep, result: Irrep) -> Tensor:
 
 
 @functools.cache
+@torch.inference_mode(False)  # what is kept must serve training after a prediction
 def spin_coefficients(m1: int, m2: int, m: int) -> Tensor:
     """<j1 a; j2 b | j c> of SU(2) for j = m/2 by Racah's formula, [m1 + 1, m2 + 1, m + 1], projections falling from the highest."""
     out = torch.zeros(m1 + 1, m2 + 1, m + 1, dtype=torch.float64)
@@ -81,6 +83,7 @@ def products(x: Tensor, y: Tensor, first: Irrep, second: Irrep, results: tuple[I
 
 
 @functools.lru_cache(maxsize=1024)
+@torch.inference_mode(False)  # what is kept must serve training after a prediction
 def _matrix(
     first: Irrep, second: Irrep, results: tuple[Irrep, ...], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
@@ -95,6 +98,7 @@ def invariant_product(x: Tensor, y: Tensor, irrep: Irrep) -> Tensor:
 
 
 @functools.cache
+@torch.inference_mode(False)  # what is kept must serve training after a prediction
 def _metric(irrep: Irrep) -> tuple[Tensor, Tensor]:
     """sum_i signs[i] x[i] y[turned[i]]: the product into (0, 0), times sqrt(d)."""
     form = coefficients(irrep, irrep, (0, 0))[..., 0] * sqrt(dimension(irrep))

@@ -76,6 +76,7 @@ def _spin_matrix(m: int, a: Tensor) -> Tensor:
 
 
 @functools.cache
+@torch.inference_mode(False)  # what is kept must serve training after a prediction
 def _symmetric_states(m: int) -> Tensor:
     """[2^m, m + 1]."""
     down = torch.tensor([int.bit_count(i) for i in range(2**m)])

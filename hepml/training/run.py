@@ -293,9 +293,7 @@ class _Run:
         tests: dict[str, dict[str, Any]] = {}
         curves: dict[str, tuple[Any, Any, Any]] = {}
         for name, dataset in jets.tests.items():
-            loader = JetLoader(
-                dataset, self.settings.eval_batch_size or 2 * self.settings.batch_size, buckets=True
-            )
+            loader = JetLoader(dataset, self.settings.eval_batch_size or 2 * self.settings.batch_size, buckets=True)
             rows = score_dataset(
                 model,
                 dataset,

@@ -254,7 +254,8 @@ class Block(nn.Module):
 
     def _rest(self, x: Tensor, attended: Tensor) -> Tensor:
         """Everything after the attention."""
-        weight, offset = self.attn.out_proj.weight, self.attn.out_proj.bias
+        weight: Tensor = self.attn.out_proj.weight
+        offset: Tensor = self.attn.out_proj.bias
         if self.c_attn is not None:  # a scale of the map's rows, which are fewer than constituents
             scale = self.c_attn.repeat_interleave(len(weight) // self.heads)
             weight, offset = weight * scale[:, None], offset * scale

@@ -37,10 +37,9 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
     """Generate jets: hepml generate toptag --jets 10000 --seed 1 -o jets.root."""
-    import os
-
     from hepml import generation
     from hepml.cli import console
+    from hepml.data.cores import available_cores
     from hepml.errors import ConfigError
 
     if show:
@@ -67,13 +66,12 @@ def command(
     if output is None:
         raise ConfigError("no output file given", where="command line", mend=f"-o {recipe}.root")
     options = {} if multiple_interactions is None else {"multiple_interactions": multiple_interactions}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with console.CountingBar("jets", jets, quiet=quiet) as bar:
         report = generation.generate(
             recipe,
             jets,
             seed,
-            workers or cores,
+            workers or available_cores(),
             output,
             unweighted=unweighted,
             resume=resume,

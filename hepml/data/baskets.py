@@ -10,7 +10,6 @@ by the byte offsets of its entries.
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
 import zlib
@@ -21,6 +20,8 @@ from typing import Any
 import cramjam
 import numpy as np
 import xxhash
+
+from hepml.data.cores import available_cores
 
 _KEY = struct.Struct(">ihiIh")  # fNbytes, fVersion, fObjlen, fDatime, fKeylen
 _BASKET = struct.Struct(">Hiiii")  # fVersion, fBufferSize, fNevBufSize, fNevBuf, fLast; one flag byte follows
@@ -45,7 +46,7 @@ class BasketReader:
     def __init__(self, tree: Any, path: str, threads: int | None = None) -> None:
         self.tree = tree
         self.bytes = np.memmap(path, dtype=np.uint8, mode="r")
-        self.threads = threads or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
+        self.threads = threads or min(available_cores(), 8)
         self._scratch = threading.local()
         self._vector_index: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 

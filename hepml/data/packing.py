@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +17,7 @@ from hepml.data import features as feature_table
 from hepml.data.assemble import DERIVED_JETS, derived_jet_column, jet_momenta
 from hepml.data.batch import JetBatch
 from hepml.data.chunk import MOMENTUM, Chunk
+from hepml.data.cores import available_cores
 from hepml.errors import LayoutError, did_you_mean
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def features_of(chunk: Chunk, names: Sequence[str], dtype: torch.dtype = torch.f
 
 def _on_all_cores(work: Callable[[Any], None], items: Iterable[Any], number: int) -> None:
     """Does independent pieces of work, several at a time where there are several; torch and numpy let go of the interpreter's lock."""
-    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8, number)
+    cores = min(available_cores(), 8, number)
     if cores < 2:
         for item in items:
             work(item)

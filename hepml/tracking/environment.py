@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hepml.data.cores import available_cores
+
 # Longest diff that is kept, in bytes; a longer one is cut and marked so.
 DIFF_LIMIT = 1_000_000
 _BATCH_VARIABLES = (
@@ -127,7 +129,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _processor() -> dict[str, Any]:
     import psutil
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = available_cores()
     return {
         "name": _processor_name(),
         "cores": os.cpu_count(),

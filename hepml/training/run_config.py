@@ -62,7 +62,7 @@ class DataConfig(Schema):
     def tests(self) -> dict[str, Source | float]:
         """Test sources by name, with those further ones whose files are here; a single one is called `test`."""
         named = dict(self.test) if isinstance(self.test, dict) else {} if self.test is None else {"test": self.test}
-        return {**named, **{name: source for name, source in self.further_tests.items() if name not in self.absent()}}
+        return {**named, **{name: source for name, source in self.further_tests.items() if paths.is_there(source)}}
 
     def absent(self) -> dict[str, Source]:
         """Further test sets of which no file is here."""

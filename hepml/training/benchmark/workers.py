@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from hepml.data.cores import available_cores
 from hepml.tracking.journal import read_journal
 from hepml.training.benchmark.plan import PlannedRun, prepare
 from hepml.training.callbacks import WATCHED
@@ -186,12 +187,12 @@ def default_workers(runs: int) -> int:
     """As many processes as there are GPUs, or as cores where there is none, never more than runs."""
     import torch
 
-    return max(1, min(runs, torch.cuda.device_count() or len(os.sched_getaffinity(0))))
+    return max(1, min(runs, torch.cuda.device_count() or available_cores()))
 
 
 def threads_for(workers: int) -> int:
     """CPU threads for each of so many processes."""
-    return max(1, len(os.sched_getaffinity(0)) // max(1, workers))
+    return max(1, available_cores() // max(1, workers))
 
 
 def last_words(log: Path) -> str | None:

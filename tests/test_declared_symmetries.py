@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "lgatr_slim": {"vectors": 4, "scalars": 8, "blocks": 2, "heads": 2},
     "lgn": {"channels": (2, 3, 2)},
     "lloca": {"hidden": 8, "backbone_arguments": {"width": 16, "heads": 2, "blocks": 2}},
+    "lloca_transformer": {"width": 24, "heads": 2, "blocks": 2, "hidden": 8},
     "lorentznet": {"n_hidden": 8, "n_blocks": 3},
     "part": {"embedding": (16, 16), "pair_embedding": (8,), "heads": 2, "blocks": 2, "class_blocks": 1},
     "p_cnn": {"stem": 4, "stages": ((6,), (8, 8)), "head": (8,)},

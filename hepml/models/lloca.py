@@ -11,18 +11,16 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import create, register
-from hepml.nn.lorentz import GramVectors, Pairs, reference_vectors, with_references
+from hepml.nn.lorentz import reference_vectors
+from hepml.nn.lorentz.canonical import follows_from_momenta, frame_vectors, local_features, seen_from
 from hepml.nn.lorentz.frames import FrameNetwork, frames
-from hepml.nn.lorentz.rest_frame import to_rest_frame
-from hepml.nn.segments import segment_mean, segment_sum
+from hepml.nn.segments import segment_mean
 
 
 @register(
@@ -73,7 +71,7 @@ class LLoCa(nn.Module):
         wanted: Inputs = self.backbone.inputs  # type: ignore[assignment]
         self.wanted = wanted
         self.inputs = Inputs(
-            tuple(name for name in wanted.features if not _from_momenta(name)),
+            tuple(name for name in wanted.features if not follows_from_momenta(name)),
             tuple(name for name in wanted.jet_features if name not in _JET_COLUMNS),
             max_constituents=wanted.max_constituents,
         )
@@ -87,26 +85,15 @@ class LLoCa(nn.Module):
     def canonical(self, batch: JetBatch) -> JetBatch:
         """The jets as the backbone sees them."""
         with torch.autocast(batch.device.type, enabled=False):  # frames are made of products of momenta
-            momenta, vectors, jets = self._vectors(batch)
+            momenta, vectors, jets = frame_vectors(self.predict, batch, self.references)
             parallel = torch.finfo(batch.dtype).eps ** 0.5
             seen = replace(batch, jet_momenta=None, features=None, feature_names=(), extras={})
             own = frames(segment_mean(vectors.flatten(1), batch.offsets).unflatten(1, (3, 4)), parallel)[batch.jet_of]
             local = own if self.frame == "jet" else frames(vectors, parallel)
-            seen = replace(seen, four_momenta=_finite_backwards(_seen_from(own, momenta, batch.dtype)))
+            seen = replace(seen, four_momenta=_finite_backwards(seen_from(own, momenta, batch.dtype)))
             names = self.wanted.features
             if names:
-                columns = _apart(
-                    feature_table.momentum_columns(
-                        _seen_from(local, momenta, batch.dtype),
-                        torch.arange(len(momenta), device=batch.device),
-                        _seen_from(local, jets[batch.jet_of], batch.dtype),
-                    )
-                )
-                made = [
-                    feature_table.lookup(name)(columns) if _from_momenta(name) else batch.select((name,))[:, 0]
-                    for name in names
-                ]
-                seen = replace(seen, features=torch.stack(made, dim=-1).to(batch.dtype), feature_names=names)
+                seen = replace(seen, features=local_features(batch, names, local, momenta, jets), feature_names=names)
             if batch.jet_features is not None:
                 seen = replace(
                     seen,
@@ -115,44 +102,8 @@ class LLoCa(nn.Module):
                 )
         return seen
 
-    def _vectors(self, batch: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Momenta [ΣN, 4] in the jets' rest frames, three vectors [ΣN, 3, 4] for each, and the jets [B, 4]: float64."""
-        moved, rest = to_rest_frame(batch.four_momenta, batch.offsets)
-        momenta = moved.double()
-        count, extra = len(batch), len(self.references)
-        x, offsets, fixed = with_references(batch.four_momenta, batch.offsets, self.references)
-        p = momenta
-        scalars = p.new_zeros((len(x), extra))
-        if extra:
-            references = self.references.double().repeat(count, 1)
-            seen = rest.boost(references, extra * torch.arange(count + 1, device=p.device))
-            p = p.new_zeros((len(x), 4)).masked_scatter(fixed[:, None], seen)
-            p = p.masked_scatter(~fixed[:, None], momenta)
-            scalars[fixed] = torch.eye(extra, dtype=p.dtype, device=p.device).repeat(count, 1)
-        products = GramVectors.of(x, Pairs.of(offsets), torch.float64, exact=fixed)
-        jets = segment_sum(momenta, batch.offsets)
-        mass = jets[:, 0].repeat_interleave(offsets.diff(), output_size=len(x))
-        vectors = self.predict(p, scalars, products, mass)
-        return momenta, vectors[~fixed], jets
-
 
 _JET_COLUMNS = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")
-
-
-def _from_momenta(name: str) -> bool:
-    return bool(set(feature_table.lookup(name).needs) & set(feature_table.MOMENTUM_COLUMNS))
-
-
-def _seen_from(matrices: Tensor, p: Tensor, dtype: torch.dtype) -> Tensor:
-    """L p, components that are rounding set to zero, so that angles of momenta on an axis do not turn with it.
-
-    Momenta along z are given a trace of x, where angles have derivatives. Shapes: [M, 4, 4], [M, 4] -> [M, 4].
-    """
-    seen = (matrices @ p[..., None])[..., 0]
-    energy = seen[:, :1].detach().abs()
-    seen = torch.where(seen.abs() < torch.finfo(dtype).eps ** 0.6 * energy, 0.0, seen)
-    trace = F.pad(1e-12 * energy, (1, 2)) * (seen[:, 1:3] == 0).all(dim=1, keepdim=True)
-    return torch.where(trace > 0, trace, seen).to(dtype)
 
 
 def _finite_backwards(x: Tensor) -> Tensor:
@@ -160,9 +111,3 @@ def _finite_backwards(x: Tensor) -> Tensor:
     if x.requires_grad:
         x.register_hook(lambda gradient: torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0))
     return x
-
-
-def _apart(columns: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Columns with a trace of delta_eta where a constituent is on the axis, where its distance has a derivative."""
-    eta, phi = columns["delta_eta"], columns["delta_phi"]
-    return {**columns, "delta_eta": torch.where((eta == 0) & (phi == 0), 1e-12, eta)}

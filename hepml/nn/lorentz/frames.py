@@ -17,6 +17,8 @@ from hepml.nn.lorentz.pairs import Pairs
 from hepml.nn.lorentz.scalars import root
 from hepml.nn.lorentz.vectors import GramVectors
 
+_ROUNDING = 1e-12  # of the energy of a vector: shorter momenta in float64 are nothing but rounding
+_FIRST = (0.0, 1e-3, 2e-3)  # which axis is farthest from a direction along another, whatever the rounding
 FLOOR = 1e-2  # GeV, added to the mass of a pair: two parallel massless particles have none
 
 
@@ -80,10 +82,13 @@ def frames(vectors: Tensor, parallel: float = 1e-8) -> Tensor:
 
     B brings the first vector to rest; R turns the second's momentum there to x and the third's into the upper half of the xy-plane. Under a
     transformation of all vectors, L' = L Λ⁻¹. Vectors whose sine there is below `parallel` are taken to be parallel (see `orthonormal`).
+    Where all three are parallel as four-vectors, as those of a lone constituent are, the direction of the first stands for the others.
     """
     boost = rest_boost(vectors[..., 0, :])
-    others = (vectors[..., 1:, :] @ boost.mT)[..., 1:]
-    rotation = F.pad(orthonormal(others[..., 0, :], others[..., 1, :], parallel), (1, 0, 1, 0))
+    others = vectors[..., 1:, :] @ boost.mT
+    others = torch.where(_long(others[..., 1:], _ROUNDING * others[..., :1]), others[..., 1:], 0.0)
+    triad = orthonormal(others[..., 0, :], others[..., 1, :], parallel, vectors[..., 0, 1:])
+    rotation = F.pad(triad, (1, 0, 1, 0))
     time = torch.zeros_like(rotation)
     time[..., 0, 0] = 1.0
     return (rotation + time) @ boost
@@ -102,19 +107,23 @@ def rest_boost(u: Tensor) -> Tensor:
     )
 
 
-def orthonormal(a: Tensor, b: Tensor, parallel: float = 1e-8) -> Tensor:
+def orthonormal(a: Tensor, b: Tensor, parallel: float = 1e-8, otherwise: Tensor | None = None) -> Tensor:
     """A right-handed orthonormal frame with a along x and b in the upper half of the xy-plane, by rows.
 
-    Where a and b are parallel, any direction across a stands for b: if all momenta lie on a line, all frames around it show the same. Where
-    a is zero, b, and where both are, z, stands for a. Shapes: [..., 3] twice -> [..., 3, 3].
+    Where a and b are parallel, a direction across a stands for b: if all momenta lie on a line, all frames around it show the same. It is
+    the same direction for all frames on the line, so that one frame seen from another does not depend on it either. Where a is zero, b
+    stands for a, and where both are, `otherwise` or z. Shapes: [..., 3] two or three times -> [..., 3, 3].
     """
     z = torch.zeros_like(a)
     z[..., 2] = 1.0
+    if otherwise is not None:
+        z = torch.where(_long(otherwise, 0.0 * otherwise[..., :1]), otherwise, z)
     scale = torch.maximum(a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True))
     first = torch.where(_long(a, parallel * scale), a, torch.where(_long(b, 0.0 * scale), b, z))
     x = F.normalize(first, dim=-1)
     across = torch.linalg.cross(x, b)
-    some = torch.zeros_like(x).scatter(-1, x.abs().argmin(-1, keepdim=True), 1.0)
+    least = (x.detach().abs() + x.new_tensor(_FIRST)).argmin(-1, keepdim=True)
+    some = torch.zeros_like(x).scatter(-1, least, 1.0)
     across = torch.where(_long(across, parallel * b.norm(dim=-1, keepdim=True)), across, torch.linalg.cross(x, some))
     up = F.normalize(across, dim=-1)
     return torch.stack((x, torch.linalg.cross(up, x), up), dim=-2)

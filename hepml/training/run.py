@@ -124,11 +124,13 @@ class _Run:
 
     def _build(self, outputs: int) -> nn.Module:
         name, hyperparameters = self.config.model_name, self.config.hyperparameters
-        if name is None:
-            assert self.config.pretrained is not None
+        if self.config.pretrained:
             given = load_model(self.config.pretrained)
-            name, hyperparameters = str(given.hepml_name), dict(given.hepml_hyperparameters)  # type: ignore[arg-type,call-overload]
-            hyperparameters.pop("outputs", None)
+            if name in (None, given.hepml_name):  # the weights say how they were trained; what the config says goes before
+                name = str(given.hepml_name)
+                hyperparameters = {**given.hepml_hyperparameters, **hyperparameters}  # type: ignore[dict-item]
+                hyperparameters.pop("outputs", None)
+        assert name is not None
         return models.create(name, outputs=outputs, **hyperparameters)
 
     def _objective(self, jets: RunJets) -> Objective:

@@ -152,8 +152,8 @@ class RunConfig(Schema):
 
     Args:
         data: see `DataConfig`.
-        model: `name` and that model's hyperparameters; `pretrained: PATH` starts from those weights (and that architecture,
-            without `name`).
+        model: `name` and that model's hyperparameters; `pretrained: PATH` starts from those weights and that architecture. With the
+            `name` of the weights' own model, hyperparameters of the config go before those of the weights.
         objective: bernoulli, categorical or gaussian, or `{name: …, …}`; categorical for classes and gaussian for a target where left out.
         training: see `TrainingConfig`.
         tracking: see `TrackingConfig`.

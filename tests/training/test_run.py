@@ -228,6 +228,17 @@ def test_pretrained_weights_bring_their_architecture(tiny: Tiny, tmp_path: Path)
     assert all(torch.equal(before.state_dict()[n], after.state_dict()[n]) for n in frozen)
 
 
+def test_pretrained_weights_keep_their_architecture_where_the_config_names_the_model_and_is_silent(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    train(tiny("model={name: pfn, phi: [16, 12], f: [16], dropout: 0.1}", "training.epochs=1"), tmp_path / "first")
+    config = tiny(f"model={{name: pfn, pretrained: '{tmp_path / 'first'}', dropout: 0.3}}", "training.epochs=1")
+    train(config, tmp_path / "second")
+    before, after = (load_model(tmp_path / name).hepml_hyperparameters for name in ("first", "second"))
+    assert after["phi"] == before["phi"] and after["f"] == before["f"]
+    assert after["dropout"] == 0.3, "what the config says goes before"
+
+
 @pytest.mark.parametrize("how", ["training.freeze_norms=true", "training.freeze=[bn_fts, edge_convs]"])
 def test_frozen_norms_keep_their_statistics(tiny: Tiny, tmp_path: Path, how: str) -> None:
     lite = "model={name: particlenet_lite, widths: [[8, 8], [8, 8]], neighbours: 4, head: [8]}"

@@ -235,7 +235,7 @@ def test_pretrained_weights_keep_their_architecture_where_the_config_names_the_m
     config = tiny(f"model={{name: pfn, pretrained: '{tmp_path / 'first'}', dropout: 0.3}}", "training.epochs=1")
     train(config, tmp_path / "second")
     before, after = (load_model(tmp_path / name).hepml_hyperparameters for name in ("first", "second"))
-    assert after["phi"] == before["phi"] and after["f"] == before["f"]
+    assert (after["phi"], after["f"]) == (before["phi"], before["f"])
     assert after["dropout"] == 0.3, "what the config says goes before"
 
 

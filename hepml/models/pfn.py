@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
+from hepml.errors import ConfigError
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward, he_uniform
 from hepml.nn.segments import sum_of
@@ -29,6 +31,8 @@ class ParticleFlowNetwork(nn.Module):
         latent_dropout: of the sum, in training.
         dropout: after each hidden layer of F, in training.
         max_constituents: keep only so many leading constituents; None keeps all.
+        multiplicity: F's first weights are drawn so many times smaller, so that with as many constituents the sum begins as an average:
+            features of unit spread then do not begin with logits of 30. Only the start of a training depends on it.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class ParticleFlowNetwork(nn.Module):
         latent_dropout: float = 0.0,
         dropout: float = 0.0,
         max_constituents: int | None = None,
+        multiplicity: float = 1.0,
     ) -> None:
         super().__init__()
         names = feature_table.resolve(features)
@@ -47,6 +52,13 @@ class ParticleFlowNetwork(nn.Module):
         self.phi = feedforward(len(names), phi, initialise=he_uniform)
         self.latent_dropout = nn.Dropout(latent_dropout)
         self.f = feedforward(phi[-1], f, outputs, dropout=dropout, initialise=he_uniform)
+        if not multiplicity > 0:
+            raise ConfigError(
+                f"multiplicity is {multiplicity}", mend="give a number of constituents above 0, such as 50"
+            )
+        first = next(layer for layer in self.f.modules() if isinstance(layer, nn.Linear))
+        with torch.no_grad():
+            first.weight /= multiplicity
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""

@@ -166,3 +166,21 @@ def test_a_misspelt_hyperparameter_is_refused_with_the_nearest() -> None:
 
 def _joined(a: JetBatch, b: JetBatch) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat((a.four_momenta, b.four_momenta)), torch.cat((a.offsets, a.offsets[-1] + b.offsets[1:]))
+
+
+def test_pfn_begins_with_an_average_over_so_many_constituents_as_multiplicity_says() -> None:
+    """Only F's first weights differ from those of the plain start, by that factor, and the first logits are of order one."""
+    features = ("log_pt_rel", "delta_eta", "delta_phi")
+    batch = cloud([48] * 16, dtype=torch.float32)
+    models = {}
+    for multiplicity in (1.0, 48.0):
+        torch.manual_seed(0)
+        models[multiplicity] = create("pfn", features=features, multiplicity=multiplicity)
+    plain, average = (models[m].state_dict() for m in (1.0, 48.0))
+    (name,) = [n for n in plain if not torch.equal(plain[n], average[n])]
+    assert name.startswith("f.")
+    torch.testing.assert_close(plain[name], 48 * average[name])
+    with torch.no_grad():
+        assert models[48.0](batch).abs().max() < 3 < models[1.0](batch).abs().max()
+    with pytest.raises(ConfigError, match="multiplicity"):
+        create("pfn", multiplicity=0.0)

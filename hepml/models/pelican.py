@@ -1,43 +1,34 @@
 """PELICAN (arXiv:2211.00454, 2307.16506): permutation-equivariant maps of the matrix of Minkowski products of a jet's particles.
 
 The input is nothing but p_i·p_j, so every output is a Lorentz scalar; the layers alternate networks on each pair's channels with the
-fifteen linear maps that respect permutations. Written from the papers' equations. Pairs are real pairs, taken some jets at a time; what is
-kept for the backward pass is one tensor of pairs a layer, and the rest is made again.
+fifteen linear maps that respect permutations. Written from the papers' equations. Pairs are real pairs, taken some jets at a time; what a
+training step keeps of them is two tensors, whatever the depth, and the rest is made again (`hepml.nn.lorentz.pair_network`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
-from hepml.nn.lorentz import Pairs, gram_matrix, reference_vectors, with_references
+from hepml.nn.lorentz import gram_matrix, reference_vectors, with_references
 from hepml.nn.lorentz.aggregations import Aggregate1to2, Aggregate2to0, Aggregate2to2
+from hepml.nn.lorentz.halves import Halves
+from hepml.nn.lorentz.pair_network import PairNetwork, Piece
 from hepml.nn.norm import PackedBatchNorm
 from hepml.representations.dense import to_dense, to_packed
 
 # Numbers of the widest tensor of pairs that is taken at a time.
 _NUMBERS = {"cpu": 2**20}
 _NUMBERS_ELSEWHERE = 2**28
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """A few jets: their pairs, and the products of their M particles and P pairs, [M + P], and which species each particle is, [M]."""
-
-    pairs: Pairs
-    products: Tensor
-    species: Tensor
 
 
 @register(
@@ -63,7 +54,7 @@ class PELICAN(nn.Module):
         normalisation: of sums over particles: `mean`, times a trainable power of their number N / nodes, or `sum`, divided by `nodes`.
         nodes: a typical number of particles.
         dropout: of pairs' channels, and of the jet's.
-        recompute: keep one tensor of pairs a layer in training and make the others again, for a third of the memory; or keep all.
+        recompute: keep two tensors of pairs in training, whatever the depth, and make the others again; or keep one a layer, for less time.
     """
 
     references: Tensor
@@ -97,8 +88,7 @@ class PELICAN(nn.Module):
         self.first = message(hidden, messages)
         self.norms = nn.ModuleList(PackedBatchNorm(messages) for _ in range(blocks + 1))
         self.blocks = nn.ModuleList(
-            Block(messages, hidden, dropout, Aggregate2to2(messages, hidden, normalisation, nodes))
-            for _ in range(blocks)
+            Block(messages, hidden, Aggregate2to2(messages, hidden, normalisation, nodes)) for _ in range(blocks)
         )
         self.dropout = nn.Dropout(dropout)
         self.readout = Aggregate2to0(messages, hidden, normalisation, nodes)
@@ -107,13 +97,15 @@ class PELICAN(nn.Module):
     def forward(self, batch: JetBatch) -> Tensor:
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
         dtype = self.readout.bias.dtype
-        pieces = self._pieces(batch, dtype)
+        pieces = list(self._pieces(batch, dtype))
+        network = self._network()
+        if not pieces:
+            return self.head(self.readout.bias.new_zeros((0, self.hidden)))  # type: ignore[no-any-return]
         if self.training:  # batch norms need the statistics of all pairs before the next layer
-            pooled = [self._network(list(pieces))]
+            pooled = [network(pieces, training=True)]
         else:
-            pooled = [self._network([piece]) for piece in pieces]
-        pooled = [rows for rows in pooled if len(rows)]
-        return self.head(torch.cat(pooled) if pooled else self.readout.bias.new_zeros((0, self.hidden)))  # type: ignore[no-any-return]
+            pooled = [network([piece], training=False) for piece in pieces]
+        return self.head(torch.cat(pooled))  # type: ignore[no-any-return]
 
     def _pieces(self, batch: JetBatch, dtype: torch.dtype) -> Iterator[Piece]:
         x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
@@ -122,41 +114,41 @@ class PELICAN(nn.Module):
         cuts = [0, *(torch.nonzero(share.diff() > 0)[:, 0] + 1).tolist(), len(batch)]
         for (first, last), (low, high) in zip(pairwise(cuts), pairwise(jets[cuts].tolist()), strict=True):
             if last > first:
-                pairs = Pairs.of(jets[first : last + 1] - low)
-                yield self._piece(x[low:high], is_reference[low:high], pairs, dtype)
+                halves = Halves.of(jets[first : last + 1] - low)
+                yield self._piece(x[low:high], is_reference[low:high], halves, dtype)
 
-    def _piece(self, x: Tensor, is_reference: Tensor, pairs: Pairs, dtype: torch.dtype) -> Piece:
-        exact = to_dense(is_reference[:, None], pairs.jets, pairs.width, fill=False)[..., 0]
-        gram = gram_matrix(to_dense(x, pairs.jets, pairs.width), exact)
-        own = to_packed(gram.diagonal(dim1=-2, dim2=-1)[..., None], pairs.jets)[:, 0]
-        products = torch.cat((own, gram.flatten()[pairs.in_dense])).to(dtype)
-        start = torch.repeat_interleave(pairs.jets[:-1], pairs.jets.diff(), output_size=len(x))
+    def _piece(self, x: Tensor, is_reference: Tensor, halves: Halves, dtype: torch.dtype) -> Piece:
+        jets, width = halves.jets, halves.width
+        exact = to_dense(is_reference[:, None], jets, width, fill=False)[..., 0]
+        gram = gram_matrix(to_dense(x, jets, width), exact)
+        own = to_packed(gram.diagonal(dim1=-2, dim2=-1)[..., None], jets)[:, 0]
+        products = torch.cat((own, gram.flatten()[halves.in_dense])).to(dtype)
+        start = torch.repeat_interleave(jets[:-1], jets.diff(), output_size=len(x))
         rank = torch.arange(1, len(x) + 1, device=x.device) - start  # references stand first
-        return Piece(pairs, products, torch.where(is_reference, rank, 0))
+        return Piece(halves, products, torch.where(is_reference, rank, 0))
 
-    def _network(self, pieces: list[Piece]) -> Tensor:
-        """Pooled channels of the jets of some pieces, [B, hidden]."""
-        edges = [self._made(self._embedded, piece) for piece in pieces]
-        for norm, block in zip(self.norms, self.blocks, strict=False):
-            gain, bias = shared_normalisation(edges, norm)  # type: ignore[arg-type]
-            edges = [self._made(block, t, gain, bias, p.pairs) for t, p in zip(edges, pieces, strict=True)]
-        gain, bias = shared_normalisation(edges, self.norms[-1])  # type: ignore[arg-type]
-        pooled = [self._made(self._pooled, t, gain, bias, p.pairs) for t, p in zip(edges, pieces, strict=True)]
-        return torch.cat(pooled) if pooled else self.readout.bias.new_zeros((0, self.hidden))
+    def _network(self) -> PairNetwork:
+        return PairNetwork(
+            self._embedded,
+            list(self.norms),  # type: ignore[arg-type]
+            [(block.aggregate, block.message[0]) for block in self.blocks],  # type: ignore[misc, index, union-attr]
+            self.readout,
+            [q for module in (self.encoder, self.labels, self.first) for q in module.parameters()],
+            list(self.readout.parameters()),
+            self.dropout.p,
+            keep_all=not self.recompute,
+        )
 
-    def _made(self, function: Callable[..., Tensor], *arguments: Tensor | Pairs | Piece) -> Tensor:
-        if self.training and self.recompute and torch.is_grad_enabled():
-            return checkpoint(function, *arguments, use_reentrant=False)  # type: ignore[no-any-return]
-        return function(*arguments)
-
-    def _embedded(self, piece: Piece) -> Tensor:
-        """Messages of the first layer, [M + P, messages]."""
+    def _embedded(self, piece: Piece, low: torch.dtype) -> Tensor:
+        """Messages of the first layer, [M + 2 U, messages]; what is made of products is the same for T_ij and T_ji."""
         species = F.one_hot(piece.species, self.species).to(piece.products.dtype)
-        labels = F.leaky_relu(self.labels(species, piece.pairs))
-        return self.first(torch.cat((self.encoder(piece.products), labels), dim=1))  # type: ignore[no-any-return]
-
-    def _pooled(self, t: Tensor, gain: Tensor, bias: Tensor, pairs: Pairs) -> Tensor:
-        return self.readout(self.dropout(torch.addcmul(bias, t, gain)), pairs)  # type: ignore[no-any-return]
+        labels = F.leaky_relu(self.labels(species, piece.halves)).to(low)
+        encoded = self.encoder(piece.products).to(low)
+        linear: nn.Linear = self.first[0]  # type: ignore[assignment]
+        of_products, of_labels = linear.weight.to(low).split((encoded.shape[1], labels.shape[1]), dim=1)
+        t = encoded @ of_products.T
+        t = torch.cat((t, t[piece.halves.nodes :]))
+        return F.leaky_relu(t + F.linear(labels, of_labels, linear.bias.to(low)))
 
 
 @register("pelican_small", paper="arXiv:2307.16506", symmetries=("permutation", "lorentz"))
@@ -195,18 +187,16 @@ class ProductEncoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Aggregation of normalised messages, and the next messages: LeakyReLU(W LeakyReLU(aggregate(g t + b)) + w)."""
+    """Aggregation of normalised messages, and the next messages: LeakyReLU(W LeakyReLU(aggregate(x)) + w)."""
 
-    def __init__(self, messages: int, hidden: int, dropout: float, aggregate: Aggregate2to2) -> None:
+    def __init__(self, messages: int, hidden: int, aggregate: Aggregate2to2) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
         self.aggregate = aggregate
         self.message = message(hidden, messages)
 
-    def forward(self, t: Tensor, gain: Tensor, bias: Tensor, pairs: Pairs) -> Tensor:
-        """Shapes: [M + P, messages], the batch norm's gain and bias [messages] -> [M + P, messages]."""
-        t = self.aggregate(self.dropout(torch.addcmul(bias, t, gain)), pairs)
-        return self.message(F.leaky_relu(t, inplace=True))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, halves: Halves) -> Tensor:
+        """Shapes: [M + 2 U, messages], kept; what `hepml.nn.lorentz.pair_blocks` does by hand."""
+        return self.message(F.leaky_relu(self.aggregate(x, halves)))  # type: ignore[no-any-return]
 
 
 def message(inputs: int, outputs: int) -> nn.Sequential:
@@ -214,20 +204,3 @@ def message(inputs: int, outputs: int) -> nn.Sequential:
     layer = nn.Linear(inputs, outputs)
     nn.init.kaiming_normal_(layer.weight, a=0.01, nonlinearity="leaky_relu")
     return nn.Sequential(layer, nn.LeakyReLU(inplace=True))
-
-
-def shared_normalisation(pieces: list[Tensor], norm: PackedBatchNorm) -> tuple[Tensor, Tensor]:
-    """Gain and bias of a batch norm over the rows of all pieces; in training from their statistics, which the running ones learn from."""
-    rows = [len(piece) for piece in pieces]
-    if not norm.training or sum(rows) < 2:
-        return norm.gain_and_bias()
-    with torch.autocast(pieces[0].device.type, enabled=False):
-        dtype = norm.weight.dtype
-        some = [torch.var_mean(piece.to(dtype), dim=0, correction=0) for piece in pieces if len(piece)]
-        share = torch.tensor([r for r in rows if r], dtype=dtype, device=norm.weight.device)[:, None] / sum(rows)
-        variances, means = (torch.stack(values) for values in zip(*some, strict=True))
-        mean = (share * means).sum(0)
-        variance = (share * (variances + (means - mean).square())).sum(0)
-        norm.remember(mean.detach(), variance.detach(), sum(rows))
-        gain = norm.weight * torch.rsqrt(variance + norm.eps)
-        return gain, norm.bias - gain * mean

@@ -151,15 +151,15 @@ def bench(number: int = 16, repeats: int = 3) -> dict[str, Any]:
     return {"jets": number, "constituents": len(batch.four_momenta) / number, **timed(steps, number, repeats)}
 
 
-def peak(name: str, kind: str, number: int, *, recompute: bool = True) -> float:
+def peak(name: str, kind: str, number: int, *, recompute: bool = True, blocks: int = 5) -> float:
     """Peak memory of one step in megabytes, in a process of its own."""
-    command = [sys.executable, __file__, "--peak", name, kind, str(number), str(int(recompute))]
+    command = [sys.executable, __file__, "--peak", name, kind, str(number), str(int(recompute)), str(blocks)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def measure_peak(name: str, kind: str, number: int, recompute: bool) -> float:
+def measure_peak(name: str, kind: str, number: int, recompute: bool, blocks: int) -> float:
     torch.set_num_threads(1)
-    model = models(recompute=recompute)[name]
+    model = models(recompute=recompute, blocks=blocks)[name]
     steps_of(model, jets(2, torch.float32, smallest=3, largest=5), torch.tensor([0, 1]))[kind]()
     step = steps_of(model, jets(number, torch.float32), torch.arange(number) % 2)[kind]
     before = high_water()
@@ -178,13 +178,20 @@ def memory(number: int = 8) -> dict[str, dict[str, float]]:
     out: dict[str, dict[str, float]] = {}
     for size in (number, 4 * number):
         found = {"one tensor of pairs": 132 * 4 * float(jets(size, torch.float32).counts.square().sum()) / 2**20}
-        found["hepml, training"] = peak("hepml", "training", size)
+        for blocks in (5, 10):
+            found[f"hepml, training, {blocks} blocks"] = peak("hepml", "training", size, blocks=blocks)
         found["hepml, training, recompute: false"] = peak("hepml", "training", size, recompute=False)
         found["hepml, evaluation"] = peak("hepml", "evaluation", size)
         if size == number:
             found |= {f"plain, {kind}": peak("plain", kind, size) for kind in ("training", "evaluation")}
         out[f"{size} jets"] = found
     return out
+
+
+def tensors_a_batch(found: dict[str, dict[str, float]], what: str) -> float:
+    """By how many tensors of pairs the peak grows from the small batch to the large one."""
+    small, large = found.values()
+    return (large[what] - small[what]) / (large["one tensor of pairs"] - small["one tensor of pairs"])
 
 
 def test_the_plain_network_has_equal_outputs_and_gradients() -> None:
@@ -194,20 +201,23 @@ def test_the_plain_network_has_equal_outputs_and_gradients() -> None:
 @pytest.mark.slow
 def test_training_is_three_times_the_plain_network_in_a_fifth_of_the_memory() -> None:
     assert bench()["training"]["ratio"] > 3
-    small, large = memory().values()
-    assert small["hepml, training"] < 0.2 * small["plain, training"]
+    found = memory()
+    small, large = found.values()
+    assert small["hepml, training, 5 blocks"] < 0.2 * small["plain, training"]
     assert large["hepml, evaluation"] < 1.5 * small["hepml, evaluation"]
+    for blocks in (5, 10):
+        assert tensors_a_batch(found, f"hepml, training, {blocks} blocks") < 2
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jets", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
-        side, kind, number, recompute = arguments.peak
-        print(measure_peak(side, kind, int(number), recompute == "1"))
+        side, kind, number, recompute, blocks = arguments.peak
+        print(measure_peak(side, kind, int(number), recompute == "1", int(blocks)))
     else:
         found = {"equal": compare(), **bench(arguments.jets, arguments.repeats), "megabytes": memory()}
         print(json.dumps(found, indent=1))

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from hepml.nn.lorentz import Pairs
 from hepml.nn.lorentz.aggregations import Aggregate1to2, Aggregate2to0, Aggregate2to2, Scales
+from hepml.nn.lorentz.halves import Halves
 
 COUNTS = (4, 0, 1, 6, 2)
 
 
-def packed(counts: tuple[int, ...] = COUNTS) -> Pairs:
-    return Pairs.of(torch.tensor((0, *counts)).cumsum(0))
+def packed(counts: tuple[int, ...] = COUNTS) -> Halves:
+    return Halves.of(torch.tensor((0, *counts)).cumsum(0))
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -27,22 +27,26 @@ def matrices(counts: tuple[int, ...] = COUNTS, channels: int = 3) -> list[Tensor
     return [randn(n, n, channels, seed=k) for k, n in enumerate(counts)]
 
 
-def to_packed(jets: list[Tensor], pairs: Pairs) -> Tensor:
+def to_packed(jets: list[Tensor], halves: Halves) -> Tensor:
     diagonal = torch.cat([t.diagonal().T for t in jets])
-    rows = [t[i, j] for t in jets for i, j in itertools.product(range(len(t)), repeat=2) if i != j]
-    return torch.cat((diagonal, torch.stack(rows)))
+    above = [torch.triu_indices(len(t), len(t), 1) for t in jets]
+    up, down = (
+        torch.cat([t[i, j] for t, (i, j) in zip(made, above, strict=True)]) for made in (jets, transposed(jets))
+    )
+    return torch.cat((diagonal, up, down))
 
 
-def to_matrices(t: Tensor, pairs: Pairs) -> list[Tensor]:
-    out = []
-    for low, high in itertools.pairwise(pairs.jets.tolist()):
-        jet = t.new_zeros(high - low, high - low, t.shape[1])
-        for i in range(low, high):
-            jet[i - low, i - low] = t[i]
-        for k in range(int(pairs.offsets[low]), int(pairs.offsets[high])):
-            jet[pairs.receiver[k] - low, pairs.sender[k] - low] = t[len(pairs.degree) + k]
-        out.append(jet)
-    return out
+def transposed(jets: list[Tensor]) -> list[Tensor]:
+    return [t.transpose(0, 1) for t in jets]
+
+
+def to_matrices(t: Tensor, halves: Halves) -> list[Tensor]:
+    total, size = halves.nodes, len(halves)
+    whole = t.new_zeros(total, total, t.shape[1])
+    whole[range(total), range(total)] = t[:total]
+    whole[halves.first, halves.second] = t[total : total + size]
+    whole[halves.second, halves.first] = t[total + size :]
+    return [whole[low:high, low:high] for low, high in itertools.pairwise(halves.jets.tolist())]
 
 
 def fifteen(t: Tensor) -> Tensor:
@@ -54,11 +58,11 @@ def fifteen(t: Tensor) -> Tensor:
         rows = [sum(t[a, k] for k in range(n)) for a in (i, j)]
         trace, total = sum(t[k, k] for k in range(n)), t.sum((0, 1))
         delta = float(i == j)
-        of_pairs = t[i, j], t[j, i], delta * t[i, i], t[j, j], t[i, i]
+        of_halves = t[i, j], t[j, i], delta * t[i, i], t[j, j], t[i, i]
         of_columns = delta * columns[0], columns[1], columns[0]
         of_rows = delta * rows[0], rows[1], rows[0]
         of_jet = trace, delta * trace, total, delta * total
-        values = (*of_pairs, *of_columns, *of_rows, *of_jet)
+        values = (*of_halves, *of_columns, *of_rows, *of_jet)
         for b, value in enumerate(values):
             out[b, i, j] = value
     return out
@@ -86,8 +90,8 @@ def scale_of(made: torch.nn.Module, n: int, powers: tuple[int, ...]) -> Tensor:
 
 @pytest.mark.parametrize("normalisation", ["mean", "sum"])
 def test_rank_2_to_2_is_the_combination_of_the_fifteen(normalisation: str) -> None:
-    made, pairs, jets = layer(Aggregate2to2, normalisation=normalisation), packed(), matrices()
-    got = to_matrices(made(to_packed(jets, pairs), pairs), pairs)
+    made, halves, jets = layer(Aggregate2to2, normalisation=normalisation), packed(), matrices()
+    got = to_matrices(made(to_packed(jets, halves), halves), halves)
     for t, out in zip(jets, got, strict=True):
         n = len(t)
         if not n:
@@ -100,11 +104,11 @@ def test_rank_2_to_2_is_the_combination_of_the_fifteen(normalisation: str) -> No
 
 @pytest.mark.parametrize("normalisation", ["mean", "sum"])
 def test_rank_1_to_2_and_2_to_0_are_their_definitions(normalisation: str) -> None:
-    pairs, jets = packed(), matrices()
+    halves, jets = packed(), matrices()
     up, down = layer(Aggregate1to2, normalisation=normalisation), layer(Aggregate2to0, normalisation=normalisation)
     x = randn(sum(COUNTS), 3, seed=9)
-    raised, pooled = to_matrices(up(x, pairs), pairs), down(to_packed(jets, pairs), pairs)
-    for b, (low, high) in enumerate(itertools.pairwise(pairs.jets.tolist())):
+    raised, pooled = to_matrices(up(x, halves), halves), down(to_packed(jets, halves), halves)
+    for b, (low, high) in enumerate(itertools.pairwise(halves.jets.tolist())):
         n, own, t = high - low, x[low:high], jets[b]
         if not n:
             assert torch.equal(pooled[b], down.bias)
@@ -126,32 +130,32 @@ def test_the_fifteen_are_linearly_independent() -> None:
 
 
 def test_rank_2_to_2_commutes_with_permutations() -> None:
-    made, pairs, jets = layer(Aggregate2to2), packed(), matrices()
+    made, halves, jets = layer(Aggregate2to2), packed(), matrices()
     orders = [torch.randperm(len(t), generator=torch.Generator().manual_seed(k)) for k, t in enumerate(jets)]
     turned = [t[p][:, p] for t, p in zip(jets, orders, strict=True)]
-    after = to_matrices(made(to_packed(turned, pairs), pairs), pairs)
-    before = to_matrices(made(to_packed(jets, pairs), pairs), pairs)
+    after = to_matrices(made(to_packed(turned, halves), halves), halves)
+    before = to_matrices(made(to_packed(jets, halves), halves), halves)
     for a, b, p in zip(after, before, orders, strict=True):
         assert torch.allclose(a, b[p][:, p], atol=1e-12)
 
 
 def test_permuting_rows_alone_is_noticed() -> None:
     """The negative case: T_ij with only i permuted is another tensor, and the layer says so."""
-    made, pairs, jets = layer(Aggregate2to2), packed(), matrices()
+    made, halves, jets = layer(Aggregate2to2), packed(), matrices()
     flipped = [t.flip(0) for t in jets]
-    after = to_matrices(made(to_packed(flipped, pairs), pairs), pairs)
-    before = to_matrices(made(to_packed(jets, pairs), pairs), pairs)
+    after = to_matrices(made(to_packed(flipped, halves), halves), halves)
+    before = to_matrices(made(to_packed(jets, halves), halves), halves)
     assert max((a - b.flip(0)).abs().max().item() for a, b in zip(after, before, strict=True) if len(a) > 1) > 0.1
 
 
 def test_gradients_are_right() -> None:
-    pairs = packed((3, 0, 2, 1))
+    halves = packed((3, 0, 2, 1))
     made = layer(Aggregate2to2)
-    t = to_packed(matrices((3, 0, 2, 1)), pairs).requires_grad_()
+    t = to_packed(matrices((3, 0, 2, 1)), halves).requires_grad_()
     parameters = tuple(made.parameters())
 
     def out(t: Tensor, *_: Tensor) -> Tensor:
-        return made(t, pairs)
+        return made(t, halves)
 
     assert torch.autograd.gradcheck(out, (t, *parameters))
 

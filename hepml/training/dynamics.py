@@ -28,7 +28,15 @@ from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory
 __all__ = ["Progress", "load_dynamics_config", "load_network", "run_dynamics"]
 
 # Numbers of a report that are averaged over seeds.
-AVERAGED = ("train_loss", "test_loss", "energy_mse", "coordinate_mse", "energy_mse_radius", "seconds")
+AVERAGED = (
+    "train_loss",
+    "test_loss",
+    "energy_mse",
+    "coordinate_mse",
+    "energy_mse_radius",
+    "energy_mse_frames",
+    "seconds",
+)
 
 
 class Progress:
@@ -136,7 +144,7 @@ def _train_one(
         progress.step(label, step, losses)
 
     torch.manual_seed(seed)
-    progress.begin(label, seed, settings.steps)
+    progress.begin(label, seed, settings.steps + settings.polish)
     began = time.perf_counter()
     found, trained = task.train(label, seed, tell)
     report = {
@@ -145,7 +153,9 @@ def _train_one(
         "seconds": time.perf_counter() - began,
         "parameters": sum(p.numel() for p in trained.network.parameters()),
     }
-    tracker.metrics({f"{prefix}/final_{k}": report[k] for k in AVERAGED if k in report}, step=settings.steps)
+    tracker.metrics(
+        {f"{prefix}/final_{k}": report[k] for k in AVERAGED if k in report}, step=settings.steps + settings.polish
+    )
     progress.end(label, seed, report)
     return report, trained
 

@@ -53,6 +53,8 @@ class FitConfig(Schema):
     learning_rate: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0.0)] | None = None
     schedule: str | None = None
+    average: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    polish: Annotated[int, Field(ge=0)] | None = None
     objective: str | None = None
     loss: str | None = None
     method: str | None = None

@@ -179,6 +179,9 @@ class MechanicalHNN(Separable):
     def kinetic(self, p: Tensor) -> Tensor:
         return 0.5 * (p @ self.inverse_mass_root).square().sum(-1)
 
+    def velocity(self, p: Tensor) -> Tensor:
+        return (p @ self.inverse_mass_root) @ self.inverse_mass_root.T
+
     def potential(self, q: Tensor) -> Tensor:
         free = self.network(q)
         if self.even:

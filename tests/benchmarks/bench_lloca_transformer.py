@@ -30,7 +30,7 @@ from hepml.models.lloca_transformer import LLoCaTransformer
 from hepml.nn.attention import Rectangle
 from hepml.nn.encoder import grouped
 from hepml.nn.lorentz.frames import frames
-from hepml.nn.lorentz.tensorial import FrameMaps
+from hepml.nn.lorentz.tensorial import FrameMaps, TensorialBlock
 from hepml.representations.dense import mask_of, to_dense
 from hepml.testing import sample_jets
 
@@ -71,7 +71,9 @@ class Package(nn.Module):
         super().__init__()
         module = pytest.importorskip("lloca.backbone.transformer")
         self.frames = pytest.importorskip("lloca.framesnet.frames").Frames
-        attention = ours.blocks[0].attention
+        block = ours.blocks[0]
+        assert isinstance(block, TensorialBlock)
+        attention = block.attention
         self.heads, self.vectors = attention.heads, attention.vectors
         self.net = module.Transformer(
             ours.embed.in_features,
@@ -79,7 +81,7 @@ class Package(nn.Module):
             ours.fc.out_features,
             len(ours.blocks),
             attention.heads,
-            mlp_factor=ours.blocks[0].fc1.out_features // ours.embed.out_features,
+            mlp_factor=block.fc1.out_features // ours.embed.out_features,
             preserve_variance=ours.balanced,
         )
         self.net.attention.variance_eps = 0.0  # a floor of the jet's mass, which hepml has no need of

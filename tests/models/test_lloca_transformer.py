@@ -60,6 +60,7 @@ def test_outputs_are_those_of_the_authors_network_with_the_same_weights(balanced
 def test_size_is_the_published_one() -> None:
     """2.0M in the paper: 1,978,882 of them in the transformer, as in the package's with these arguments."""
     model = create("lloca_transformer")
+    assert isinstance(model, LLoCaTransformer)
     assert count_parameters(model) == 1_996_299
     assert count_parameters(model) - count_parameters(model.predict) == 1_978_882
     assert count_parameters(create("lloca_transformer", references=("lightlike_beam", "time"))) == 1_997_076

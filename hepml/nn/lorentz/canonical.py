@@ -7,7 +7,8 @@ float64, outside of autocast: products and boosts of momenta need the digits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +17,13 @@ from torch import Tensor
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.nn.lorentz.frames import FrameNetwork
-from hepml.nn.lorentz.pairs import Pairs
-from hepml.nn.lorentz.references import with_references
+from hepml.nn.lorentz.products import gram_matrix
 from hepml.nn.lorentz.rest_frame import to_rest_frame
-from hepml.nn.lorentz.vectors import GramVectors
 from hepml.nn.segments import segment_sum
+from hepml.representations.dense import mask_of, to_dense, to_packed
+
+# Pairs of a group of jets on a CPU, for each thread, and elsewhere: some twenty tensors of so many float64 numbers are made.
+_PAIRS, _MANY_PAIRS = 2**14, 2**22
 
 
 def follows_from_momenta(name: str) -> bool:
@@ -40,22 +43,50 @@ def frame_vectors(network: FrameNetwork, batch: JetBatch, references: Tensor) ->
         momenta [ΣN, 4] in the jets' rest frames, three vectors [ΣN, 3, 4] for each, and the jets [B, 4] there: float64.
     """
     moved, rest = to_rest_frame(batch.four_momenta, batch.offsets)
-    momenta = moved.double()
+    momenta, jets = moved.double(), segment_sum(moved.double(), batch.offsets)
     count, extra = len(batch), len(references)
-    x, offsets, fixed = with_references(batch.four_momenta, batch.offsets, references)
-    p = momenta
-    scalars = p.new_zeros((len(x), extra))
-    if extra:
-        each = extra * torch.arange(count + 1, device=p.device)
-        seen = rest.boost(references.to(p).repeat(count, 1), each)
-        p = p.new_zeros((len(x), 4)).masked_scatter(fixed[:, None], seen)
-        p = p.masked_scatter(~fixed[:, None], momenta)
-        scalars[fixed] = torch.eye(extra, dtype=p.dtype, device=p.device).repeat(count, 1)
-    products = GramVectors.of(x, Pairs.of(offsets), torch.float64, exact=fixed)
-    jets = segment_sum(momenta, batch.offsets)
-    mass = jets[:, 0].repeat_interleave(offsets.diff(), output_size=len(x))
-    vectors = network(p, scalars, products, mass)
-    return momenta, vectors[~fixed], jets
+    each = extra * torch.arange(count + 1, device=batch.device)
+    fixed = rest.boost(references.to(momenta).repeat(count, 1), each).view(count, extra, 4)
+    order = torch.argsort(batch.counts, stable=True)
+    rows, offsets = _rows_of(batch.offsets, order)
+    x, p = batch.four_momenta[rows], momenta[rows]
+    parts = []
+    for these, own, at in _groups(offsets, extra, batch.device):
+        which, width = order[these], int(own[-1] - own[-2])
+        gram_rows = torch.cat((references.to(x).expand(len(which), extra, 4), to_dense(x[at], own, width)), dim=1)
+        exact = torch.arange(extra + width, device=x.device).expand(len(which), -1) < extra
+        vectors = network.dense(
+            torch.cat((fixed[which], to_dense(p[at], own, width)), dim=1),
+            torch.eye(extra + width, extra, dtype=p.dtype, device=p.device).expand(len(which), -1, -1),
+            gram_matrix(gram_rows, exact if extra else None),
+            jets[which, 0],
+            exact | F.pad(mask_of(own, width), (extra, 0)),
+            skip=extra,
+        )
+        parts.append(to_packed(vectors.flatten(2), own))
+    found = torch.cat(parts) if parts else momenta.new_zeros((0, 12))
+    return momenta, found.new_empty(found.shape).index_copy(0, rows, found).unflatten(1, (3, 4)), jets
+
+
+def _rows_of(offsets: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of jets in another order, and where these jets then begin and end."""
+    counts = offsets.diff()[order]
+    moved = F.pad(counts.cumsum(0), (1, 0))
+    shift = torch.repeat_interleave(offsets[order] - moved[:-1], counts, output_size=int(offsets[-1]))
+    return shift + torch.arange(len(shift), device=offsets.device), moved
+
+
+def _groups(offsets: Tensor, extra: int, device: torch.device) -> Iterator[tuple[slice, Tensor, slice]]:
+    """Consecutive jets by rising count, their offsets from zero, and their rows: none without constituents."""
+    most = _PAIRS * torch.get_num_threads() if device.type == "cpu" else _MANY_PAIRS
+    counts = offsets.diff()
+    pairs = (counts * (counts + extra)).cumsum(0)
+    cuts = torch.nonzero(torch.div(pairs, most, rounding_mode="floor").diff() > 0)[:, 0] + 1
+    ends = [int((counts == 0).sum()), *cuts.tolist(), len(counts)]
+    ends = sorted({end for end in ends if end >= ends[0]})
+    bounds = offsets[ends].tolist()
+    for (i, k), (low, high) in zip(pairwise(ends), pairwise(bounds), strict=True):
+        yield slice(i, k), offsets[i : k + 1] - low, slice(low, high)
 
 
 def seen_from(matrices: Tensor, p: Tensor, dtype: torch.dtype) -> Tensor:

@@ -12,10 +12,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from hepml.nn.lorentz.pairs import Pairs
+from hepml.nn.lorentz.frame_pairs import pair_logits, plain_logits
 from hepml.nn.lorentz.scalars import root
 from hepml.nn.lorentz.vectors import GramVectors
+from hepml.nn.pairs import masking_value
+from hepml.representations.dense import mask_of, to_dense, to_packed
 
 _ROUNDING = 1e-12  # of the energy of a vector: shorter momenta in float64 are nothing but rounding
 _FIRST = (0.0, 1e-3, 2e-3)  # which axis is farthest from a direction along another, whatever the rounding
@@ -60,21 +63,58 @@ class FrameNetwork(nn.Module):
         Returns:
             [M, 3, 4] float64, the first time-like.
         """
-        dtype, pairs = self.product.weight.dtype, products.pairs
-        scale = mass.clamp_min(FLOOR)
-        square, product = products.products().unbind(-1)
-        energy = torch.log((p[:, :1] / scale[:, None]).clamp_min(1e-12)).to(dtype) / 4 + 1
-        nodes = torch.cat((energy, scalars.to(dtype)), dim=1)
-        shared = torch.log((product / scale[pairs.receiver].square()).clamp_min(1e-12)).to(dtype) / 8 + 1
-        a, b = self.own(nodes), self.other(nodes)
-        pair = self.phi(a[pairs.receiver] + b[pairs.sender] + self.product(shared[:, None]))
-        weights, own = _softmax(pair, self.alone(nodes), pairs)
-        both = root((4 * product + square).clamp_min(0)) + FLOOR  # (p_i + p_j)² = (p_i - p_j)² + 4 p_i·p_j
-        weights = weights.double() / both[:, None]
-        others = (weights[:, :, None] * p[pairs.sender][:, None]).flatten(1)
+        offsets, width = products.pairs.jets, max(1, products.pairs.width)
+        gram = products.gram if products.pairs.width else products.gram.new_zeros((len(offsets) - 1, 1, 1))
+        p, scalars, masses = (to_dense(x, offsets, width) for x in (p, scalars, mass[:, None]))
+        vectors = self.dense(p, scalars, gram, masses[:, 0, 0], mask_of(offsets, width))
+        return to_packed(vectors.flatten(2), offsets).unflatten(1, (3, 4))
+
+    def dense(self, p: Tensor, scalars: Tensor, gram: Tensor, mass: Tensor, mask: Tensor, skip: int = 0) -> Tensor:
+        """The same for jets in a rectangle, but for the first few particles of each, which only others look at.
+
+        Args:
+            p, scalars: [B, N, 4] and [B, N, S] of all particles.
+            gram: [B, N, N] their products.
+            mass: [B] of the jets.
+            mask: [B, N] True where there is a particle.
+            skip: how many have no vectors.
+
+        Returns:
+            [B, N - skip, 3, 4].
+        """
+        dtype = self.product.weight.dtype
+        scale = mass.clamp_min(FLOOR)[:, None]
+        energy = torch.log((p[..., 0] / scale).clamp_min(1e-12)).to(dtype) / 4 + 1
+        nodes = torch.cat((energy[..., None], scalars.to(dtype)), dim=-1)
+        square, own = gram.diagonal(dim1=-2, dim2=-1), slice(skip, None)
+        product = gram[:, own]
+        shared = torch.log((product / scale[..., None].square()).clamp_min(1e-12)).to(dtype) / 8 + 1
+        self_ = torch.zeros(product.shape[1:], dtype=torch.bool, device=p.device)
+        self_[:, own].fill_diagonal_(True)
+        logits = self._logits(self.own(nodes[:, own]), self.other(nodes), shared, mask)  # [3, B, N - skip, N]
+        logits = logits.masked_fill(~mask[:, None], masking_value(dtype))
+        alone = self.alone(nodes[:, own]).movedim(-1, 0)
+        shares = torch.where(self_, alone[..., None], logits).softmax(-1).double()
+        both = (square[:, own, None] + square[:, None] + 2 * product).masked_fill(self_, 0.0)
+        weights = shares.masked_fill(self_, 0.0) / (root(both.clamp_min(0)) + FLOOR)
+        alone = shares[..., own].diagonal(dim1=-2, dim2=-1)
         time = p.new_tensor([1.0, 0.0, 0.0, 0.0])
-        alone = own.double()[:, :, None] * (time + p / (p[:, :1].abs() + 1e-9))[:, None]
-        return pairs.sum(weights)[:, :, None] * p[:, None] + pairs.sum(others).unflatten(1, (3, 4)) + alone
+        lone = time + p[:, own] / (p[:, own, :1].abs() + 1e-9)
+        vectors = weights.sum(-1)[..., None] * p[:, own] + weights @ p + alone[..., None] * lone
+        return vectors.movedim(0, 2)
+
+    def _logits(self, a: Tensor, b: Tensor, shared: Tensor, mask: Tensor) -> Tensor:
+        u, linear = self.product.weight[:, 0], [m for m in self.phi if isinstance(m, nn.Linear)]
+        layers = [(m.weight, m.bias) for m in linear]
+        if torch.compiler.is_compiling():
+            return plain_logits(a, b, shared, u, layers)
+        if not self.training or all(m.p == 0 for m in self.phi if isinstance(m, nn.Dropout)):
+            return pair_logits(a, b, shared, u, layers, mask.sum(1).tolist())
+        return checkpoint(self._dropped, a, b, shared, use_reentrant=False)  # type: ignore[no-any-return]
+
+    def _dropped(self, a: Tensor, b: Tensor, shared: Tensor) -> Tensor:
+        x = a[:, :, None] + b[:, None] + shared[..., None] * self.product.weight[:, 0]
+        return self.phi(x).movedim(-1, 0)  # type: ignore[no-any-return]
 
 
 def frames(vectors: Tensor, parallel: float = 1e-8) -> Tensor:
@@ -136,13 +176,3 @@ def _long(vector: Tensor, limit: Tensor) -> Tensor:
 def _mass_squared(p: Tensor) -> Tensor:
     momentum = p[..., 1:].square().sum(-1)
     return p[..., 0].square() - momentum
-
-
-def _softmax(pair: Tensor, alone: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Softmax over the senders of each receiver and its own term. Shapes: [P, K], [M, K] -> [P, K], [M, K]."""
-    with torch.no_grad():
-        index = pairs.receiver[:, None].expand_as(pair)
-        top = alone.scatter_reduce(0, index, pair, "amax")
-    pair, alone = (pair - top[pairs.receiver]).exp(), (alone - top).exp()
-    total = alone + pairs.sum(pair)
-    return pair / total[pairs.receiver], alone / total

@@ -115,16 +115,28 @@ def vector_field(laws: Mapping[str, Callable[[Tensor], Tensor]], reach: float, c
     with mpl.rc_context(_STYLE):
         figure = _figure(2.9 * len(laws) + 1.2, 3.4)
         axes = _row(figure, len(laws), ((-reach, reach), (-reach, reach)))
-        top = max((float(np.quantile(o, 0.98)) for o in off.values()), default=1.0)
+        # A law may have points where it is not finite (a mass matrix without an inverse): they stay blank.
+        sizes = [float(np.quantile(o[np.isfinite(o)], 0.98)) for o in off.values() if np.isfinite(o).any()]
+        top = max(sizes, default=1.0)
         norm = LogNorm(max(1e-4 * top, 1e-12), max(top, 1e-11))
         shown = None
         for axis, (name, dz) in zip(axes, fields.items(), strict=True):
             if name in off:
                 shown = axis.pcolormesh(
-                    line, line, off[name].clip(norm.vmin, norm.vmax), norm=norm, cmap="YlOrRd", rasterized=True
+                    line,
+                    line,
+                    np.ma.masked_invalid(off[name]).clip(norm.vmin, norm.vmax),
+                    norm=norm,
+                    cmap="YlOrRd",
+                    rasterized=True,
                 )
             flow = axis.streamplot(
-                line.numpy(), line.numpy(), dz[..., 0], dz[..., 1], color="#222222", density=0.8, linewidth=0.8
+                line.numpy(),
+                line.numpy(),
+                *np.ma.masked_invalid(np.moveaxis(dz, -1, 0)),
+                color="#222222",
+                density=0.8,
+                linewidth=0.8,
             )
             flow.arrows.set_zorder(3)
             axis.set(title=name, xlabel="$q$", xlim=(-reach, reach), ylim=(-reach, reach))

@@ -118,14 +118,15 @@ def vector_field(laws: Mapping[str, Callable[[Tensor], Tensor]], reach: float, c
         # A law may have points where it is not finite (a mass matrix without an inverse): they stay blank.
         sizes = [float(np.quantile(o[np.isfinite(o)], 0.98)) for o in off.values() if np.isfinite(o).any()]
         top = max(sizes, default=1.0)
-        norm = LogNorm(max(1e-4 * top, 1e-12), max(top, 1e-11))
+        reach_of_colour = max(1e-4 * top, 1e-12), max(top, 1e-11)
+        norm = LogNorm(*reach_of_colour)
         shown = None
         for axis, (name, dz) in zip(axes, fields.items(), strict=True):
             if name in off:
                 shown = axis.pcolormesh(
                     line,
                     line,
-                    np.ma.masked_invalid(off[name]).clip(norm.vmin, norm.vmax),
+                    np.ma.masked_invalid(off[name]).clip(*reach_of_colour),
                     norm=norm,
                     cmap="YlOrRd",
                     rasterized=True,
@@ -133,7 +134,8 @@ def vector_field(laws: Mapping[str, Callable[[Tensor], Tensor]], reach: float, c
             flow = axis.streamplot(
                 line.numpy(),
                 line.numpy(),
-                *np.ma.masked_invalid(np.moveaxis(dz, -1, 0)),
+                np.ma.masked_invalid(dz[..., 0]),
+                np.ma.masked_invalid(dz[..., 1]),
                 color="#222222",
                 density=0.8,
                 linewidth=0.8,

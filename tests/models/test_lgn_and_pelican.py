@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError
 from hepml.models import count_parameters, create, entry
@@ -81,16 +80,6 @@ def test_beams_break_the_symmetry_but_for_rotations_about_them(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_symmetry_is_whole_where_the_reference_vectors_move_along(name: str) -> None:
-    model, jets = small(name, references=("beam", "time")), sample_jets()
-    before = scores(model, jets)
-    boost = kinematics.boost(torch.tensor([0.3, -0.5, 0.8], dtype=torch.float64), 20.0)
-    model.references = kinematics.transform(model.references.double(), boost)
-    after = scores(model, jets.with_four_momenta(kinematics.transform(jets.four_momenta, boost)))
-    assert torch.allclose(after, before, rtol=1e-9)
-
-
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("arguments", [{}, {"references": ("beam",)}, {"normalisation": "sum"}])
 def test_a_score_does_not_depend_on_the_batch(
     name: str, arguments: dict[str, object], monkeypatch: pytest.MonkeyPatch
@@ -108,24 +97,6 @@ def test_a_score_does_not_depend_on_the_batch(
     for other in (alone, turned, in_pieces):
         assert torch.allclose(together, other, rtol=1e-11)
     assert together.std(0).min() > 1e-4
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("references", [(), ("beam",)])
-@pytest.mark.parametrize("counts", [(0,), (1,), (0, 1, 2), (2, 0), ()])
-def test_jets_of_no_or_one_constituent_have_a_score_and_a_gradient(
-    name: str, counts: tuple[int, ...], references: tuple[str, ...]
-) -> None:
-    p = sample_jets(3).four_momenta[: sum(counts)]
-    batch = JetBatch.from_arrays(p, torch.tensor((0, *counts)).cumsum(0))
-    model = small(name, references=references)
-    for training in (False, True):
-        out = model.train(training)(batch)
-        assert out.shape == (len(counts), 2)
-        assert torch.isfinite(out).all()
-        out.sum().backward()
-        assert all(torch.isfinite(q.grad).all() for q in model.parameters() if q.grad is not None)
-    assert all(torch.isfinite(b).all() for b in model.buffers())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -83,22 +83,6 @@ def test_a_score_does_not_depend_on_the_batch(arguments: dict[str, object]) -> N
     assert torch.allclose(together, turned, rtol=1e-12)
 
 
-@pytest.mark.parametrize("references", [(), ("beam",)])
-@pytest.mark.parametrize("counts", [(0,), (1,), (0, 1, 2), (2, 0), ()])
-def test_jets_of_no_or_one_constituent_have_a_score_and_a_gradient(
-    counts: tuple[int, ...], references: tuple[str, ...]
-) -> None:
-    p = sample_jets(3).four_momenta[: sum(counts)]
-    batch = JetBatch.from_arrays(p, torch.tensor((0, *counts)).cumsum(0))
-    model = small(references=references, dropout=0.0)
-    for training in (False, True):
-        out = model.train(training)(batch)
-        assert out.shape == (len(counts), 2)
-        assert torch.isfinite(out).all()
-        out.sum().backward()
-        assert all(torch.isfinite(q.grad).all() for q in model.parameters() if q.grad is not None)
-
-
 def test_gradients_with_respect_to_momenta_are_finite_and_right() -> None:
     model, jets = small(), sample_jets(2, mass=0.3, smallest=3, largest=5)
 

@@ -105,9 +105,9 @@ class ParticleTransformer(nn.Module):
         """Logits, [B, outputs]."""
         jets, rows, biases = self._embedded(batch)
         tokens = []
-        for group, h, bias in zip(jets, rows, biases, strict=True):
+        for group, h, own in zip(jets, rows, biases, strict=True):
             for block in self.blocks:
-                h = block(h, group.where, bias)
+                h = block(h, group.pieces, own)
             token = self._token(group)
             for block in self.cls_blocks:
                 token, _ = block.pool(token, h, group.where)  # type: ignore[operator]
@@ -125,13 +125,13 @@ class ParticleTransformer(nn.Module):
         training = self.training
         self.eval()
         try:
-            jets, rows, biases = self._embedded(batch)
+            jets, rows, biases = self._embedded(batch, whole=True)
             parts: list[tuple[Tensor, Tensor | None]] = []
-            for group, h, bias in zip(jets, rows, biases, strict=True):
+            for group, h, own in zip(jets, rows, biases, strict=True):
                 seen, pooled = [], []
                 for block in self.blocks:
-                    seen.append(block.weights(h, group.where, bias))  # type: ignore[operator]
-                    h = block(h, group.where, bias)
+                    seen.append(block.weights(h, group.where, own[0]))  # type: ignore[operator]
+                    h = block(h, (group.where,), own)
                 token = self._token(group)
                 for block in self.cls_blocks:
                     token, shares = block.pool(token, h, group.where)  # type: ignore[operator]
@@ -141,17 +141,20 @@ class ParticleTransformer(nn.Module):
             self.train(training)
         return gather_maps(jets, parts)
 
-    def _embedded(self, batch: JetBatch) -> tuple[Grouped, Iterator[Tensor], Iterator[Tensor]]:
-        """The sorted jets; for each group its embedded constituents [n, C] and its bias [b, H, P, P], made when it is reached."""
+    def _embedded(
+        self, batch: JetBatch, whole: bool = False
+    ) -> tuple[Grouped, Iterator[Tensor], Iterator[tuple[Tensor, ...]]]:
+        """The sorted jets; for each group its embedded constituents [n, C] and the bias [b, H, P, P] of each of its pieces (or of
+        the `whole` group), made when it is reached."""
         jets = grouped(batch)
         pairs = Pairs.of(jets.batch.offsets)
         x = self.embed.input_bn(jets.batch.select(self.features))
         table = self.pair_embed(pair_features(jets.batch.four_momenta, pairs, self.rounded_masses))
-        counts = jets.batch.counts
-        per_group = [group.pairs for group in jets]
+        per_group = [(group.pairs,) if whole else group.pairs_of_pieces for group in jets]
+        rectangles = [(group.where,) if whole else group.pieces for group in jets]
+        tables = iter(table.split([n for own in per_group for n in own]))
         biases = (
-            pair_bias(own, counts[group.jets], group.where.width)
-            for group, own in zip(jets, table.split(per_group), strict=True)
+            tuple(pair_bias(next(tables), where.offsets.diff(), where.width) for where in own) for own in rectangles
         )
         rows = (self.embed.embed(part) for part in x.split([group.rows for group in jets]))
         return jets, rows, biases

@@ -79,9 +79,10 @@ class Transformer(nn.Module):
         pooled = []
         for group, rows in zip(jets, parts, strict=True):
             h, where = self._sequence(rows, group)
-            bias = where.key_bias(h.dtype)
+            pieces = tuple(self._with_token(piece) for piece in group.pieces)
+            biases = tuple(piece.key_bias(h.dtype) for piece in pieces)
             for block in self.blocks:
-                h = block(h, where, bias)
+                h = block(h, pieces, biases)
             if self.token is not None:
                 pooled.append(self.norm(h[where.offsets[:-1]]))
             else:
@@ -107,7 +108,7 @@ class Transformer(nn.Module):
                 bias, seen = where.key_bias(h.dtype), []
                 for block in self.blocks:
                     seen.append(block.weights(h, where, bias))  # type: ignore[operator]
-                    h = block(h, where, bias)
+                    h = block(h, (where,), (bias,))
                 found = torch.stack(seen)
                 maps.append((found, None) if self.token is None else (found[..., 1:, 1:], found[..., 0, :]))
         finally:
@@ -122,8 +123,13 @@ class Transformer(nn.Module):
 
     def _sequence(self, rows: Tensor, group: Group) -> tuple[Tensor, Rectangle]:
         """The rows of a group, each jet's class token before its constituents, and their rectangle."""
-        where = group.where
+        if self.token is not None:
+            rows = prepend(self.token, rows, group.where.offsets)
+        return rows, self._with_token(group.where)
+
+    def _with_token(self, where: Rectangle) -> Rectangle:
+        """The rectangle where each jet's class token stands before its constituents."""
         if self.token is None:
-            return rows, where
-        rows, offsets = prepend(self.token, rows, where.offsets)
-        return rows, Rectangle.of(offsets, where.width + 1)
+            return where
+        longer = where.offsets + torch.arange(len(where.offsets), device=where.offsets.device)
+        return Rectangle.of(longer, where.width + 1)

@@ -7,13 +7,14 @@ ParticleTransformer, so that its weights load.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hepml.nn.block_training import BlockSettings, block
+from hepml.nn.block_training import BlockSettings, Piece, block
 from hepml.nn.dropout import Dropout, dropout, threshold
 from hepml.nn.pairs import masking_value
 from hepml.representations.dense import mask_of, rows_in_dense
@@ -92,16 +93,21 @@ class Attention(nn.Module):
         self.in_proj = nn.Linear(width, 3 * width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pieces: Sequence[Rectangle], biases: Sequence[Tensor]) -> Tensor:
         """[ΣN, C] to [ΣN, C] before the output map.
 
         Args:
             x: packed rows.
-            where: their rectangle.
-            bias: [B, H or 1, P or 1, P] added to the scores, very negative where a key is padding.
+            pieces: rectangles of consecutive jets, which together have these rows; attention takes them in turns.
+            biases: of each, [B, H or 1, P or 1, P] added to the scores, very negative where a key is padding.
         """
-        q, k, v = self._queries_keys_values(x, where)
-        if x.device.type == "cpu":
+        parts = self.in_proj(x).split([len(where.rows) for where in pieces])
+        found = [self._attended(*each) for each in zip(parts, pieces, biases, strict=True)]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _attended(self, projected: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
+        q, k, v = self._queries_keys_values(projected, where)
+        if projected.device.type == "cpu":
             found = self._weighted(q, k, v, bias)
         else:
             p = self.dropout if self.training else 0.0
@@ -110,12 +116,12 @@ class Attention(nn.Module):
 
     def weights(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
         """[B, H, P, P] attention weights, zero in rows and columns of padding."""
-        q, k, _ = self._queries_keys_values(x, where)
+        q, k, _ = self._queries_keys_values(self.in_proj(x), where)
         scores = q @ k.mT * q.shape[-1] ** -0.5 + bias
         return scores.softmax(-1) * (where.mask[:, None, None] & where.mask[:, None, :, None])
 
-    def _queries_keys_values(self, x: Tensor, where: Rectangle) -> tuple[Tensor, Tensor, Tensor]:
-        dense = where.dense(self.in_proj(x))
+    def _queries_keys_values(self, projected: Tensor, where: Rectangle) -> tuple[Tensor, Tensor, Tensor]:
+        dense = where.dense(projected)
         jets, width, columns = dense.shape
         q, k, v = dense.view(jets, width, 3, self.heads, columns // 3 // self.heads).permute(2, 0, 3, 1, 4)
         return q, k, v
@@ -204,11 +210,11 @@ class Block(nn.Module):
         self.c_attn = None if plain else nn.Parameter(torch.ones(heads))
         self.w_resid = None if plain else nn.Parameter(torch.ones(width))
 
-    def forward(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pieces: Sequence[Rectangle], biases: Sequence[Tensor]) -> Tensor:
         """[ΣN, C] to [ΣN, C]; see `Attention.forward`."""
         if self._by_hand(x):
-            return self._trained_by_hand(x, where, bias)
-        return self._rest(x, self.attn(self.pre_attn_norm(x), where, bias))
+            return self._trained_by_hand(x, pieces, biases)
+        return self._rest(x, self.attn(self.pre_attn_norm(x), pieces, biases))
 
     def _by_hand(self, x: Tensor) -> bool:
         """Whether the training path of `hepml.nn.block_training` applies: on a CPU, eager, in the parameters' own dtype."""
@@ -225,22 +231,20 @@ class Block(nn.Module):
             and not torch.compiler.is_compiling()
         )
 
-    def _trained_by_hand(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
+    def _trained_by_hand(self, x: Tensor, pieces: Sequence[Rectangle], biases: Sequence[Tensor]) -> Tensor:
         assert self.post_attn_norm is not None
         assert self.post_fc_norm is not None
         assert self.c_attn is not None
         assert self.w_resid is not None
-        attn, jets = self.attn, len(where.offsets) - 1
-        rows = None if len(x) == jets * where.width else where.rows
-        settings = BlockSettings(
-            self.heads, self.dropout.p, attn.dropout, self.post_fc_norm.eps, jets, where.width, rows
-        )
+        attn = self.attn
+        of_pieces = tuple(Piece.of(where.rows, len(where.offsets) - 1, where.width) for where in pieces)
+        settings = BlockSettings(self.heads, self.dropout.p, attn.dropout, self.post_fc_norm.eps, of_pieces)
         before = (self.pre_attn_norm, attn.in_proj, attn.out_proj)
         after = (self.pre_fc_norm, self.fc1, self.post_fc_norm, self.fc2)
         first = [t for m in before for t in (m.weight, m.bias)]
         rest = [t for m in after for t in (m.weight, m.bias)]
         post = (self.post_attn_norm.weight, self.post_attn_norm.bias)
-        return block(x, bias, settings, (*first, self.c_attn, *post, *rest, self.w_resid))
+        return block(x, biases, settings, (*first, self.c_attn, *post, *rest, self.w_resid))
 
     def pool(self, token: Tensor, x: Tensor, where: Rectangle) -> tuple[Tensor, Tensor]:
         """Class attention (arXiv:2103.17239): the class tokens [B, C] after they have looked at the rows x [ΣN, C], and the

@@ -1,14 +1,17 @@
 """One block of the Particle Transformer in training on a CPU, forward and backward.
 
 What it computes is written in `hepml.nn.attention.Block`; this file computes the same faster, for a processor whose memory is
-slow against its matrix unit. Automatic differentiation keeps some 5,500 numbers a constituent and block; here 1,800 are kept and
-norms, activations and dropout masks are made again from them, which costs less than fetching them. Dropout is decided by one
-byte an entry (`hepml.nn.dropout`); its scale and those of heads and queries are taken into the weights, which are fewer than
-constituents, and that of hidden units into the epsilon of the norm that follows: LN(s u; eps) = LN(u; eps / s^2).
+slow against its matrix unit. Attention takes a few jets of similar length at a time. Automatic differentiation keeps some 5,500
+numbers a constituent and block; here 1,800 are kept and norms and activations are made again from them, which costs less than
+fetching them. Dropout is decided by one byte an entry (`hepml.nn.dropout`); its scale and those of heads and queries are taken
+into the weights, which are fewer than constituents, and that of hidden units into the epsilon of the norm that follows:
+LN(s u; eps) = LN(u; eps / s^2). A hidden unit is dropped where its GELU is asked for a value so negative that both the GELU and
+its derivative are zero: that mask is made once, in what the matrix product adds to, and needs to be kept nowhere else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +22,48 @@ from hepml.nn.dropout import random_bytes, threshold
 
 _layer_norm = torch.ops.aten.native_layer_norm
 _norm_backward = torch.ops.aten.native_layer_norm_backward
+# GELU and its derivative are exactly zero here in float32 and float64.
+_DROPPED = -1e4
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some consecutive jets and their rectangle.
+
+    Args:
+        count: packed rows.
+        jets, width: B and P of the rectangle.
+        rows: [count] place of each packed row in the flattened rectangle; None where every jet fills it.
+    """
+
+    count: int
+    jets: int
+    width: int
+    rows: Tensor | None
+
+    @classmethod
+    def of(cls, rows: Tensor, jets: int, width: int) -> Piece:
+        """The piece whose packed rows stand there."""
+        return cls(len(rows), jets, width, None if len(rows) == jets * width else rows)
+
+    def heads_first(self, packed: Tensor, parts: int, heads: int) -> Tensor:
+        """Packed [n, parts C] to [parts, B H, P, C / H]."""
+        if self.rows is not None:
+            dense = packed.new_zeros((self.jets * self.width, packed.shape[1]))
+            packed = dense.index_copy_(0, self.rows, packed)
+        size = packed.shape[1] // parts // heads
+        apart = packed.view(self.jets, self.width, parts, heads, size).permute(2, 0, 3, 1, 4)
+        return apart.reshape(parts, self.jets * heads, self.width, size)
+
+    def packed(self, heads: int, apart: Sequence[Tensor], out: Tensor) -> None:
+        """Several [B H, P, D] to packed [n, parts C], into `out`."""
+        size = apart[0].shape[-1]
+        dense = out if self.rows is None else out.new_empty((self.jets * self.width, out.shape[1]))
+        places = dense.view(self.jets, self.width, len(apart), heads, size)
+        for i, part in enumerate(apart):
+            places[:, :, i].copy_(part.view(self.jets, heads, self.width, size).transpose(1, 2))
+        if self.rows is not None:
+            torch.index_select(dense, 0, self.rows, out=out)
 
 
 @dataclass(frozen=True)
@@ -29,43 +74,29 @@ class BlockSettings:
         heads: H.
         dropout, attention_dropout: probabilities, in training.
         eps: of the norms.
-        jets, width: B and P of the rectangle.
-        rows: [ΣN] place of each packed row in the flattened rectangle; None where every jet fills it.
+        pieces: jets whose attention is computed together, in the order of the rows.
     """
 
     heads: int
     dropout: float
     attention_dropout: float
     eps: float
-    jets: int
-    width: int
-    rows: Tensor | None
+    pieces: tuple[Piece, ...]
 
-    def heads_first(self, packed: Tensor, parts: int) -> Tensor:
-        """Packed [ΣN, parts C] to [parts, B H, P, C / H]."""
-        if self.rows is not None:
-            dense = packed.new_zeros((self.jets * self.width, packed.shape[1]))
-            packed = dense.index_copy_(0, self.rows, packed)
-        size = packed.shape[1] // parts // self.heads
-        apart = packed.view(self.jets, self.width, parts, self.heads, size).permute(2, 0, 3, 1, 4)
-        return apart.reshape(parts, self.jets * self.heads, self.width, size)
-
-    def packed(self, *apart: Tensor) -> Tensor:
-        """Several [B H, P, D] to packed [ΣN, parts C]."""
-        size = apart[0].shape[-1]
-        out = apart[0].new_empty((self.jets, self.width, len(apart), self.heads, size))
-        for i, part in enumerate(apart):
-            out[:, :, i].copy_(part.view(self.jets, self.heads, self.width, size).transpose(1, 2))
-        flat = out.view(self.jets * self.width, -1)
-        return flat if self.rows is None else flat.index_select(0, self.rows)
+    def slices(self) -> Iterator[tuple[Piece, slice]]:
+        """Each piece with its packed rows."""
+        start = 0
+        for piece in self.pieces:
+            yield piece, slice(start, start + piece.count)
+            start += piece.count
 
 
-def block(x: Tensor, bias: Tensor, settings: BlockSettings, parameters: tuple[Tensor, ...]) -> Tensor:
+def block(x: Tensor, biases: Sequence[Tensor], settings: BlockSettings, parameters: tuple[Tensor, ...]) -> Tensor:
     """A block's output.
 
     Args:
         x: [ΣN, C] packed rows, float32 or float64.
-        bias: [B, H, P, P], very negative where a key is padding.
+        biases: [B, H, P, P] of each piece, very negative where a key is padding.
         settings: see there.
         parameters: (scale, shift) of the norm before the attention, (weight, bias) of its maps in and out, c_attn, the norm
             after it, the norm before the feed-forward part, fc1, the norm of hidden units, fc2, w_resid.
@@ -73,7 +104,7 @@ def block(x: Tensor, bias: Tensor, settings: BlockSettings, parameters: tuple[Te
     Returns:
         [ΣN, C].
     """
-    return _Block.apply(x, bias, settings, *parameters)  # type: ignore[no-any-return]
+    return _Block.apply(x, settings, *parameters, *biases)  # type: ignore[no-any-return]
 
 
 class _Masks:
@@ -94,59 +125,70 @@ class _Masks:
         out = torch.empty(like.numel(), dtype=like.dtype)
         return torch.ge(drawn, self.cut, out=out).view(like.shape)
 
-    def drop_(self, x: Tensor, drawn: Tensor) -> Tensor:
-        """x without its scale, in place."""
-        return x.mul_(self.keep(drawn, x)) if self.cut else x
+    def forbid(self, offset: Tensor, rows: int) -> Tensor:
+        """[rows, C] of an offset [C], and of a value far below where an entry is dropped."""
+        shape = (rows, len(offset))
+        if not self.cut:
+            return offset.expand(shape).contiguous()
+        out = torch.empty(rows * len(offset), dtype=offset.dtype)
+        torch.lt(random_bytes(len(out)), self.cut, out=out)
+        dropped = out.view(shape)
+        return torch.add(offset, dropped, alpha=_DROPPED, out=dropped)
 
 
 class _Block(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor, s: BlockSettings, *parameters: Tensor) -> Tensor:
-        p = _Parameters(*parameters)
+    def forward(ctx: Any, x: Tensor, s: BlockSettings, *given: Tensor) -> Tensor:
+        p, biases = _Parameters(*given[:_COUNT]), given[_COUNT:]
         rest, attention = _Masks(s.dropout), _Masks(s.attention_dropout)
         eps = s.eps
         n1 = _layer_norm(x, [x.shape[1]], p.norm1, p.shift1, eps)[0]
         w_in, b_in = p.queries_scaled(s.heads)
-        q, k, v = s.heads_first(torch.addmm(b_in, n1, w_in.t()), 3)
-        scores = torch.baddbmm(bias.view(-1, s.width, s.width), q, k.mT)
-        shares = torch.softmax(scores, -1)
-        bytes_a = attention.draw(shares.numel())
-        used = torch.mul(shares, attention.keep(bytes_a, shares), out=scores) if attention.cut else shares
-        a = s.packed(torch.bmm(used, v))
+        projected = torch.addmm(b_in, n1, w_in.t())
+        a = n1
+        kept: list[Tensor] = []
+        for (piece, rows), bias in zip(s.slices(), biases, strict=True):
+            qkv = piece.heads_first(projected[rows], 3, s.heads)
+            q, k, v = qkv
+            scores = torch.baddbmm(bias.view(-1, piece.width, piece.width), q, k.mT)
+            shares = torch.softmax(scores, -1)
+            drawn = attention.draw(shares.numel())
+            used = torch.mul(shares, attention.keep(drawn, shares), out=scores) if attention.cut else shares
+            piece.packed(s.heads, (torch.bmm(used, v),), a[rows])
+            kept += (qkv, shares, drawn)
         w_out, b_out = p.heads_scaled(s.heads, attention.scale)
         y = torch.addmm(b_out, a, w_out.t())
         t = _layer_norm(y, [y.shape[1]], p.norm2, p.shift2, eps)[0]
         bytes_1 = rest.draw(x.numel())
         middle = torch.addcmul(x, t, rest.keep(bytes_1, t), value=rest.scale)
         n3 = _layer_norm(middle, [x.shape[1]], p.norm3, p.shift3, eps)[0]
-        f = torch.addmm(p.b1, n3, p.w1.t())
-        bytes_h = rest.draw(f.numel())
-        h = rest.drop_(torch.ops.aten.gelu(f), bytes_h)
+        f = rest.forbid(p.b1, len(x)).addmm_(n3, p.w1.t())
+        h = torch.ops.aten.gelu(f)
         n4 = _layer_norm(h, [h.shape[1]], p.norm4, p.shift4, eps / rest.scale**2)[0]
         u = torch.addmm(p.b2, n4, p.w2.t())
         bytes_2 = rest.draw(x.numel())
         out = torch.mul(middle, p.w_resid).addcmul_(u, rest.keep(bytes_2, u), value=rest.scale)
-        ctx.save_for_backward(x, q, k, v, shares, a, y, middle, f, bytes_a, bytes_1, bytes_h, bytes_2, *parameters)
+        ctx.save_for_backward(x, a, y, middle, f, bytes_1, bytes_2, *given[:_COUNT], *kept)
         ctx.settings = s
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         s: BlockSettings = ctx.settings
-        x, q, k, v, shares, a, y, middle, f, bytes_a, bytes_1, bytes_h, bytes_2, *parameters = ctx.saved_tensors
-        p = _Parameters(*parameters)
+        x, a, y, middle, f, bytes_1, bytes_2, *saved = ctx.saved_tensors
+        p, kept = _Parameters(*saved[:_COUNT]), iter(saved[_COUNT:])
         rest, attention = _Masks(s.dropout), _Masks(s.attention_dropout)
         (g,) = gradients
         width = [x.shape[1]]
         # The feed-forward part.
         d_resid = (g * middle).sum(0)
         du = rest.keep(bytes_2, g).mul_(g).mul_(rest.scale)
-        h = rest.drop_(torch.ops.aten.gelu(f), bytes_h)
+        h = torch.ops.aten.gelu(f)
         n4, mean, inverse = _layer_norm(h, [h.shape[1]], p.norm4, p.shift4, s.eps / rest.scale**2)
         dw2, db2 = du.t() @ n4, du.sum(0)
         dn4 = torch.mm(du, p.w2, out=n4)
         dh, dnorm4, dshift4 = _norm_backward(dn4, h, [h.shape[1]], mean, inverse, p.norm4, p.shift4, _ALL)
-        df = torch.ops.aten.gelu_backward.grad_input(rest.drop_(dh, bytes_h), f, grad_input=n4)
+        df = torch.ops.aten.gelu_backward.grad_input(dh, f, grad_input=n4)
         n3, mean, inverse = _layer_norm(middle, width, p.norm3, p.shift3, s.eps)
         dw1, db1 = df.t() @ n3, df.sum(0)
         dn3 = torch.mm(df, p.w1, out=n3)
@@ -158,14 +200,20 @@ class _Block(torch.autograd.Function):
         dy, dnorm2, dshift2 = _norm_backward(dt, y, width, mean, inverse, p.norm2, p.shift2, _ALL)
         w_out, _ = p.heads_scaled(s.heads, attention.scale)
         dw_out, db_out, dc = p.heads_unscaled(s.heads, attention.scale, dy.t() @ a, dy.sum(0))
-        (do,) = s.heads_first(torch.mm(dy, w_out), 1)
-        keep = attention.keep(bytes_a, shares) if attention.cut else None
-        dv = torch.bmm((shares if keep is None else shares * keep).mT, do)
-        dp = torch.bmm(do, v.mT)
-        if keep is not None:
-            dp.mul_(keep)
-        ds = torch.ops.aten._softmax_backward_data.out(dp, shares, -1, x.dtype, grad_input=torch.empty_like(dp))
-        dqkv = s.packed(torch.bmm(ds, k), torch.bmm(ds.mT, q), dv)
+        da = torch.mm(dy, w_out)
+        dqkv = x.new_empty((len(x), 3 * x.shape[1]))
+        of_biases = []
+        for piece, rows in s.slices():
+            (q, k, v), shares, drawn = next(kept), next(kept), next(kept)
+            (do,) = piece.heads_first(da[rows], 1, s.heads)
+            keep = attention.keep(drawn, shares) if attention.cut else None
+            dv = torch.bmm((shares if keep is None else shares * keep).mT, do)
+            dp = torch.bmm(do, v.mT)
+            if keep is not None:
+                dp.mul_(keep)
+            ds = torch.ops.aten._softmax_backward_data.out(dp, shares, -1, x.dtype, grad_input=torch.empty_like(dp))
+            piece.packed(s.heads, (torch.bmm(ds, k), torch.bmm(ds.mT, q), dv), dqkv[rows])
+            of_biases.append(ds.view(piece.jets, s.heads, piece.width, piece.width))
         n1, mean, inverse = _layer_norm(x, width, p.norm1, p.shift1, s.eps)
         w_in, _ = p.queries_scaled(s.heads)
         dw_in, db_in = p.queries_unscaled(s.heads, dqkv.t() @ n1, dqkv.sum(0))
@@ -175,9 +223,10 @@ class _Block(torch.autograd.Function):
         dx += d
         of_attention = (dnorm1, dshift1, dw_in, db_in, dw_out, db_out, dc, dnorm2, dshift2)
         of_rest = (dnorm3, dshift3, dw1, db1, dnorm4, dshift4, dw2, db2, d_resid)
-        return dx, ds.view(s.jets, s.heads, s.width, s.width), None, *of_attention, *of_rest
+        return dx, None, *of_attention, *of_rest, *of_biases
 
 
+_COUNT = 18
 _ALL = [True, True, True]
 
 

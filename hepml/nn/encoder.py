@@ -1,7 +1,8 @@
 """A batch cut into groups of jets of similar length, for what needs a rectangle of constituents.
 
-On a CPU a group has some hundred constituents, so that its activations stay in the cache from one layer to the next, and its
-rectangle is hardly larger than its jets. On an accelerator there is one group.
+On a CPU a group has some thousand constituents, so that its activations stay in the cache from one layer to the next. Attention
+takes it in pieces of some hundred, whose rectangles are hardly larger than their jets. On an accelerator there is one group, and one
+piece.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from torch import Tensor
 from hepml.data.batch import JetBatch
 from hepml.nn.attention import AttentionMaps, Rectangle
 
-# Constituents of a group on a CPU.
+# Constituents of a group, and of a piece of it, on a CPU.
 ROWS = 1536
+PIECE = 256
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,16 @@ class Group:
         rows: how many constituents.
         pairs: how many pairs of them, each once and each constituent with itself.
         where: their rectangle.
+        pieces: smaller rectangles of the same jets, one after the other.
+        pairs_of_pieces: how many pairs each piece has.
     """
 
     jets: slice
     rows: int
     pairs: int
     where: Rectangle
+    pieces: tuple[Rectangle, ...]
+    pairs_of_pieces: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,8 @@ class Grouped:
         return torch.cat(parts).index_select(0, self.back)
 
 
-def grouped(batch: JetBatch, rows: int = ROWS) -> Grouped:
-    """The batch, sorted by count and cut into groups of about so many rows (of one group on an accelerator)."""
+def grouped(batch: JetBatch, rows: int = ROWS, piece: int = PIECE) -> Grouped:
+    """The batch, sorted by count and cut into groups of about so many rows, and these into pieces (one of one on an accelerator)."""
     order = torch.argsort(batch.counts, stable=True)
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
@@ -71,18 +77,38 @@ def grouped(batch: JetBatch, rows: int = ROWS) -> Grouped:
     jets = len(batch)
     if jets == 0:
         return Grouped(batch, back, ())
-    ends = [0, jets]
-    if batch.device.type == "cpu":
-        offsets = batch.offsets
-        cuts = torch.arange(rows, max(int(offsets[-1]), rows + 1), rows)
-        ends = [0, *(e for e in torch.searchsorted(offsets, cuts).unique().tolist() if 0 < e < jets), jets]
-    pairs = F.pad((batch.counts * (batch.counts + 1) // 2).cumsum(0), (1, 0))[ends].tolist()
-    firsts, counts = batch.offsets[ends].tolist(), batch.counts[[e - 1 for e in ends[1:]]].tolist()
+    cpu = batch.device.type == "cpu"
+    ends = _ends(batch.offsets, rows) if cpu else [0, jets]
+    cuts = sorted({*ends, *_ends(batch.offsets, piece)}) if cpu else ends
+    pairs = F.pad((batch.counts * (batch.counts + 1) // 2).cumsum(0), (1, 0))[cuts].tolist()
+    firsts, counts = batch.offsets[cuts].tolist(), batch.counts[[e - 1 for e in cuts[1:]]].tolist()
+    at = {jet: i for i, jet in enumerate(cuts)}
     groups = []
-    for g, (a, b) in enumerate(pairwise(ends)):  # the last jet of a group is its largest
-        where = Rectangle.of(batch.offsets[a : b + 1] - firsts[g], max(1, counts[g]))
-        groups.append(Group(slice(a, b), firsts[g + 1] - firsts[g], pairs[g + 1] - pairs[g], where))
+    for a, b in pairwise(ends):
+        pieces = range(at[a], at[b])
+        groups.append(
+            Group(
+                slice(a, b),
+                firsts[at[b]] - firsts[at[a]],
+                pairs[at[b]] - pairs[at[a]],
+                _rectangle(batch.offsets, a, b, firsts[at[a]], counts[at[b] - 1]),
+                tuple(_rectangle(batch.offsets, cuts[i], cuts[i + 1], firsts[i], counts[i]) for i in pieces),
+                tuple(pairs[i + 1] - pairs[i] for i in pieces),
+            )
+        )
     return Grouped(batch, back, tuple(groups))
+
+
+def _ends(offsets: Tensor, rows: int) -> list[int]:
+    """Where to cut jets so that each part has about so many rows: jets, from 0 to all."""
+    jets = len(offsets) - 1
+    cuts = torch.arange(rows, max(int(offsets[-1]), rows + 1), rows)
+    return [0, *(e for e in torch.searchsorted(offsets, cuts).unique().tolist() if 0 < e < jets), jets]
+
+
+def _rectangle(offsets: Tensor, start: int, stop: int, first: int, largest: int) -> Rectangle:
+    """The rectangle of some jets by rising count, whose rows begin at `first`; the last is the largest."""
+    return Rectangle.of(offsets[start : stop + 1] - first, max(1, largest))
 
 
 def gather_maps(jets: Grouped, parts: list[tuple[Tensor, Tensor | None]]) -> AttentionMaps:
@@ -98,12 +124,11 @@ def gather_maps(jets: Grouped, parts: list[tuple[Tensor, Tensor | None]]) -> Att
     )
 
 
-def prepend(token: Tensor, x: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """A row before each jet's own: token [C] and packed [ΣN, C] with [B + 1] to packed [ΣN + B, C] with its offsets."""
+def prepend(token: Tensor, x: Tensor, offsets: Tensor) -> Tensor:
+    """A row before each jet's own: token [C] and packed [ΣN, C] with [B + 1] to packed [ΣN + B, C]."""
     jets = len(offsets) - 1
-    longer = offsets + torch.arange(jets + 1, device=offsets.device)
     rows = torch.arange(len(x), device=x.device) + torch.repeat_interleave(
         torch.arange(1, jets + 1, device=x.device), offsets.diff(), output_size=len(x)
     )
     out = token.to(x.dtype).repeat(len(x) + jets, 1)
-    return out.index_copy(0, rows, x), longer
+    return out.index_copy(0, rows, x)

@@ -55,7 +55,7 @@ def test_a_score_depends_neither_on_other_jets_nor_on_padding_nor_on_groups(
         p = torch.cat((batch.four_momenta, crowd.four_momenta))
         offsets = torch.cat((batch.offsets, batch.offsets[-1] + crowd.offsets[1:]))
         crowded = model(JetBatch.from_arrays(p, offsets))[: len(batch)]
-        monkeypatch.setattr(encoder.grouped, "__defaults__", (20,))
+        monkeypatch.setattr(encoder.grouped, "__defaults__", (20, 9))
         assert len(encoder.grouped(batch).groups) > 3
         cut = model(batch)
     for other in (alone, backwards, crowded, cut):

@@ -44,7 +44,7 @@ def test_a_block_by_hand_equals_its_definition_and_its_gradients(
     assert by_hand._by_hand(x)
     monkeypatch.setattr(plain, "_by_hand", lambda _: False)
     direction = torch.randn_like(x)
-    found = [(m(x, where, bias), m) for m in (by_hand, plain)]
+    found = [(m(x, [where], [bias]), m) for m in (by_hand, plain)]
     gradients = [torch.autograd.grad((out * direction).sum(), [x, bias, *m.parameters()]) for out, m in found]
     assert torch.allclose(found[0][0], found[1][0], atol=1e-13)
     for a, b in zip(*gradients, strict=True):
@@ -59,7 +59,7 @@ def test_a_block_by_hand_has_the_gradient_of_what_it_computes_with_dropout() -> 
 
     def value() -> Tensor:
         torch.manual_seed(3)
-        return (block(x, where, bias) * direction).sum()
+        return (block(x, [where], [bias]) * direction).sum()
 
     tensors = [x, bias, *block.parameters()]
     for tensor, gradient in zip(tensors, torch.autograd.grad(value(), tensors), strict=True):
@@ -78,7 +78,7 @@ def test_dropout_of_attention_leaves_its_mean() -> None:
     with torch.no_grad():
         attention.in_proj.weight[32:].zero_()
         torch.manual_seed(0)
-        drawn = torch.stack([attention(x, where, bias) for _ in range(500)])
+        drawn = torch.stack([attention(x, [where], [bias]) for _ in range(500)])
         expected = attention.in_proj.bias[32:].expand_as(x)
     assert drawn.std(0).mean() > 0.05
     assert ((drawn.mean(0) - expected).abs() < 5 * drawn.std(0) / 500**0.5 + 1e-9).all()
@@ -93,7 +93,7 @@ def test_dropout_in_a_block_by_hand_is_that_of_dropout() -> None:
         block.fc2.weight.zero_()
         block.fc2.bias.fill_(1.0)
     assert block._by_hand(x)
-    out = block(x, where, bias).detach()
+    out = block(x, [where], [bias]).detach()
     assert out.unique().tolist() == pytest.approx([0, 256 / 230])
     assert (out == 0).double().mean() == pytest.approx(26 / 256, abs=4 * (0.1 * 0.9 / out.numel()) ** 0.5)
 

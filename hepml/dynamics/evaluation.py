@@ -116,13 +116,15 @@ def energy_report(system: System, truth: Reference, found: Rollouts, *, splits: 
     """The energy MSE and its companions.
 
     Returns:
-        `energy_mse`: infinite where a trajectory diverged; `energy_mse_error`: the paper's, the spread of the means of 5 groups of
-        starting points over sqrt(5); `coordinate_mse`; `energy_mse_radius`: the same with q² + p² in the place of the energy, which is
-        what the paper's pendulum notebook computes; `diverged`.
+        `energy_mse`: infinite where a trajectory diverged; `energy_mse_median`: the median over starting points instead of the mean;
+        `energy_mse_error`: the paper's, the spread of the means of 5 groups of starting points over sqrt(5); `coordinate_mse`;
+        `energy_mse_radius`: the same with q² + p² in the place of the energy, which is what the paper's pendulum notebook computes;
+        `diverged`.
     """
     if found.diverged:
         return {
             "energy_mse": float("inf"),
+            "energy_mse_median": None,
             "energy_mse_error": None,
             "coordinate_mse": float("inf"),
             "diverged": found.diverged,
@@ -133,6 +135,7 @@ def energy_report(system: System, truth: Reference, found: Rollouts, *, splits: 
     radius = (truth.states.square().sum(-1) - found.states.square().sum(-1)).square().mean()
     return {
         "energy_mse": float(each.mean()),
+        "energy_mse_median": float(each.median()),
         "energy_mse_error": float(torch.stack(groups).std(correction=0)) / splits**0.5 if groups else None,
         "coordinate_mse": float((truth.states - found.states).square().mean()),
         "energy_mse_radius": float(radius),

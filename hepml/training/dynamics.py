@@ -32,6 +32,7 @@ AVERAGED = (
     "train_loss",
     "test_loss",
     "energy_mse",
+    "energy_mse_median",
     "coordinate_mse",
     "energy_mse_radius",
     "energy_mse_frames",

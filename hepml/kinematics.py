@@ -2,7 +2,8 @@
 
 A four-momentum is the last axis of a tensor, `[..., 4]` as (E, px, py, pz) in GeV. Everything batches, differentiates and
 keeps the dtype and device it was given. The Minkowski metric is (+, -, -, -). Awkward arrays have the `vector` package for
-the same purpose; these functions are for what happens on the device.
+the same purpose; these functions are for what happens on the device. Lengths and masses have no derivative at the origin; it is
+zero here (as torch has it for angles), where the formula's would be NaN and spoil every gradient it meets.
 """
 
 from __future__ import annotations
@@ -15,7 +16,23 @@ from torch import Tensor
 
 def pt(p: Tensor) -> Tensor:
     """Transverse momentum sqrt(px² + py²) in GeV. Shapes: [..., 4] -> [...]."""
-    return torch.hypot(p[..., 1], p[..., 2])
+    return length(p[..., 1], p[..., 2])
+
+
+def length(x: Tensor, y: Tensor) -> Tensor:
+    """sqrt(x² + y²), whose gradient at the origin is zero. Shapes: [...], [...] -> [...]."""
+    if not (x.requires_grad or y.requires_grad):
+        return torch.hypot(x, y)
+    origin = (x == 0) & (y == 0)
+    return torch.hypot(x.masked_fill(origin, 1.0), y).masked_fill(origin, 0.0)
+
+
+def root(x: Tensor) -> Tensor:
+    """sqrt(max(x, 0)), whose gradient is zero where x is not positive. Shapes: [...] -> [...]."""
+    if not x.requires_grad:
+        return x.clamp_min(0).sqrt()
+    flat = x <= 0
+    return x.masked_fill(flat, 1.0).sqrt().masked_fill(flat, 0.0)
 
 
 def phi(p: Tensor) -> Tensor:
@@ -41,13 +58,13 @@ def minkowski_product(a: Tensor, b: Tensor) -> Tensor:
 
 def mass_squared(p: Tensor) -> Tensor:
     """Invariant mass squared in GeV², by (E-|p|)(E+|p|), which loses less than E² - p². Shapes: [..., 4] -> [...]."""
-    momentum = p[..., 1:].square().sum(-1).sqrt()
+    momentum = root(p[..., 1:].square().sum(-1))
     return (p[..., 0] - momentum) * (p[..., 0] + momentum)
 
 
 def mass(p: Tensor) -> Tensor:
     """Invariant mass in GeV, zero for space-like vectors. Shapes: [..., 4] -> [...]."""
-    return mass_squared(p).clamp_min(0).sqrt()
+    return root(mass_squared(p))
 
 
 def delta_phi(a: Tensor, b: Tensor) -> Tensor:
@@ -57,7 +74,7 @@ def delta_phi(a: Tensor, b: Tensor) -> Tensor:
 
 def delta_r(eta_a: Tensor, phi_a: Tensor, eta_b: Tensor, phi_b: Tensor) -> Tensor:
     """Angular distance sqrt(Δeta² + Δphi²)."""
-    return torch.hypot(eta_a - eta_b, delta_phi(phi_a, phi_b))
+    return length(eta_a - eta_b, delta_phi(phi_a, phi_b))
 
 
 def from_pt_eta_phi(pt_: Tensor, eta_: Tensor, phi_: Tensor, mass_: Tensor | float = 0.0) -> Tensor:

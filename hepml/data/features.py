@@ -73,7 +73,12 @@ _ALL = [
         "log_energy_rel", ("energy", "jet_energy"), lambda c: _log(c["energy"] / c["jet_energy"]), -4.7, 0.7, _WIDE
     ),
     Feature(
-        "delta_r", ("delta_eta", "delta_phi"), lambda c: torch.hypot(c["delta_eta"], c["delta_phi"]), 0.2, 4.0, _WIDE
+        "delta_r",
+        ("delta_eta", "delta_phi"),
+        lambda c: kinematics.length(c["delta_eta"], c["delta_phi"]),
+        0.2,
+        4.0,
+        _WIDE,
     ),
     _as_is("charge"),
     _as_is("is_charged_hadron"),

@@ -89,7 +89,7 @@ def standard_pose(four_momenta: Tensor, offsets: Tensor) -> Tensor:
     alone = other == lead  # at the origin, where no rotation moves it; but the angle needs a derivative
     angle = torch.atan2(py[other], torch.where(alone, 1.0, pz[other])) + math.pi / 2
     py, pz = py * angle.cos() - pz * angle.sin(), pz * angle.cos() + py * angle.sin()
-    pt = torch.hypot(px, py)
+    pt = kinematics.length(px, py)
     eta = torch.asinh(pz / pt.clamp_min(1e-20))
     phi = torch.atan2(py, px)
     side = segment_sum((pt * eta)[:, None], offsets)[:, 0]

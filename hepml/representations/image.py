@@ -17,6 +17,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError, did_you_mean
 from hepml.nn.segments import segment_sum
@@ -106,7 +107,7 @@ def _points(batch: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
 
 def _pt_and_eta(px: Tensor, py: Tensor, pz: Tensor) -> tuple[Tensor, Tensor]:
     """As `hepml.kinematics` has them, but the pseudorapidity by one logarithm, which a processor takes eight at a time."""
-    pt = torch.hypot(px, py)
+    pt = kinematics.length(px, py)
     ratio = pz.abs() / pt.clamp_min(1e-20)
     return pt, torch.copysign(torch.log(ratio + torch.hypot(ratio, torch.ones_like(ratio))), pz)
 

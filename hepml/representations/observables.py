@@ -61,7 +61,7 @@ def _shares(batch: JetBatch) -> Tensor:
 def _moments(batch: JetBatch) -> dict[str, Tensor]:
     z = _shares(batch)
     eta, phi = batch.columns["delta_eta"], batch.columns["delta_phi"]
-    sums = segment_sum(torch.stack((z * torch.hypot(eta, phi), z * z), dim=-1), batch.offsets)
+    sums = segment_sum(torch.stack((z * kinematics.length(eta, phi), z * z), dim=-1), batch.offsets)
     leading = z.new_zeros(len(batch)).scatter_reduce(0, batch.jet_of, z, "amax")
     return {"jet_width": sums[:, 0], "jet_ptd": sums[:, 1].sqrt(), "jet_leading_fraction": leading}
 
@@ -80,7 +80,7 @@ def _correlations(batch: JetBatch) -> dict[str, Tensor]:
         offsets = batch.offsets[start : start + step + 1]
         own = table[int(offsets[0]) : int(offsets[-1])]
         z, eta, phi = to_dense(own, offsets - offsets[0]).unbind(-1)
-        r = _distances(eta[:, :, None] - eta[:, None, :], kinematics.delta_phi(phi[:, :, None], phi[:, None, :]))
+        r = kinematics.delta_r(eta[:, :, None], phi[:, :, None], eta[:, None, :], phi[:, None, :])
         weighted = r * z[:, None, :]  # R_ij z_j
         e2.append(0.5 * (z[:, None, :] @ weighted).sum(dim=(1, 2)) if r.shape[1] else r.new_zeros(len(r)))
         e3.append(torch.einsum("bij,bji,bi->b", weighted @ weighted, r, z) / 6)
@@ -90,14 +90,6 @@ def _correlations(batch: JetBatch) -> dict[str, Tensor]:
         "jet_c2": torch.where(two > 1e-6, three / safe**2, 0.0),
         "jet_d2": torch.where(two > 1e-6, three / safe**3, 0.0),
     }
-
-
-def _distances(eta: Tensor, phi: Tensor) -> Tensor:
-    """sqrt(eta² + phi²), whose gradient at zero, where a constituent meets itself, is zero instead of NaN."""
-    if not eta.requires_grad:
-        return torch.hypot(eta, phi)
-    same = (eta == 0) & (phi == 0)
-    return torch.hypot(eta.masked_fill(same, 1.0), phi).masked_fill(same, 0.0)
 
 
 OBSERVABLES: dict[str, Callable[[JetBatch], dict[str, Tensor]]] = {

@@ -125,6 +125,18 @@ def dump_yaml(values: Mapping[str, Any]) -> str:
     )
 
 
+def plain_values(checked: BaseModel) -> dict[str, Any]:
+    """A checked config as values for `dump_yaml`: what is null is left out where nobody set it, and stays where somebody did."""
+    values = checked.model_dump(mode="json")
+    for key in list(values):
+        own = getattr(checked, key)
+        if isinstance(own, BaseModel):
+            values[key] = plain_values(own)
+        elif own is None and key not in checked.model_fields_set:
+            del values[key]
+    return values
+
+
 def validate(schema: type[T], config: Config, at: Sequence[str] = ()) -> T:
     """The part of the config at key path `at`, checked against a schema.
 

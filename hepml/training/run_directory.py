@@ -62,13 +62,12 @@ class RunDirectory:
             ) from None
 
     def write_config(self, config: RunConfig) -> None:
-        values = config.model_dump(mode="json", exclude_none=True)
-        values["output"] = None  # a copy of this run is another run
-        kept = {key: value for key, value in values.items() if value is not None}
+        values = configs.plain_values(config)
+        values.pop("output", None)  # a copy of this run is another run
         heading = (
             "# The config of this run, as it was checked; `hepml train` with this file starts the same run again.\n"
         )
-        text = heading + configs.dump_yaml(kept)
+        text = heading + configs.dump_yaml(values)
         write_atomically(self.path / CONFIG, text.encode())
 
     def write_json(self, name: str, values: Any) -> None:

@@ -132,8 +132,7 @@ def prepare(run: PlannedRun) -> State:
     if now == "new" and any((run.folder / name).is_file() for name in (CONFIG, SUMMARY)):
         run.folder.rename(run.folder.with_name(f"{run.folder.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"))
     RunDirectory(run.folder.parent).write_json(f"{run.folder.name}/{MARK}", mark_of(run))
-    values = run.config.model_dump(mode="json", exclude_none=True)
-    values["model"] = run.config.model  # a hyperparameter that is null is not its default
+    values = configs.plain_values(run.config)
     heading = f"# {run.name} of a benchmark, as it was checked; the run is in {run.folder.name}/.\n"
     write_atomically(run.config_file, (heading + configs.dump_yaml(values)).encode())
     return now

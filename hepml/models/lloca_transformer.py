@@ -25,6 +25,8 @@ from hepml.nn.lorentz.frames import FrameNetwork, frames
 from hepml.nn.lorentz.tensorial import FrameMaps, TensorialBlock
 from hepml.nn.segments import segment_mean
 
+_ROWS = 768  # constituents of a group on a CPU: a rectangle of more has more padding
+
 
 @register(
     "lloca_transformer",
@@ -90,7 +92,7 @@ class LLoCaTransformer(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        jets = grouped(batch)
+        jets = grouped(batch, _ROWS)
         seen, maps = self._canonical(jets.batch)
         rows = [group.rows for group in jets]
         pooled = [

@@ -11,8 +11,11 @@ import torch
 import hepml
 from hepml.errors import ConfigError, FileError, ModelError
 from hepml.models import catalogue
+from hepml.training.benchmark.board import gather
+from hepml.training.benchmark.plan import plan, prepare
+from hepml.training.benchmark.workers import measure
 from hepml.training.run import train
-from hepml.training.run_config import RunConfig
+from hepml.training.run_config import RunConfig, load_run_config
 
 Tiny = Callable[..., RunConfig]
 
@@ -65,6 +68,35 @@ def test_a_model_in_a_file_of_ones_own_trains_and_is_read_back(
     model = hepml.load_model(tmp_path / "run")
     assert isinstance(model, torch.nn.Module)
     assert model.scale == 2.0
+
+
+def test_a_benchmark_trains_measures_and_boosts_a_model_of_ones_own(
+    toy_files: dict[str, Path], plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in a process that has not imported the plugin, and elsewhere; that of the measurements is a real one."""
+    monkeypatch.chdir(plugin.parent)
+    source = tmp_path / "own.yaml"
+    source.write_text(
+        f"plugins: [mine.py]\ndata: {{train: {toy_files['train']}, val: {toy_files['val']}, test: {toy_files['test']}}}\n"
+        "model: {name: users_own, scale: 2.0}\ntracking: {enabled: false}\n"
+        "training: {epochs: 1, batch_size: 50, device: cpu, threads: 1}\n"
+    )
+    (planned,) = plan([source], tmp_path / "board")
+    assert prepare(planned) == "new"
+    monkeypatch.chdir(toy_files["train"].parent)
+    forget()
+    train(load_run_config(planned.config_file), planned.folder)
+    forget()
+    words = ["--cost", "--betas", "0,0.5", "--seconds", "0.05", "--device", "cpu"]
+    measure([planned.folder], words, "boost.json", tmp_path / "measure.log")
+    board = gather([tmp_path / "board"])
+    (row,), (scan,) = board["taggers"], board["boost"]
+    assert not board["remarks"]
+    assert row["model"] == "users_own"
+    assert row["flops"] == 2 * 2 * 2  # a map from two features to two outputs
+    assert 0 < row["training_share_of_matmul"] < 1
+    assert scan["accuracy"][0]["mean"] == pytest.approx(row["accuracy"]["mean"])
+    assert len(scan["accuracy"]) == 2
 
 
 def test_hyperparameters_of_a_plugin_are_checked_like_any_other(tiny: Tiny, plugin: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_hyperparameter_whose_default_is_not_null_stays_null(tmp_path: Path, m
     mine.write_text(
         "from torch import nn\n"
         "from hepml.models import register\n"
-        "@register('nullable_for_a_test')\n"
+        "@register('nullable_for_a_test', paper='none')\n"
         "class Nullable(nn.Module):\n"
         "    def __init__(self, outputs: int = 2, depth: int | None = 5) -> None:\n"
         "        super().__init__()\n"

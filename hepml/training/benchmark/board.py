@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,18 @@ def _read(folder: Path) -> dict[str, Any] | None:
     return {"folder": str(folder), "summary": summary, "cost": place.read_json(COST), "boost": place.read_json(BOOST)}
 
 
+def _shares(cost: Mapping[str, Any]) -> dict[str, float | None]:
+    """Which share of the device's matmul rate a tagger's products are done at; None where one of the figures is unknown, as in the
+    `cost.json` of older versions. A training step is taken as three forward passes."""
+    rate, flops = cost.get("matmul_flop_per_second"), cost.get("flops")
+    shares: dict[str, float | None] = {}
+    for what, passes in (("training", 3), ("inference", 1)):
+        speed = cost.get(f"{what}_jets_per_second")
+        known = bool(rate) and flops is not None and speed is not None
+        shares[f"{what}_share_of_matmul"] = passes * flops * speed / rate if known else None  # type: ignore[operator]
+    return shares
+
+
 def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str, Any]:
     runs = sorted(runs, key=lambda run: run["seed"])
     summaries = [run["summary"] for run in runs]
@@ -134,6 +146,7 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
         "constituents": cost.get("constituents"),
         "training_jets_per_second": cost.get("training_jets_per_second"),
         "inference_jets_per_second": cost.get("inference_jets_per_second"),
+        **_shares(cost),
         "measured_on": cost.get("device"),
         "seconds": spread([s["seconds"] for s in summaries]),
         "device": first.get("device"),

@@ -24,7 +24,7 @@ from hepml.data.dataset import JetDataset
 from hepml.data.loader import JetLoader
 from hepml.errors import DataError
 from hepml.training import metrics
-from hepml.training.benchmark.cost import count_flops, inference_speed, training_speed
+from hepml.training.benchmark.cost import count_flops, inference_speed, matmul_rate, training_speed
 from hepml.training.checkpoints import load_model
 from hepml.training.jets import Part, open_jets
 from hepml.training.prediction import head_of, inputs_of, score_dataset
@@ -82,7 +82,9 @@ def boosted(batch: JetBatch, beta: float) -> JetBatch:
 
 
 def cost(model: nn.Module, dataset: Any, config: RunConfig, *, seconds: float = 3.0) -> dict[str, Any]:
-    """Operations a jet and jets a second of a trained model on real jets (see `hepml.training.benchmark.cost`)."""
+    """Operations a jet and jets a second of a trained model on real jets (see `hepml.training.benchmark.cost`), and what the same
+    device makes of matrix products alone. Batches are those of a run: of similar lengths in inference, as the config says in training.
+    """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     gpu = device.type == "cuda"
     chosen = np.linspace(0, len(dataset) - 1, min(COUNTED, len(dataset))).astype(np.int64)
@@ -91,14 +93,21 @@ def cost(model: nn.Module, dataset: Any, config: RunConfig, *, seconds: float = 
     size = config.training.batch_size if gpu else min(config.training.batch_size, 128)
     rng = np.random.default_rng(0)
     sample = rng.permutation(len(dataset))[: (8 if gpu else 4) * size]
-    counts = np.asarray(dataset.counts)[sample]
-    by_length = sample[np.argsort(counts, kind="stable")]
-    batches = [dataset.batch(part) for part in np.array_split(by_length, max(1, len(sample) // size))]
+    pieces = max(1, len(sample) // size)
+    by_length = sample[np.argsort(np.asarray(dataset.counts)[sample], kind="stable")]
+    sorted_batches = [dataset.batch(part) for part in np.array_split(by_length, pieces)]
+    trained = sorted_batches
+    if not config.training.buckets:
+        trained = [dataset.batch(np.sort(part)) for part in np.array_split(sample, pieces)]
+    first = next(model.parameters(), None)
+    dtype = torch.bfloat16 if bf16 else torch.float32 if first is None else first.dtype
     return {
         "flops": count_flops(model, counting),
         "constituents": float(counting.counts.double().mean()),
-        "inference_jets_per_second": inference_speed(model, batches, seconds=seconds, bf16=bf16),
-        "training_jets_per_second": training_speed(model, batches, seconds=seconds, bf16=bf16),
+        "inference_jets_per_second": inference_speed(model, sorted_batches, seconds=seconds, bf16=bf16),
+        "training_jets_per_second": training_speed(model, trained, seconds=seconds, bf16=bf16),
+        "matmul_flop_per_second": matmul_rate(device, dtype, seconds=min(seconds, 0.5)),
+        "matmul_dtype": str(dtype).removeprefix("torch."),
         "device": torch.cuda.get_device_name(device) if gpu else f"one CPU thread ({platform.machine()})",
         "batch": size,
         "precision": str(config.training.precision),
@@ -149,7 +158,9 @@ def first_test(config: RunConfig, model: nn.Module) -> Any:
     )
 
 
-def measure_run(folder: Path, *, costs: bool, betas: Sequence[float], boost_jets: int | None, device: str) -> None:
+def measure_run(
+    folder: Path, *, costs: bool, betas: Sequence[float], boost_jets: int | None, device: str, seconds: float = 3.0
+) -> None:
     """Takes the measurements of one run and writes them beside it; what fails is written as `problem`."""
     place = RunDirectory(folder)
     wanted = ([COST] if costs else []) + ([BOOST] if betas else [])
@@ -164,7 +175,9 @@ def measure_run(folder: Path, *, costs: bool, betas: Sequence[float], boost_jets
     for name in wanted:
         try:
             found = (
-                cost(model, dataset, config) if name == COST else boost_scan(model, dataset, config, betas, boost_jets)
+                cost(model, dataset, config, seconds=seconds)
+                if name == COST
+                else boost_scan(model, dataset, config, betas, boost_jets)
             )
         except Exception as problem:
             found = {"problem": f"{type(problem).__name__}: {problem}"}
@@ -178,12 +191,20 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--betas", default="")
     parser.add_argument("--boost-jets", type=int)
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long each speed is measured")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     asked = parser.parse_args(words)
     betas = [float(word) for word in asked.betas.split(",") if word]
     for run in asked.runs:
         print(run, flush=True)
-        measure_run(run, costs=asked.cost, betas=betas, boost_jets=asked.boost_jets, device=asked.device)
+        measure_run(
+            run,
+            costs=asked.cost,
+            betas=betas,
+            boost_jets=asked.boost_jets,
+            device=asked.device,
+            seconds=asked.seconds,
+        )
 
 
 if __name__ == "__main__":

@@ -156,6 +156,7 @@ def _cost(board: Mapping[str, Any]) -> Sheet:
         "MFLOP/jet",
         "Training jets/s",
         "Inference jets/s",
+        "Share of the matmul rate",
         "Training time",
         "Measured on",
     ]
@@ -172,6 +173,7 @@ def _cost(board: Mapping[str, Any]) -> Sheet:
                 NONE if flops is None else f"{flops / 1e6:,.3g}" if flops < 1e8 else f"{flops / 1e6:,.0f}",
                 _speed(row["training_jets_per_second"]),
                 _speed(row["inference_jets_per_second"]),
+                _share(row.get("training_share_of_matmul"), row.get("inference_share_of_matmul")),
                 _time(row["seconds"]["mean"]),
                 row["measured_on"] or NONE,
             ]
@@ -180,6 +182,10 @@ def _cost(board: Mapping[str, Any]) -> Sheet:
         "MFLOP/jet: matrix products of a forward pass"
         + (f" on jets of {' or '.join(sorted(lengths))} constituents on average" if lengths else "")
     )
+    if any(row.get("training_share_of_matmul") is not None for row in board["taggers"]):
+        sheet.notes.append(
+            "share: MFLOP/jet times jets/s (three times in training / once in inference) over the rate of one large product there"
+        )
     sheet.notes.append(
         "jets/s: one CPU thread by processor time, or a GPU by the clock; training time: mean over seeds, as it was run"
     )
@@ -232,6 +238,14 @@ def _rejection(entry: Mapping[str, Any] | None) -> str:
 
 def _speed(value: float | None) -> str:
     return NONE if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _share(training: float | None, inference: float | None) -> str:
+    if training is None or inference is None:
+        return NONE
+    return " / ".join(
+        f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %" for share in (training, inference)
+    )
 
 
 def _time(seconds: float | None) -> str:

@@ -157,6 +157,22 @@ def test_markdown_and_terminal_say_the_same_and_nothing_is_cut(board_folder: Pat
     assert "hepml benchmark a.yaml" in page
 
 
+def test_the_share_of_the_matmul_rate_counts_a_training_step_as_three_passes(board_folder: Path) -> None:
+    cost = {"flops": 2e6, "training_jets_per_second": 5e3, "inference_jets_per_second": 2e4, "constituents": 45.0}
+    file = board_folder / "runs" / "strong" / "seed_1" / "cost.json"
+    file.write_text(json.dumps({**cost, "matmul_flop_per_second": 1e11, "matmul_dtype": "float32"}))
+    board = gather([board_folder])
+    row = next(r for r in board["taggers"] if r["label"] == "strong")
+    assert row["training_share_of_matmul"] == pytest.approx(0.3)
+    assert row["inference_share_of_matmul"] == pytest.approx(0.4)
+    assert "| 30 % / 40 % |" in markdown(board)
+    file.write_text(json.dumps(cost))  # as older versions wrote it
+    old = gather([board_folder])
+    assert next(r for r in old["taggers"] if r["label"] == "strong")["training_share_of_matmul"] is None
+    assert "2 |" in markdown(old)
+    assert "30 % / 40 %" not in markdown(old)
+
+
 def test_everything_is_written_with_its_figures(board_folder: Path) -> None:
     (board_folder / "runs" / "strong" / "seed_1" / "cost.json").write_text(json.dumps({"flops": 1e6}))
     files = write(gather([board_folder]), board_folder, command=None)

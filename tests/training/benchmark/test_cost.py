@@ -13,7 +13,7 @@ from hepml import kinematics, models
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.errors import DataError
-from hepml.training.benchmark.cost import count_flops, inference_speed, training_speed
+from hepml.training.benchmark.cost import count_flops, inference_speed, matmul_rate, training_speed
 from hepml.training.benchmark.measure import boost_scan, boosted, cost
 from hepml.training.checkpoints import describe
 from hepml.training.run_config import RunConfig
@@ -107,6 +107,14 @@ def test_measuring_speed_trains_a_copy() -> None:
     batches = [jets(20, 8), jets(20, 12)]
     assert inference_speed(model, batches, seconds=0.02) > training_speed(model, batches, seconds=0.02) > 0
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_matmul_rate_is_that_of_products_on_one_thread_and_leaves_threads_alone() -> None:
+    threads = torch.get_num_threads()
+    rates = [matmul_rate(torch.device("cpu"), dtype, seconds=0.0) for dtype in (torch.float32, torch.float64)]
+    assert torch.get_num_threads() == threads
+    assert all(1e8 < rate < 1e13 for rate in rates)
+    assert rates[0] > rates[1], "float64 has half the numbers in a register"
 
 
 def test_a_boost_changes_energies_and_keeps_masses_and_the_order_in_pt() -> None:

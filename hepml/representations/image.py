@@ -21,7 +21,7 @@ from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError, did_you_mean
 from hepml.nn.segments import segment_sum
-from hepml.representations.sequence import leading
+from hepml.representations.sequence import hardest
 
 Centre = Literal["axis", "centroid", "leading"]
 Rotate = Literal["none", "principal", "second"]
@@ -137,18 +137,17 @@ def _posed_by_constituents(
     batch: JetBatch, x: Tensor, y: Tensor, centre: Centre, rotate: Rotate
 ) -> tuple[Tensor, Tensor]:
     """Positions from the hardest constituent, or with the second-hardest straight below, or both."""
-    rows, offsets = leading(batch, 2)
-    counts = offsets.diff()
-    has, first = counts > 0, offsets[:-1].clamp_max(max(len(rows) - 1, 0))
-    if not len(rows):
+    if not len(x):
         return x, y
+    counts = batch.counts
+    first, second = hardest(batch, 2).unbind(1)
+    has, two = counts > 0, counts > 1
     cx, cy = torch.zeros_like(batch.jets[:, 0]), torch.zeros_like(batch.jets[:, 0])
     if centre == "leading":
-        cx, cy = torch.where(has, x[rows[first]], cx), torch.where(has, y[rows[first]], cy)
+        cx, cy = torch.where(has, x[first], cx), torch.where(has, y[first], cy)
     if rotate != "second":
         return x - _spread(batch, cx), y - _spread(batch, cy)
-    second = rows[(first + 1).clamp_max(len(rows) - 1)]
-    two = counts > 1  # a jet of one is not turned; its angle still needs a derivative
+    # A jet of one is not turned; its angle still needs a derivative.
     angle = torch.atan2(torch.where(two, y[second] - cy, -1.0), torch.where(two, x[second] - cx, 0.0))
     return _turned(batch, x, y, cx, cy, -0.5 * math.pi - angle)
 

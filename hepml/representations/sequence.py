@@ -11,18 +11,52 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from hepml.data.batch import JetBatch
+from hepml.representations.dense import rows_in_dense
 
 
 def order_by_pt(batch: JetBatch) -> Tensor:
     """Rows of the batch, [ΣN] int64, jet by jet and by falling transverse momentum within each."""
-    px, py = batch.four_momenta[:, 1], batch.four_momenta[:, 2]
-    square = px * px + py * py
-    if square.device.type == "cpu":  # one look is cheaper than a sort; on other devices the look would wait for them
-        falling = square[1:] <= square[:-1]
-        if bool((falling | (batch.jet_of[1:] != batch.jet_of[:-1])).all()):
-            return torch.arange(len(square))
+    square = _squares(batch)
+    if _is_falling(square, batch):
+        return torch.arange(len(square))
     order = torch.argsort(square, descending=True, stable=True)
     return order[torch.argsort(batch.jet_of[order], stable=True)]
+
+
+def hardest(batch: JetBatch, most: int) -> Tensor:
+    """Rows of the hardest constituents of each jet, [B, most] int64; any row of the batch where a jet has fewer.
+
+    One search for the largest each, where `order_by_pt` would sort everything.
+    """
+    square, starts = _squares(batch), batch.offsets[:-1, None]
+    last = max(len(square) - 1, 0)
+    if _is_falling(square, batch):
+        return (starts + torch.arange(most, device=starts.device)).clamp_max(last)
+    width = max(1, batch.max_count)
+    table = square.new_full((len(batch) * width,), -1.0)
+    table = table.index_copy_(0, rows_in_dense(batch.offsets, width), square).view(-1, width)
+    found = []
+    for _ in range(most):
+        at = table.argmax(dim=1, keepdim=True)  # the first of equal ones, as in a stable sort
+        table.scatter_(1, at, -1.0)
+        found.append(at)
+    return (starts + torch.cat(found, dim=1)).clamp_max(last)
+
+
+def _squares(batch: JetBatch) -> Tensor:
+    """[ΣN] squares of the transverse momenta, for comparisons alone."""
+    px, py = batch.four_momenta.detach()[:, 1:3].unbind(1)
+    return px * px + py * py
+
+
+def _is_falling(square: Tensor, batch: JetBatch) -> bool:
+    """Whether each jet is known to be in order: on a CPU one look is cheaper than a sort, elsewhere it would wait for the device."""
+    if square.device.type != "cpu":
+        return False
+    falling = square[1:] <= square[:-1]
+    ends = batch.offsets[1:-1]  # a jet's first may be harder than the last of the jet before
+    inner = ends[(ends > 0) & (ends < len(square))] - 1
+    return bool(falling.index_fill_(0, inner, True).all())
 
 
 def leading(batch: JetBatch, most: int | None = None) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,10 @@
 
 Run by name: `python tests/benchmarks/bench_images.py [FILE.root] [--rounds 15]`, or `pytest -m slow tests/benchmarks/bench_images.py`.
 Pictures of 64 x 64 pixels are made from four-momenta: coordinates, pose (as published for the CNN: centroid, principal axis, flips;
-and as for ResNeXt: the jet axis), normalisation and filling. The reference makes the same pictures jet by jet with
-`numpy.histogram2d`, from the coordinates that it is given for nothing. One thread; seconds are the process's own; medians of
-rounds in turns; equal pictures are asserted before anything is timed.
+and as for ResNeXt: the jet axis), normalisation and filling; in the pose that asks for the hardest constituents also with
+constituents in no order. The reference makes the same pictures jet by jet with `numpy.histogram2d`, from the coordinates that it is
+given for nothing. One thread; seconds are the process's own; medians of rounds in turns; equal pictures are asserted before anything
+is timed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import itertools
 import json
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -53,6 +55,10 @@ def measure(file: Path | None = None, *, rounds: int = 15, batch: int = BATCH) -
             pose: lambda options=options: jet_images(replace(jets), PIXELS, HALF_WIDTH, **options)
             for pose, options in POSES.items()
         }
+        shuffled = jets.permute(_shuffle(jets))
+        last = list(POSES)[-1]
+        sides[f"{last}, in no order"] = lambda: jet_images(replace(shuffled), PIXELS, HALF_WIDTH, **POSES[last])
+        _assert_equal(sides[last]()[:, 0].numpy(), sides[f"{last}, in no order"]()[:, 0].numpy())
         arrays = [a.numpy() for a in (kinematics.pt(jets.four_momenta), *jets.select(("delta_eta", "delta_phi")).T)]
         offsets = jets.offsets.numpy()
         for pose in list(POSES)[:2]:
@@ -60,8 +66,10 @@ def measure(file: Path | None = None, *, rounds: int = 15, batch: int = BATCH) -
             sides[f"loop: {pose}"] = lambda posed=posed: _loop(*arrays, offsets, posed)
             _assert_equal(sides[pose]()[:, 0].numpy(), sides[f"loop: {pose}"]())
         seconds: dict[str, list[float]] = {name: [] for name in sides}
+        shuffle = random.Random(0)
         for _ in range(rounds + 1):  # the first is not counted
-            for name, make in sides.items():
+            # What the side before has left of the memory decides how many pages of a picture the system clears: no fixed turns.
+            for name, make in shuffle.sample(list(sides.items()), len(sides)):
                 start = time.process_time()
                 made = make()
                 seconds[name].append(time.process_time() - start)
@@ -99,6 +107,12 @@ def _assert_equal(ours: np.ndarray, theirs: np.ndarray) -> None:
     assert different.mean() < 0.01, f"{different.mean():.1%} of the pictures differ"
 
 
+def _shuffle(jets: JetBatch) -> torch.Tensor:
+    """Rows, jet by jet, at random within each."""
+    order = torch.randperm(len(jets.four_momenta), generator=torch.Generator().manual_seed(0))
+    return order[torch.argsort(jets.jet_of[order], stable=True)]
+
+
 def _jets(file: Path | None, count: int) -> JetBatch:
     if file is None:
         jets = sample_jets(count, smallest=3, largest=91, dtype=torch.float32)  # 47 in the mean
@@ -112,7 +126,7 @@ def _jets(file: Path | None, count: int) -> JetBatch:
 def test_a_core_makes_a_hundred_thousand_images_a_second() -> None:
     results = measure()
     print(json.dumps(results, indent=2))
-    assert min(results[pose] for pose in POSES) >= 100_000
+    assert min(rate for name, rate in results.items() if name.startswith(tuple(POSES))) >= 100_000
 
 
 if __name__ == "__main__":

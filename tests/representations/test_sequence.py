@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
-from hepml.representations.sequence import backwards, leading, order_by_pt, packed_sequence
+from hepml.representations.sequence import backwards, hardest, leading, order_by_pt, packed_sequence
 
 
 def jets(counts: tuple[int, ...], seed: int = 0) -> JetBatch:
@@ -88,3 +88,20 @@ def test_the_last_state_of_each_jet_is_that_of_its_own_sequence() -> None:
         together = rnn(packed)[1][0]
         alone = torch.stack([rnn(ragged(batch.four_momenta, batch.offsets)[i][:, None])[1][0, 0] for i in which])
     assert torch.allclose(together, alone, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_hardest_are_the_first_of_the_order_also_among_equals(ordered: bool) -> None:
+    some = jets((4, 9, 5, 1, 2))
+    p = some.four_momenta.clone()
+    p[5:8] = p[5]  # three constituents that are the same
+    some = JetBatch.from_arrays(p, some.offsets)
+    if ordered:
+        some = some.permute(order_by_pt(some))
+    empty = torch.cat((some.offsets[:1], some.offsets))
+    for batch in (some, JetBatch.from_arrays(some.four_momenta, empty)):
+        found, order = hardest(batch, 2), order_by_pt(batch)
+        for jet, count in enumerate(batch.counts.tolist()):
+            first = int(batch.offsets[jet])
+            assert found[jet, :count].tolist() == order[first : first + min(count, 2)].tolist()
+    assert bool((hardest(some, 3) < len(some.four_momenta)).all())

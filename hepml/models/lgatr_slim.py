@@ -17,6 +17,7 @@ from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.lorentz import reference_vectors
 from hepml.nn.lorentz.scalar_vector import PairBlock, PairLinear
+from hepml.nn.lorentz.scalar_vector_steps import Places
 from hepml.nn.lorentz.tokens import TokenGroup, jet_tokens
 
 
@@ -65,7 +66,7 @@ class LGATrSlim(nn.Module):
         super().__init__()
         self.features = feature_table.resolve(features)
         self.inputs = Inputs(self.features, max_constituents=max_constituents)
-        self.scale = scale
+        self.scale, self.heads = scale, heads
         self.register_buffer("references", reference_vectors(references), persistent=False)
         self.embed = PairLinear((1, vectors), (1 + len(self.references) + len(self.features), scalars))
         self.blocks = nn.ModuleList(
@@ -76,12 +77,14 @@ class LGATrSlim(nn.Module):
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
         tokens = jet_tokens(batch, self.references, self.scale, self.head.weight.dtype, self.features)
-        pooled = tokens.jets.restore([self._pooled(group) for group in tokens], self.head.in_features)
+        pooled = tokens.jets.restore(self._pooled(list(tokens)), self.head.in_features)
         return self.head(pooled.to(self.head.weight.dtype))  # type: ignore[no-any-return]
 
-    def _pooled(self, group: TokenGroup) -> Tensor:
-        """The scalars of the class tokens of a few jets."""
-        v, s = self.embed(group.vectors[..., None], group.scalars)
+    def _pooled(self, groups: list[TokenGroup]) -> list[Tensor]:
+        """The scalars of the class tokens of the jets of each group."""
+        places = [Places(group.where, self.heads) for group in groups]
+        embedded = [self.embed(group.vectors[..., None], group.scalars) for group in groups]
+        v, s = [v for v, _ in embedded], [s for _, s in embedded]
         for block in self.blocks:
-            v, s = block(v, s, group.where)
+            v, s = block.of_groups(v, s, places)  # type: ignore[operator]
         return s

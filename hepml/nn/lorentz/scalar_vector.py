@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from hepml.nn.attention import Rectangle
 from hepml.nn.lorentz.algebra.attention import attend
 from hepml.nn.lorentz.algebra.products import METRIC
-
-EPSILON = 0.01  # massless momenta have no size
+from hepml.nn.lorentz.scalar_vector_steps import EPSILON, AttentionWeights, MLPWeights, Places, attention_step, mlp_step
 
 
 def joint_scale(v: Tensor, s: Tensor) -> Tensor:
@@ -159,6 +158,41 @@ class PairBlock(nn.Module):
             return v, s + self._dropped(ds)
         dv, ds = self.out(*self.glu(*self.mlp_norm(v, s)))
         return v + self._dropped(dv), s + self._dropped(ds)
+
+    def of_groups(self, v: list[Tensor], s: list[Tensor], places: list[Places]) -> tuple[list[Tensor], list[Tensor]]:
+        """The same for some groups of jets: on a CPU by hand, with the weights' gradients summed on the way."""
+        if not s or not self._by_hand(v[0], s[0]):
+            made = [self(x, y, p.where) for x, y, p in zip(v, s, places, strict=True)]
+            return [v for v, _ in made], [s for _, s in made]
+        by_component = [x.transpose(0, 1).contiguous() for x in v]  # which they are already after a block by hand
+        by_component, s = attention_step(by_component, s, self._attention_weights, self.attention.heads, places)
+        by_component, s = mlp_step(by_component, s, self._mlp_weights)
+        return [x.transpose(0, 1) for x in by_component], s
+
+    def _by_hand(self, v: Tensor, s: Tensor) -> bool:
+        plain = not self.last and not (self.training and self.dropout) and v.dtype == s.dtype
+        return (
+            plain
+            and v.device.type == "cpu"
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+        )
+
+    @property
+    def _attention_weights(self) -> AttentionWeights:
+        norm, project, out = self.attention_norm, self.attention.project, self.attention.out
+        assert project.vectors is not None
+        assert out.vectors is not None
+        maps = project.vectors, project.scalars.weight, out.vectors, out.scalars.weight, out.scalars.bias
+        return AttentionWeights(norm.vectors, norm.scalars, *maps)
+
+    @property
+    def _mlp_weights(self) -> MLPWeights:
+        norm, glu, out = self.mlp_norm, self.glu.linear, self.out
+        assert glu.vectors is not None
+        assert out.vectors is not None
+        maps = glu.vectors, glu.scalars.weight, glu.scalars.bias, out.vectors, out.scalars.weight, out.scalars.bias
+        return MLPWeights(norm.vectors, norm.scalars, *maps)
 
     def _dropped(self, x: Tensor) -> Tensor:
         if not self.training or self.dropout == 0.0:

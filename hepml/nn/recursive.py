@@ -2,7 +2,8 @@
 
 A node's embedding depends on its two children's, so a batch takes as many steps as its highest tree has levels. Embeddings of all nodes
 stand in one buffer that each step reads and extends; autograd cannot follow a buffer that is written in place, so `fold` is one autograd
-function that keeps a small graph a level and runs them backwards. Cells are pure functions of arrays and weights.
+function that keeps a small graph a level and runs them backwards. Cells are pure functions of arrays and weights; the simple and the
+gated one have faster passes of their own in `hepml.nn.recursive_training`, out of mixed precision.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from hepml.nn.recursive_training import fold_gated, fold_simple
 
 # (pair [K, 2H], inputs [K, C], weights...) -> [K, H]
 Cell = Callable[..., Tensor]
@@ -35,6 +38,13 @@ def fold(
     Returns:
         [N + M, H].
     """
+    given = (leaves, inputs, children, tuple(levels), *weights)
+    plain = not torch.is_autocast_enabled(leaves.device.type) and not torch.compiler.is_compiling()
+    if plain and len({t.dtype for t in (leaves, inputs, *weights)}) == 1:
+        if cell is simple_cell:
+            return fold_simple(*given)
+        if cell is gated_cell:
+            return fold_gated(*given)
     return _Fold.apply(cell, children, tuple(levels), leaves, inputs, *weights)  # type: ignore[no-any-return]
 
 

@@ -46,11 +46,11 @@ class Forest:
         """Of each node the sum over its leaves: [N, C] to [N + M, C], level by level."""
         out = values.new_empty((len(self.jet_of), values.shape[1]))
         out[: len(values)] = values
-        start, rows = 0, len(values)
-        for size in self.levels:
-            both = out.index_select(0, self.children[start : start + size].flatten()).view(size, 2, -1)
-            out[rows + start : rows + start + size] = both.sum(dim=1)
-            start += size
+        left, right = (column.contiguous().split(self.levels) for column in self.children.unbind(1))
+        start = len(values)
+        for a, b in zip(left, right, strict=True):
+            out[start : start + len(a)] = out.index_select(0, a) + out.index_select(0, b)
+            start += len(a)
         return out
 
 

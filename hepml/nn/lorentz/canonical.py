@@ -23,7 +23,7 @@ from hepml.nn.segments import segment_sum
 from hepml.representations.dense import mask_of, to_dense, to_packed
 
 # Pairs of a group of jets on a CPU, for each thread, and elsewhere: some twenty tensors of so many float64 numbers are made.
-_PAIRS, _MANY_PAIRS = 2**14, 2**22
+_PAIRS, _MANY_PAIRS = 2**14, 2**20
 
 
 def follows_from_momenta(name: str) -> bool:

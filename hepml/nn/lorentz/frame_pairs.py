@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # Pairs of a piece on a CPU, for each thread, and elsewhere: 128 float32 hidden units of 2,048 are a megabyte.
-_PIECE, _LARGE_PIECE = 2048, 2**20
+_PIECE, _LARGE_PIECE = 2048, 2**18
 
 
 def plain_logits(a: Tensor, b: Tensor, s: Tensor, u: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -1,5 +1,5 @@
-"""What every Lorentz-equivariant tagger promises beside its declared symmetry: answers for the shortest jets, a symmetry that reference
-vectors share."""
+"""What every Lorentz-equivariant tagger promises beside its declared symmetry: answers for the shortest jets, and what
+reference vectors break and keep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.models import create, registry
-from hepml.testing import sample_jets
+from hepml.testing import assert_invariant, measure, sample_jets
 
 TRANSFORMER = {"width": 16, "heads": 2, "blocks": 2}
 # A small configuration of each: the registered name, and how it is built.
@@ -66,7 +66,18 @@ def test_the_symmetry_is_whole_where_the_reference_vectors_move_along(case: str)
     boosted = jets.with_four_momenta(kinematics.transform(jets.four_momenta, boost))
     with torch.no_grad():
         before, alone = model(jets), model(boosted)
-        model.references = kinematics.transform(model.references.double(), boost)  # type: ignore[operator]
+        references = model.references
+        assert isinstance(references, torch.Tensor)
+        model.references = kinematics.transform(references.double(), boost)
         after = model(boosted)
     assert torch.allclose(after, before, rtol=1e-8)
     assert not torch.allclose(alone, before, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["lgatr", "lgatr_slim", "lloca", "lloca_transformer"])
+def test_reference_vectors_break_the_symmetry_by_name(case: str) -> None:
+    beams, time = small(case, ("lightlike_beam",)).eval(), small(case, ("time",)).eval()
+    assert_invariant(beams, "azimuthal-rotation")
+    assert_invariant(time, "rotation")
+    for model, group in ((beams, "rotation"), (beams, "boost-x"), (time, "boost-z")):
+        assert float(measure(model, group, gammas=(3,))) > 1e-6

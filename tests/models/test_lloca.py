@@ -41,14 +41,6 @@ def test_any_model_becomes_invariant(backbone: str, frame: str) -> None:
     )
 
 
-def test_reference_vectors_break_the_symmetry_by_name() -> None:
-    model = small(references=("lightlike_beam", "time"))
-    assert_invariant(model, "azimuthal-rotation")
-    for group in ("rotation", "boost-x", "boost-z"):
-        assert float(measure(model, group, gammas=(3,))) > 1e-6
-    assert_invariant(small(references=("time",)), "rotation")
-
-
 @pytest.mark.parametrize("references", [(), ("beam",)])
 def test_a_score_does_not_depend_on_the_batch(references: tuple[str, ...]) -> None:
     model, jets = small(references=references), sample_jets(6, mass=0.1)

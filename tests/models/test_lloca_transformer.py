@@ -106,14 +106,6 @@ def test_messages_are_tensors() -> None:
     assert told[1] > 1e-3
 
 
-def test_reference_vectors_break_the_symmetry_by_name() -> None:
-    model = small(references=("lightlike_beam", "time"))
-    assert_invariant(model, "azimuthal-rotation")
-    for group in ("rotation", "boost-x", "boost-z"):
-        assert float(measure(model, group, gammas=(3,))) > 1e-6
-    assert_invariant(small(references=("time",)), "rotation")
-
-
 @pytest.mark.parametrize("group", ["lorentz", "boost-x", "boost-z", "permutation"])
 def test_jets_of_few_constituents_are_invariant_too(group: str) -> None:
     """One or two constituents have an axis, and frames around it, whatever stands for the directions across."""

@@ -122,7 +122,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     axes[1].set_title("Lorentz-equivariant", loc="left", fontsize=10)
     axes[1].set_xlabel("Lorentz factor of the boost (1: a rotation)")
     figure.subplots_adjust(left=0.09, right=0.8, top=0.96, bottom=0.06, hspace=0.12)
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=80, bbox_inches="tight")  # labels may stand outside
     plt.close(figure)
 
 

@@ -71,19 +71,21 @@ class _Gated(torch.autograd.Function):
         out[:n] = leaves
         every = out.new_empty((merges, 4 * width))  # [h~, h_L, h_R, u]
         every[:, 3 * width :] = inputs
-        reset = out.new_empty((merges, 3 * width))
-        share = out.new_empty((merges, 4 * width))
-        w_r, w_h, w_z = w_r.t(), w_h.t(), w_z.t()
+        # What u gives to the gates is known for all merges at once; each level adds what its children give.
+        reset = torch.addmm(b_r, inputs, w_r[:, 2 * width :].t())
+        share = torch.addmm(b_z, inputs, w_z[:, 3 * width :].t())
+        of_pair, new, of_three = w_r[:, : 2 * width].t(), w_h.t(), w_z[:, : 3 * width].t()
         both = children.flatten().split([2 * size for size in levels])
         buffers = (every, reset, share, out[n:])
         for rows, e, r, z, made in zip(both, *(t.split(levels) for t in buffers), strict=True):
-            g = e[:, width:]
-            e[:, width : 3 * width] = out.index_select(0, rows).view(-1, 2 * width)
-            torch.addmm(b_r, g, w_r, out=r).sigmoid_()
-            e[:, :width] = torch.addmm(b_h, r * g, w_h).relu_()
-            s = torch.softmax(torch.addmm(b_z, e, w_z).view(-1, 4, width), 1)
-            z.copy_(s.view(-1, 4 * width))
-            torch.sum(s * e.view(-1, 4, width), dim=1, out=made)
+            pair = out.index_select(0, rows).view(-1, 2 * width)
+            e[:, width : 3 * width] = pair
+            r.addmm_(pair, of_pair).sigmoid_()
+            e[:, :width] = torch.addmm(b_h, r * e[:, width:], new).relu_()
+            z.addmm_(e[:, : 3 * width], of_three)
+            s, e = z.view(-1, 4, width), e.view(-1, 4, width)
+            torch.softmax(s, 1, out=s)
+            torch.sum(s * e, dim=1, out=made)
         ctx.save_for_backward(out, children, every, reset, share, *weights)
         ctx.levels = levels
         return out

@@ -11,34 +11,34 @@ from torch import Tensor
 
 from hepml.nn.recursive import _Fold, fold, gated_cell, simple_cell
 
-HIDDEN = 5
 # Three jets of 3, 4 and 1 constituents, one of them a chain; leaves are nodes 0 to 7, merges 8 to 12 by level.
 CHILDREN = torch.tensor([[0, 1], [4, 3], [2, 8], [9, 5], [11, 6]])
 LEVELS = (2, 2, 1)
 
 
-def case(cell: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+def case(cell: Callable[..., Tensor], hidden: int = 5) -> tuple[Tensor, ...]:
     g = torch.Generator().manual_seed(0)
-    shapes = [(8, HIDDEN), (5, HIDDEN)]
+    shapes = [(8, hidden), (5, hidden)]
     if cell is simple_cell:
-        shapes += [(HIDDEN, 2 * HIDDEN)]
+        shapes += [(hidden, 2 * hidden)]
     else:
         for rows, columns in ((3, 3), (1, 3), (4, 4)):
-            shapes += [(rows * HIDDEN, columns * HIDDEN), (rows * HIDDEN,)]
-    return tuple(torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in shapes)
+            shapes += [(rows * hidden, columns * hidden), (rows * hidden,)]
+    return tuple((0.5 * torch.randn(s, generator=g, dtype=torch.float64)).requires_grad_() for s in shapes)
 
 
+@pytest.mark.parametrize("hidden", [5, 40])
 @pytest.mark.parametrize("cell", [simple_cell, gated_cell])
-def test_a_fold_by_hand_equals_its_cell_with_all_gradients(cell: Callable[..., Tensor]) -> None:
-    leaves, inputs, *weights = given = case(cell)
+def test_a_fold_by_hand_equals_its_cell_with_all_gradients(cell: Callable[..., Tensor], hidden: int) -> None:
+    leaves, inputs, *weights = given = case(cell, hidden)
     by_hand = fold(cell, leaves, inputs, CHILDREN, LEVELS, weights)
     plain = _Fold.apply(cell, CHILDREN, LEVELS, leaves, inputs, *weights)
     assert by_hand.grad_fn.name() != plain.grad_fn.name()  # type: ignore[union-attr]
     direction = torch.randn_like(plain)  # every node's embedding is asked for, not the roots' alone
     found, expected = (torch.autograd.grad((out * direction).sum(), given) for out in (by_hand, plain))
-    assert torch.allclose(by_hand, plain, atol=1e-14)
+    assert torch.allclose(by_hand, plain, atol=1e-13)
     for a, b in zip(found, expected, strict=True):
-        assert torch.allclose(a, b, atol=1e-12)
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
         assert a.abs().max() > 1e-3
 
 

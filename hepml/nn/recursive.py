@@ -38,13 +38,12 @@ def fold(
     Returns:
         [N + M, H].
     """
-    given = (leaves, inputs, children, tuple(levels), *weights)
     plain = not torch.is_autocast_enabled(leaves.device.type) and not torch.compiler.is_compiling()
     if plain and len({t.dtype for t in (leaves, inputs, *weights)}) == 1:
         if cell is simple_cell:
-            return fold_simple(*given)
+            return fold_simple(leaves, inputs, children, tuple(levels), *weights)
         if cell is gated_cell:
-            return fold_gated(*given)
+            return fold_gated(leaves, inputs, children, tuple(levels), *weights)
     return _Fold.apply(cell, children, tuple(levels), leaves, inputs, *weights)  # type: ignore[no-any-return]
 
 

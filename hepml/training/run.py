@@ -126,7 +126,8 @@ class _Run:
         name, hyperparameters = self.config.model_name, self.config.hyperparameters
         if self.config.pretrained:
             given = load_model(self.config.pretrained)
-            if name in (None, given.hepml_name):  # the weights say how they were trained; what the config says goes before
+            if name in (None, given.hepml_name):
+                # the weights say how they were trained; what the config says goes before
                 name = str(given.hepml_name)
                 hyperparameters = {**given.hepml_hyperparameters, **hyperparameters}  # type: ignore[dict-item]
                 hyperparameters.pop("outputs", None)

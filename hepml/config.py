@@ -132,6 +132,8 @@ def plain_values(checked: BaseModel) -> dict[str, Any]:
         own = getattr(checked, key)
         if isinstance(own, BaseModel):
             values[key] = plain_values(own)
+        elif isinstance(own, dict):
+            values[key] |= {name: plain_values(part) for name, part in own.items() if isinstance(part, BaseModel)}
         elif own is None and key not in checked.model_fields_set:
             del values[key]
     return values

@@ -73,9 +73,7 @@ def run_dynamics(
     folder = RunDirectory(output or config.output or _new_folder(config))
     task = make_task(config)
     folder.prepare(resume=False)
-    write_atomically(
-        folder.path / CONFIG, configs.dump_yaml(config.model_dump(mode="json", exclude_none=True)).encode()
-    )
+    write_atomically(folder.path / CONFIG, configs.dump_yaml(configs.plain_values(config)).encode())
     folder.write_json("environment.json", tracking.capture_environment())
     folder.write_json("git.json", tracking.capture_git(Path(hepml.__file__).parent))
     settings = config.tracking

@@ -226,9 +226,10 @@ def test_every_shipped_config_runs(task: str, repository: Path, tmp_path: Path) 
     if config.evaluation.starts != "test":
         config.evaluation.span = 0.5
     summary = run_dynamics(config, tmp_path / "run")
+    assert load_dynamics_config(tmp_path / "run" / "config.yaml") == config, "a run starts again from its own config"
     for label in config.models:
-        assert summary[label]["energy_mse"] >= 0
-        assert np.isfinite(summary[label]["test_loss"])
+        assert summary[label]["energy_mse"] >= 0, summary[label]
+        assert np.isfinite(summary[label]["test_loss"]), summary[label]
 
 
 def test_command_leaves_a_summary_with_energies_weights_and_plots(

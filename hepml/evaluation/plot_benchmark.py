@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from hepml.errors import DataError
 from hepml.evaluation.plot_rejection import BACKGROUND_REJECTION
-from hepml.evaluation.plot_style import COLOURS, HouseFigure, looks, style
+from hepml.evaluation.plot_style import COLOURS, MOST_INSIDE, HouseFigure, looks, style
 
 Point = tuple[float, float, float | None]  # x, y, error of y or None
 _MARKERS = "osD^vPX*<>"
@@ -65,8 +65,12 @@ def plot_boost(taggers: Mapping[str, tuple[Sequence[float], Sequence[float], Seq
         DataError: no tagger.
     """
     _need(taggers)
+    taggers = dict(
+        sorted(taggers.items(), key=lambda item: -float(np.mean(item[1][1])))
+    )  # the legend in the order of the curves
+    many = len(taggers) > MOST_INSIDE
     with style():
-        figure = HouseFigure(9, 7)
+        figure = HouseFigure(12 if many else 9, 7)
         axes = figure.subplots()
         ticks: list[float] = []
         for (name, (betas, values, errors)), (colour, line) in zip(taggers.items(), looks(len(taggers)), strict=True):
@@ -80,7 +84,10 @@ def plot_boost(taggers: Mapping[str, tuple[Sequence[float], Sequence[float], Seq
         axes.set_xlabel(r"Velocity $\beta$ of the boost along x")
         axes.set_ylabel("Accuracy")
         axes.grid(True, which="major", color="0.9", linewidth=0.8)
-        axes.legend(loc="best", ncols=1 + (len(taggers) > 6))
+        if many:
+            figure.legend(loc="outside right upper")
+        else:
+            axes.legend(loc="best", ncols=1 + (len(taggers) > 6))
     return figure
 
 

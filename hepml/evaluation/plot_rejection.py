@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from hepml.errors import DataError
-from hepml.evaluation.plot_style import HouseFigure, looks, style
+from hepml.evaluation.plot_style import MOST_INSIDE, HouseFigure, looks, style
 from hepml.evaluation.rejection import rejection_of
 from hepml.evaluation.roc import Cuts, make_cuts
 
@@ -55,7 +55,8 @@ def plot_roc(
     curves = {name: _curve(make_cuts(*jets), grid) for name, jets in taggers.items()}
     few = len(curves) <= _MOST_BANDS
     with style():
-        figure = HouseFigure(8, 8.4 if few and len(curves) > 1 else 6.8)
+        many = len(curves) > MOST_INSIDE
+        figure = HouseFigure(11 if many else 8, 8.4 if few and len(curves) > 1 else 6.8)
         if few and len(curves) > 1:
             axes, ratio = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         else:
@@ -81,8 +82,8 @@ def plot_roc(
         axes.set_ylabel(BACKGROUND_REJECTION)
         axes.grid(True, which="major", color="0.9", linewidth=0.8)
         columns = 1 + (len(curves) > 5)
-        legend = axes.legend(loc="upper right", ncols=columns)
-        rows = math.ceil(len(legend.get_texts()) / columns)
+        legend = figure.legend(loc="outside right upper") if many else axes.legend(loc="upper right", ncols=columns)
+        rows = 0 if many else math.ceil(len(legend.get_texts()) / columns)
         axes.set_ylim(1, _top(grid, list(curves.values()), free=0.05 + 0.06 * rows * (1.35 if ratio else 1)))
         if title:
             axes.set_title(title, loc="right", fontsize="small")

@@ -19,6 +19,7 @@ from hepml.errors import FileError
 
 COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#92dadd", "#a96b59", "#e76300", "#717581", "#b9ac70", "#94a4a2")
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+MOST_INSIDE = 8  # more curves than these have their legend beside the axes
 
 
 class HouseFigure(Figure):

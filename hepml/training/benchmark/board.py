@@ -107,7 +107,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
 def _shares(cost: Mapping[str, Any]) -> dict[str, float | None]:
     """Which share of the device's matmul rate a tagger's products are done at; None where one of the figures is unknown, as in the
     `cost.json` of older versions. A training step is taken as three forward passes."""
-    rate, flops = cost.get("matmul_flop_per_second"), cost.get("flops")
+    rate, flops = cost.get("matmul_flop_per_second"), cost.get("step_flops", cost.get("flops"))
     shares: dict[str, float | None] = {}
     for what, passes in (("training", 3), ("inference", 1)):
         speed = cost.get(f"{what}_jets_per_second")

@@ -28,12 +28,13 @@ from hepml.errors import DataError
 from hepml.training.prediction import head_of
 
 
-def count_flops(model: nn.Module, batch: JetBatch) -> float:
+def count_flops(model: nn.Module, batch: JetBatch, *, ready: bool = False) -> float:
     """Floating-point operations a jet of a forward pass in evaluation, on the CPU.
 
     Args:
         model: any tagger; it is left as it was.
         batch: jets that the model takes; the number depends on how many constituents they have.
+        ready: leave out what makes the views that come with the batch from loading (polynomials, say).
 
     Raises:
         DataError: no jets.
@@ -45,7 +46,7 @@ def count_flops(model: nn.Module, batch: JetBatch) -> float:
     training, learning = counted.training, [p for p in counted.parameters() if p.requires_grad]
     counted.eval().requires_grad_(False)  # the counter's hooks want a graph wherever a parameter is an argument
     first = next(counted.parameters(), None)
-    jets = replace(batch, extras={}).to("cpu")  # views that are made at loading (polynomials, say) belong to the cost
+    jets = (batch if ready else replace(batch, extras={})).to("cpu")
     jets = jets if first is None else jets.to(first.dtype)
     counter = FlopCounterMode(display=False)
     try:

@@ -103,6 +103,7 @@ def cost(model: nn.Module, dataset: Any, config: RunConfig, *, seconds: float = 
     dtype = torch.bfloat16 if bf16 else torch.float32 if first is None else first.dtype
     return {
         "flops": count_flops(model, counting),
+        "step_flops": count_flops(model, counting, ready=True),  # what the rates below are rates of
         "constituents": float(counting.counts.double().mean()),
         "inference_jets_per_second": inference_speed(model, sorted_batches, seconds=seconds, bf16=bf16),
         "training_jets_per_second": training_speed(model, trained, seconds=seconds, bf16=bf16),

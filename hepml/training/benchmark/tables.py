@@ -184,7 +184,8 @@ def _cost(board: Mapping[str, Any]) -> Sheet:
     )
     if any(row.get("training_share_of_matmul") is not None for row in board["taggers"]):
         sheet.notes.append(
-            "share: MFLOP/jet times jets/s (three times in training / once in inference) over the rate of one large product there"
+            "share: MFLOP/jet (without views made at loading) times jets/s (three times in training / once in inference) over the rate of "
+            "one large product there"
         )
     sheet.notes.append(
         "jets/s: one CPU thread by processor time, or a GPU by the clock; training time: mean over seeds, as it was run"

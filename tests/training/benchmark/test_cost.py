@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,15 @@ def test_fused_kernels_do_not_hide_their_products() -> None:
     n = 10
     assert count_flops(Recurrent(), jets(3, n)) == n * 2 * 4 * 8 * (4 + 8)
     assert count_flops(Attending(), jets(3, n)) == n * 2 * 4 * 16 + 2 * 2 * n * n * 16
+
+
+def test_a_view_that_comes_with_the_batch_is_counted_unless_it_is_said_to_be_ready() -> None:
+    model, batch = models.create("efp", degree=3), jets(4, 30)
+    (name,) = model.inputs.extras
+    given = replace(batch, extras={name: batch.extra(name)})
+    weights = 2 * given.extras[name].shape[1] * 2  # a linear classifier with two outputs
+    assert count_flops(model, given, ready=True) == weights
+    assert count_flops(model, given) == count_flops(model, batch) > 10 * weights
 
 
 def test_counting_leaves_the_model_as_it_was() -> None:

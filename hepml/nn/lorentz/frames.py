@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hepml.kinematics import root
 from hepml.nn.lorentz.frame_pairs import pair_logits, plain_logits
-from hepml.nn.lorentz.scalars import root
 from hepml.nn.lorentz.vectors import GramVectors
 from hepml.nn.pairs import masking_value
 from hepml.representations.dense import mask_of, to_dense, to_packed
@@ -96,7 +96,7 @@ class FrameNetwork(nn.Module):
         alone = self.alone(nodes[:, own]).movedim(-1, 0)
         shares = torch.where(self_, alone[..., None], logits).softmax(-1).double()
         both = (square[:, own, None] + square[:, None] + 2 * product).masked_fill(self_, 0.0)
-        weights = shares.masked_fill(self_, 0.0) / (root(both.clamp_min(0)) + FLOOR)
+        weights = shares.masked_fill(self_, 0.0) / (root(both) + FLOOR)
         alone = shares[..., own].diagonal(dim1=-2, dim2=-1)
         time = p.new_tensor([1.0, 0.0, 0.0, 0.0])
         lone = time + p[:, own] / (p[:, own, :1].abs() + 1e-9)
@@ -136,7 +136,7 @@ def frames(vectors: Tensor, parallel: float = 1e-8) -> Tensor:
 
 def rest_boost(u: Tensor) -> Tensor:
     """The boost, without a rotation, to the rest frame of time-like vectors. Shapes: [..., 4] -> [..., 4, 4]."""
-    size = root(_mass_squared(u).clamp_min(0)).clamp_min(torch.finfo(u.dtype).tiny)[..., None]
+    size = root(_mass_squared(u)).clamp_min(torch.finfo(u.dtype).tiny)[..., None]
     u = u / size
     gamma, momentum = u[..., :1], u[..., 1:]
     space = momentum[..., :, None] * momentum[..., None, :] / (1 + gamma)[..., None]

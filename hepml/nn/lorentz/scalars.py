@@ -9,9 +9,3 @@ from torch import Tensor
 def signed_log(x: Tensor) -> Tensor:
     """psi(x) = sign(x) ln(|x| + 1) of arXiv:2201.08187, eq. 3.2; odd, smooth at zero, any shape."""
     return torch.sign(x) * torch.log1p(x.abs())
-
-
-def root(x: Tensor) -> Tensor:
-    """sqrt(x) for x ≥ 0 with derivative zero, not infinite, at zero: massless particles are common. Any shape."""
-    positive = x > 0
-    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)

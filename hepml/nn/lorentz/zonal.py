@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hepml.kinematics import root
 from hepml.nn.lorentz.clebsch_gordan import decomposition, products
 from hepml.nn.lorentz.irreps import Irrep, dimension
 from hepml.nn.lorentz.products import gram_matrix
-from hepml.nn.lorentz.scalars import root
 from hepml.representations.dense import rows_in_dense, to_dense
 
 VECTOR: Irrep = (1, 1)

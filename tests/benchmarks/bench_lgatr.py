@@ -9,17 +9,15 @@ core, in processor time, on jets of 47 ± 15 constituents. The map of names betw
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from turns import timed, training_step
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
@@ -178,29 +176,11 @@ def bench(name: str, number: int = 32, repeats: int = 5) -> dict[str, Any]:
     batch, target = jets(number), torch.arange(number) % 2
     inputs = padded(batch, float(ours.scale))  # type: ignore[arg-type]
 
-    def step(model: nn.Module, forward: Callable[[], Tensor]) -> Callable[[], None]:
-        optimizer = torch.optim.Adam((q for q in model.parameters() if q.requires_grad), lr=1e-4)
-
-        def run() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(forward(), target).backward()
-            optimizer.step()
-
-        return run
-
-    steps = {"hepml": step(ours, lambda: ours(batch)), "lgatr": step(theirs, lambda: theirs(inputs))}
-    seconds: dict[str, list[float]] = {key: [] for key in steps}
-    for run in steps.values():
-        run()
-    for _ in range(repeats):
-        for key, run in steps.items():
-            gc.collect()
-            start = time.process_time()
-            run()
-            seconds[key].append(time.process_time() - start)
-    ratios = sorted(b / a for a, b in zip(*seconds.values(), strict=True))
-    rate = {key: number / statistics.median(times) for key, times in seconds.items()}
-    return {**rate, "ratio": statistics.median(ratios), "ratios": ratios}
+    steps = {
+        "hepml": training_step(ours, lambda: ours(batch), target),
+        "lgatr": training_step(theirs, lambda: theirs(inputs), target),
+    }
+    return timed(steps, number, repeats)
 
 
 @pytest.mark.parametrize("name", ["lgatr", "lgatr_slim"])

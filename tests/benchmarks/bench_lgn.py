@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 import json
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from turns import steps_of, timed
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
@@ -118,39 +115,12 @@ def bench(number: int = 32, repeats: int = 5) -> dict[str, Any]:
     """Jets a second of processor time, and their ratio, in training and in evaluation."""
     torch.set_num_threads(1)
     batch, target = jets(number, torch.float32), torch.arange(number) % 2
-    steps: dict[str, dict[str, Callable[[], Any]]] = {"training": {}, "evaluation": {}}
-    for name, model in models().items():
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-
-        def train(model: nn.Module = model, optimizer: torch.optim.Optimizer = optimizer) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(model.train()(batch), target).backward()
-            optimizer.step()
-
-        def evaluate(model: nn.Module = model) -> None:
-            with torch.no_grad():
-                model.eval()(batch)
-
-        steps["training"][name], steps["evaluation"][name] = train, evaluate
-    return {"jets": number, "constituents": len(batch.four_momenta) / number, **timed(steps, number, repeats)}
-
-
-def timed(steps: dict[str, dict[str, Callable[[], Any]]], number: int, repeats: int) -> dict[str, Any]:
-    """Jets a second of processor time for each step, taken in turns, and the ratio of the second's time to the first's."""
-    result: dict[str, Any] = {}
-    for kind, both in steps.items():
-        seconds: dict[str, list[float]] = {name: [] for name in both}
-        for repeat in range(repeats + 1):  # the first is not counted
-            for name, step in both.items():
-                gc.collect()
-                start = time.process_time()
-                step()
-                if repeat:
-                    seconds[name].append(time.process_time() - start)
-        rate = {name: number / statistics.median(times) for name, times in seconds.items()}
-        ratios = sorted(b / a for a, b in zip(*seconds.values(), strict=True))
-        result[kind] = {**rate, "ratio": statistics.median(ratios), "ratios": ratios}
-    return result
+    steps = steps_of(models(), batch, target)
+    return {
+        "jets": number,
+        "constituents": len(batch.four_momenta) / number,
+        **{kind: timed(both, number, repeats) for kind, both in steps.items()},
+    }
 
 
 def test_the_plain_network_has_equal_outputs_and_gradients() -> None:

@@ -10,11 +10,8 @@ constituents. The map of names between both networks is here too.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from turns import timed, training_step
 
 from hepml.models import create
 from hepml.models.lloca_transformer import LLoCaTransformer
@@ -170,29 +168,11 @@ def bench(number: int = 32, repeats: int = 5) -> dict[str, Any]:
         pooled = [ours.pooled(seen, own, group.where) for seen, own, group in parts]
         return ours.fc(groups.restore(pooled, ours.fc.in_features))  # type: ignore[no-any-return]
 
-    def step(model: nn.Module, forward: Callable[[], Tensor]) -> Callable[[], None]:
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-
-        def run() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(forward(), target).backward()
-            optimizer.step()
-
-        return run
-
-    steps = {"hepml": step(ours, forward), "lloca": step(theirs, lambda: theirs(dense))}
-    seconds: dict[str, list[float]] = {key: [] for key in steps}
-    for run in steps.values():
-        run()
-    for _ in range(repeats):
-        for key, run in steps.items():
-            gc.collect()
-            start = time.process_time()
-            run()
-            seconds[key].append(time.process_time() - start)
-    ratios = sorted(b / a for a, b in zip(*seconds.values(), strict=True))
-    rate = {key: number / statistics.median(times) for key, times in seconds.items()}
-    return {**rate, "ratio": statistics.median(ratios), "ratios": ratios}
+    steps = {
+        "hepml": training_step(ours, forward, target),
+        "lloca": training_step(theirs, lambda: theirs(dense), target),
+    }
+    return timed(steps, number, repeats)
 
 
 @pytest.mark.parametrize("balanced", [False, True])

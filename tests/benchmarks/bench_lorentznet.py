@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 import json
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from turns import steps_of, timed
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
@@ -129,35 +126,12 @@ def bench(number: int = 64, repeats: int = 5) -> dict[str, Any]:
     torch.set_num_threads(1)
     batch, target = jets(number, torch.float32), torch.arange(number) % 2
     pair = dict(zip(("hepml", "edge list"), models(), strict=True))
-    steps: dict[str, dict[str, Callable[[], Any]]] = {"training": {}, "evaluation": {}}
-    for name, model in pair.items():
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-
-        def train(model: nn.Module = model, optimizer: torch.optim.Optimizer = optimizer) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(model.train()(batch), target).backward()
-            optimizer.step()
-
-        def evaluate(model: nn.Module = model) -> None:
-            with torch.no_grad():
-                model.eval()(batch)
-
-        steps["training"][name], steps["evaluation"][name] = train, evaluate
-    result: dict[str, Any] = {"jets": number, "constituents": len(batch.four_momenta) / number}
-    for kind, both in steps.items():
-        seconds: dict[str, list[float]] = {name: [] for name in both}
-        for step in both.values():
-            step()
-        for _ in range(repeats):
-            for name, step in both.items():
-                gc.collect()
-                start = time.process_time()
-                step()
-                seconds[name].append(time.process_time() - start)
-        rate = {name: number / statistics.median(times) for name, times in seconds.items()}
-        ratios = [b / a for a, b in zip(seconds["hepml"], seconds["edge list"], strict=True)]
-        result[kind] = {**rate, "ratio": statistics.median(ratios), "ratios": sorted(ratios)}
-    return result
+    steps = steps_of(pair, batch, target)
+    return {
+        "jets": number,
+        "constituents": len(batch.four_momenta) / number,
+        **{kind: timed(both, number, repeats) for kind, both in steps.items()},
+    }
 
 
 def test_the_edge_list_has_equal_outputs_and_gradients() -> None:

@@ -22,6 +22,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from turns import steps_of, timed
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
@@ -31,7 +32,7 @@ from hepml.nn.norm import PackedBatchNorm
 from hepml.representations.dense import mask_of, to_dense
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bench_lgn import jets, timed
+from bench_lgn import jets
 
 
 class Plain(nn.Module):
@@ -127,28 +128,16 @@ def compare() -> dict[str, float]:
     }
 
 
-def steps_of(model: nn.Module, batch: JetBatch, target: Tensor) -> dict[str, Any]:
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-
-    def train() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model.train()(batch), target).backward()
-        optimizer.step()
-
-    def evaluate() -> None:
-        with torch.no_grad():
-            model.eval()(batch)
-
-    return {"training": train, "evaluation": evaluate}
-
-
 def bench(number: int = 16, repeats: int = 3) -> dict[str, Any]:
     """Jets a second of processor time, and their ratio, in training and in evaluation."""
     torch.set_num_threads(1)
     batch, target = jets(number, torch.float32), torch.arange(number) % 2
-    made = {name: steps_of(model, batch, target) for name, model in models().items()}
-    steps = {kind: {name: both[kind] for name, both in made.items()} for kind in ("training", "evaluation")}
-    return {"jets": number, "constituents": len(batch.four_momenta) / number, **timed(steps, number, repeats)}
+    steps = steps_of(models(), batch, target)
+    return {
+        "jets": number,
+        "constituents": len(batch.four_momenta) / number,
+        **{kind: timed(both, number, repeats) for kind, both in steps.items()},
+    }
 
 
 def peak(name: str, kind: str, number: int, *, recompute: bool = True, blocks: int = 5) -> float:
@@ -159,9 +148,9 @@ def peak(name: str, kind: str, number: int, *, recompute: bool = True, blocks: i
 
 def measure_peak(name: str, kind: str, number: int, recompute: bool, blocks: int) -> float:
     torch.set_num_threads(1)
-    model = models(recompute=recompute, blocks=blocks)[name]
-    steps_of(model, jets(2, torch.float32, smallest=3, largest=5), torch.tensor([0, 1]))[kind]()
-    step = steps_of(model, jets(number, torch.float32), torch.arange(number) % 2)[kind]
+    model = {name: models(recompute=recompute, blocks=blocks)[name]}
+    steps_of(model, jets(2, torch.float32, smallest=3, largest=5), torch.tensor([0, 1]))[kind][name]()
+    step = steps_of(model, jets(number, torch.float32), torch.arange(number) % 2)[kind][name]
     before = high_water()
     step()
     return high_water() - before

@@ -90,7 +90,7 @@ class LLoCa(nn.Module):
             seen = replace(batch, jet_momenta=None, features=None, feature_names=(), extras={})
             own = frames(segment_mean(vectors.flatten(1), batch.offsets).unflatten(1, (3, 4)), parallel)[batch.jet_of]
             local = own if self.frame == "jet" else frames(vectors, parallel)
-            seen = replace(seen, four_momenta=_finite_backwards(seen_from(own, momenta, batch.dtype)))
+            seen = replace(seen, four_momenta=seen_from(own, momenta, batch.dtype))
             names = self.wanted.features
             if names:
                 seen = replace(seen, features=local_features(batch, names, local, momenta, jets), feature_names=names)
@@ -104,10 +104,3 @@ class LLoCa(nn.Module):
 
 
 _JET_COLUMNS = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")
-
-
-def _finite_backwards(x: Tensor) -> Tensor:
-    """x, to which functions without a derivative (the mass of one massless particle) send none."""
-    if x.requires_grad:
-        x.register_hook(lambda gradient: torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0))
-    return x

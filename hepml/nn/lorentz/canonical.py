@@ -110,21 +110,13 @@ def local_features(batch: JetBatch, names: Sequence[str], frames: Tensor, moment
         frames: [ΣN, 4, 4] Lorentz matrices.
         momenta, jets: [ΣN, 4] and [B, 4] in one frame of each jet.
     """
-    columns = _apart(
-        feature_table.momentum_columns(
-            seen_from(frames, momenta, batch.dtype),
-            torch.arange(len(momenta), device=batch.device),
-            seen_from(frames, jets[batch.jet_of], batch.dtype),
-        )
+    columns = feature_table.momentum_columns(
+        seen_from(frames, momenta, batch.dtype),
+        torch.arange(len(momenta), device=batch.device),
+        seen_from(frames, jets[batch.jet_of], batch.dtype),
     )
     made = [
         feature_table.lookup(name)(columns) if follows_from_momenta(name) else batch.select((name,))[:, 0]
         for name in names
     ]
     return torch.stack(made, dim=-1).to(batch.dtype)
-
-
-def _apart(columns: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Columns with a trace of delta_eta where a constituent is on the axis, where its distance has a derivative."""
-    eta, phi = columns["delta_eta"], columns["delta_phi"]
-    return {**columns, "delta_eta": torch.where((eta == 0) & (phi == 0), 1e-12, eta)}

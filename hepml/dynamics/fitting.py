@@ -107,14 +107,6 @@ def fit(
         )
     parameter = next(network.parameters())
     objective = OBJECTIVES[settings.objective](network, train, settings, parameter)
-    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
-    if objective.extra:
-        groups.append({"params": objective.extra, "weight_decay": 0.0})
-    # one pass over all weights: of small networks, Adam's many small operations are a tenth of a step
-    optimiser = torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    schedule = (
-        torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps) if settings.schedule == "cosine" else None
-    )
     generator = torch.Generator().manual_seed(seed)
     x, dx = (t.to(parameter) for t in test.points())
     history: list[dict[str, float]] = []
@@ -133,24 +125,54 @@ def fit(
         if progress is not None:
             progress(step, {"train_loss": value, "test_loss": error})
 
-    mean = WeightMean(network, settings.steps, settings.average)
-    for step in range(settings.steps + 1):
+    def loss() -> Tensor:
         batch = None
         if settings.batch_size is not None and settings.batch_size < objective.size:
             batch = torch.randint(objective.size, (settings.batch_size,), generator=generator).to(parameter.device)
+        return objective(batch)  # type: ignore[no-any-return]
+
+    walk(network, objective.extra, loss, settings, note)
+    if settings.polish:
+        _polish(network, train, settings, objective, note)
+    return Fit(derivative_loss(network, train), derivative_loss(network, test), history)
+
+
+def walk(
+    network: nn.Module,
+    free: list[nn.Parameter],
+    loss: Callable[[], Tensor],
+    settings: FitSettings,
+    note: Callable[[int, float], None],
+) -> None:
+    """Adam for `settings.steps` steps, then the mean of the last weights where `settings.average` asks for it.
+
+    Args:
+        network: whose parameters are under the settings' weight decay.
+        free: parameters that are not.
+        loss: of a new batch.
+        settings: see `FitSettings`.
+        note: told the step and the loss every so often.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
+    if free:
+        groups.append({"params": free, "weight_decay": 0.0})
+    # one pass over all weights: of small networks, Adam's many small operations are a tenth of a step
+    optimiser = torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    schedule = (
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps) if settings.schedule == "cosine" else None
+    )
+    mean = WeightMean(network, settings.steps, settings.average)
+    for step in range(settings.steps + 1):
         optimiser.zero_grad(set_to_none=True)
-        loss = objective(batch)
-        loss.backward()
+        value = loss()
+        value.backward()
         if step % settings.every == 0 or step == settings.steps:
-            note(step, float(loss.detach()))
+            note(step, float(value.detach()))
         optimiser.step()
         if schedule is not None and step < settings.steps:
             schedule.step()
         mean.add(step)
     mean.set()
-    if settings.polish:
-        _polish(network, train, settings, objective, note)
-    return Fit(derivative_loss(network, train), derivative_loss(network, test), history)
 
 
 def descend(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hepml.dynamics.fitting import FitSettings, WeightMean, descend
+from hepml.dynamics.fitting import FitSettings, descend, walk
 from hepml.dynamics.integrators import DivergenceError, rk4
 from hepml.dynamics.pixels.frames import SIDE, Frames
 from hepml.dynamics.pixels.networks import PixelLaw
@@ -77,13 +77,10 @@ def fit_pixels(
     s = settings
     method = s.method if s.objective == "steps" else "euler"
     batch_size = s.batch_size or 200
-    optimiser = torch.optim.Adam(model.parameters(), s.learning_rate, weight_decay=s.weight_decay, fused=True)
-    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, s.steps) if s.schedule == "cosine" else None
     generator = torch.Generator().manual_seed(seed)
     model.look(train)
     with torch.no_grad():
         now, then = (model.compress(x) for x in train.pairs())
-    mean = WeightMean(model, s.steps, s.average)
     history: list[dict[str, float]] = []
 
     def loss_of(some: Tensor) -> Tensor:
@@ -100,17 +97,7 @@ def fit_pixels(
         if progress is not None:
             progress(step, losses)
 
-    for step in range(s.steps + 1):
-        optimiser.zero_grad(set_to_none=True)
-        loss = loss_of(torch.randint(len(now), (batch_size,), generator=generator))
-        loss.backward()
-        if step % s.every == 0 or step == s.steps:
-            note(step, float(loss.detach()))
-        optimiser.step()
-        if annealing is not None and step < s.steps:
-            annealing.step()
-        mean.add(step)
-    mean.set()
+    walk(model, [], lambda: loss_of(torch.randint(len(now), (batch_size,), generator=generator)), s, note)
     if s.polish:
         model.double()
         now, then = now.double(), then.double()

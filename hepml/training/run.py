@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,18 +120,21 @@ class _Run:
 
     # ------------------------------------------------------------------ stations
 
+    @cached_property
+    def given(self) -> nn.Module | None:
+        """The model whose weights this run starts from."""
+        return load_model(self.config.pretrained) if self.config.pretrained else None
+
     def _inputs(self) -> Any:
         return self._build(outputs=2).inputs
 
     def _build(self, outputs: int) -> nn.Module:
         name, hyperparameters = self.config.model_name, self.config.hyperparameters
-        if self.config.pretrained:
-            given = load_model(self.config.pretrained)
-            if name in (None, given.hepml_name):
-                # the weights say how they were trained; what the config says goes before
-                name = str(given.hepml_name)
-                hyperparameters = {**given.hepml_hyperparameters, **hyperparameters}  # type: ignore[dict-item]
-                hyperparameters.pop("outputs", None)
+        if self.given is not None and name in (None, self.given.hepml_name):
+            # the weights say how they were trained; what the config says goes before
+            name = str(self.given.hepml_name)
+            hyperparameters = {**self.given.hepml_hyperparameters, **hyperparameters}  # type: ignore[dict-item]
+            hyperparameters.pop("outputs", None)
         assert name is not None
         return models.create(name, outputs=outputs, **hyperparameters)
 

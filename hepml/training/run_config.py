@@ -90,7 +90,8 @@ class TrainingConfig(Schema):
         compile: run the model through torch.compile.
         buckets: train on batches of jets of similar length. Packed models gain nothing by it, and batch norms lose: their statistics
             are then those of one length at a time.
-        init_from: a run, a checkpoint or published weights to start from; the last layer is new where outputs differ.
+        init_from: a run, a checkpoint or published weights to start from, as `model.pretrained`; the last layer is new where outputs
+            differ.
         pretrained_rate: learning rate of what the given weights brought, as a fraction of `learning_rate`, which new layers have.
         freeze: parameter name prefixes that are not trained (fine-tuning); their normalisations keep their statistics.
         freeze_norms: all batch norms keep the statistics they have: for weights that were trained with others, those of padded

@@ -101,9 +101,11 @@ def cost(model: nn.Module, dataset: Any, config: RunConfig, *, seconds: float = 
         trained = [dataset.batch(np.sort(part)) for part in np.array_split(sample, pieces)]
     first = next(model.parameters(), None)
     dtype = torch.bfloat16 if bf16 else torch.float32 if first is None else first.dtype
+    flops = count_flops(model, counting)
     return {
-        "flops": count_flops(model, counting),
-        "step_flops": count_flops(model, counting, ready=True),  # what the rates below are rates of
+        "flops": flops,
+        # what the rates below are rates of: views come with the batches
+        "step_flops": count_flops(model, counting, ready=True) if counting.extras else flops,
         "constituents": float(counting.counts.double().mean()),
         "inference_jets_per_second": inference_speed(model, sorted_batches, seconds=seconds, bf16=bf16),
         "training_jets_per_second": training_speed(model, trained, seconds=seconds, bf16=bf16),

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from hepml.errors import DataError
 from hepml.evaluation.plot_rejection import BACKGROUND_REJECTION
-from hepml.evaluation.plot_style import COLOURS, MOST_INSIDE, HouseFigure, looks, style
+from hepml.evaluation.plot_style import COLOURS, HouseFigure, is_crowded, looks, style
 
 Point = tuple[float, float, float | None]  # x, y, error of y or None
 _MARKERS = "osD^vPX*<>"
@@ -65,10 +65,9 @@ def plot_boost(taggers: Mapping[str, tuple[Sequence[float], Sequence[float], Seq
         DataError: no tagger.
     """
     _need(taggers)
-    taggers = dict(
-        sorted(taggers.items(), key=lambda item: -float(np.mean(item[1][1])))
-    )  # the legend in the order of the curves
-    many = len(taggers) > MOST_INSIDE
+    # the legend in the order of the curves
+    taggers = dict(sorted(taggers.items(), key=lambda item: float(np.mean(item[1][1])), reverse=True))
+    many = is_crowded(len(taggers))
     with style():
         figure = HouseFigure(12 if many else 9, 7)
         axes = figure.subplots()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from hepml.errors import DataError
-from hepml.evaluation.plot_style import MOST_INSIDE, HouseFigure, looks, style
+from hepml.evaluation.plot_style import HouseFigure, is_crowded, looks, style
 from hepml.evaluation.rejection import rejection_of
 from hepml.evaluation.roc import Cuts, make_cuts
 
@@ -55,7 +55,7 @@ def plot_roc(
     curves = {name: _curve(make_cuts(*jets), grid) for name, jets in taggers.items()}
     few = len(curves) <= _MOST_BANDS
     with style():
-        many = len(curves) > MOST_INSIDE
+        many = is_crowded(len(curves))
         figure = HouseFigure(11 if many else 8, 8.4 if few and len(curves) > 1 else 6.8)
         if few and len(curves) > 1:
             axes, ratio = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

@@ -19,7 +19,7 @@ from hepml.errors import FileError
 
 COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#92dadd", "#a96b59", "#e76300", "#717581", "#b9ac70", "#94a4a2")
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
-MOST_INSIDE = 8  # more curves than these have their legend beside the axes
+_MOST_INSIDE = 8  # more curves than these have their legend beside the axes
 
 
 class HouseFigure(Figure):
@@ -32,6 +32,11 @@ class HouseFigure(Figure):
     def savefig(self, *arguments: Any, **options: Any) -> None:
         with style():
             super().savefig(*arguments, **options)
+
+
+def is_crowded(count: int) -> bool:
+    """Whether so many curves have their legend beside the axes, for which a figure is made wider."""
+    return count > _MOST_INSIDE
 
 
 def looks(count: int) -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from norms import stir_norms
 
 from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError
@@ -26,12 +27,7 @@ def small(name: str, **arguments: object) -> torch.nn.Module:
     """With random weights, and batch norms that are not the identity."""
     torch.manual_seed(0)
     model = create(name, **{**SMALL[name], **arguments}).double()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm1d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 2)
-            torch.nn.init.normal_(module.weight, 1, 0.3)
-            torch.nn.init.normal_(module.bias, 0, 0.3)
+    stir_norms(model)
     return model.eval()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from norms import stir_norms
 from torch import Tensor
 
 from hepml.data.batch import JetBatch
@@ -28,12 +29,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def network(**arguments: object) -> PELICAN:
     torch.manual_seed(0)
     model = create("pelican", **{**SIZE, **arguments}).double()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm1d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 2)
-            torch.nn.init.normal_(module.weight, 1, 0.3)
-            torch.nn.init.normal_(module.bias, 0, 0.3)
+    stir_norms(model)
     return model  # type: ignore[return-value]
 
 

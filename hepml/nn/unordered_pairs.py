@@ -33,19 +33,26 @@ class Pairs(NamedTuple):
     share: Tensor
 
 
+def ends_of_pairs(offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`first`, `second` and `after` of `Pairs`, from packed offsets [B + 1]."""
+    rows = torch.arange(int(offsets[-1]), device=offsets.device)
+    end = offsets[1:].repeat_interleave(offsets.diff(), output_size=len(rows))
+    after = F.pad((end - 1 - rows).cumsum(0), (1, 0))
+    total = int(after[-1])
+    first = rows.repeat_interleave(after.diff(), output_size=total)
+    return first, torch.arange(total, device=offsets.device) - after[first] + first + 1, after
+
+
 def packed_pairs(offsets: Tensor, dtype: torch.dtype = torch.float32) -> Pairs:
     """All pairs within jets, from packed offsets [B + 1]."""
+    first, second, after = ends_of_pairs(offsets)
     counts = offsets.diff()
     n = counts.repeat_interleave(counts)
     begin = offsets[:-1].repeat_interleave(counts)
     rows = torch.arange(len(n), device=offsets.device)
-    after, before = (F.pad(x.cumsum(0), (1, 0)) for x in (begin + n - 1 - rows, rows - begin))
-    total = int(after[-1])
-    every = torch.arange(total, device=offsets.device)
-    first = rows.repeat_interleave(after.diff(), output_size=total)
-    second = every - after[first] + first + 1
-    j = rows.repeat_interleave(before.diff(), output_size=total)
-    i = every - before[j] + begin[j]
+    before = F.pad((rows - begin).cumsum(0), (1, 0))
+    j = rows.repeat_interleave(before.diff(), output_size=len(first))
+    i = torch.arange(len(first), device=offsets.device) - before[j] + begin[j]
     return Pairs(first, second, after, after[i] + j - i - 1, before, 1.0 / n.to(dtype))
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hepml.nn.segments import segment_sum
+from hepml.nn.unordered_pairs import ends_of_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +37,12 @@ class Halves:
     @classmethod
     def of(cls, jets: Tensor) -> Halves:
         """All pairs of jets packed by the offsets `jets` [B + 1]."""
-        counts, device = jets.diff(), jets.device
-        total, size = int(jets[-1]), int((counts * (counts - 1)).sum()) // 2
+        first, second, before = ends_of_pairs(jets)
+        counts, device, size = jets.diff(), jets.device, len(first)
+        total = len(before) - 1
         nodes = torch.arange(total, device=device)
         start = torch.repeat_interleave(jets[:-1], counts, output_size=total)
         degree = torch.repeat_interleave(counts - 1, counts, output_size=total)
-        later = degree - nodes + start  # particles of the jet after this one
-        before = F.pad(later.cumsum(0), (1, 0))[:-1]  # pairs of earlier nodes
-        first = torch.repeat_interleave(nodes, later, output_size=size)
-        second = torch.arange(size, device=device) - before[first] + first + 1
-
         receiver = torch.repeat_interleave(nodes, degree, output_size=2 * size)
         starts = F.pad(degree.cumsum(0), (1, 0))
         sender = torch.arange(2 * size, device=device) - starts[receiver] + start[receiver]

@@ -10,7 +10,7 @@ import torch
 
 from hepml.dynamics.adaptive import adaptive_rollout
 from hepml.dynamics.integrators import rollout
-from hepml.dynamics.systems import SYSTEMS, Dipole, Fodo, NBody, Spring, ThreeBody, TwoBody, system
+from hepml.dynamics.systems import SYSTEMS, Dipole, Fodo, FodoByCell, NBody, Spring, ThreeBody, TwoBody, system
 from hepml.dynamics.trajectories import generate, solve
 from hepml.errors import ConfigError
 from hepml.nn.hamiltonian import hamiltonian_field
@@ -53,7 +53,7 @@ def test_friction_only_takes_energy(name: str) -> None:
     assert (energy[:, -1] < 0.9 * energy[:, 0]).all()
 
 
-@pytest.mark.parametrize("name", ["spring", "damped_spring", "dipole"])
+@pytest.mark.parametrize("name", ["spring", "damped_spring", "dipole", "fodo_by_cell"])
 def test_closed_form_agrees_with_adaptive_integration(name: str) -> None:
     s, z = system(name), states(name)
     times = torch.linspace(0, 7, 30, dtype=torch.float64)
@@ -101,6 +101,18 @@ def test_fodo_transfer_matrices_are_symplectic_and_agree_with_integration() -> N
     times = torch.linspace(0, s.cell, 17, dtype=torch.float64)  # the elements' ends are among them
     # midpoints never fall on an edge, where k jumps
     assert (rollout(s, z, times, "implicit_midpoint", substeps=20) - s.exact(z, times)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("gradient", [1.0, 0.4, 1.6])
+def test_lattice_by_cell_is_the_lattice_at_the_beginnings_of_its_cells(gradient: float) -> None:
+    inside, by_cell = Fodo(gradient=gradient), FodoByCell(gradient=gradient)
+    z = by_cell.sample(5, np.random.default_rng(0))
+    nothing = torch.zeros(5, 1, dtype=torch.float64)
+    whole = torch.cat((z[:, :2], nothing, z[:, 2:], nothing), dim=1)
+    times = torch.arange(0, 31, dtype=torch.float64) * inside.cell
+    wanted = inside.exact(whole, times)[..., [0, 1, 3, 4]]
+    assert wanted.std() > 0.3
+    assert (by_cell.exact(z, times) - wanted).abs().max() < 1e-12 * 30
 
 
 def test_unstable_lattice_is_refused() -> None:

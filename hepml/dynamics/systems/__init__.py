@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from hepml.dynamics.systems.accelerator import Dipole, Fodo
+from hepml.dynamics.systems.accelerator import Dipole, Fodo, FodoByCell
 from hepml.dynamics.systems.base import System
 from hepml.dynamics.systems.gravity import NBody, ThreeBody, TwoBody
 from hepml.dynamics.systems.oscillators import DampedPendulum, DampedSpring, Pendulum, Spring
@@ -13,7 +13,7 @@ from hepml.errors import ConfigError, did_you_mean
 
 SYSTEMS: dict[str, type[System]] = {
     kind.name: kind
-    for kind in (Spring, Pendulum, DampedPendulum, DampedSpring, TwoBody, ThreeBody, NBody, Dipole, Fodo)
+    for kind in (Spring, Pendulum, DampedPendulum, DampedSpring, TwoBody, ThreeBody, NBody, Dipole, Fodo, FodoByCell)
 }
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "DampedSpring",
     "Dipole",
     "Fodo",
+    "FodoByCell",
     "NBody",
     "Pendulum",
     "Spring",

@@ -125,9 +125,13 @@ class Fodo(System):
 
     def courant_snyder(self, z: Tensor) -> Tensor:
         """Invariants g x² + 2 a x x' + b x'² in x and in y at the beginning of a cell. Shapes: [..., 6] -> [..., 2]."""
+        return self.invariants(z[..., :2], z[..., 3:5])
+
+    def invariants(self, q: Tensor, p: Tensor) -> Tensor:
+        """The same of (x, y) and (px, py). Shapes: [..., 2], [..., 2] -> [..., 2]."""
         found = []
-        for matrix, u, v in zip(self.cell_matrices(), (z[..., 0], z[..., 1]), (z[..., 3], z[..., 4]), strict=True):
-            m = matrix.to(z)
+        for i, matrix in enumerate(self.cell_matrices()):
+            m, u, v = matrix.to(q), q[..., i], p[..., i]
             # sin(mu) times the form: m12 x'² + (m11 - m22) x x' - m21 x², positive by the sign of m12
             form = m[0, 1] * v**2 + (m[0, 0] - m[1, 1]) * u * v - m[1, 0] * u**2
             found.append(form / torch.sqrt(1 - (m.trace() / 2) ** 2) * torch.sign(m[0, 1]))
@@ -161,6 +165,54 @@ class Fodo(System):
         z = np.zeros((count, 6))
         z[:, :2], z[:, 3:5] = draws[:, :2], draws[:, 2:] / self.cell
         return tensor(z)
+
+
+class FodoByCell(System):
+    """The lattice seen once a cell, as a beam position monitor sees it: z = (x, y, px, py) in mm and mrad.
+
+    Between the beginnings of two cells a state is multiplied by the cell's matrix, a turn by the phase advance mu on the ellipse of its
+    Courant-Snyder invariant e. That is the flow of a conserved H = sum mu e/(2 L) for a path length L, L being the cell's length: what a
+    Hamiltonian network finds from positions and momenta at the monitor alone is this invariant.
+
+    Args:
+        cell, quadrupole, gradient: see `Fodo`.
+        spread: standard deviation of initial positions in mm; momenta have it divided by the cell length in m.
+    """
+
+    name: ClassVar[str] = "fodo_by_cell"
+    separable: ClassVar[bool] = False
+    space: ClassVar[int] = 1
+    coordinates = ("x", "y", "px", "py")
+
+    def __init__(self, cell: float = 4.0, quadrupole: float = 0.5, gradient: float = 1.0, spread: float = 1.0) -> None:
+        self.lattice, self.spread = Fodo(cell, quadrupole, gradient), spread
+        # the sense of rotation goes with the sign of m12, as that of the invariant's form does
+        turns = [
+            mu * float(m[0, 1].sign())
+            for mu, m in zip(self.lattice.phase_advance(), self.lattice.cell_matrices(), strict=True)
+        ]
+        self.rates = torch.tensor(turns, dtype=torch.float64) / cell
+
+    def hamiltonian(self, z: Tensor) -> Tensor:
+        q, p = z.chunk(2, dim=-1)
+        return 0.5 * (self.lattice.invariants(q, p) * self.rates.to(z)).sum(-1)
+
+    def exact(self, z0: Tensor, times: Tensor) -> Tensor:
+        rotated = []
+        for i, (matrix, rate) in enumerate(zip(self.lattice.cell_matrices(), self.rates, strict=True)):
+            angle = rate * self.lattice.cell
+            # M = cos(mu) + sin(mu) J with J² = -1 (Courant and Snyder, Ann. Phys. 3 (1958) 1)
+            turn = (matrix - torch.cos(angle) * torch.eye(2, dtype=torch.float64)) / torch.sin(angle)
+            z = z0[:, [i, i + 2]]
+            phase = (rate * times)[:, None].to(z0)
+            rotated.append(torch.cos(phase) * z[:, None] + torch.sin(phase) * (z @ turn.T.to(z0))[:, None])
+        x, y = rotated
+        return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
+
+    def sample(self, count: int, generator: Random) -> Tensor:
+        draws = self.spread * generator.standard_normal((count, 4))
+        draws[:, 2:] /= self.lattice.cell
+        return tensor(draws)
 
 
 def _transfer(k: float, length: float) -> Tensor:

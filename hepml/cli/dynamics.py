@@ -99,7 +99,7 @@ def _show(summary: Mapping[str, Any], run: Any) -> None:
 
     screen = console.out()
     table = Table(title=f"{summary['task']}: mean of {len(summary['seeds'])} seed{'s' * (len(summary['seeds']) > 1)}")
-    for head in ("network", "parameters", "train loss", "test loss", "energy MSE", "published", "published / ours"):
+    for head in ("network", "parameters", "train loss", "test loss", "energy MSE", "paper's", "paper's / ours"):
         table.add_column(head, justify="left" if head == "network" else "right")
     for label in run.models:
         entry = summary[label]
@@ -113,8 +113,7 @@ def _show(summary: Mapping[str, Any], run: Any) -> None:
         table.add_row(
             f"{label} ({entry['network']})",
             f"{entry['parameters']:,}",
-            f"{entry['train_loss']:.2e}",
-            f"{entry['test_loss']:.2e}",
+            *(_beside(entry[key], summary["published"].get(label, {}).get(key)) for key in ("train_loss", "test_loss")),
             energy,
             f"{paper:.1e}" if paper else "-",
             f"{paper / entry['energy_mse']:.3g}" if paper and entry["energy_mse"] else "-",
@@ -122,10 +121,15 @@ def _show(summary: Mapping[str, Any], run: Any) -> None:
     screen.print()
     screen.print(table)
     if summary["paper"]:
-        screen.print(Text(f"published: {summary['paper']}"))
+        screen.print(Text(f"paper's, also in brackets: {summary['paper']}"))
     screen.print(Text(f"{summary['seconds']:.0f} s; plots: {Path(summary['run']) / 'plots'}"))
     screen.print(Text(f"run:    {summary['run']}"))
     if run.tracking.enabled:
         uri = tracking_uri(run.tracking.uri)
         look = f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
         screen.print(Text(f"MLflow: {look}"))
+
+
+def _beside(ours: float, published: float | None) -> str:
+    """Our number, with the paper's in brackets where the paper has that very network."""
+    return f"{ours:.2e}" + (f" ({published:.1e})" if published is not None else "")

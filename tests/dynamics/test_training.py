@@ -259,6 +259,18 @@ def test_command_leaves_a_summary_with_energies_weights_and_plots(
         load_network(tmp_path / "run", "hnnn")
 
 
+def test_table_has_the_papers_losses_and_energies_beside_ours(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    words = [*QUICK, "training.steps=3", "--only", "hnn", "-o", str(tmp_path / "run"), "-q"]
+    assert main(["dynamics", str(repository / "configs/dynamics/spring.yaml"), *words]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "hnn (hnn)" in line)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["hnn"]
+    wanted = (f"{summary['train_loss']:.2e} (3.7e-02)", f"{summary['test_loss']:.2e} (3.6e-02)", "3.8e-04")
+    assert all(cell in row for cell in wanted), row
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

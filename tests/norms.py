@@ -9,7 +9,7 @@ from torch import nn
 def stir_norms(model: nn.Module) -> None:
     """Draws statistics, gains and biases of all batch norms."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
             assert module.running_mean is not None
             assert module.running_var is not None
             module.running_mean.normal_(0, 0.3)

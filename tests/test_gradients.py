@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_declared_symmetries import NAMES, SMALL
+from small_taggers import NAMES, SMALL
 from torch import Tensor
 
 from hepml import kinematics

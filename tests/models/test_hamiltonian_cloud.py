@@ -164,26 +164,6 @@ def test_memory_kept_for_the_backward_pass_does_not_grow_with_the_number_of_step
     assert kept(20, False) > 5 * kept(2, True)
 
 
-@pytest.mark.parametrize("name", ["hamiltonian_cloud", "residual_cloud"])
-@pytest.mark.parametrize("positions", ["learned", "physical"])
-def test_score_is_unchanged_by_a_permutation_of_the_constituents(name: str, positions: str) -> None:
-    torch.manual_seed(3)
-    model, batch = create(name, outputs=2, positions=positions).double().eval(), jets()
-    order = torch.cat([o + torch.randperm(int(c)) for o, c in zip(batch.offsets[:-1], batch.counts, strict=True)])
-    with torch.no_grad():
-        assert torch.allclose(model(batch), model(batch.permute(order)), atol=1e-11)
-
-
-@pytest.mark.parametrize("name", ["hamiltonian_cloud", "residual_cloud"])
-def test_score_does_not_depend_on_the_rest_of_the_batch(name: str) -> None:
-    torch.manual_seed(3)
-    model, batch = create(name, outputs=2).double().eval(), jets()
-    with torch.no_grad():
-        alone = torch.cat([model(batch.take([i])) for i in range(len(batch))])
-        assert torch.allclose(model(batch), alone, atol=1e-11)
-        assert torch.isfinite(alone).all()
-
-
 def test_twin_has_as_many_parameters() -> None:
     for arguments in ({}, {"dimension": 8, "hidden": 200}, {"positions": "physical"}):
         a, b = (count_parameters(create(n, outputs=2, **arguments)) for n in ("hamiltonian_cloud", "residual_cloud"))
@@ -196,33 +176,6 @@ def test_flow_matters_to_the_score() -> None:
     moving.load_state_dict(still.state_dict())
     with torch.no_grad():
         assert (still(batch) - moving(batch)).abs().max() > 1e-4
-
-
-def test_learns_to_tell_two_prongs_from_one() -> None:
-    g = torch.Generator().manual_seed(5)
-
-    def sample(n: int) -> JetBatch:
-        labels = torch.randint(2, (n,), generator=g)
-        count = 12
-        side = torch.randint(2, (n, count), generator=g) * 2.0 - 1
-        eta = 0.05 * torch.randn(n, count, generator=g) + labels[:, None] * side * 0.3
-        phi = 0.05 * torch.randn(n, count, generator=g)
-        pt = torch.rand(n, count, generator=g) * 20 + 5
-        p = torch.stack((pt * torch.cosh(eta), pt * torch.cos(phi), pt * torch.sin(phi), pt * torch.sinh(eta)), dim=-1)
-        return JetBatch.from_arrays(p.reshape(-1, 4), torch.arange(n + 1) * count, labels=labels)
-
-    torch.manual_seed(0)
-    model = create(
-        "hamiltonian_cloud", outputs=2, hidden=32, interactions=4, steps=2, embedding=(32,), phi=(32,), f=(32,)
-    )
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
-    train, test = sample(400), sample(200)
-    for _ in range(25):
-        optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(model(train), train.labels).backward()
-        optimiser.step()
-    accuracy = float((model(test).argmax(-1) == test.labels).float().mean())
-    assert accuracy > 0.95, accuracy
 
 
 def test_unknown_positions_are_refused() -> None:

@@ -1,15 +1,14 @@
-"""LGN and PELICAN: published sizes, symmetry at full size, what beams break, independence of the batch, jets at the edge, learning."""
+"""LGN and PELICAN beside what every tagger promises: symmetry at full size, what beams break, pieces of a batch, right gradients."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from norms import stir_norms
 
 from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError
-from hepml.models import count_parameters, create, entry
+from hepml.models import create
 from hepml.models import pelican as pelican_file
 from hepml.nn.lorentz import zonal
 from hepml.testing import assert_invariant, measure, sample_jets
@@ -34,17 +33,6 @@ def small(name: str, **arguments: object) -> torch.nn.Module:
 def scores(model: torch.nn.Module, batch: JetBatch) -> torch.Tensor:
     with torch.no_grad():
         return model(batch)
-
-
-@pytest.mark.parametrize(
-    ("name", "published", "symmetric"),
-    [("lgn", 4_518, 4_514), ("pelican", 208_797, 208_687), ("pelican_small", 1_147, 1_107)],
-)
-def test_sizes_are_the_published_ones(name: str, published: int, symmetric: int) -> None:
-    assert count_parameters(create(name, references=(BEAM[name],))) == published
-    assert count_parameters(create(name)) == symmetric
-    if name != "pelican_small":
-        assert count_parameters(create(name, **entry(name).published)) == entry(name).parameters == published
 
 
 @pytest.mark.parametrize("name", ["lgn", "pelican"])
@@ -76,33 +64,16 @@ def test_beams_break_the_symmetry_but_for_rotations_about_them(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("arguments", [{}, {"references": ("beam",)}, {"normalisation": "sum"}])
-def test_a_score_does_not_depend_on_the_batch(
-    name: str, arguments: dict[str, object], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("references", [(), ("beam",)])
+def test_a_score_does_not_depend_on_how_the_batch_is_cut_into_pieces(
+    name: str, references: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor on how the batch is cut into pieces."""
-    if name == "lgn" and "normalisation" in arguments:
-        pytest.skip("LGN sums")
-    model, jets = small(name, **arguments), sample_jets(6, mass=0.1)
+    model, jets = small(name, references=references), sample_jets(6, mass=0.1)
     together = scores(model, jets)
-    alone = torch.cat([scores(model, jets.take(torch.tensor([i]))) for i in range(6)])
-    turned = scores(model, jets.take(torch.arange(5, -1, -1))).flip(0)
     monkeypatch.setitem(pelican_file._NUMBERS, "cpu", 2000)
     monkeypatch.setitem(zonal._PAIRS, "cpu", 200)
-    in_pieces = scores(model, jets)
-    for other in (alone, turned, in_pieces):
-        assert torch.allclose(together, other, rtol=1e-11)
+    assert torch.allclose(together, scores(model, jets), rtol=1e-11)
     assert together.std(0).min() > 1e-4
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_gradients_reach_every_parameter(name: str) -> None:
-    model = small(name, references=(BEAM[name],)).train()
-    model(sample_jets()).square().sum().backward()
-    for key, parameter in model.named_parameters():
-        assert parameter.grad is not None, key
-        assert torch.isfinite(parameter.grad).all(), key
-        assert parameter.grad.abs().sum() > 0, key
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -135,41 +106,6 @@ def test_dropout_is_the_same_when_pairs_are_made_again() -> None:
         model(jets).square().sum().backward()
         found.append([p.grad for p in model.parameters()])
     assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(*found, strict=True))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_it_learns(name: str) -> None:
-    """Heavy jets against light ones."""
-    torch.manual_seed(1)
-    light = sample_jets(16, smallest=8, largest=12)
-    heavy = sample_jets(16, mass=10.0, smallest=8, largest=12, seed=1)
-    batch = JetBatch.from_arrays(
-        torch.cat((light.four_momenta, heavy.four_momenta)),
-        torch.cat((light.offsets, light.offsets[-1] + heavy.offsets[1:])),
-        labels=torch.arange(32) // 16,
-        dtype=torch.float32,
-    )
-    model = create(name, **SMALL[name])
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(30):
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(batch), batch.labels)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    assert float(loss.detach()) < 0.4
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_autocast_and_plain_agree_within_its_precision(name: str) -> None:
-    model, jets = small(name).float(), sample_jets(dtype=torch.float32)
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        low = model(jets)
-    plain = scores(model, jets)
-    assert (low.float() - plain).abs().max() < 3e-2 * plain.abs().max()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        model.train()(jets).float().square().sum().backward()
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
 def test_pelican_keeps_a_channel_for_products() -> None:

@@ -1,4 +1,4 @@
-"""RecNN and TreeNiN: published sizes, the same as a recursion node by node, and trees that travel in the batch or are made on demand."""
+"""RecNN and TreeNiN: the same as a recursion node by node, and trees that travel in the batch or are made on demand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hepml.data.batch import JetBatch
 from hepml.data.trees import ORDERINGS
 from hepml.errors import ConfigError
-from hepml.models import count_parameters, create, entry
+from hepml.models import create
 from hepml.representations.trees import forest, node_inputs
 
 NAMES = ("recnn", "recnn_gated", "treenin")
@@ -23,13 +23,6 @@ def built(name: str, dtype: torch.dtype = torch.float64, **hyperparameters: obje
         if p.ndim == 1:
             nn.init.uniform_(p, -0.2, 0.4)
     return model.eval()
-
-
-@pytest.mark.parametrize(("name", "parameters"), [("recnn", 8_481), ("recnn_gated", 48_761), ("treenin", 33_901)])
-def test_published_configurations_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
-    assert count_parameters(create(name, outputs=1)) == parameters
-    assert entry(name).parameters == parameters
-    assert entry(name).published == {"outputs": 1}
 
 
 def recursion(model: nn.Module, name: str, batch: JetBatch) -> Tensor:
@@ -78,30 +71,6 @@ def test_scores_and_gradients_are_those_of_a_recursion_node_by_node(name: str, t
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_jets_of_no_one_or_two_constituents_have_finite_scores_and_gradients(name: str) -> None:
-    batch = cloud((0, 1, 2, 3), dtype=torch.float32)
-    for part in (batch, *(batch.take([i]) for i in range(4)), batch.take([0, 0, 1]), batch.take([])):
-        model = built(name, torch.float32).train()
-        out = model(part)
-        assert out.shape == (len(part), 2)
-        out.square().sum().backward()
-        assert torch.isfinite(out).all()
-        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_score_does_not_depend_on_the_rest_of_its_batch(name: str) -> None:
-    model, batch = built(name), cloud()
-    with torch.no_grad():
-        together = model(batch)
-        alone = torch.cat([model(batch.take([i])) for i in range(len(batch))])
-        backwards = model(batch.take(torch.arange(len(batch) - 1, -1, -1))).flip(0)
-    for other in (alone, backwards):
-        torch.testing.assert_close(together, other, rtol=0, atol=1e-10)
-    assert together[batch.counts > 2].std(0).min() > 1e-4
-
-
 @pytest.mark.parametrize("tree", ORDERINGS)
 def test_every_ordering_ignores_the_order_of_constituents_and_all_but_random_the_azimuth(tree: str) -> None:
     model, batch = built("recnn", tree=tree), cloud()
@@ -120,18 +89,6 @@ def test_trees_of_the_batch_are_used_where_there_are_some(name: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(model(swapped), other(batch))
         assert not torch.allclose(model(swapped), model(batch))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_mixed_precision_trains_near_full_precision(name: str) -> None:
-    model, batch = built(name, torch.float32), cloud(dtype=torch.float32)
-    exact = model(batch)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = model(batch)
-        loss = out.float().square().sum()
-    loss.backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
-    torch.testing.assert_close(out.float(), exact, rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from toys import write_toy_jets
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -29,3 +30,11 @@ def shared() -> Path:
 def toptag(repository: Path) -> Path:
     """The folder of jets shipped with the repository."""
     return repository / "data" / "toptag"
+
+
+@pytest.fixture(scope="session")
+def toy_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Toy jets of two classes: 400 to train on, 200 to validate, 240 to test."""
+    folder = tmp_path_factory.mktemp("toys")
+    sizes = {"train": 400, "val": 200, "test": 240}
+    return {name: write_toy_jets(folder / f"{name}.root", n, seed=i) for i, (name, n) in enumerate(sizes.items())}

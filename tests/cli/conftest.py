@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from toys import write_toy_jets
 
 from hepml.cli.main import main
 
@@ -33,21 +32,13 @@ def hepml(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     return run
 
 
-@pytest.fixture(scope="session")
-def toys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Toy jets of two classes: 400, 200 and 240."""
-    folder = tmp_path_factory.mktemp("toys")
-    sizes = {"train": 400, "val": 200, "test": 240}
-    return {name: write_toy_jets(folder / f"{name}.root", n, seed=i) for i, (name, n) in enumerate(sizes.items())}
-
-
 @pytest.fixture
-def config(toys: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def config(toy_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A config that trains in a second, in an otherwise empty current folder; without MLflow and figures, which have tests of their own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hepml.training.run._Run._figures", lambda *anything: None)
     path = tmp_path / "tiny.yaml"
-    data = "".join(f"  {name}: {file}\n" for name, file in toys.items())
+    data = "".join(f"  {name}: {file}\n" for name, file in toy_files.items())
     path.write_text(
         f"data:\n{data}model: {{name: pfn, phi: [16, 16], f: [16]}}\n"
         "training: {epochs: 2, batch_size: 50, learning_rate: 5e-3, device: cpu, threads: 1}\n"

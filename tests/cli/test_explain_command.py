@@ -28,9 +28,9 @@ def run(hepml: Run, config: Path) -> Path:
 
 
 def test_a_run_is_explained_in_its_own_folder_with_as_many_jets_of_each_class(
-    hepml: Run, run: Path, toys: dict[str, Path]
+    hepml: Run, run: Path, toy_files: dict[str, Path]
 ) -> None:
-    result = hepml("explain", run, toys["test"], "--jets", 10, "--draw", 2, "--steps", 4, "--json")
+    result = hepml("explain", run, toy_files["test"], "--jets", 10, "--draw", 2, "--steps", 4, "--json")
     assert result.code == 0, result.err
     said = json.loads(result.out)
     assert said["jets"] == {"QCD": 5, "Tbqq": 5}
@@ -49,10 +49,10 @@ def test_a_run_is_explained_in_its_own_folder_with_as_many_jets_of_each_class(
 
 
 def test_the_log_odds_of_one_class_are_those_of_the_other_with_the_opposite_sign(
-    run: Path, toys: dict[str, Path]
+    run: Path, toy_files: dict[str, Path]
 ) -> None:
     model = load_model(run)
-    jets = explaining.choose(model, toys["test"], 4)
+    jets = explaining.choose(model, toy_files["test"], 4)
     found = []
     for name in ("QCD", "label_Tbqq"):
         target, aim = explaining.target_of(model, name)
@@ -72,10 +72,10 @@ BAD = [
 ]
 
 
-def test_bad_input_is_one_line(hepml: Run, run: Path, toys: dict[str, Path], tmp_path: Path) -> None:
+def test_bad_input_is_one_line(hepml: Run, run: Path, toy_files: dict[str, Path], tmp_path: Path) -> None:
     empty = write_toy_jets(tmp_path / "empty.root", 6, empty=6)
     for words, said in BAD:
-        result = hepml("explain", *(word.format(jets=toys["val"], empty=empty) for word in words))
+        result = hepml("explain", *(word.format(jets=toy_files["val"], empty=empty) for word in words))
         assert result.code == 2, result.err
         assert said in result.err
         assert result.err.count("\n") == 1

@@ -99,9 +99,9 @@ def test_a_jet_that_cannot_be_scored_keeps_its_row_and_is_counted(hepml: Run, ru
     assert np.isnan(scores).nonzero()[0].tolist() == [5]
 
 
-def test_npz_holds_the_same_columns(hepml: Run, run: Path, toys: dict[str, Path]) -> None:
-    hepml("predict", run, toys["test"], "-o", "scores.npz", "-q")
-    hepml("predict", run, toys["test"], "-o", "scores.root", "-q")
+def test_npz_holds_the_same_columns(hepml: Run, run: Path, toy_files: dict[str, Path]) -> None:
+    hepml("predict", run, toy_files["test"], "-o", "scores.npz", "-q")
+    hepml("predict", run, toy_files["test"], "-o", "scores.root", "-q")
     columns = uproot.open("scores.root")["tree"].arrays(library="np")
     with np.load("scores.npz") as file:
         assert set(file.files) == set(columns)
@@ -118,9 +118,9 @@ def test_npz_holds_the_same_columns(hepml: Run, run: Path, toys: dict[str, Path]
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_file(
-    hepml: Run, run: Path, toys: dict[str, Path], words: list[str], said: str
+    hepml: Run, run: Path, toy_files: dict[str, Path], words: list[str], said: str
 ) -> None:
-    result = hepml("predict", *(word.format(jets=toys["val"]) for word in words))
+    result = hepml("predict", *(word.format(jets=toy_files["val"]) for word in words))
     assert result.code == 2
     assert said in result.err
     assert result.err.count("\n") == 1
@@ -128,13 +128,13 @@ def test_bad_input_is_one_line_and_leaves_no_file(
 
 
 def test_a_disk_that_is_full_leaves_no_file_of_scores(
-    hepml: Run, run: Path, toys: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    hepml: Run, run: Path, toy_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*anything: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("hepml.training.score_files.os.replace", full)
-    result = hepml("predict", run, toys["val"], "-o", "scores.root", "-q")
+    result = hepml("predict", run, toy_files["val"], "-o", "scores.root", "-q")
     assert result.code == 2
     assert "cannot write scores.root: No space left on device" in result.err
     assert not [p.name for p in Path.cwd().iterdir() if "scores" in p.name]

@@ -7,18 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import write_toy_jets
 
 from hepml import config as configs
 from hepml.training.run_config import RunConfig, check
-
-
-@pytest.fixture(scope="session")
-def toy_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Toy jets of two classes: 400 to train on, 200 to validate, 240 to test."""
-    folder = tmp_path_factory.mktemp("toys")
-    sizes = {"train": 400, "val": 200, "test": 240}
-    return {name: write_toy_jets(folder / f"{name}.root", n, seed=i) for i, (name, n) in enumerate(sizes.items())}
 
 
 @pytest.fixture

@@ -1,15 +1,12 @@
-"""Data sets of trajectories: made exactly from a system, with the paper's noise, or read from the published pendulum file.
+"""Data sets of trajectories, made exactly from a system, with the paper's noise.
 
 States come from the closed form where a system has one, else from an eighth-order adaptive method at a tolerance of 1e-11 a
-step, in float64. Noise is added to
-the states only; derivatives are those at the noiseless states, as in arXiv:1906.01563.
+step, in float64. Noise is added to the states only; derivatives are those at the noiseless states, as in arXiv:1906.01563.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +14,7 @@ from torch import Tensor
 
 from hepml.dynamics.integrators import check_finite, rollout
 from hepml.dynamics.systems.base import System
-from hepml.errors import DataError, FileError
+from hepml.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -115,69 +112,3 @@ def differenced(states: Tensor, times: Tensor) -> Trajectories:
     """Trajectories with derivatives from forward differences, one point fewer."""
     slopes = (states[:, 1:] - states[:, :-1]) / (times[1:] - times[:-1])[:, None]
     return Trajectories(states[:, :-1], slopes, times[:-1])
-
-
-def from_arrays(trajectories: Sequence[np.ndarray | Tensor], times: np.ndarray | Tensor) -> Trajectories:
-    """Recorded trajectories, each [T, 2 d], with derivatives from forward differences.
-
-    Raises:
-        DataError: trajectories of unequal length, or with NaN or infinities; names the first.
-    """
-    tensors = [torch.as_tensor(np.asarray(t), dtype=torch.float64) for t in trajectories]
-    if not tensors:
-        raise DataError("there is no trajectory", mend="give at least one [T, 2 d] array")
-    moments = torch.as_tensor(np.asarray(times), dtype=torch.float64)
-    for i, t in enumerate(tensors):
-        if t.ndim != 2 or t.shape != (len(moments), tensors[0].shape[1]):
-            raise DataError(
-                f"trajectory {i} has shape {tuple(t.shape)}, not {(len(moments), tensors[0].shape[1] if tensors[0].ndim == 2 else '2 d')}",
-                mend="cut or interpolate all trajectories to the same times",
-            )
-    states = torch.stack(tensors)
-    check_finite(states, "recorded states")
-    return differenced(states, moments)
-
-
-def read_pendulum(path: Path | str) -> Trajectories:
-    """The published recording of a real pendulum (Schmidt and Lipson, Science 324 (2009) 81: `real_pend_h_1.txt`), as one trajectory.
-
-    The file is a text table: a first line `% NAMES` of the measured variables, then one row a time with trial, time, the variables, and
-    their recorded derivatives. As in arXiv:1906.01563 the two variables are the state and derivatives are forward differences.
-
-    Raises:
-        FileError: the file is missing or not such a table.
-        DataError: times that do not rise, or values that are not finite.
-    """
-    path = Path(path)
-    try:
-        lines = [line.strip().rstrip(",") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    except OSError as problem:
-        raise FileError("cannot read the pendulum recording", where=str(path), mend=str(problem)) from None
-    rows: list[list[float]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line or line.startswith("%"):
-            continue
-        try:
-            rows.append([float(word) for word in line.replace(",", " ").split()])
-        except ValueError:
-            raise FileError(
-                "a row is not a list of numbers",
-                where=f"{path}, line {number}",
-                mend="see the format in docs/dynamics.md",
-            ) from None
-        if len(rows[-1]) != len(rows[0]) or len(rows[-1]) < 4:
-            raise FileError(
-                f"a row has {len(rows[-1])} columns, not {max(4, len(rows[0]))}",
-                where=f"{path}, line {number}",
-                mend="columns are: trial, time, angle, angular velocity, and their derivatives",
-            )
-    if len(rows) < 3:
-        raise FileError(f"the recording has {len(rows)} rows", where=str(path), mend="give at least three times")
-    table = torch.tensor(rows, dtype=torch.float64)
-    check_finite(table, f"values of {path}")
-    if bool((table[1:, 1] <= table[:-1, 1]).any()):
-        at = int((table[1:, 1] <= table[:-1, 1]).nonzero()[0]) + 2
-        raise DataError(
-            "times do not rise", where=f"{path}, row {at}", mend="keep one trial a file, in the order of time"
-        )
-    return differenced(table[None, :, 2:4], table[:, 1])

@@ -29,7 +29,8 @@ class MotionConfig(Schema):
         test_first: the first trajectories are the test, not the last.
         split_in_time: split each trajectory in time instead of splitting the trajectories.
         finite_differences: derivatives from differences of measured states instead of exact ones.
-        file: a recording in the published pendulum format instead of generated motion.
+        file: a recording instead of generated motion: `.npz` with times and states, or the published pendulum format; a single
+            trajectory is split in time.
         seed: of initial states and noise; the run's seed where left out.
     """
 

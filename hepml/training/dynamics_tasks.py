@@ -20,8 +20,10 @@ from hepml.dynamics.evaluation import Reference, Rollouts, energy_report, follow
 from hepml.dynamics.fitting import fit
 from hepml.dynamics.integrators import DivergenceError
 from hepml.dynamics.networks import network
+from hepml.dynamics.recordings import read_recording
 from hepml.dynamics.systems import System, system
-from hepml.dynamics.trajectories import Trajectories, generate, read_pendulum
+from hepml.dynamics.trajectories import Trajectories, generate
+from hepml.errors import DataError
 from hepml.training.dynamics_config import DynamicsConfig
 from hepml.training.run_directory import RunDirectory
 
@@ -178,20 +180,29 @@ def make_data(config: DynamicsConfig, mechanics: System, seed: int) -> tuple[Tra
     """Training and test trajectories of a run.
 
     Raises:
-        DataError: a recording with holes, or a split that leaves nothing.
+        DataError: a recording with holes, or of another system; a split that leaves nothing.
     """
     data = config.data
     if data.file is not None:
-        return read_pendulum(data.file).split_in_time(data.train)
-    motion = generate(
-        mechanics,
-        trajectories=data.trajectories,
-        points=data.points,
-        span=data.span,
-        noise=data.noise,
-        seed=seed if data.seed is None else data.seed,
-        finite_differences=data.finite_differences,
-    )
+        motion = read_recording(data.file)
+        if motion.states.shape[-1] != mechanics.dimension:
+            raise DataError(
+                f"states have {motion.states.shape[-1]} coordinates, '{mechanics.name}' has {mechanics.dimension}",
+                where=data.file,
+                mend=f"record {', '.join(mechanics.coordinates)}, or name the system that was recorded",
+            )
+        if len(motion) == 1:
+            return motion.split_in_time(data.train)
+    else:
+        motion = generate(
+            mechanics,
+            trajectories=data.trajectories,
+            points=data.points,
+            span=data.span,
+            noise=data.noise,
+            seed=seed if data.seed is None else data.seed,
+            finite_differences=data.finite_differences,
+        )
     if data.split_in_time:
         return motion.split_in_time(data.train)
     return motion.split(data.train, test_first=data.test_first)

@@ -15,7 +15,7 @@ from hepml.dynamics.fitting import FitSettings, WeightMean, denoised, fit
 from hepml.dynamics.integrators import DivergenceError
 from hepml.dynamics.networks import network
 from hepml.dynamics.systems import Pendulum, Spring, TwoBody
-from hepml.dynamics.trajectories import Trajectories, from_arrays, generate, read_pendulum
+from hepml.dynamics.trajectories import Trajectories, generate
 from hepml.errors import ConfigError, DataError, FileError
 from hepml.training.dynamics import load_dynamics_config, load_network, run_dynamics
 
@@ -162,52 +162,6 @@ def test_training_settings_that_do_not_fit_are_refused(settings: dict, message: 
     train, test = spring()
     with pytest.raises(ConfigError, match=message):
         fit(network("hnn", 2), train, test, FitSettings(steps=1, **settings))
-
-
-def test_published_pendulum_format_is_read(tmp_path: Path) -> None:
-    t = np.linspace(0, 5, 51)
-    angle, speed = np.cos(t), -np.sin(t)
-    rows = [f"1 {a:.6f} {b:.6f} {c:.6f} {c:.6f} {-b:.6f}" for a, b, c in zip(t, angle, speed, strict=True)]
-    file = tmp_path / "real_pend_h_1.txt"
-    file.write_text("% o w\n" + "\n".join(rows) + "\n")
-    motion = read_pendulum(file)
-    assert motion.states.shape == (1, 50, 2)
-    assert torch.allclose(motion.states[0, :, 0], torch.as_tensor(angle[:-1]), atol=1e-6)
-    assert torch.allclose(motion.derivatives[0, :, 0], torch.as_tensor(np.diff(angle) / 0.1), atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "message"),
-    [
-        ("% o w\n1 0.0 1 2 3 4\n1 0.1 x 2 3 4\n1 0.2 1 2 3 4\n", FileError, "line 3"),
-        ("% o w\n1 0.0 1 2 3 4\n1 0.1 1 2 3\n1 0.2 1 2 3 4\n", FileError, "5 columns, not 6"),
-        ("% o w\n1 0.0 1 2 3 4\n1 0.2 1 2 3 4\n1 0.1 1 2 3 4\n", DataError, "times do not rise"),
-        ("% o w\n1 0.0 1 2 3 4\n1 0.1 nan 2 3 4\n1 0.2 1 2 3 4\n", DataError, "not finite"),
-        ("% o w\n", FileError, "0 rows"),
-    ],
-)
-def test_broken_recording_is_named(tmp_path: Path, text: str, error: type[Exception], message: str) -> None:
-    file = tmp_path / "broken.txt"
-    file.write_text(text)
-    with pytest.raises(error, match=message):
-        read_pendulum(file)
-
-
-def test_missing_recording_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="cannot read the pendulum recording"):
-        read_pendulum(tmp_path / "absent.txt")
-
-
-def test_trajectories_of_unequal_length_are_named() -> None:
-    with pytest.raises(DataError, match="trajectory 1 has shape"):
-        from_arrays([np.zeros((5, 2)), np.zeros((4, 2))], np.arange(5.0))
-
-
-def test_recorded_states_that_are_not_finite_are_named() -> None:
-    bad = np.zeros((5, 2))
-    bad[3, 1] = np.inf
-    with pytest.raises(DataError, match=r"index \(1, 3, 1\)"):
-        from_arrays([np.zeros((5, 2)), bad], np.arange(5.0))
 
 
 @pytest.mark.parametrize(

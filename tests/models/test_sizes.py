@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from small_taggers import NAMES
 
-from hepml.models import count_parameters, create, entry, registry
+from hepml.models import count_parameters, create, entry
 
 # At the published configuration. Where the literature has another number, or none, the reason is beside it.
 PUBLISHED = {
@@ -60,7 +61,7 @@ OTHERS: list[tuple[str, dict[str, Any], int]] = [
 
 
 def test_no_model_is_left_out() -> None:
-    assert set(PUBLISHED) == set(registry())
+    assert set(PUBLISHED) == set(NAMES)
 
 
 @pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())

@@ -65,6 +65,7 @@ def test_groups_and_pieces_change_nothing(references: int, monkeypatch: pytest.M
     fixed = torch.tensor([[1.0, 0, 0, 1], [1, 0, 0, -1], [1, 0, 0, 0]], dtype=torch.float64)[:references]
     jets = jets.take(torch.tensor([3, 0, 6, 1, 5, 2, 4]))
     whole = frame_vectors(network, jets, fixed)[1]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # sizes of groups and pieces are so many a thread
     monkeypatch.setattr(canonical, "_PAIRS", 200)
     monkeypatch.setattr(frame_pairs, "_PIECE", 30)
     assert torch.allclose(frame_vectors(network, jets, fixed)[1], whole, rtol=1e-12)

@@ -48,15 +48,20 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "lloca, one frame a jet": ("lloca", {**SMALL["lloca"], "frame": "jet"}),
     "lorentznet, any number of nodes": ("lorentznet", {**SMALL["lorentznet"], "nodes": None}),
     "lorentznet, in components": ("lorentznet", {**SMALL["lorentznet"], "vectors": "components"}),
+    "p_cnn, of forty constituents": ("p_cnn", {**SMALL["p_cnn"], "length": 40}),
+    "part, two class blocks": (
+        "part",
+        {"embedding": (16, 16), "pair_embedding": (8, 8), "heads": 4, "blocks": 2, "class_blocks": 2},
+    ),
+    "particlenet, sixteen neighbours": ("particlenet", {"widths": ((8, 8, 8), (12, 12, 12))}),
+    "particlenet_lite, seven neighbours": ("particlenet_lite", {"widths": ((8, 8), (12, 12))}),
     "pelican, by sums": ("pelican", {**SMALL["pelican"], "normalisation": "sum"}),
     "transformer, mean": ("transformer", {**SMALL["transformer"], "pooling": "mean"}),
 }
 CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, SMALL.get(name, {})) for name in NAMES} | VARIANTS
 # Those that are invariant under boosts as long as no reference vector tells them of the beam.
 EQUIVARIANT = [case for case, (name, _) in CASES.items() if "lorentz" in registry()[name].symmetries]
-CASES |= {
-    f"{name}, beams": (name, {**SMALL.get(name, {}), "references": ("beam",)}) for name in EQUIVARIANT if name in NAMES
-}
+CASES |= {f"{case}, beams": (CASES[case][0], {**CASES[case][1], "references": ("beam",)}) for case in EQUIVARIANT}
 
 
 def random_tagger(case: str, **hyperparameters: Any) -> nn.Module:

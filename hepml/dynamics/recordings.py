@@ -37,8 +37,7 @@ def from_arrays(
     """
     moments = torch.as_tensor(np.asarray(times), dtype=torch.float64)
     states = _stacked("trajectory", trajectories, len(moments))
-    if bool((moments.diff() <= 0).any()):
-        at = int((moments.diff() <= 0).nonzero()[0]) + 1
+    if (at := _fall(moments)) is not None:
         raise DataError("times do not rise", where=f"time {at}", mend="sort the times and the states with them")
     if derivatives is None:
         return differenced(states, moments)
@@ -124,12 +123,17 @@ def read_pendulum(path: Path | str) -> Trajectories:
         raise FileError(f"the recording has {len(rows)} rows", where=str(path), mend="give at least three times")
     table = torch.tensor(rows, dtype=torch.float64)
     check_finite(table, f"values of {path}")
-    if bool((table[1:, 1] <= table[:-1, 1]).any()):
-        at = int((table[1:, 1] <= table[:-1, 1]).nonzero()[0]) + 2
+    if (at := _fall(table[:, 1])) is not None:
         raise DataError(
-            "times do not rise", where=f"{path}, row {at}", mend="keep one trial a file, in the order of time"
+            "times do not rise", where=f"{path}, row {at + 1}", mend="keep one trial a file, in the order of time"
         )
     return differenced(table[None, :, 2:4], table[:, 1])
+
+
+def _fall(times: Tensor) -> int | None:
+    """Index of the first time that does not come after the one before it."""
+    falls = (times.diff() <= 0).nonzero()
+    return int(falls[0]) + 1 if len(falls) else None
 
 
 def _stacked(what: str, arrays: Sequence[np.ndarray | Tensor], times: int) -> Tensor:

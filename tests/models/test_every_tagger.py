@@ -19,7 +19,7 @@ SHORT = ((0, 1, 2, 3, 6, 7, 8, 15, 16, 17, 39, 40, 41), (0,), (1,), (2,), (0, 0,
 def test_it_is_registered_with_paper_symmetry_and_summary(name: str) -> None:
     found = registry()[name]
     assert found.paper
-    assert found.symmetries
+    assert "permutation" in found.symmetries
     assert len(found.summary) > 20
 
 
@@ -72,8 +72,9 @@ def test_a_score_does_not_depend_on_the_rest_of_its_batch(case: str) -> None:
         backwards = model(batch.take(torch.arange(len(batch) - 1, -1, -1))).flip(0)
         crowded = model(joined)[: len(batch)]
     for other in (alone, backwards, crowded):
-        torch.testing.assert_close(other, together, rtol=1e-9, atol=1e-10)
-    assert together[batch.counts > 2].std(0).min() > 1e-4 * together.abs().max(), "jets differ"
+        # a lone massless constituent's norm is rounding, by which L-GATr-slim divides
+        torch.testing.assert_close(other, together, rtol=0, atol=1e-10 if case.startswith("lgatr_slim") else 1e-12)
+    assert together[batch.counts > 2].std(0).min() > 1e-4, "jets differ"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -102,9 +103,10 @@ def test_float32_and_mixed_precision_stay_near_float64(case: str) -> None:
             mixed = model(batch).float()
     assert exact.dtype == torch.float64
     assert single.dtype == torch.float32
-    size, some = exact.abs().max().clamp_min(1), batch.counts > (3 if case.startswith(("lloca", "lgatr")) else -1)
-    assert (single - exact)[some].abs().max() < 1e-3 * size
-    assert (mixed - exact)[some].abs().max() < 0.1 * size
+    some = batch.counts > (3 if case.startswith(("lloca", "lgatr")) else -1)
+    # vectors that are moved in components lose digits, and pair features of order ten are rounded
+    assert (single - exact)[some].abs().max() < (1e-3 if "components" in case else 1e-4)
+    assert (mixed - exact)[some].abs().max() < (0.1 if case.startswith("part") else 0.03) * exact.abs().max()
     model.train()
     with torch.autocast("cpu", torch.bfloat16):
         model(batch).float().square().sum().backward()
@@ -113,12 +115,12 @@ def test_float32_and_mixed_precision_stay_near_float64(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_learns_the_side_of_a_simple_boundary(case: str) -> None:
-    """Wide jets against narrow ones: the loss halves in so many steps."""
+    """Wide jets against narrow ones: the loss halves in 30 steps."""
     batch = cloud([14] * 48, dtype=torch.float32, spread=[0.1, 0.3] * 24)
     model = random_tagger(case).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses: list[float] = []
-    while len(losses) < 60 and (not losses or losses[-1] > 0.5 * losses[0]):
+    while len(losses) < 30 and (not losses or losses[-1] > 0.5 * losses[0]):
         optimiser.zero_grad()
         loss = nn.functional.cross_entropy(model(batch), batch.labels)
         loss.backward()

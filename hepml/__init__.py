@@ -12,9 +12,9 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "JetBatch": "hepml.data.batch",
-    "read_jets": "hepml.data.reader",
+    "read_jets": "hepml.data.reading.reader",
     "load_model": "hepml.training.checkpoints",
-    "predict": "hepml.training.prediction",
+    "predict": "hepml.inference.prediction",
     "evaluate": "hepml.evaluation.report",
     "HepmlError": "hepml.errors",
 }
@@ -37,11 +37,11 @@ __all__ = ["__version__", *_PUBLIC, *_SUBPACKAGES]
 
 if TYPE_CHECKING:
     from hepml.data.batch import JetBatch as JetBatch
-    from hepml.data.reader import read_jets as read_jets
+    from hepml.data.reading.reader import read_jets as read_jets
     from hepml.errors import HepmlError as HepmlError
     from hepml.evaluation.report import evaluate as evaluate
+    from hepml.inference.prediction import predict as predict
     from hepml.training.checkpoints import load_model as load_model
-    from hepml.training.prediction import predict as predict
 
 
 def __getattr__(name: str) -> Any:

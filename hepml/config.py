@@ -1,8 +1,9 @@
 """Configs: YAML files that compose, take overrides, and are checked against a schema before anything runs.
 
-A config file may name a `base:` that it is laid over, and any key can be set on the command line as `key.sub=value`. What comes
-out remembers where each value was written, so that an error names the file, the key path and the nearest known key in one line. Schemas are
-pydantic models; that of a model's hyperparameters is derived from its constructor's signature, so no hyperparameter is written twice.
+A config file may name a `base:` that it is laid over, and any key can be set on the command line as
+`key.sub=value`. What comes out remembers where each value was written, so that an error names the file, the
+key path and the nearest known key in one line. Schemas are pydantic models; that of a model's hyperparameters
+is derived from its constructor's signature, so no hyperparameter is written twice.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ KeyPath = tuple[str, ...]
 class Schema(BaseModel):
     """Base of every schema: unknown keys are refused, values are not silently converted."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), validate_default=False, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", protected_namespaces=(), validate_default=False, populate_by_name=True
+    )
 
 
 @dataclass
@@ -53,7 +56,11 @@ class Config:
             return f"{below[-1]}, {'.'.join(path)}"
         for length in range(len(path), -1, -1):
             if path[:length] in self.origins:
-                return f"{self.origins[path[:length]]}, {'.'.join(path)}" if path else self.origins[path[:length]]
+                return (
+                    f"{self.origins[path[:length]]}, {'.'.join(path)}"
+                    if path
+                    else self.origins[path[:length]]
+                )
         source = str(self.file) if self.file else "config"
         return f"{source}, {'.'.join(path)}" if path else source
 
@@ -121,19 +128,27 @@ def parse_yaml(text: str, source: str) -> Any:
 def dump_yaml(values: Mapping[str, Any]) -> str:
     """YAML text that `parse_yaml` reads back to the same values."""
     return yaml.dump(
-        _plain(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+        _plain(values),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=120,
     )
 
 
 def plain_values(checked: BaseModel) -> dict[str, Any]:
-    """A checked config as values for `dump_yaml`: what is null is left out where nobody set it, and stays where somebody did."""
+    """A checked config as values for `dump_yaml`: what is null is left out where nobody set it, and stays
+    where somebody did."""
     values = checked.model_dump(mode="json")
     for key in list(values):
         own = getattr(checked, key)
         if isinstance(own, BaseModel):
             values[key] = plain_values(own)
         elif isinstance(own, dict):
-            values[key] |= {name: plain_values(part) for name, part in own.items() if isinstance(part, BaseModel)}
+            values[key] |= {
+                name: plain_values(part) for name, part in own.items() if isinstance(part, BaseModel)
+            }
         elif own is None and key not in checked.model_fields_set:
             del values[key]
     return values
@@ -155,7 +170,9 @@ def validate(schema: type[T], config: Config, at: Sequence[str] = ()) -> T:
         raise _one_line(problem, config, tuple(at), values) from None
 
 
-def signature_schema(build: Callable[..., Any], name: str, *, leave_out: Iterable[str] = ()) -> type[BaseModel]:
+def signature_schema(
+    build: Callable[..., Any], name: str, *, leave_out: Iterable[str] = ()
+) -> type[BaseModel]:
     """The schema of a constructor's keyword arguments, with the signature's own types and defaults.
 
     Args:
@@ -178,7 +195,8 @@ def signature_schema(build: Callable[..., Any], name: str, *, leave_out: Iterabl
         return create_model(name, __base__=Schema, **loose)  # type: ignore[call-overload,no-any-return]
 
 
-# ---------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------------------------------------
+# helpers
 
 
 class _Loader(yaml.SafeLoader):
@@ -208,7 +226,8 @@ _FLOAT = re.compile(
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper with the same idea of a number as `_Loader`, so that a written config reads back as it was."""
+    """SafeDumper with the same idea of a number as `_Loader`, so that a written config reads back as it
+    was."""
 
 
 for _kind in (_Loader, _Dumper):
@@ -237,7 +256,11 @@ def _load_file(path: Path, seen: tuple[Path, ...]) -> Config:
         if not isinstance(name, str):
             raise ConfigError(f"base should be a path, not {name!r}", where=f"{path}, base")
         below = _load_file(path.parent / name, (*seen, here))
-        _merge(config, below.values, lambda at, below=below: below.where(at).rpartition(", ")[0] or str(below.file))  # type: ignore[misc]
+        _merge(
+            config,
+            below.values,
+            lambda at, below=below: below.where(at).rpartition(", ")[0] or str(below.file),
+        )  # type: ignore[misc]
     _merge(config, values, lambda at: str(path))
     return config
 
@@ -254,7 +277,8 @@ def _merge(config: Config, values: Mapping[str, Any], origin: Callable[[KeyPath]
             ):
                 walk(into[key], value, path)
                 continue
-            # another model's hyperparameters mean nothing to this one: a model of another name replaces the whole block
+            # another model's hyperparameters mean nothing to this one: a model of another name replaces the
+            # whole block
             into[key] = _copy(value)
             config.origins[path] = origin(path)
             if isinstance(value, Mapping):
@@ -328,7 +352,9 @@ def _refuse_unknown_keys(schema: type[BaseModel], values: Any, config: Config, a
     for key, value in values.items():
         if key not in known:
             raise ConfigError(
-                f"unknown key '{key}'", where=config.where((*at, str(key))), mend=did_you_mean(str(key), known)
+                f"unknown key '{key}'",
+                where=config.where((*at, str(key))),
+                mend=did_you_mean(str(key), known),
             )
         below = _schema_in(known[key])
         if below is not None and isinstance(value, Mapping):
@@ -347,7 +373,9 @@ def _one_line(problem: ValidationError, config: Config, at: KeyPath, values: Any
     path, value, found = [], values, True
     for part in first["loc"]:
         # pydantic adds the branch of a union to the location: keep what is a key of the config
-        items = value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list) else {}
+        items = (
+            value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list) else {}
+        )
         if part in items:
             value = items[part]
             path.append(str(part))
@@ -357,7 +385,9 @@ def _one_line(problem: ValidationError, config: Config, at: KeyPath, values: Any
     where = config.where((*at, *path))
     if not found:
         return ConfigError(f"missing key '{path[-1]}'", where=where, mend="it has no default: give it")
-    messages = list(dict.fromkeys(_phrase(e["msg"]) for e in errors if tuple(e["loc"])[:1] == tuple(first["loc"])[:1]))
+    messages = list(
+        dict.fromkeys(_phrase(e["msg"]) for e in errors if tuple(e["loc"])[:1] == tuple(first["loc"])[:1])
+    )
     same_place = [m for m in messages if m] or ["is not valid"]
     text = " or ".join(same_place[:4])
     shown = json.dumps(_plain(value)) if not isinstance(value, str) else repr(value)

@@ -1,7 +1,8 @@
 """The errors a user sees, and the helper that finds the nearest name.
 
-Every error that a user can mend derives from `HepmlError` and reads as one line: what is wrong, where, and how to mend it.
-The command line prints that line and exits with code 2; any other exception is a defect of ours and exits with code 1.
+Every error that a user can mend derives from `HepmlError` and reads as one line: what is wrong, where, and
+how to mend it. The command line prints that line and exits with code 2; any other exception is a defect of
+ours and exits with code 1.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class LayoutError(HepmlError):
 
 
 class DataError(HepmlError):
-    """Jets that cannot be used as they are: NaN, negative energies, labels that do not sum to one, one class only."""
+    """Jets that cannot be used as they are: NaN, negative energies, labels that do not sum to one, one class
+    only."""
 
 
 class ConfigError(HepmlError):

@@ -1,9 +1,10 @@
 """Four-vector functions for torch tensors, one quantity a function.
 
-A four-momentum is the last axis of a tensor, `[..., 4]` as (E, px, py, pz) in GeV. Everything batches, differentiates and
-keeps the dtype and device it was given. The Minkowski metric is (+, -, -, -). Awkward arrays have the `vector` package for
-the same purpose; these functions are for what happens on the device. Lengths and masses have no derivative at the origin; it is
-zero here (as torch has it for angles), where the formula's would be NaN and spoil every gradient it meets.
+A four-momentum is the last axis of a tensor, `[..., 4]` as (E, px, py, pz) in GeV. Everything batches,
+differentiates and keeps the dtype and device it was given. The Minkowski metric is (+, -, -, -). Awkward
+arrays have the `vector` package for the same purpose; these functions are for what happens on the device.
+Lengths and masses have no derivative at the origin; it is zero here (as torch has it for angles), where the
+formula's would be NaN and spoil every gradient it meets.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def minkowski_product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def mass_squared(p: Tensor) -> Tensor:
-    """Invariant mass squared in GeV², by (E-|p|)(E+|p|), which loses less than E² - p². Shapes: [..., 4] -> [...]."""
+    """Invariant mass squared in GeV², by (E-|p|)(E+|p|), which loses less than E² - p². Shapes: [..., 4] ->
+    [...]."""
     momentum = root(p[..., 1:].square().sum(-1))
     return (p[..., 0] - momentum) * (p[..., 0] + momentum)
 
@@ -80,7 +82,9 @@ def delta_r(eta_a: Tensor, phi_a: Tensor, eta_b: Tensor, phi_b: Tensor) -> Tenso
 def from_pt_eta_phi(pt_: Tensor, eta_: Tensor, phi_: Tensor, mass_: Tensor | float = 0.0) -> Tensor:
     """Four-momenta from collider coordinates. Shapes: [...] each (GeV) -> [..., 4]."""
     px, py, pz = pt_ * torch.cos(phi_), pt_ * torch.sin(phi_), pt_ * torch.sinh(eta_)
-    energy = torch.sqrt(px * px + py * py + pz * pz + torch.as_tensor(mass_, dtype=pt_.dtype, device=pt_.device) ** 2)
+    energy = torch.sqrt(
+        px * px + py * py + pz * pz + torch.as_tensor(mass_, dtype=pt_.dtype, device=pt_.device) ** 2
+    )
     return torch.stack((energy, px, py, pz), dim=-1)
 
 

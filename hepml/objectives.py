@@ -1,8 +1,9 @@
 """Heads: the parameters of q(z|x), their activation and their negative log-likelihood, in one place.
 
-Learning approximates p(z|x) by q(z|x; theta) under cross-entropy, so a loss is the negative log-likelihood of a family of
-distributions: Bernoulli gives binary cross-entropy, Categorical softmax cross-entropy, Gaussian (mean and log sigma) squared error with a
-learned width. A model returns the parameters of the family, [B, outputs]; the objective knows the rest.
+Learning approximates p(z|x) by q(z|x; theta) under cross-entropy, so a loss is the negative log-likelihood of
+a family of distributions: Bernoulli gives binary cross-entropy, Categorical softmax cross-entropy, Gaussian
+(mean and log sigma) squared error with a learned width. A model returns the parameters of the family, [B,
+outputs]; the objective knows the rest.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Objective(ABC):
 
     @abstractmethod
     def activation(self, parameters: Tensor) -> Tensor:
-        """What a user reads: class probabilities [B, C], or (mean, sigma) a target [B, 2 T]. From model outputs [B, outputs]."""
+        """What a user reads: class probabilities [B, C], or (mean, sigma) a target [B, 2 T]. From model
+        outputs [B, outputs]."""
 
     @abstractmethod
     def negative_log_likelihood(self, parameters: Tensor, target: Tensor) -> Tensor:
@@ -46,14 +48,16 @@ class Objective(ABC):
 
 
 class Bernoulli(Objective):
-    """q(z|x) = p^z (1-p)^(1-z) with p = sigmoid(logit): binary cross-entropy. One output; class 1 is the signal."""
+    """q(z|x) = p^z (1-p)^(1-z) with p = sigmoid(logit): binary cross-entropy. One output; class 1 is the
+    signal."""
 
     name, task = "bernoulli", "classification"
 
     def __init__(self, classes: int = 2) -> None:
         if classes != 2:
             raise ConfigError(
-                f"objective bernoulli is for 2 classes, the data has {classes}", mend="use objective: categorical"
+                f"objective bernoulli is for 2 classes, the data has {classes}",
+                mend="use objective: categorical",
             )
 
     @property
@@ -65,7 +69,9 @@ class Bernoulli(Objective):
         return torch.stack((1 - p, p), dim=-1)
 
     def negative_log_likelihood(self, parameters: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(parameters[:, 0], target.to(parameters.dtype), reduction="none")
+        return F.binary_cross_entropy_with_logits(
+            parameters[:, 0], target.to(parameters.dtype), reduction="none"
+        )
 
 
 class Categorical(Objective):
@@ -99,12 +105,13 @@ class Categorical(Objective):
 class Gaussian(Objective):
     """q(z|x) = N(z; mean, sigma) for each target: squared error with a learned width.
 
-    The model returns (mean, ln sigma) for each target; ln sigma is held within ±`bound` so that one outlier cannot blow up a step.
+    The model returns (mean, ln sigma) for each target; ln sigma is held within ±`bound` so that one outlier
+    cannot blow up a step.
 
     Args:
         targets: number of targets T.
-        centre, width: targets are standardised as (z - centre) / width before the likelihood is taken, and `activation` gives means and
-            sigmas in the target's own unit.
+        centre, width: targets are standardised as (z - centre) / width before the likelihood is taken, and
+            `activation` gives means and sigmas in the target's own unit.
         bound: largest |ln sigma| in standardised units.
     """
 

@@ -1,4 +1,5 @@
-"""What the paths in a config mean: files, folders and globs, from the current folder or from the config's own repository."""
+"""What the paths in a config mean: files, folders and globs, from the current folder or from the config's own
+repository."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from pathlib import Path
 
 
 def repository_of(config_file: Path | None) -> Path | None:
-    """The folder that a config file's relative paths may be meant from: the nearest parent with `pyproject.toml` or `.git`."""
+    """The folder that a config file's relative paths may be meant from: the nearest parent with
+    `pyproject.toml` or `.git`."""
     if config_file is None:
         return None
     for folder in config_file.resolve().parents:
@@ -19,10 +21,11 @@ def repository_of(config_file: Path | None) -> Path | None:
 
 
 def resolve_path(word: str, config_file: Path | None) -> str:
-    """A path of a config as an absolute one: from the current folder where something is there, else from the config's repository.
+    """A path of a config as an absolute one: from the current folder where something is there, else from the
+    config's repository.
 
-    A `:tree` suffix, globs and URLs are kept. Where neither place has it, the path from the current folder is returned and whoever
-    opens it reports it missing.
+    A `:tree` suffix, globs and URLs are kept. Where neither place has it, the path from the current folder is
+    returned and whoever opens it reports it missing.
     """
     if "://" in word:
         return word
@@ -40,7 +43,8 @@ def resolve_path(word: str, config_file: Path | None) -> str:
 
 
 def is_there(source: str | Sequence[str]) -> bool:
-    """Whether anything is at a path, glob or folder, or at each of several; of a remote one it is taken for granted."""
+    """Whether anything is at a path, glob or folder, or at each of several; of a remote one it is taken for
+    granted."""
     words = [source] if isinstance(source, str) else source
     return all("://" in word or _something_at(Path(), _split_tree(word)[0]) for word in words)
 

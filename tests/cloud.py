@@ -19,7 +19,8 @@ def cloud(
     dtype: torch.dtype = torch.float64,
     spread: float | Sequence[float] = 0.3,
 ) -> JetBatch:
-    """Jets of massless constituents with these counts, 600 GeV or so, scattered by `spread` about random axes; sorted by pT."""
+    """Jets of massless constituents with these counts, 600 GeV or so, scattered by `spread` about random
+    axes; sorted by pT."""
     g = torch.Generator().manual_seed(seed)
     jets = len(counts)
     offsets = torch.tensor([0, *counts]).cumsum(0)
@@ -47,14 +48,20 @@ def shuffled(batch: JetBatch, seed: int = 1) -> JetBatch:
 
 def turned(batch: JetBatch, angle: float = 1.1) -> JetBatch:
     """Rotated about the beam."""
-    c, s = torch.cos(torch.tensor(angle, dtype=batch.dtype)), torch.sin(torch.tensor(angle, dtype=batch.dtype))
+    c, s = (
+        torch.cos(torch.tensor(angle, dtype=batch.dtype)),
+        torch.sin(torch.tensor(angle, dtype=batch.dtype)),
+    )
     e, x, y, z = batch.four_momenta.unbind(-1)
     return batch.with_four_momenta(torch.stack((e, c * x - s * y, s * x + c * y, z), dim=-1))
 
 
 def tilted(batch: JetBatch, angle: float = 0.3) -> JetBatch:
     """Rotated about the x axis, which moves the beam."""
-    c, s = torch.cos(torch.tensor(angle, dtype=batch.dtype)), torch.sin(torch.tensor(angle, dtype=batch.dtype))
+    c, s = (
+        torch.cos(torch.tensor(angle, dtype=batch.dtype)),
+        torch.sin(torch.tensor(angle, dtype=batch.dtype)),
+    )
     e, x, y, z = batch.four_momenta.unbind(-1)
     return batch.with_four_momenta(torch.stack((e, x, c * y - s * z, s * y + c * z), dim=-1))
 
@@ -69,12 +76,16 @@ def with_emission(batch: JetBatch, share: float) -> JetBatch:
 
 
 def with_splitting(batch: JetBatch, share: float, angle: float = 0.0) -> JetBatch:
-    """The leading constituent of each jet replaced by two with `share` and 1 - `share` of it, apart by `angle` in phi; no empty jets."""
+    """The leading constituent of each jet replaced by two with `share` and 1 - `share` of it, apart by
+    `angle` in phi; no empty jets."""
     lead = batch.offsets[:-1]
     p = batch.four_momenta.clone()
     part = share * p[lead]
     p[lead] = p[lead] - part
-    c, s = torch.cos(torch.tensor(angle, dtype=batch.dtype)), torch.sin(torch.tensor(angle, dtype=batch.dtype))
+    c, s = (
+        torch.cos(torch.tensor(angle, dtype=batch.dtype)),
+        torch.sin(torch.tensor(angle, dtype=batch.dtype)),
+    )
     e, x, y, z = part.unbind(-1)
     return _joined(batch.with_four_momenta(p), torch.stack((e, c * x - s * y, s * x + c * y, z), dim=-1))
 

@@ -19,7 +19,8 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference data beside the checkout (or $HEPML_SHARED); tests that need it skip, by name, where it is absent."""
+    """The folder of reference data beside the checkout (or $HEPML_SHARED); tests that need it skip, by name,
+    where it is absent."""
     folder = Path(os.environ.get("HEPML_SHARED", REPOSITORY.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"reference data folder {folder} is absent (set HEPML_SHARED)")
@@ -37,4 +38,6 @@ def toy_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Toy jets of two classes: 400 to train on, 200 to validate, 240 to test."""
     folder = tmp_path_factory.mktemp("toys")
     sizes = {"train": 400, "val": 200, "test": 240}
-    return {name: write_toy_jets(folder / f"{name}.root", n, seed=i) for i, (name, n) in enumerate(sizes.items())}
+    return {
+        name: write_toy_jets(folder / f"{name}.root", n, seed=i) for i, (name, n) in enumerate(sizes.items())
+    }

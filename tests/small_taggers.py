@@ -1,4 +1,5 @@
-"""Every registered model in a size for tests, and in the variants that work differently; models that batch norms have seen jets in."""
+"""Every registered model in a size for tests, and in the variants that work differently; models that batch
+norms have seen jets in."""
 
 from __future__ import annotations
 
@@ -42,7 +43,10 @@ NAMES = sorted(registry())
 # Variants that run through other code: the registered name, and how it is built.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gru": ("rnn", {"cell": "gru", "hidden": 6, "layers": 2, "bidirectional": True, "head": (8,)}),
-    "hamiltonian_cloud, physical": ("hamiltonian_cloud", {**SMALL["hamiltonian_cloud"], "positions": "physical"}),
+    "hamiltonian_cloud, physical": (
+        "hamiltonian_cloud",
+        {**SMALL["hamiltonian_cloud"], "positions": "physical"},
+    ),
     "lloca around mlp": ("lloca", {"hidden": 8, "backbone": "mlp"}),
     "lloca around mlp, one frame a jet": ("lloca", {"hidden": 8, "backbone": "mlp", "frame": "jet"}),
     "lloca, one frame a jet": ("lloca", {**SMALL["lloca"], "frame": "jet"}),
@@ -58,14 +62,19 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "pelican, by sums": ("pelican", {**SMALL["pelican"], "normalisation": "sum"}),
     "transformer, mean": ("transformer", {**SMALL["transformer"], "pooling": "mean"}),
 }
-CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, SMALL.get(name, {})) for name in NAMES} | VARIANTS
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    name: (name, SMALL.get(name, {})) for name in NAMES
+} | VARIANTS
 # Those that are invariant under boosts as long as no reference vector tells them of the beam.
 EQUIVARIANT = [case for case, (name, _) in CASES.items() if "lorentz" in registry()[name].symmetries]
-CASES |= {f"{case}, beams": (CASES[case][0], {**CASES[case][1], "references": ("beam",)}) for case in EQUIVARIANT}
+CASES |= {
+    f"{case}, beams": (CASES[case][0], {**CASES[case][1], "references": ("beam",)}) for case in EQUIVARIANT
+}
 
 
 def random_tagger(case: str, **hyperparameters: Any) -> nn.Module:
-    """A small tagger with random weights, and with the statistics and affine maps of its batch norms randomised."""
+    """A small tagger with random weights, and with the statistics and affine maps of its batch norms
+    randomised."""
     torch.manual_seed(7)
     name, arguments = CASES[case]
     model = create(name, **{**arguments, **hyperparameters})

@@ -1,4 +1,5 @@
-"""Configs: what composes, what is refused, and that every refusal is one line with file, key path and mend."""
+"""Configs: what composes, what is refused, and that every refusal is one line with file, key path and
+mend."""
 
 from __future__ import annotations
 
@@ -33,11 +34,17 @@ def test_a_minimal_config_has_the_documented_defaults(file: Path) -> None:
 def test_numbers_in_scientific_notation_are_numbers(file: Path) -> None:
     file.write_text(MINIMAL + "training: {learning_rate: 1e-3, weight_decay: 5.e-2}\n")
     run = load_run_config(file, ["training.gradient_clip=1e1"])
-    assert (run.training.learning_rate, run.training.weight_decay, run.training.gradient_clip) == (1e-3, 0.05, 10.0)
+    assert (run.training.learning_rate, run.training.weight_decay, run.training.gradient_clip) == (
+        1e-3,
+        0.05,
+        10.0,
+    )
 
 
 def test_a_config_is_laid_over_its_base(tmp_path: Path) -> None:
-    (tmp_path / "data.yaml").write_text("data: {train: a.root, val: b.root}\ntraining: {epochs: 3, seed: 7}\n")
+    (tmp_path / "data.yaml").write_text(
+        "data: {train: a.root, val: b.root}\ntraining: {epochs: 3, seed: 7}\n"
+    )
     (tmp_path / "sub").mkdir()
     top = tmp_path / "sub" / "pfn.yaml"
     top.write_text("base: ../data.yaml\nmodel: {name: pfn}\ntraining: {epochs: 5}\n")
@@ -98,7 +105,9 @@ def test_overrides_reach_any_depth_and_win_over_the_file(file: Path) -> None:
         ("training.seed={", ["not valid YAML", "command line, training.seed"]),
     ],
 )
-def test_a_wrong_override_is_refused_in_one_line_that_names_it(file: Path, override: str, words: list[str]) -> None:
+def test_a_wrong_override_is_refused_in_one_line_that_names_it(
+    file: Path, override: str, words: list[str]
+) -> None:
     extra = []
     if override.startswith("data.target"):
         extra, words = ["objective=categorical"], ["classification", "data.target"]
@@ -185,7 +194,13 @@ def test_relative_paths_are_taken_from_the_current_folder_then_from_the_reposito
 
 
 def test_written_yaml_reads_back_to_the_same_values() -> None:
-    values = {"a": 1e-05, "b": "1e-5", "c": [1, 2.0, None, True], "d": {"e": "yes", "f": "it: is"}, "g": "0.1"}
+    values = {
+        "a": 1e-05,
+        "b": "1e-5",
+        "c": [1, 2.0, None, True],
+        "d": {"e": "yes", "f": "it: is"},
+        "g": "0.1",
+    }
     assert configs.parse_yaml(configs.dump_yaml(values), "test") == values
 
 
@@ -242,7 +257,9 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
 @pytest.mark.parametrize("path", shipped(), ids=lambda p: p.stem)
 def test_no_shipped_config_has_a_personal_path(path: Path) -> None:
     text = path.read_text()
-    assert not re.search(r"(?:^|[\s:'\"\[])(?:/|~|[A-Z]:\\)\w", text), "absolute paths work on one machine only"
+    assert not re.search(r"(?:^|[\s:'\"\[])(?:/|~|[A-Z]:\\)\w", text), (
+        "absolute paths work on one machine only"
+    )
 
 
 def test_there_are_shipped_configs() -> None:

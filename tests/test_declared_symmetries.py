@@ -1,4 +1,5 @@
-"""Every symmetry that a registered model declares is measured; where a model declares none, the same measurement shows it broken."""
+"""Every symmetry that a registered model declares is measured; where a model declares none, the same
+measurement shows it broken."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from small_taggers import NAMES, SMALL, random_tagger
 from hepml.models import create, registry
 from hepml.testing import assert_invariant, measure, sample_jets
 
-# What a declared symmetry is measured as. Models that are equivariant by construction are held to far less than rounding allows others.
+# What a declared symmetry is measured as. Models that are equivariant by construction are held to far less
+# than rounding allows others.
 MEASURED = ("permutation", "rotation", "azimuthal-rotation", "lorentz", "irc-safe")
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 CARRIED_ALONG = {"lorentz": ("rotation", "azimuthal-rotation"), "rotation": ("azimuthal-rotation",)}
@@ -22,7 +24,9 @@ def respected(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-@pytest.mark.parametrize(("name", "symmetry"), [(n, s) for n in NAMES for s in sorted(respected(n)) if s in MEASURED])
+@pytest.mark.parametrize(
+    ("name", "symmetry"), [(n, s) for n in NAMES for s in sorted(respected(n)) if s in MEASURED]
+)
 def test_declared_symmetry_holds(name: str, symmetry: str, dtype: torch.dtype) -> None:
     """Under boosts to gamma = 4000 too, where the symmetry has boosts."""
     assert_invariant(
@@ -35,7 +39,9 @@ def test_declared_symmetry_holds(name: str, symmetry: str, dtype: torch.dtype) -
     )
 
 
-@pytest.mark.parametrize(("name", "symmetry"), [(n, s) for n in NAMES for s in MEASURED if s not in respected(n)])
+@pytest.mark.parametrize(
+    ("name", "symmetry"), [(n, s) for n in NAMES for s in MEASURED if s not in respected(n)]
+)
 def test_symmetry_that_is_not_declared_is_broken(name: str, symmetry: str) -> None:
     model = random_tagger(name, outputs=3)
     assert float(measure(model, symmetry, gammas=(2,), repeats=2)) > BROKEN

@@ -1,7 +1,8 @@
-"""Scores of every registered model have finite gradients with respect to momenta, also where lengths and angles have none.
+"""Scores of every registered model have finite gradients with respect to momenta, also where lengths and
+angles have none.
 
-Saliency maps differentiate scores so. Jets here have one constituent, several on the jet axis, two at the same place, and
-constituents along the beam or at rest.
+Saliency maps differentiate scores so. Jets here have one constituent, several on the jet axis, two at the
+same place, and constituents along the beam or at rest.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def test_scores_have_finite_gradients_on_and_off_the_jet_axis(name: str, dtype: 
 
 
 def test_momentum_features_have_finite_gradients_at_the_axis_and_for_null_vectors() -> None:
-    p = torch.cat((*JETS, torch.tensor([[0.0, 0.0, 0.0, 0.0], [5.0, 0.0, 0.0, 5.0], [1.0, 0.0, 0.0, 0.0]]).double()))
+    p = torch.cat(
+        (*JETS, torch.tensor([[0.0, 0.0, 0.0, 0.0], [5.0, 0.0, 0.0, 5.0], [1.0, 0.0, 0.0, 0.0]]).double())
+    )
     p.requires_grad_()
     jet = torch.tensor([[300.0, 300.0, 0.0, 0.0]], dtype=torch.float64)
     columns = feature_table.momentum_columns(p, torch.zeros(len(p), dtype=torch.int64), jet)
@@ -81,5 +84,7 @@ def test_a_safe_length_is_the_plain_one_elsewhere() -> None:
     x, y = torch.randn(2, 50, dtype=torch.float64).requires_grad_().unbind(0)
     safe, plain = kinematics.length(x, y), torch.hypot(x, y)
     assert torch.equal(safe, plain)
-    for a, b in zip(torch.autograd.grad(safe.sum(), (x, y)), torch.autograd.grad(plain.sum(), (x, y)), strict=True):
+    for a, b in zip(
+        torch.autograd.grad(safe.sum(), (x, y)), torch.autograd.grad(plain.sum(), (x, y)), strict=True
+    ):
         assert torch.equal(a, b)

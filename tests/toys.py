@@ -1,8 +1,9 @@
-"""Jets made on the fly: a JetClass-layout ROOT file whose classes differ in mass and multiplicity, for tests that need jets and no physics.
+"""Jets made on the fly: a JetClass-layout ROOT file whose classes differ in mass and multiplicity, for tests
+that need jets and no physics.
 
-A jet is a number of prongs around an axis; each prong is a narrow shower of massless constituents. "Signal" classes have more
-prongs, so that
-mass, multiplicity and substructure all separate them, and the jet mass is a smooth function of the constituents.
+A jet is a number of prongs around an axis; each prong is a narrow shower of massless constituents. "Signal"
+classes have more prongs, so that mass, multiplicity and substructure all separate them, and the jet mass is a
+smooth function of the constituents.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""`hepml benchmark`: trains several taggers on the same jets, several seeds each, and lays them side by side."""
+"""`hepml benchmark`: trains several taggers on the same jets, several seeds each, and lays them side by
+side."""
 
 from __future__ import annotations
 
@@ -28,37 +29,53 @@ def command(
         str, typer.Option("--seeds", "-n", help="How many seeds a tagger (1 to N), or which: 1,2,5.")
     ] = "1",
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the benchmark; the same folder goes on where it stopped.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder of the benchmark; the same folder goes on where it stopped."
+        ),
     ] = Path("runs/benchmark"),
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", "-w", min=1, help="Trainings at a time; as many as GPUs, or as cores, where left out."
+            "--workers",
+            "-w",
+            min=1,
+            help="Trainings at a time; as many as GPUs, or as cores, where left out.",
         ),
     ] = None,
     fractions: Annotated[
         str | None,
         typer.Option(
             "--fractions",
-            help="Also train on these shares of the training jets, as 0.005,0.05,1; SHARE:EPOCHS gives a share its epochs.",
+            help="Also train on these shares of the training jets, as 0.005,0.05,1; SHARE:EPOCHS gives "
+            "a share its epochs.",
         ),
     ] = None,
     boost: Annotated[
-        bool, typer.Option("--boost", help="Also score the test jets boosted along x with velocities up to 0.999.")
+        bool,
+        typer.Option("--boost", help="Also score the test jets boosted along x with velocities up to 0.999."),
     ] = False,
     boost_jets: Annotated[
         int, typer.Option("--boost-jets", min=1, help="Test jets that are boosted, at most.")
     ] = 10_000,
-    betas: Annotated[str | None, typer.Option("--betas", help="The velocities, as 0,0.5,0.9; implies --boost.")] = None,
+    betas: Annotated[
+        str | None, typer.Option("--betas", help="The velocities, as 0,0.5,0.9; implies --boost.")
+    ] = None,
     gather: Annotated[
         list[Path] | None,
-        typer.Option("--gather", help="Train nothing: the leaderboard of the runs below this folder; may be repeated."),
+        typer.Option(
+            "--gather", help="Train nothing: the leaderboard of the runs below this folder; may be repeated."
+        ),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with all runs that OUTPUT was prepared for; no configs are named then."),
+        typer.Option(
+            "--resume", help="Go on with all runs that OUTPUT was prepared for; no configs are named then."
+        ),
     ] = False,
-    cost: Annotated[bool, typer.Option("--cost/--no-cost", help="Count operations and measure jets a second.")] = True,
+    cost: Annotated[
+        bool, typer.Option("--cost/--no-cost", help="Count operations and measure jets a second.")
+    ] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which runs there are and what state they are in.")
     ] = False,
@@ -67,8 +84,9 @@ def command(
 ) -> int:
     """Train several taggers on the same jets and write their leaderboard.
 
-    Every run is an ordinary run folder below OUTPUT/runs; finished ones are kept as long as their config is the same, stopped ones go
-    on. A run that fails is reported and does not stop the others; the exit code is 1 then.
+    Every run is an ordinary run folder below OUTPUT/runs; finished ones are kept as long as their config is
+    the same, stopped ones go on. A run that fails is reported and does not stop the others; the exit code is
+    1 then.
 
     Examples: hepml benchmark configs/toptag/pfn.yaml configs/toptag/particlenet.yaml --seeds 3 -o runs/board
     ·  hepml benchmark configs/toptag/*.yaml -n 3 training.epochs=10 data.test.reference=real.npz  ·  hepml benchmark --gather runs
@@ -99,7 +117,9 @@ def command(
             _measure(folders, output, ["--cost"], "cost.json", 1, quiet)
         if velocities:
             options = ["--betas", ",".join(f"{b:g}" for b in velocities), "--boost-jets", str(boost_jets)]
-            _measure(folders, output, options, "boost.json", at_a_time, quiet, betas=velocities, jets=boost_jets)
+            _measure(
+                folders, output, options, "boost.json", at_a_time, quiet, betas=velocities, jets=boost_jets
+            )
     except processes.Interrupted as stop:
         speak.print(f"stopped by {stop}; the same command goes on")
         return 128 + stop.signum
@@ -165,7 +185,9 @@ def _velocities(betas: str | None, boost: bool) -> list[float]:
     except ValueError:
         values = [1.0]
     if not all(0 <= v < 1 for v in values):
-        raise ConfigError(f"'{betas}' are no velocities", where="--betas", mend="numbers from 0 up to below 1")
+        raise ConfigError(
+            f"'{betas}' are no velocities", where="--betas", mend="numbers from 0 up to below 1"
+        )
     return values
 
 
@@ -233,7 +255,9 @@ def _tracking(planned: Sequence[PlannedRun]) -> TrackingConfig:
     return planned[0].config.tracking
 
 
-def _command_line(words: Sequence[str], seeds: str, fractions: str | None, velocities: Sequence[float]) -> str:
+def _command_line(
+    words: Sequence[str], seeds: str, fractions: str | None, velocities: Sequence[float]
+) -> str:
     line = ["hepml", "benchmark", *words, "--seeds", seeds]
     line += ["--fractions", fractions] if fractions else []
     return shlex.join([*line, "--boost"] if velocities else line)

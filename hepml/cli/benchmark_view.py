@@ -60,9 +60,12 @@ class View:
 
 
 def table(runs: Sequence[Progress], most: int = 1000) -> Table:
-    """One row a run; where there are more than `most`, those that run or have failed come before the finished and the waiting."""
+    """One row a run; where there are more than `most`, those that run or have failed come before the finished
+    and the waiting."""
     done = sum(run.status in ("finished", "kept") for run in runs)
-    out = Table(title=f"{done} of {len(runs)} runs finished", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    out = Table(
+        title=f"{done} of {len(runs)} runs finished", title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
     for heading in ("Run", "State", "Epoch", "Val. AUC", "Jets/s", "Time"):
         out.add_column(heading, justify="left" if heading in ("Run", "State") else "right", no_wrap=True)
     shown = list(runs)

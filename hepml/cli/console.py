@@ -1,8 +1,7 @@
 """What commands share on the screen: consoles, the one JSON document, the training bar.
 
-Reports go to standard output, progress to standard error, so that `--json` leaves exactly one document on standard output.
-Without a terminal the bar
-becomes one plain line an epoch.
+Reports go to standard output, progress to standard error, so that `--json` leaves exactly one document on
+standard output. Without a terminal the bar becomes one plain line an epoch.
 """
 
 from __future__ import annotations
@@ -14,7 +13,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -39,7 +46,8 @@ def print_json(document: Any) -> None:
 
 
 class CountingBar:
-    """A bar for work that is counted, on standard error; silent without a terminal except for a line every now and then.
+    """A bar for work that is counted, on standard error; silent without a terminal except for a line every
+    now and then.
 
     Args:
         what: what is counted, as `jets`.
@@ -122,17 +130,23 @@ def _bar_class() -> Callable[[], Any]:
             self.epochs, self.steps, self.jets = epochs, steps, jets
             self._open()
             if self.bar is not None:
-                self.task = self.bar.add_task("training", total=epochs * jets, completed=first_epoch * jets, note="")
+                self.task = self.bar.add_task(
+                    "training", total=epochs * jets, completed=first_epoch * jets, note=""
+                )
 
         def step(self, epoch: int, step: int, loss: float | None, jets: int) -> None:
             if self.bar is None:
                 return
             note = f"step {step}/{self.steps}" + (f"  loss {loss:.4f}" if loss is not None else "")
-            self.bar.update(self.task, advance=jets, description=f"epoch {epoch + 1}/{self.epochs}", note=note)
+            self.bar.update(
+                self.task, advance=jets, description=f"epoch {epoch + 1}/{self.epochs}", note=note
+            )
 
         def epoch(self, epoch: int, values: Mapping[str, float], best: bool) -> None:
             shown = [f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"]
-            named = [n for n in ("train_loss", "val_loss", "val_accuracy", "val_auc", "val_rmse") if n in values]
+            named = [
+                n for n in ("train_loss", "val_loss", "val_accuracy", "val_auc", "val_rmse") if n in values
+            ]
             shown += [f"{n} {values[n]:.4g}" if n == "val_rmse" else f"{n} {values[n]:.4f}" for n in named]
             shown.append(f"{values['jets_per_second']:,.0f} jets/s")
             shown.append(f"{values['epoch_seconds']:.1f} s")

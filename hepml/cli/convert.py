@@ -17,9 +17,13 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The ROOT file to write.")],
     classes: Annotated[
         str | None,
-        typer.Option("--classes", help="Names of the labels 0, 1, …, as QCD,Tbqq; the format's own where left out."),
+        typer.Option(
+            "--classes", help="Names of the labels 0, 1, …, as QCD,Tbqq; the format's own where left out."
+        ),
     ] = None,
-    max_jets: Annotated[int | None, typer.Option("--max-jets", min=1, help="The first so many jets only.")] = None,
+    max_jets: Annotated[
+        int | None, typer.Option("--max-jets", min=1, help="The first so many jets only.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Report as one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
@@ -30,7 +34,7 @@ def command(
     Examples: hepml convert train.h5 -o train.root  ·  hepml convert QG_jets*.npz -o quarkgluon.root
     """
     from hepml.cli import console
-    from hepml.data.convert import convert
+    from hepml.data.public.convert import convert
 
     names = classes.split(",") if classes else None
     with console.CountingBar("jets", quiet=quiet) as bar:
@@ -45,5 +49,8 @@ def command(
     if report["empty"]:
         print(f"{report['empty']:,} jets have no constituent")
     if report["unknown_ids"]:
-        print(f"{report['unknown_ids']:,} constituents of unknown particle ids were taken as massless and neutral")
+        print(
+            f"{report['unknown_ids']:,} constituents of unknown particle ids were taken as massless and "
+            "neutral"
+        )
     return 0

@@ -16,11 +16,14 @@ def list_command(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """The data sets that `fetch` knows: what they are, how large, and what to do with them."""
-    from hepml.data.fetch import DATASETS
+    from hepml.data.public.fetch import DATASETS
 
     if json:
         typer.echo(
-            dumps({name: {**vars(found), "files": dict(found.files)} for name, found in DATASETS.items()}, indent=2)
+            dumps(
+                {name: {**vars(found), "files": dict(found.files)} for name, found in DATASETS.items()},
+                indent=2,
+            )
         )
         return
     for name, found in DATASETS.items():
@@ -35,18 +38,23 @@ def fetch(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the files; data/NAME where left out.")
     ] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Address of a mirror of the folder of files.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="Address of a mirror of the folder of files.")
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Only files with this in their name; may be repeated.")
     ] = None,
-    extract: Annotated[bool, typer.Option("--extract", help="Unpack tar archives beside themselves.")] = False,
+    extract: Annotated[
+        bool, typer.Option("--extract", help="Unpack tar archives beside themselves.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Download a data set. Files that are there and whole are kept; one that was cut off goes on; checksums are checked."""
+    """Download a data set. Files that are there and whole are kept; one that was cut off goes on; checksums
+    are checked."""
     from hepml.cli import console
-    from hepml.data.fetch import DATASETS
-    from hepml.data.fetch import fetch as download
+    from hepml.data.public.fetch import DATASETS
+    from hepml.data.public.fetch import fetch as download
 
     folder = output or Path("data") / name
     bar: console.CountingBar | None = None
@@ -57,7 +65,10 @@ def fetch(
         if file != shown:
             if bar is not None:
                 bar.__exit__()
-            bar, shown = console.CountingBar("MB", None if total is None else total // 1_000_000, quiet=quiet), file
+            bar, shown = (
+                console.CountingBar("MB", None if total is None else total // 1_000_000, quiet=quiet),
+                file,
+            )
             bar.__enter__()
             if not quiet:
                 console.err().print(f"{file}" + (f", {total / 1e6:,.0f} MB" if total else ""))
@@ -91,4 +102,6 @@ def _extract(files: list[Path]) -> None:
             with tarfile.open(file) as archive:
                 archive.extractall(file.parent, filter="data")
         except (tarfile.TarError, OSError) as problem:
-            raise FileError(f"cannot unpack the archive ({problem})", where=str(file), mend="make room") from None
+            raise FileError(
+                f"cannot unpack the archive ({problem})", where=str(file), mend="make room"
+            ) from None

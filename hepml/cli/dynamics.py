@@ -1,4 +1,5 @@
-"""`hepml dynamics`: trains networks on the motion of a mechanical system and says how well they conserve energy."""
+"""`hepml dynamics`: trains networks on the motion of a mechanical system and says how well they conserve
+energy."""
 
 from __future__ import annotations
 
@@ -19,10 +20,12 @@ def command(
         typer.Argument(metavar="[key.sub=value]...", help="Keys of the config to set.", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run folder; runs/dynamics-NAME-TIME where left out.")
+        Path | None,
+        typer.Option("--output", "-o", help="Run folder; runs/dynamics-NAME-TIME where left out."),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="LABEL", help="Train only this network; may be repeated.")
+        list[str] | None,
+        typer.Option("--only", metavar="LABEL", help="Train only this network; may be repeated."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -34,11 +37,13 @@ def command(
     """
     from hepml.cli import console
     from hepml.errors import ConfigError
-    from hepml.training.dynamics import load_dynamics_config, run_dynamics
+    from hepml.training.dynamics.run import load_dynamics_config, run_dynamics
 
     for word in overrides or []:
         if "=" not in word:
-            raise ConfigError(f"'{word}' is not an override", where="command line", mend="write key.sub=value")
+            raise ConfigError(
+                f"'{word}' is not an override", where="command line", mend="write key.sub=value"
+            )
     run = load_dynamics_config(config, overrides or [], only or ())
     with _bar_class()(quiet=quiet or json) as bar:
         summary = run_dynamics(run, output, bar)
@@ -51,7 +56,7 @@ def command(
 
 def _bar_class() -> Any:
     from hepml.cli.console import CountingBar, err
-    from hepml.training.dynamics import Progress
+    from hepml.training.dynamics.run import Progress
 
     class Bar(Progress):
         """A bar of steps for each network in turn, and a line when it is done."""
@@ -75,7 +80,8 @@ def _bar_class() -> Any:
             self._close()
             if not self.quiet:
                 err().print(
-                    f"seed {seed}, {label}: test loss {report['test_loss']:.2e}, energy MSE {report['energy_mse']:.2e}, "
+                    f"seed {seed}, {label}: test loss {report['test_loss']:.2e}, energy MSE "
+                    f"{report['energy_mse']:.2e}, "
                     f"{report['seconds']:.0f} s"
                 )
 
@@ -98,8 +104,18 @@ def _show(summary: Mapping[str, Any], run: Any) -> None:
     from hepml.tracking import tracking_uri
 
     screen = console.out()
-    table = Table(title=f"{summary['task']}: mean of {len(summary['seeds'])} seed{'s' * (len(summary['seeds']) > 1)}")
-    for head in ("network", "parameters", "train loss", "test loss", "energy MSE", "paper's", "paper's / ours"):
+    table = Table(
+        title=f"{summary['task']}: mean of {len(summary['seeds'])} seed{'s' * (len(summary['seeds']) > 1)}"
+    )
+    for head in (
+        "network",
+        "parameters",
+        "train loss",
+        "test loss",
+        "energy MSE",
+        "paper's",
+        "paper's / ours",
+    ):
         table.add_column(head, justify="left" if head == "network" else "right")
     for label in run.models:
         entry = summary[label]
@@ -113,7 +129,10 @@ def _show(summary: Mapping[str, Any], run: Any) -> None:
         table.add_row(
             f"{label} ({entry['network']})",
             f"{entry['parameters']:,}",
-            *(_beside(entry[key], summary["published"].get(label, {}).get(key)) for key in ("train_loss", "test_loss")),
+            *(
+                _beside(entry[key], summary["published"].get(label, {}).get(key))
+                for key in ("train_loss", "test_loss")
+            ),
             energy,
             f"{paper:.1e}" if paper else "-",
             f"{paper / entry['energy_mse']:.3g}" if paper and entry["energy_mse"] else "-",
@@ -126,7 +145,9 @@ def _show(summary: Mapping[str, Any], run: Any) -> None:
     screen.print(Text(f"run:    {summary['run']}"))
     if run.tracking.enabled:
         uri = tracking_uri(run.tracking.uri)
-        look = f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        look = (
+            f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        )
         screen.print(Text(f"MLflow: {look}"))
 
 

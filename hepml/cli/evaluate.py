@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 class Sample(NamedTuple):
-    """What one report is made of: labels [N], scores [N] or [N, C], weights [N] or None, class names or None."""
+    """What one report is made of: labels [N], scores [N] or [N, C], weights [N] or None, class names or
+    None."""
 
     labels: Any
     scores: Any
@@ -26,14 +27,17 @@ def command(
     run: Annotated[
         str | None,
         typer.Argument(
-            metavar="RUN_OR_CKPT", help="A run folder, a checkpoint, or published weights.", show_default=False
+            metavar="RUN_OR_CKPT",
+            help="A run folder, a checkpoint, or published weights.",
+            show_default=False,
         ),
     ] = None,
     files: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="FILES",
-            help="Jets to score, as one sample; NAME=FILES for several samples. The run's own test scores where left out.",
+            help="Jets to score, as one sample; NAME=FILES for several samples. The run's own test "
+            "scores where left out.",
             show_default=False,
         ),
     ] = None,
@@ -53,7 +57,9 @@ def command(
     ] = None,
     background: Annotated[
         str | None,
-        typer.Option("--background", help="The class that is rejected, by name or index.", show_default=False),
+        typer.Option(
+            "--background", help="The class that is rejected, by name or index.", show_default=False
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
@@ -66,18 +72,21 @@ def command(
     ] = False,
     unweighted: Annotated[bool, typer.Option("--unweighted", help="Leave event weights aside.")] = False,
     layout: Annotated[
-        str | None, typer.Option("--layout", help="Layout of FILES: a name or a YAML file.", show_default=False)
+        str | None,
+        typer.Option("--layout", help="Layout of FILES: a name or a YAML file.", show_default=False),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Jets a step.")] = 512,
     device: Annotated[
-        str | None, typer.Option("--device", help="cpu or cuda; the GPU where there is one.", show_default=False)
+        str | None,
+        typer.Option("--device", help="cpu or cuda; the GPU where there is one.", show_default=False),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON document: {name: {accuracy, auc, rejection}}.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
-    """Report on a tagger: accuracy, AUC and 1/eps_B at given signal efficiencies, each with its statistical uncertainty.
+    """Report on a tagger: accuracy, AUC and 1/eps_B at given signal efficiencies, each with its statistical
+    uncertainty.
 
     Examples: hepml evaluate --scores scores.npz --plot roc.png  ·  hepml evaluate runs/quickstart jets/*.root  ·
     hepml evaluate runs/quickstart generated=test.root reference=reference.npz --json
@@ -122,7 +131,9 @@ def command(
     if plot is not None:
         _draw(samples, reports, plot, regression)
     if json:
-        sys.stdout.write(dumps(reports, indent=2, allow_nan=False) + "\n")  # console.print_json would import torch
+        sys.stdout.write(
+            dumps(reports, indent=2, allow_nan=False) + "\n"
+        )  # console.print_json would import torch
     else:
         _show(reports, published, regression)
         if plot is not None:
@@ -174,7 +185,9 @@ def _from_run(model: Any, run: str) -> dict[str, Sample]:
 
     found = sorted((Path(run) / "scores").glob("*.npz"))
     if not found:
-        raise ConfigError("no jets to score", where="command line", mend=f"name files: hepml evaluate {run} FILES")
+        raise ConfigError(
+            "no jets to score", where="command line", mend=f"name files: hepml evaluate {run} FILES"
+        )
     classes = tuple(getattr(model, "hepml_classes", ())) or None
     samples = {}
     for path in found:
@@ -194,7 +207,8 @@ def _from_files(
     unweighted: bool,
     quiet: bool,
 ) -> dict[str, Sample]:
-    """Scores the jets of each sample as the run scored its own test jets: the same layout, classes, selection and weights."""
+    """Scores the jets of each sample as the run scored its own test jets: the same layout, classes, selection
+    and weights."""
     import numpy as np
     import torch
 
@@ -202,7 +216,7 @@ def _from_files(
     from hepml.data.dataset import JetDataset
     from hepml.data.loader import JetLoader
     from hepml.errors import DataError
-    from hepml.training.prediction import score_dataset
+    from hepml.inference.prediction import score_dataset
 
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.to(where)
@@ -215,11 +229,15 @@ def _from_files(
             weights=False if unweighted else data.get("weights"), selection=data.get("selection"),
         )  # fmt: skip
         if dataset.labels is None:
-            raise DataError("the jets have no labels", where=name, mend="hepml predict scores jets without labels")
+            raise DataError(
+                "the jets have no labels", where=name, mend="hepml predict scores jets without labels"
+            )
         if not quiet:
             console.err().print(f"{name}: {dataset.report}", markup=False, style="dim")
         with console.CountingBar("jets", len(dataset), quiet=quiet) as bar:
-            rows = score_dataset(model, dataset, JetLoader(dataset, batch_size), device=where, tell=bar.update)
+            rows = score_dataset(
+                model, dataset, JetLoader(dataset, batch_size), device=where, tell=bar.update
+            )
         weights = None if dataset.weights is None else np.asarray(dataset.weights, dtype=np.float64)
         samples[name] = Sample(np.asarray(dataset.labels), rows, weights, tuple(dataset.classes) or None)
     return samples
@@ -254,7 +272,9 @@ def _points(text: str) -> list[float]:
         points = []
     if not points or not all(0 < point <= 1 for point in points):
         raise ConfigError(
-            f"'{text}' is no list of signal efficiencies", where="--signal-efficiency", mend="write for example 0.3,0.5"
+            f"'{text}' is no list of signal efficiencies",
+            where="--signal-efficiency",
+            mend="write for example 0.3,0.5",
         )
     return points
 
@@ -268,14 +288,17 @@ def _check_picture(path: Path) -> None:
     from hepml.errors import FileError
 
     if path.suffix.lower() not in {".png", ".pdf", ".svg"}:
-        raise FileError(f"cannot draw '{path.name}'", where="--plot", mend="end the name in .png, .pdf or .svg")
+        raise FileError(
+            f"cannot draw '{path.name}'", where="--plot", mend="end the name in .png, .pdf or .svg"
+        )
 
 
 def _draw(samples: dict[str, Sample], reports: dict[str, Any], path: Path, regression: str | None) -> None:
-    """Rejection against signal efficiency: a curve a tagger, or a curve a class for one tagger of many classes."""
+    """Rejection against signal efficiency: a curve a tagger, or a curve a class for one tagger of many
+    classes."""
     from hepml.errors import ConfigError
-    from hepml.evaluation import plots
     from hepml.evaluation.multiclass import bare_name, signal_against_background
+    from hepml.evaluation.plots import scores as plots
 
     if regression:
         raise ConfigError("a regression has no ROC to plot", where="--plot", mend="leave --plot out")

@@ -17,29 +17,36 @@ def command(
         Path | None,
         typer.Option("--output", "-o", help="Folder for the figures; `explain` in the run folder, or here."),
     ] = None,
-    jets: Annotated[int, typer.Option("--jets", min=1, help="Jets to average over, as many of each class.")] = 100,
+    jets: Annotated[
+        int, typer.Option("--jets", min=1, help="Jets to average over, as many of each class.")
+    ] = 100,
     draw: Annotated[int, typer.Option("--draw", min=1, max=8, help="Jets to draw.")] = 4,
     toward: Annotated[str | None, typer.Option("--class", help="Class to explain; the last one.")] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the integrated gradients.")] = 16,
-    layout: Annotated[str | None, typer.Option("--layout", help="Layout of the files: a name or a YAML file.")] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="Layout of the files: a name or a YAML file.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Report as one JSON document.")] = False,
 ) -> int:
     """Draw which constituents a tagger looks at, and which of their inputs.
 
-    Saliency (gradient x input, integrated gradients) of single jets and averaged by class; neighbours and attention of graph networks;
-    attention of transformers; first filters. Writes PNGs and summary.json.
+    Saliency (gradient x input, integrated gradients) of single jets and averaged by class; neighbours and
+    attention of graph networks; attention of transformers; first filters. Writes PNGs and summary.json.
     """
     from hepml.cli import console
+    from hepml.inference.explaining import KINDS, explain_files
     from hepml.training.checkpoints import load_model
-    from hepml.training.explaining import KINDS, explain_files
 
     if output is None:
         output = Path(checkpoint) / "explain" if Path(checkpoint).is_dir() else Path("explain")
     model = load_model(checkpoint)
-    summary = explain_files(model, files, output, jets=jets, draw=draw, toward=toward, steps=steps, layout=layout)
+    summary = explain_files(
+        model, files, output, jets=jets, draw=draw, toward=toward, steps=steps, layout=layout
+    )
     if summary["undefined_gradients"]:
         console.err().print(
-            f"{summary['undefined_gradients']:,} derivatives are undefined (NaN or infinite) and were counted as zero",
+            f"{summary['undefined_gradients']:,} derivatives are undefined (NaN or infinite) and were "
+            "counted as zero",
             markup=False,
         )
     if json:
@@ -48,7 +55,9 @@ def command(
     from rich.table import Table
 
     means = summary["mean_saliency"]["integrated"]
-    table = Table(title=f"{summary['model']}: mean |integrated gradients| of the log-odds of {summary['explains']}")
+    table = Table(
+        title=f"{summary['model']}: mean |integrated gradients| of the log-odds of {summary['explains']}"
+    )
     table.add_column("input")
     for name in means:
         table.add_column(f"{name} ({summary['jets'][name]} jets)", justify="right")
@@ -57,7 +66,8 @@ def command(
         table.add_row(feature, *(f"{m[feature]:.3g}" for m in means.values()))
     console.out().print(table)
     console.out().print(
-        f"{len(summary['figures'])} figures and summary.json in {output} ({', '.join(KINDS.values()).lower()}; "
+        f"{len(summary['figures'])} figures and summary.json in {output} "
+        f"({', '.join(KINDS.values()).lower()}; "
         f"the integral misses {100 * summary['incompleteness']:.1f} % of the change)",
         markup=False,
         highlight=False,

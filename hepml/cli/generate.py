@@ -9,18 +9,25 @@ import typer
 
 
 def command(
-    recipe: Annotated[str | None, typer.Argument(help="toptag or jetclass; see --list.", show_default=False)] = None,
-    jets: Annotated[int, typer.Option("--jets", "-n", help="Jets in all, in equal numbers of each class.")] = 1000,
+    recipe: Annotated[
+        str | None, typer.Argument(help="toptag or jetclass; see --list.", show_default=False)
+    ] = None,
+    jets: Annotated[
+        int, typer.Option("--jets", "-n", help="Jets in all, in equal numbers of each class.")
+    ] = 1000,
     seed: Annotated[
         int, typer.Option("--seed", "-s", help="The same seed gives the same jets, whatever the workers.")
     ] = 1,
     workers: Annotated[
-        int | None, typer.Option("--workers", "-w", help="Processes; one a core where left out.", show_default=False)
+        int | None,
+        typer.Option("--workers", "-w", help="Processes; one a core where left out.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The ROOT file to write.", show_default=False)
     ] = None,
-    unweighted: Annotated[bool, typer.Option("--unweighted", help="All weights one; takes more events.")] = False,
+    unweighted: Annotated[
+        bool, typer.Option("--unweighted", help="All weights one; takes more events.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Take up what an interrupted run had saved.")
     ] = True,
@@ -39,7 +46,7 @@ def command(
     """Generate jets: hepml generate toptag --jets 10000 --seed 1 -o jets.root."""
     from hepml import generation
     from hepml.cli import console
-    from hepml.data.cores import available_cores
+    from hepml.data.reading.cores import available_cores
     from hepml.errors import ConfigError
 
     if show:
@@ -61,7 +68,9 @@ def command(
         return 0
     if recipe is None:
         raise ConfigError(
-            "no recipe given", where="command line", mend="hepml generate toptag -o jets.root; --list shows the recipes"
+            "no recipe given",
+            where="command line",
+            mend="hepml generate toptag -o jets.root; --list shows the recipes",
         )
     if output is None:
         raise ConfigError("no output file given", where="command line", mend=f"-o {recipe}.root")
@@ -82,9 +91,14 @@ def command(
         console.print_json(report.as_dict())
         return 0
     made = ", ".join(f"{n:,} {name} ({report.cross_section[name]:.3g} pb)" for name, n in report.jets.items())
-    again = f", {report.chunks_resumed} of {report.chunks} chunks from an earlier run" if report.chunks_resumed else ""
+    again = (
+        f", {report.chunks_resumed} of {report.chunks} chunks from an earlier run"
+        if report.chunks_resumed
+        else ""
+    )
     console.out().print(
-        f"{report.output}: {made}; {report.size_bytes / 1e6:.1f} MB, {report.seconds:.0f} s, {report.jets_per_second:.0f} jets/s{again}",
+        f"{report.output}: {made}; {report.size_bytes / 1e6:.1f} MB, {report.seconds:.0f} s, "
+        f"{report.jets_per_second:.0f} jets/s{again}",
         markup=False,
         highlight=False,
     )

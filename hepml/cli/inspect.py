@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
-    from hepml.data.inspection import Inspection, Tree
+    from hepml.data.reading.inspection import Inspection, Tree
 
 SHOWN = 60  # rows that are printed unless all are asked for
 MANY = 150  # branches from which on collections are shown in their place
@@ -24,25 +24,31 @@ def command(
     layout: Annotated[
         str | None,
         typer.Option(
-            "--layout", help="Name of a layout, or a YAML file with one or with data.layout.", show_default=False
+            "--layout",
+            help="Name of a layout, or a YAML file with one or with data.layout.",
+            show_default=False,
         ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", metavar="PICTURE", help="Draw the main distributions into this file.", show_default=False
+            "--plot",
+            metavar="PICTURE",
+            help="Draw the main distributions into this file.",
+            show_default=False,
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Print all branches.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Show the trees and branches of a file, the layout it is recognised by, its jets of each class and their main distributions."""
+    """Show the trees and branches of a file, the layout it is recognised by, its jets of each class and their
+    main distributions."""
     from hepml.cli.console import out, print_json
-    from hepml.data.inspection import inspect
+    from hepml.data.reading.inspection import inspect
 
     found = inspect(file, layout)
     if plot is not None:
-        from hepml.evaluation.inspection_plot import plot_inspection
+        from hepml.evaluation.plots.inspection import plot_inspection
 
         _save(plot_inspection(found), plot)
     if as_json:
@@ -110,7 +116,12 @@ def _branches(name: str, tree: Tree, every: bool) -> Table:
     for branch in tree.branches:
         collections.setdefault(re.split(r"[_./]", branch, maxsplit=1)[0], []).append(branch)
     table = Table(
-        "collection", "branches", "such as", title=title, title_justify="left", caption="--all shows every branch"
+        "collection",
+        "branches",
+        "such as",
+        title=title,
+        title_justify="left",
+        caption="--all shows every branch",
     )
     for collection, members in sorted(collections.items(), key=lambda pair: -len(pair[1]))[:SHOWN]:
         examples = [m.removeprefix(collection).lstrip("_./") or m for m in members[:6]]
@@ -123,7 +134,9 @@ def _branches(name: str, tree: Tree, every: bool) -> Table:
 def bars(histogram: np.ndarray) -> str:
     """A histogram as one line of block characters."""
     top = histogram.max()
-    return "".join(BARS[int(-(-count * (len(BARS) - 1) // top))] if top else BARS[0] for count in histogram.tolist())
+    return "".join(
+        BARS[int(-(-count * (len(BARS) - 1) // top))] if top else BARS[0] for count in histogram.tolist()
+    )
 
 
 def _save(figure: object, path: Path) -> None:
@@ -134,5 +147,7 @@ def _save(figure: object, path: Path) -> None:
         figure.savefig(path, dpi=130)  # type: ignore[attr-defined]
     except (OSError, ValueError) as problem:
         raise FileError(
-            f"the picture cannot be written ({problem})", where=str(path), mend="name another file, as plot.png"
+            f"the picture cannot be written ({problem})",
+            where=str(path),
+            mend="name another file, as plot.png",
         ) from problem

@@ -1,8 +1,9 @@
-"""The `hepml` command: finds the subcommand, imports only that one, and turns what goes wrong into one line and an exit code.
+"""The `hepml` command: finds the subcommand, imports only that one, and turns what goes wrong into one line
+and an exit code.
 
-Exit codes: 0 success, 2 something the user can mend, 1 a defect of ours, 130 and 143 an interrupt or SIGTERM. A subcommand is a module
-`hepml/cli/<name>.py` with a function `command`, or a typer app called `app` where it has subcommands of its own. Such a module imports
-nothing heavy at its top, so that `--help` comes at once.
+Exit codes: 0 success, 2 something the user can mend, 1 a defect of ours, 130 and 143 an interrupt or SIGTERM.
+A subcommand is a module `hepml/cli/<name>.py` with a function `command`, or a typer app called `app` where it
+has subcommands of its own. Such a module imports nothing heavy at its top, so that `--help` comes at once.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ DEBUG = "--debug"
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """The console script: runs a command line and leaves the process with its exit code."""
-    # Threads that spin while they wait make small networks several times slower wherever cores are shared; read when torch is imported.
+    # Threads that spin while they wait make small networks several times slower wherever cores are shared;
+    # read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(main(sys.argv[1:] if arguments is None else arguments))
 
@@ -56,7 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     words = [word for word in arguments if word != DEBUG]
     debug = len(words) < len(arguments) or bool(os.environ.get("HEPML_DEBUG"))
     try:
-        result = typer.main.get_command(build(words)).main(args=list(words), prog_name="hepml", standalone_mode=False)
+        result = typer.main.get_command(build(words)).main(
+            args=list(words), prog_name="hepml", standalone_mode=False
+        )
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:
         return _say("interrupted", 130)
@@ -88,7 +92,9 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
         version: bool = typer.Option(
             False, "--version", help="Print the version and leave.", is_eager=True, callback=_version
         ),
-        debug: bool = typer.Option(False, DEBUG, help="Show the traceback of an error (also after the command)."),
+        debug: bool = typer.Option(
+            False, DEBUG, help="Show the traceback of an error (also after the command)."
+        ),
     ) -> None:
         pass
 
@@ -131,7 +137,8 @@ def _explain(problem: Exception) -> int:
         return _say("error: out of memory: lower training.batch_size, or give data.cache a folder", 2)
     text = " ".join(str(problem).split()) or "no message"
     return _say(
-        f"error: this is a defect of hepml: {type(problem).__name__}: {text[:300]} (run again with {DEBUG} for the traceback)",
+        f"error: this is a defect of hepml: {type(problem).__name__}: {text[:300]} (run again with "
+        f"{DEBUG} for the traceback)",
         1,
     )
 

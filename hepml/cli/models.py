@@ -15,7 +15,9 @@ def command(
 
     rows = listing()
     if json:
-        console.print_json([{key: row[key] for key in ("name", "parameters", "paper", "symmetries")} for row in rows])
+        console.print_json(
+            [{key: row[key] for key in ("name", "parameters", "paper", "symmetries")} for row in rows]
+        )
         return 0
     from rich.table import Table
     from rich.text import Text

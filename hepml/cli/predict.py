@@ -14,23 +14,28 @@ def command(
         list[str], typer.Argument(help="ROOT or npz files, globs, folders; `file.root:tree` names a tree.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write: .root or .npz.")],
-    layout: Annotated[str | None, typer.Option("--layout", help="Layout of the files: a name or a YAML file.")] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="Layout of the files: a name or a YAML file.")
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Jets a step.")] = 512,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; the GPU where there is one.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu or cuda; the GPU where there is one.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Report as one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
     """Score jets and write scores beside the jets' own columns, one row a jet, in file order.
 
-    Branches: score_CLASS (or predicted_TARGET and sigma_TARGET), every column of the jets that all files have, file_index and entry.
+    Branches: score_CLASS (or predicted_TARGET and sigma_TARGET), every column of the jets that all files
+        have, file_index and entry.
     """
     import numpy as np
     import torch
 
     from hepml.cli import console
-    from hepml.data.reader import scan
+    from hepml.data.reading.reader import scan
+    from hepml.inference.prediction import output_names, predict_files
     from hepml.training.checkpoints import load_model
-    from hepml.training.prediction import output_names, predict_files
     from hepml.training.score_files import writer
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -72,5 +77,7 @@ def command(
         f"{done:,} jets from {len(order)} file(s) -> {output}; mean {means}", markup=False, highlight=False
     )
     if unusable:
-        console.err().print(f"{unusable:,} jets have NaN or negative energies; their scores are NaN", markup=False)
+        console.err().print(
+            f"{unusable:,} jets have NaN or negative energies; their scores are NaN", markup=False
+        )
     return 0

@@ -1,4 +1,5 @@
-"""`hepml runs`: the runs there are, one of them, several side by side, what MLflow still lacks, and MLflow's own pages."""
+"""`hepml runs`: the runs there are, one of them, several side by side, what MLflow still lacks, and MLflow's
+own pages."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def list_command(
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(help="Run directory or name.")], root: Root = RUNS, as_json: AsJson = False
+    run: Annotated[str, typer.Argument(help="Run directory or name.")],
+    root: Root = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Everything about one run: parameters, last metrics, data sets, remarks, its place in MLflow."""
     from hepml.tracking.runs import open_run
@@ -99,7 +102,9 @@ def sync(
         _print_json([{**vars(r), "run_dir": str(r.run_dir)} for r in results])
     else:
         for r in results:
-            told = f"{r.run_dir}: {r.problem}" if r.problem else f"{r.run_dir}: {r.sent} entries sent to {r.uri}"
+            told = (
+                f"{r.run_dir}: {r.problem}" if r.problem else f"{r.run_dir}: {r.sent} entries sent to {r.uri}"
+            )
             typer.echo(told if r.skipped or not r.problem else f"{told} ({r.sent} entries sent)")
             for refused in r.refused:
                 typer.echo(f"  not taken: {refused}")
@@ -122,7 +127,9 @@ def ui(
     ] = None,
     host: str = "127.0.0.1",
     port: int = 5000,
-    only_print: Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")] = False,
+    only_print: Annotated[
+        bool, typer.Option("--print", help="Print the command instead of running it.")
+    ] = False,
 ) -> None:
     """Open MLflow's pages on the store: runs the server until it is stopped."""
     import os
@@ -136,7 +143,18 @@ def ui(
         typer.echo(f"the store is a server with pages of its own: {public_uri(store)}")
         return
     store = store if "://" in store else tracking_uri(store)
-    command = ["mlflow", "ui", "--backend-store-uri", store, "--host", host, "--port", str(port), "--workers", "1"]
+    command = [
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        store,
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     if only_print:
         typer.echo(shlex.join(command))
         return
@@ -259,7 +277,9 @@ def _rejection(entry: dict[str, Any] | None) -> str:
 
 
 def _when(milliseconds: int | None) -> str:
-    return "—" if milliseconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(milliseconds / 1000))
+    return (
+        "—" if milliseconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(milliseconds / 1000))
+    )
 
 
 def _duration(seconds: float | None) -> str:

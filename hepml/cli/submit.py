@@ -1,4 +1,5 @@
-"""`hepml submit`: trainings and benchmarks as batch jobs; `hepml benchmark --gather` makes the leaderboard of what they leave."""
+"""`hepml submit`: trainings and benchmarks as batch jobs; `hepml benchmark --gather` makes the leaderboard of
+what they leave."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ class System(StrEnum):
 
 
 def command(
-    system: Annotated[System, typer.Argument(help="slurm, htcondor, or local: in the background of this machine.")],
+    system: Annotated[
+        System, typer.Argument(help="slurm, htcondor, or local: in the background of this machine.")
+    ],
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -37,25 +40,35 @@ def command(
             "--array", "-a", help="A key with several values, as seed=1,2,3 or model.k=8,16; may be repeated."
         ),
     ] = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", "-n", help="The same for seeds: 3 is seed=1,2,3.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", "-n", help="The same for seeds: 3 is seed=1,2,3.")
+    ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of runs, logs and the leaderboard; shared with the nodes.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder of runs, logs and the leaderboard; shared with the nodes."
+        ),
     ] = Path("runs/benchmark"),
     partition: Annotated[
         str | None, typer.Option("--partition", "-p", help="Partition (Slurm), flavour (HTCondor).")
     ] = None,
-    time: Annotated[str, typer.Option("--time", "-t", help="Time limit: minutes, 2h, 01:30:00 or 1-12:00:00.")] = "8h",
+    time: Annotated[
+        str, typer.Option("--time", "-t", help="Time limit: minutes, 2h, 01:30:00 or 1-12:00:00.")
+    ] = "8h",
     cpus: Annotated[int, typer.Option("--cpus", "-c", min=1, help="Cores a job.")] = 2,
     gpus: Annotated[int, typer.Option("--gpus", "-g", min=0, help="GPUs a job.")] = 0,
     memory: Annotated[float | None, typer.Option("--memory", help="Memory a job in GB.")] = None,
     account: Annotated[str | None, typer.Option("--account", help="Account or accounting group.")] = None,
     parallel: Annotated[int, typer.Option("--parallel", min=1, help="Jobs at a time, at most (Slurm).")] = 64,
     option: Annotated[
-        list[str] | None, typer.Option("--option", help="A further option of the batch system: constraint=a100.")
+        list[str] | None,
+        typer.Option("--option", help="A further option of the batch system: constraint=a100."),
     ] = None,
     one_job: Annotated[
         bool,
-        typer.Option("--one-job", help="One job that trains everything, as `hepml benchmark` does, not one a run."),
+        typer.Option(
+            "--one-job", help="One job that trains everything, as `hepml benchmark` does, not one a run."
+        ),
     ] = False,
     gather: Annotated[
         bool,
@@ -67,11 +80,14 @@ def command(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until all jobs have ended; exit code 1 if one failed.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Say what was submitted as one JSON document.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Say what was submitted as one JSON document.")
+    ] = False,
 ) -> int:
     """Submit trainings or a benchmark as batch jobs.
 
-    Runs that are finished are not submitted again; a job that reaches its time limit writes a checkpoint and is queued again.
+    Runs that are finished are not submitted again; a job that reaches its time limit writes a checkpoint and
+    is queued again.
 
     Examples: hepml submit slurm configs/toptag/*.yaml --array seed=1,2,3 -p gpu -g 1 -t 4h -o runs/board
     ·  hepml submit slurm configs/toptag/pfn.yaml --dry-run  ·  hepml submit local configs/toptag/pfn.yaml --seeds 3
@@ -79,7 +95,9 @@ def command(
     from hepml.cluster.jobs import Job, Resources, minutes
 
     planned = _plan(words or [], array or [], seeds, output, cpus)
-    resources = Resources(minutes(time), cpus, gpus, memory, partition, account, parallel, _options(option or []))
+    resources = Resources(
+        minutes(time), cpus, gpus, memory, partition, account, parallel, _options(option or [])
+    )
     output = output.absolute()
     todo = _unfinished(planned, prepared=not dry_run)
     if one_job or system is System.local:
@@ -97,7 +115,9 @@ def command(
     return _submit(system, jobs, resources, output, last, planned, wait=wait, json=json)
 
 
-def _plan(words: Sequence[str], array: Sequence[str], seeds: str | None, output: Path, cpus: int) -> list[PlannedRun]:
+def _plan(
+    words: Sequence[str], array: Sequence[str], seeds: str | None, output: Path, cpus: int
+) -> list[PlannedRun]:
     from hepml.cli.benchmark import parse_seeds
     from hepml.errors import ConfigError
     from hepml.training.benchmark.plan import plan
@@ -106,12 +126,16 @@ def _plan(words: Sequence[str], array: Sequence[str], seeds: str | None, output:
     for word in array:
         key, equals, values = word.partition("=")
         if not equals or not key or not all(values.split(",")):
-            raise ConfigError(f"'{word}' is no array", where="--array", mend="key=value,value,… as seed=1,2,3")
+            raise ConfigError(
+                f"'{word}' is no array", where="--array", mend="key=value,value,… as seed=1,2,3"
+            )
         variations[key] = values.split(",")
     chosen = variations.pop("seed", None) or variations.pop("training.seed", None)
     if chosen and seeds:
         raise ConfigError("seeds are given twice", where="command line", mend="--seeds or --array seed=…")
-    numbers = [parse_seeds(f"{value},{value}")[0] for value in chosen] if chosen else parse_seeds(seeds or "1")
+    numbers = (
+        [parse_seeds(f"{value},{value}")[0] for value in chosen] if chosen else parse_seeds(seeds or "1")
+    )
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
     files = [word for word in words if word not in overrides]
     return plan(files, output, seeds=numbers, overrides=overrides, variations=variations, threads=cpus)
@@ -124,7 +148,9 @@ def _options(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise ConfigError(f"'{word}' is no option", where="--option", mend="key=value, as constraint=a100")
+            raise ConfigError(
+                f"'{word}' is no option", where="--option", mend="key=value, as constraint=a100"
+            )
         pairs[key.lstrip("-")] = value
     return pairs
 

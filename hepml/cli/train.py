@@ -11,7 +11,8 @@ import typer
 
 def command(
     config: Annotated[
-        str | None, typer.Argument(help="A config file (YAML), or a run folder to start or resume.", show_default=False)
+        str | None,
+        typer.Argument(help="A config file (YAML), or a run folder to start or resume.", show_default=False),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -24,7 +25,8 @@ def command(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with a run: the one in --output, a run folder given as CONFIG, or the config's newest.",
+            help="Go on with a run: the one in --output, a run folder given as CONFIG, or the config's "
+            "newest.",
         ),
     ] = False,
     schema: Annotated[
@@ -65,7 +67,9 @@ def command(
     return 0
 
 
-def _what(config: str | None, overrides: list[str], output: Path | None, resume: bool) -> tuple[Any, Path | None]:
+def _what(
+    config: str | None, overrides: list[str], output: Path | None, resume: bool
+) -> tuple[Any, Path | None]:
     """The run config and folder that the words mean."""
     from hepml.errors import ConfigError, FileError
     from hepml.training.run_config import load_run_config
@@ -77,7 +81,9 @@ def _what(config: str | None, overrides: list[str], output: Path | None, resume:
     if resume and len(places) == 2:  # hepml train CONFIG --resume RUN
         output, places = output or find_run(places[1]), places[:1]
     if len(places) > 1:
-        raise ConfigError(f"'{places[1]}' is not an override", where="command line", mend="write key.sub=value")
+        raise ConfigError(
+            f"'{places[1]}' is not an override", where="command line", mend="write key.sub=value"
+        )
     if not places:
         if resume and output is not None:
             return load_run_config(find_run(output) / CONFIG, settings), output
@@ -92,7 +98,9 @@ def _what(config: str | None, overrides: list[str], output: Path | None, resume:
         output = newest_run(loaded.name or "run")
         if output is None:
             raise FileError(
-                f"no run of '{loaded.name}' to resume", where="runs", mend="name it: hepml train RUN_FOLDER --resume"
+                f"no run of '{loaded.name}' to resume",
+                where="runs",
+                mend="name it: hepml train RUN_FOLDER --resume",
             )
     return loaded, output
 
@@ -107,7 +115,10 @@ def _show(summary: dict[str, Any], run: Any) -> None:
     screen = console.out()
     reports = {"test": summary["test"], **summary["tests"]} if summary["test"] else {}
     first = next(iter(run.data.tests()), "test")
-    named = {f"{summary['model']} on {first if name == 'test' else name}": report for name, report in reports.items()}
+    named = {
+        f"{summary['model']} on {first if name == 'test' else name}": report
+        for name, report in reports.items()
+    }
     if named:
         screen.print()
         if summary["objective"] == "gaussian":
@@ -120,12 +131,15 @@ def _show(summary: dict[str, Any], run: Any) -> None:
     minutes, seconds = divmod(round(summary["seconds"]), 60)
     screen.print(
         Text(
-            f"{summary['parameters']:,} parameters, {summary['epochs']} epochs (best: {summary['best_epoch'] + 1}) in "
+            f"{summary['parameters']:,} parameters, {summary['epochs']} epochs (best: "
+            f"{summary['best_epoch'] + 1}) in "
             f"{minutes} min {seconds:02d} s on {summary['device']}, {summary['jets_per_second']:,.0f} jets/s"
         )
     )
     screen.print(Text(f"run:    {summary['run']}"))
     if run.tracking.enabled:
         uri = tracking_uri(run.tracking.uri)
-        look = f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        look = (
+            f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        )
         screen.print(Text(f"MLflow: {look}"))

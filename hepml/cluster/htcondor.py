@@ -1,4 +1,5 @@
-"""Jobs for HTCondor: a submit description with one process a job, written beside the runs, and submitted where the bindings are."""
+"""Jobs for HTCondor: a submit description with one process a job, written beside the runs, and submitted
+where the bindings are."""
 
 from __future__ import annotations
 
@@ -15,9 +16,11 @@ FILE = "jobs.sub"
 
 
 def description(jobs: Sequence[Job], resources: Resources, output: Path, *, name: str = "hepml") -> str:
-    """The submit description. Folders are shared between submitting and executing machine, so that nothing is transferred.
+    """The submit description. Folders are shared between submitting and executing machine, so that nothing is
+    transferred.
 
-    A job that is evicted is queued again and goes on from its checkpoint: it is asked to end by SIGTERM and has the grace to write one.
+    A job that is evicted is queued again and goes on from its checkpoint: it is asked to end by SIGTERM and
+        has the grace to write one.
 
     Raises:
         ConfigError: no job, or a word that HTCondor's quoting cannot carry.
@@ -87,10 +90,13 @@ def submit(text: str) -> int:
 
 
 def _arguments(job: Job) -> str:
-    """The arguments in HTCondor's new syntax: double quotes around all, single quotes around a word with blanks."""
+    """The arguments in HTCondor's new syntax: double quotes around all, single quotes around a word with
+    blanks."""
     words = ["-u", "-m", "hepml.cli.main", *job.words]
     for word in words:
         if "\n" in word or '"' in word:
-            raise ConfigError(f"HTCondor cannot be given the word {shlex.quote(word)}", mend="put it into the config")
+            raise ConfigError(
+                f"HTCondor cannot be given the word {shlex.quote(word)}", mend="put it into the config"
+            )
     quoted = ["'" + w.replace("'", "''") + "'" if (" " in w or "'" in w or not w) else w for w in words]
     return '"' + " ".join(quoted) + '"'

@@ -1,4 +1,5 @@
-"""What is handed to a batch system: jobs, the resources they ask for, and the task that runs one of them on its node."""
+"""What is handed to a batch system: jobs, the resources they ask for, and the task that runs one of them on
+its node."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ class Resources:
 class Task:
     """Runs one job as a process of its own; submitit keeps it in a file and calls it on the node.
 
-    Shortly before the time limit submitit asks for a checkpoint: the process is told to end, which writes one, and the same task is queued
+    Shortly before the time limit submitit asks for a checkpoint: the process is told to end, which writes
+        one, and the same task is queued
     again; `--resume` among its words lets it go on there.
 
     Args:
@@ -82,7 +84,9 @@ class Task:
         print(f"$ {shlex.join(['hepml', *self.words])}", flush=True)
         line = [sys.executable, "-u", "-m", "hepml.cli.main", *self.words]
         self._process = subprocess.Popen(line, env=_environment(), preexec_fn=_deaf_to_requeueing)
-        while self._process.poll() is None:  # no blocking wait: `checkpoint` is called from a signal handler meanwhile
+        while (
+            self._process.poll() is None
+        ):  # no blocking wait: `checkpoint` is called from a signal handler meanwhile
             time.sleep(0.2)
         code = self._process.returncode
         if code:
@@ -133,5 +137,6 @@ def _environment() -> dict[str, str]:
 
 
 def _deaf_to_requeueing() -> None:
-    # Slurm sends the warning before the time limit to every process of the step; it is for submitit, which tells us
+    # Slurm sends the warning before the time limit to every process of the step; it is for submitit, which
+    # tells us
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)

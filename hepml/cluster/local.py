@@ -1,4 +1,5 @@
-"""Jobs in the background of this machine, through submitit: they outlive the terminal, and have logs where Slurm's would be."""
+"""Jobs in the background of this machine, through submitit: they outlive the terminal, and have logs where
+Slurm's would be."""
 
 from __future__ import annotations
 

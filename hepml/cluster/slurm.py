@@ -15,7 +15,16 @@ from hepml.cluster.jobs import Job, Resources, Task
 from hepml.errors import ConfigError, HepmlError, MissingExtraError
 
 LOGS = "slurm"
-_ALIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "SIGNALING"}
+_ALIVE = {
+    "PENDING",
+    "RUNNING",
+    "CONFIGURING",
+    "COMPLETING",
+    "SUSPENDED",
+    "REQUEUED",
+    "REQUEUE_HOLD",
+    "SIGNALING",
+}
 
 
 class ClusterError(HepmlError):
@@ -56,7 +65,8 @@ def submit(
     submitit = _submitit()
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise ClusterError(
-            "there is no Slurm here (no sbatch)", mend="submit on a login node of the cluster, or hepml submit local"
+            "there is no Slurm here (no sbatch)",
+            mend="submit on a login node of the cluster, or hepml submit local",
         )
     folder = output / LOGS
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +106,17 @@ def wait(
         if done == len(jobs):
             return
         asked = subprocess.run(
-            ["squeue", "--noheader", "--array", "--format", "%i %T", "--states", "all", "--jobs", ",".join(ids)],
+            [
+                "squeue",
+                "--noheader",
+                "--array",
+                "--format",
+                "%i %T",
+                "--states",
+                "all",
+                "--jobs",
+                ",".join(ids),
+            ],
             capture_output=True,
             text=True,
             check=False,

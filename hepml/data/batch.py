@@ -1,7 +1,8 @@
 """`JetBatch`, the one currency of hepml: packed constituents of several jets, without padding.
 
-Constituents of all jets stand one behind the other; `offsets` says where each jet begins and ends. Models take a `JetBatch` and
-return the parameters of q(z|x), one row a jet. Padded views are made by `hepml.representations`, never here.
+Constituents of all jets stand one behind the other; `offsets` says where each jet begins and ends. Models
+take a `JetBatch` and return the parameters of q(z|x), one row a jet. Padded views are made by
+`hepml.representations`, never here.
 """
 
 from __future__ import annotations
@@ -32,16 +33,20 @@ class JetBatch:
 
     Args:
         four_momenta: [ΣN, 4] constituents as (E, px, py, pz) in GeV.
-        offsets: [B + 1] int64; the constituents of jet b are rows `offsets[b]:offsets[b + 1]`. A jet may have none.
+        offsets: [B + 1] int64; the constituents of jet b are rows `offsets[b]:offsets[b + 1]`. A jet may have
+            none.
         features: [ΣN, F] standardised constituent features, or None where only four-momenta are known.
-        feature_names: the F names; empty for unnamed features, which are then taken in the order a model asks for.
+        feature_names: the F names; empty for unnamed features, which are then taken in the order a model asks
+            for.
         jet_features: [B, J] jet-level columns, or None.
         jet_feature_names: the J names.
         labels: [B] int64 classes or [B, T] float regression targets, or None.
         weights: [B] event weights, or None for one each.
         index: [B] int64 position of each jet in its source, or None.
-        jet_momenta: [B, 4] the jets' own four-momenta where the file has them; else the sum of the constituents is used.
-        extras: further views that travel along, by name (see `hepml.data.extras`), one row a constituent or one row a jet each.
+        jet_momenta: [B, 4] the jets' own four-momenta where the file has them; else the sum of the
+            constituents is used.
+        extras: further views that travel along, by name (see `hepml.data.extras`), one row a constituent or
+            one row a jet each.
     """
 
     four_momenta: Tensor
@@ -78,16 +83,19 @@ class JetBatch:
         Args:
             four_momenta: [ΣN, 4] as (E, px, py, pz) in GeV.
             offsets: [B + 1], rising from 0 to ΣN.
-            features: [ΣN, F] standardised features. Left out, the features that follow from four-momenta are computed when a model asks.
+            features: [ΣN, F] standardised features. Left out, the features that follow from four-momenta are
+                computed when a model asks.
             labels: [B] classes (integers) or [B] or [B, T] targets (floats).
-            feature_names: the F names, or the name of a feature set; without them a model takes the columns in its own order.
+            feature_names: the F names, or the name of a feature set; without them a model takes the columns
+                in its own order.
             jet_features, jet_feature_names: [B, J] jet-level columns and their names.
             weights: [B].
             index: [B] positions in the source.
             dtype: floating dtype of the batch; that of `four_momenta` where left out (float32 for integers).
 
         Raises:
-            DataError: shapes that do not fit each other, offsets that do not rise from 0 to ΣN, NaN or infinite momenta.
+            DataError: shapes that do not fit each other, offsets that do not rise from 0 to ΣN, NaN or
+                infinite momenta.
         """
         p = _tensor(four_momenta)
         if dtype is None:
@@ -124,9 +132,12 @@ class JetBatch:
         """A batch from awkward jets as `hepml.read_jets` gives them.
 
         Args:
-            jets: one entry a jet, with `constituents` (px, py, pz, energy and any further columns) and jet-level fields.
-            features: constituent features to compute, by name or set; none computes them on demand from four-momenta.
-            selection: `jet_features`, `max_constituents`, `label`, `weight`, `dtype` (see `hepml.data.packing.pack`).
+            jets: one entry a jet, with `constituents` (px, py, pz, energy and any further columns) and
+                jet-level fields.
+            features: constituent features to compute, by name or set; none computes them on demand from
+                four-momenta.
+            selection: `jet_features`, `max_constituents`, `label`, `weight`, `dtype` (see
+                `hepml.data.packing.pack`).
         """
         from hepml.data.packing import pack
 
@@ -163,7 +174,8 @@ class JetBatch:
 
     @cached_property
     def jets(self) -> Tensor:
-        """Four-momentum of each jet, [B, 4]: the file's own where it is known, else the sum of the constituents."""
+        """Four-momentum of each jet, [B, 4]: the file's own where it is known, else the sum of the
+        constituents."""
         if self.jet_momenta is not None:
             return self.jet_momenta
         return self.four_momenta.new_zeros((len(self), 4)).index_add_(0, self.jet_of, self.four_momenta)
@@ -176,8 +188,8 @@ class JetBatch:
     def select(self, names: Sequence[str]) -> Tensor:
         """Constituent features by name, [ΣN, len(names)].
 
-        Stored columns are returned as they are (a view where all are asked for in their order); features that need only four-momenta
-        are computed where they are not stored.
+        Stored columns are returned as they are (a view where all are asked for in their order); features that
+        need only four-momenta are computed where they are not stored.
 
         Raises:
             LayoutError: a feature is neither stored nor computable; names it and the nearest there is.
@@ -187,7 +199,8 @@ class JetBatch:
         if stored is not None and not self.feature_names:
             if stored.shape[1] != len(names):
                 raise LayoutError(
-                    f"the batch has {stored.shape[1]} unnamed feature columns, {len(names)} were asked for ({', '.join(names)})",
+                    f"the batch has {stored.shape[1]} unnamed feature columns, {len(names)} were asked "
+                    f"for ({', '.join(names)})",
                     mend="give these columns in that order, or name them with feature_names=",
                 )
             return stored
@@ -209,13 +222,19 @@ class JetBatch:
                     *(n for n, f in feature_table.FEATURES.items() if set(f.needs) <= set(self.columns)),
                 ]
                 raise LayoutError(
-                    f"these jets have no feature '{name}'", mend=did_you_mean(name, known, noun="features at hand")
+                    f"these jets have no feature '{name}'",
+                    mend=did_you_mean(name, known, noun="features at hand"),
                 )
             parts.append(feature(self.columns))
-        return torch.stack(parts, dim=-1) if parts else self.four_momenta.new_zeros((self.four_momenta.shape[0], 0))
+        return (
+            torch.stack(parts, dim=-1)
+            if parts
+            else self.four_momenta.new_zeros((self.four_momenta.shape[0], 0))
+        )
 
     def extra(self, name: str) -> Tensor:
-        """A further view by name: the one that travels along, else made from the four-momenta and kept with this batch.
+        """A further view by name: the one that travels along, else made from the four-momenta and kept with
+        this batch.
 
         Raises:
             LayoutError: no such extra; names the nearest.
@@ -231,8 +250,8 @@ class JetBatch:
     def select_jets(self, names: Sequence[str]) -> Tensor:
         """Jet-level columns by name, [B, len(names)].
 
-        `jet_pt`, `jet_eta`, `jet_phi`, `jet_energy`, `jet_mass` and `jet_nparticles` follow from the constituents
-        where they are not stored.
+        `jet_pt`, `jet_eta`, `jet_phi`, `jet_energy`, `jet_mass` and `jet_nparticles` follow from the
+        constituents where they are not stored.
 
         Raises:
             LayoutError: a column is neither stored nor computable.
@@ -247,14 +266,19 @@ class JetBatch:
             else:
                 raise LayoutError(
                     f"these jets have no column '{name}'",
-                    mend=did_you_mean(name, [*self.jet_feature_names, *_DERIVED_JET_COLUMNS], noun="columns at hand"),
+                    mend=did_you_mean(
+                        name, [*self.jet_feature_names, *_DERIVED_JET_COLUMNS], noun="columns at hand"
+                    ),
                 )
         return torch.stack(parts, dim=-1) if parts else self.four_momenta.new_zeros((len(self), 0))
 
     # ------------------------------------------------------------------ changing
 
-    def to(self, device_or_dtype: torch.device | torch.dtype | str, *, non_blocking: bool = False) -> JetBatch:
-        """The batch on another device, or with another floating dtype; offsets, classes and indices keep theirs."""
+    def to(
+        self, device_or_dtype: torch.device | torch.dtype | str, *, non_blocking: bool = False
+    ) -> JetBatch:
+        """The batch on another device, or with another floating dtype; offsets, classes and indices keep
+        theirs."""
 
         def move(t: Any) -> Any:
             if not isinstance(t, Tensor):
@@ -278,16 +302,19 @@ class JetBatch:
     def with_four_momenta(self, four_momenta: Tensor) -> JetBatch:
         """The same jets with other four-momenta [ΣN, 4]; stored constituent features, jet momenta
         and extras, which would no longer fit, are left out."""
-        return replace(self, four_momenta=four_momenta, features=None, feature_names=(), jet_momenta=None, extras={})
+        return replace(
+            self, four_momenta=four_momenta, features=None, feature_names=(), jet_momenta=None, extras={}
+        )
 
     def permute(self, order: Tensor) -> JetBatch:
-        """The same jets with constituents in another order; `order` [ΣN] must keep each constituent in its jet.
-        Extras are left out, and made anew when asked for."""
+        """The same jets with constituents in another order; `order` [ΣN] must keep each constituent in its
+        jet. Extras are left out, and made anew when asked for."""
         taken = None if self.features is None else self.features[order]
         return replace(self, four_momenta=self.four_momenta[order], features=taken, extras={})
 
     def take(self, jets: ArrayLike) -> JetBatch:
-        """The jets at these positions, in this order, as a new packed batch; extras that are not registered are left out."""
+        """The jets at these positions, in this order, as a new packed batch; extras that are not registered
+        are left out."""
         which = _tensor(jets).to(device=self.device)
         which = which.nonzero().flatten() if which.dtype == torch.bool else which.to(torch.int64)
         counts = self.counts[which]
@@ -344,7 +371,9 @@ def _check_rows(name: str, t: Tensor, jets: int) -> None:
 
 def _check_packed(p: Tensor, offsets: Tensor) -> None:
     if p.ndim != 2 or p.shape[1] != 4:
-        raise DataError(f"four_momenta have shape {tuple(p.shape)}", mend="give [ΣN, 4] as (E, px, py, pz) in GeV")
+        raise DataError(
+            f"four_momenta have shape {tuple(p.shape)}", mend="give [ΣN, 4] as (E, px, py, pz) in GeV"
+        )
     if (
         offsets.ndim != 1
         or len(offsets) < 1

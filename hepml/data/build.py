@@ -11,15 +11,15 @@ import torch
 
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
-from hepml.data.chunk import MOMENTUM, Chunk
 from hepml.data.inputs import Inputs
-from hepml.data.layouts import Layout
-from hepml.data.npz import names_classes
 from hepml.data.packing import features_of, four_momenta_of, jet_matrix
-from hepml.data.reader import STEP, LayoutLike, Scan, iterate_chunks, scan
-from hepml.data.report import DataReport
-from hepml.data.screen import BadJets
-from hepml.data.sources import Files
+from hepml.data.reading.chunk import MOMENTUM, Chunk
+from hepml.data.reading.layouts import Layout
+from hepml.data.reading.npz import names_classes
+from hepml.data.reading.reader import STEP, LayoutLike, Scan, iterate_chunks, scan
+from hepml.data.reading.report import DataReport
+from hepml.data.reading.screen import BadJets
+from hepml.data.reading.sources import Files
 from hepml.errors import DataError, LayoutError, did_you_mean
 
 # Packed columns: one row a constituent, and one row a jet.
@@ -82,7 +82,8 @@ def extras_of(piece: dict[str, Any], request: Request) -> dict[str, np.ndarray]:
 
 
 class Sample:
-    """A uniform random sample of fixed size out of a stream, in memory for twice its size; the same for the same stream.
+    """A uniform random sample of fixed size out of a stream, in memory for twice its size; the same for the
+    same stream.
 
     Args:
         size: jets to keep.
@@ -112,7 +113,9 @@ class Sample:
             piece["jet_columns"] = {n: c[keep] for n, c in piece["jet_columns"].items()}
 
 
-def packed_chunks(found: Scan, request: Request, report: DataReport, step_size: int = STEP) -> Iterator[dict[str, Any]]:
+def packed_chunks(
+    found: Scan, request: Request, report: DataReport, step_size: int = STEP
+) -> Iterator[dict[str, Any]]:
     """Packed columns chunk by chunk; `report` is complete after the last.
 
     Raises:
@@ -155,19 +158,25 @@ def packed_chunks(found: Scan, request: Request, report: DataReport, step_size: 
             "four_momenta": four_momenta_of(chunk).numpy(),
             "counts": chunk.counts,
             "features": features_of(chunk, names).numpy() if names else None,
-            "jet_features": jet_matrix(chunk, request.inputs.jet_features) if request.inputs.jet_features else None,
+            "jet_features": jet_matrix(chunk, request.inputs.jet_features)
+            if request.inputs.jet_features
+            else None,
             "labels": labels,
             "weights": weights,
             "jet_momenta": chunk.momenta,
             "entries": chunk.entries,
             "jet_columns": {
-                n: c for n, c in chunk.jets.items() if request.jet_columns == "all" or n in request.jet_columns
+                n: c
+                for n, c in chunk.jets.items()
+                if request.jet_columns == "all" or n in request.jet_columns
             },
             "feature_names": names,
             "classes": mapper.names if mapper is not None else (),
         }
     if not seen:
-        raise DataError(f"no jets left: {report}", mend="loosen the selection or the classes, or repair the file")
+        raise DataError(
+            f"no jets left: {report}", mend="loosen the selection or the classes, or repair the file"
+        )
 
 
 def join(pieces: list[dict[str, Any]], request: Request) -> dict[str, Any]:
@@ -232,7 +241,9 @@ class ClassMap:
                     table[str(label)] = i
         self._known = set(table)
         # Integer labels of an npz file without names count the classes that were asked for.
-        self._plain = wanted is not None and all(f.source.is_npz and not names_classes(f.source) for f in found.files)
+        self._plain = wanted is not None and all(
+            f.source.is_npz and not names_classes(f.source) for f in found.files
+        )
         if self._plain:
             if len(found.classes) > len(self.names):
                 raise DataError(
@@ -249,7 +260,9 @@ class ClassMap:
                     where=where,
                     mend=did_you_mean(label, found.classes, noun="classes at hand"),
                 )
-        self._table = np.array([table.get(n, table.get(f"label_{n}", -1)) for n in found.classes], dtype=np.int64)
+        self._table = np.array(
+            [table.get(n, table.get(f"label_{n}", -1)) for n in found.classes], dtype=np.int64
+        )
 
     def __call__(self, chunk: Chunk, report: DataReport) -> tuple[Chunk, np.ndarray]:
         """The jets of the wanted classes and their labels [B].
@@ -258,7 +271,9 @@ class ClassMap:
             DataError: a jet of no class or of several; names file and entry.
         """
         if chunk.labels is None:
-            raise LayoutError("no labels", where=chunk.file, mend="add labels to the layout, or set data.target")
+            raise LayoutError(
+                "no labels", where=chunk.file, mend="add labels to the layout, or set data.target"
+            )
         labels = chunk.labels
         wrong = (labels < 0) | (labels >= len(self._table))
         if wrong.any():
@@ -270,7 +285,10 @@ class ClassMap:
                 chunk, labels = chunk.take(~none), labels[~none]
             else:
                 first = int(np.nonzero(wrong)[0][0])
-                kind = {-1: "no class: its labels sum to 0", -2: "several classes: its labels do not sum to 1"}
+                kind = {
+                    -1: "no class: its labels sum to 0",
+                    -2: "several classes: its labels do not sum to 1",
+                }
                 raise DataError(
                     f"a jet of {kind.get(int(labels[first]), f'unknown class {labels[first]}')}",
                     where=f"{chunk.file}, entry {chunk.entries[first]}",

@@ -1,8 +1,10 @@
-"""The packed cache: a data set's columns as flat files, memory-mapped, for jets that do not fit in memory or should not be read twice.
+"""The packed cache: a data set's columns as flat files, memory-mapped, for jets that do not fit in memory or
+should not be read twice.
 
-A cache is keyed by the files' identity (path, size, time of change), the layout, and everything that was asked for. It is written
-chunk by chunk under a temporary name and renamed when complete, so a killed or failed build leaves nothing under its final name, and
-two processes that build the same one do not disturb each other.
+A cache is keyed by the files' identity (path, size, time of change), the layout, and everything that was
+asked for. It is written chunk by chunk under a temporary name and renamed when complete, so a killed or
+failed build leaves nothing under its final name, and two processes that build the same one do not disturb
+each other.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ import xxhash
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
 from hepml.data.build import PER_CONSTITUENT, PER_JET, Request, build, extras_of, packed_chunks
-from hepml.data.reader import Scan, scan
-from hepml.data.report import DataReport
-from hepml.data.sources import Files
+from hepml.data.reading.reader import Scan, scan
+from hepml.data.reading.report import DataReport
+from hepml.data.reading.sources import Files
 from hepml.errors import FileError
 
 FORMAT = 1
@@ -46,14 +48,24 @@ def open_cache(folder: Path, files: Files, request: Request) -> dict[str, Any]:
 
 
 def cache_key(found: Scan, request: Request) -> str:
-    """A name for what is cached: changes when a file, the layout, the request or the feature table changes."""
+    """A name for what is cached: changes when a file, the layout, the request or the feature table
+    changes."""
     h = xxhash.xxh3_128()
     for item in found.files:
-        stat = None if item.source.is_remote or not os.path.exists(item.source.path) else os.stat(item.source.path)
+        stat = (
+            None
+            if item.source.is_remote or not os.path.exists(item.source.path)
+            else os.stat(item.source.path)
+        )
         identity = None if stat is None else (stat.st_size, stat.st_mtime_ns)
-        h.update(repr((os.path.abspath(item.source.path), item.tree, item.entries, identity, item.layout)).encode())
+        h.update(
+            repr((os.path.abspath(item.source.path), item.tree, item.entries, identity, item.layout)).encode()
+        )
     asked = {f.name: getattr(request, f.name) for f in fields(request) if f.name != "layout"}
-    table = [(f.name, f.needs, f.shift, f.scale, f.clip) for f in map(feature_table.lookup, request.inputs.features)]
+    table = [
+        (f.name, f.needs, f.shift, f.scale, f.clip)
+        for f in map(feature_table.lookup, request.inputs.features)
+    ]
     versions = [extra_table.lookup(name).version for name in request.inputs.extras]
     h.update(repr((FORMAT, asked, table, versions)).encode())
     return h.hexdigest()[:20]
@@ -92,7 +104,9 @@ def _stream(partial: Path, found: Scan, request: Request) -> None:
                 if name not in open_files:
                     open_files[name] = open(partial / f"{name}.bin", "wb")  # noqa: SIM115 - closed below, all together
                     about["columns"][name] = {"dtype": array.dtype.str, "row": list(array.shape[1:])}
-                open_files[name].write(np.ascontiguousarray(array, dtype=about["columns"][name]["dtype"]).data)
+                open_files[name].write(
+                    np.ascontiguousarray(array, dtype=about["columns"][name]["dtype"]).data
+                )
             about |= {"feature_names": piece["feature_names"], "classes": piece["classes"]}
     finally:
         for stream in open_files.values():

@@ -1,12 +1,15 @@
-"""Sequential recombination of many jets at once: kT, Cambridge/Aachen and anti-kT trees by one batched nearest-neighbour algorithm.
+"""Sequential recombination of many jets at once: kT, Cambridge/Aachen and anti-kT trees by one batched
+nearest-neighbour algorithm.
 
-Each step merges one pair in every jet, in a few tensor operations on whichever device the momenta are; jets are sorted by length and join
-when as many pseudojets are left as they have constituents, so that no step computes padding. The pair is the one that FastJet
-(arXiv:1111.6097) merges without a beam, that is with a radius far beyond the jet: the smallest
+Each step merges one pair in every jet, in a few tensor operations on whichever device the momenta are; jets
+are sorted by length and join when as many pseudojets are left as they have constituents, so that no step
+computes padding. The pair is the one that FastJet (arXiv:1111.6097) merges without a beam, that is with a
+radius far beyond the jet: the smallest
 
     d_ij = min(kt_i^2p, kt_j^2p) (delta_y^2 + delta_phi^2),   p = 1 kT, 0 Cambridge/Aachen, -1 anti-kT,
 
-found among geometric nearest neighbours (hep-ph/0512210), by rapidities and azimuths in float64, four-momenta added (E scheme).
+found among geometric nearest neighbours (hep-ph/0512210), by rapidities and azimuths in float64, four-momenta
+added (E scheme).
 """
 
 from __future__ import annotations
@@ -31,8 +34,8 @@ def cluster(four_momenta: Tensor, offsets: Tensor, power: int) -> Tensor:
         power: p of the distance, one of `POWERS`.
 
     Returns:
-        [ΣN, 3] int32, rows as in `hepml.data.trees`: row k of a jet is its k-th merge as (left, right, level), the harder child left; the
-        last row of a jet is (-1, -1, -1).
+        [ΣN, 3] int32, rows as in `hepml.data.trees`: row k of a jet is its k-th merge as (left, right,
+        level), the harder child left; the last row of a jet is (-1, -1, -1).
     """
     counts = offsets.diff()
     out = torch.full((four_momenta.shape[0], 3), -1, dtype=torch.int32, device=four_momenta.device)
@@ -124,7 +127,8 @@ def _squared(dy: Tensor, dphi: Tensor) -> Tensor:
 
 
 def _coordinates(p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rapidity, azimuth and kt² as FastJet computes them: ½ ln((kt² + m²) / (E + |pz|)²), which keeps its digits far forward."""
+    """Rapidity, azimuth and kt² as FastJet computes them: ½ ln((kt² + m²) / (E + |pz|)²), which keeps its
+    digits far forward."""
     e, px, py, pz = p.unbind(-1)
     kt2 = px * px + py * py
     mass2 = ((e + pz) * (e - pz) - kt2).clamp_min(0)

@@ -1,4 +1,5 @@
-"""`JetDataset`: the packed jets of some files, in memory or in a memory-mapped cache, with random access by vectorised gather."""
+"""`JetDataset`: the packed jets of some files, in memory or in a memory-mapped cache, with random access by
+vectorised gather."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ from hepml.data import extras as extra_table
 from hepml.data.batch import JetBatch
 from hepml.data.build import Request, build
 from hepml.data.inputs import Inputs
-from hepml.data.reader import LayoutLike
-from hepml.data.report import DataReport
-from hepml.data.screen import BadJets
-from hepml.data.sources import Files
+from hepml.data.reading.reader import LayoutLike
+from hepml.data.reading.report import DataReport
+from hepml.data.reading.screen import BadJets
+from hepml.data.reading.sources import Files
 from hepml.errors import DataError
 
 Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
@@ -40,7 +41,8 @@ class JetDataset:
         labels: [N] int64 classes, [N] float targets, or None.
         weights: [N], or None.
         jet_momenta: [N, 4], or None.
-        jet_columns: every jet-level number of the file where `jet_columns="all"` was asked for, by name, [N] each.
+        jet_columns: every jet-level number of the file where `jet_columns="all"` was asked for, by name, [N]
+            each.
         extras: further views by name (see `hepml.data.extras`), [ΣN, ...] or [N, ...].
         classes: class names; their order is the label's.
         entries: [N] entry of each jet in its file, counted over all files.
@@ -85,15 +87,18 @@ class JetDataset:
             files: path, glob, folder, `file.root:tree`, npz, or a list of those.
             inputs: what the model reads; four-momenta alone where left out.
             layout: name, mapping, YAML file or `Layout`; recognised where left out.
-            classes: label names in the order of the model's outputs; a mapping `{name: label or [labels]}` merges. Jets of other
-                classes are left out and counted. All that the files have where left out.
+            classes: label names in the order of the model's outputs; a mapping `{name: label or [labels]}`
+                merges. Jets of other classes are left out and counted. All that the files have where left
+                out.
             target: jet column to regress; replaces labels.
-            weights: column of event weights, True for the layout's own (an error where absent), False for none; None takes the
-                layout's own where there is one.
+            weights: column of event weights, True for the layout's own (an error where absent), False for
+                none; None takes the layout's own where there is one.
             selection: expression on jet columns.
             max_jets: keep a random sample of so many of all that were read (files are often sorted by class).
-            cache: folder for a packed, memory-mapped copy, reused as long as files, layout and inputs stay the same.
-            bad: what to do with NaN, infinite and negative-energy jets: `drop` (and count), `refuse` or `keep`.
+            cache: folder for a packed, memory-mapped copy, reused as long as files, layout and inputs stay
+                the same.
+            bad: what to do with NaN, infinite and negative-energy jets: `drop` (and count), `refuse` or
+                `keep`.
             labels: False reads jets without labels (prediction), and then no jet is dropped for its label.
             jet_columns: jet-level columns to keep for output, "all" for every number of the file.
 
@@ -146,10 +151,18 @@ class JetDataset:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of what a model sees: momenta, features, offsets, labels and weights; the same however the jets were stored."""
+        """Hash of what a model sees: momenta, features, offsets, labels and weights; the same however the
+        jets were stored."""
         h = xxhash.xxh3_128()
         h.update(repr((self.feature_names, self.jet_feature_names, self.classes)).encode())
-        for t in (self.offsets, self.four_momenta, self.features, self.jet_features, self.labels, self.weights):
+        for t in (
+            self.offsets,
+            self.four_momenta,
+            self.features,
+            self.jet_features,
+            self.labels,
+            self.weights,
+        ):
             h.update(b"-" if t is None else t.contiguous().numpy().data)
         return h.hexdigest()
 
@@ -217,7 +230,9 @@ class JetDataset:
             DataError: a class without jets; a classifier cannot be trained or its AUC measured then.
         """
         if self.labels is None or not self.classes:
-            raise DataError("these jets have no labels", mend="name label branches in the layout, or set data.target")
+            raise DataError(
+                "these jets have no labels", mend="name label branches in the layout, or set data.target"
+            )
         counted = np.bincount(self.labels.numpy(), minlength=len(self.classes))
         absent = [name for name, n in zip(self.classes, counted, strict=True) if not n]
         if absent:

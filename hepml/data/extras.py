@@ -1,7 +1,9 @@
-"""Further views of a jet that are made once, at loading, and travel in the batch: clustering trees, energy-flow polynomials.
+"""Further views of a jet that are made once, at loading, and travel in the batch: clustering trees,
+energy-flow polynomials.
 
-A model names them in `Inputs.extras`. An extra has one row a constituent or one row a jet, so that it is gathered, cached and
-moved like any other column; a batch without it makes it when a model asks (`JetBatch.extra`).
+A model names them in `Inputs.extras`. An extra has one row a constituent or one row a jet, so that it is
+gathered, cached and moved like any other column; a batch without it makes it when a model asks
+(`JetBatch.extra`).
 """
 
 from __future__ import annotations

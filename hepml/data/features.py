@@ -1,8 +1,9 @@
 """Named constituent features with the published standardisation.
 
-A feature is a name, the raw columns it needs, a formula and the standardisation `(x - shift) * scale`, clipped as the published
-recipe clips it (JetClass, arXiv:2202.03772). Raw columns are flat tensors over all constituents of all jets, so every formula is one
-vectorised expression. Features that need only four-momenta can be computed for any batch, on any device.
+A feature is a name, the raw columns it needs, a formula and the standardisation `(x - shift) * scale`,
+clipped as the published recipe clips it (JetClass, arXiv:2202.03772). Raw columns are flat tensors over all
+constituents of all jets, so every formula is one vectorised expression. Features that need only four-momenta
+can be computed for any batch, on any device.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Feature:
         return x if self.clip is None else x.clamp(*self.clip)
 
 
-# Raw constituent columns. The first block follows from four-momenta alone; `jet_*` are the jet's values repeated for each constituent.
+# Raw constituent columns. The first block follows from four-momenta alone; `jet_*` are the jet's values
+# repeated for each constituent.
 # delta_eta is signed by the jet's hemisphere, (eta - eta_jet) * sign(eta_jet), as in JetClass.
 MOMENTUM_COLUMNS = ("px", "py", "pz", "energy", "pt", "delta_eta", "delta_phi", "jet_pt", "jet_energy")
 TRACK_COLUMNS = ("d0", "d0_error", "dz", "dz_error")
@@ -70,7 +72,12 @@ _ALL = [
     Feature("log_energy", ("energy",), lambda c: _log(c["energy"]), 2.0, 0.7, _WIDE),
     Feature("log_pt_rel", ("pt", "jet_pt"), lambda c: _log(c["pt"] / c["jet_pt"]), -4.7, 0.7, _WIDE),
     Feature(
-        "log_energy_rel", ("energy", "jet_energy"), lambda c: _log(c["energy"] / c["jet_energy"]), -4.7, 0.7, _WIDE
+        "log_energy_rel",
+        ("energy", "jet_energy"),
+        lambda c: _log(c["energy"] / c["jet_energy"]),
+        -4.7,
+        0.7,
+        _WIDE,
     ),
     Feature(
         "delta_r",
@@ -101,22 +108,30 @@ FEATURES: dict[str, Feature] = {f.name: f for f in _ALL}
 KINEMATIC = ("log_pt", "log_energy", "log_pt_rel", "log_energy_rel", "delta_r", "delta_eta", "delta_phi")
 KINEMATIC_PID = (*KINEMATIC[:5], *PID_COLUMNS, "delta_eta", "delta_phi")
 FULL = (*KINEMATIC[:5], *PID_COLUMNS, *TRACK_COLUMNS, "delta_eta", "delta_phi")
-FEATURE_SETS: dict[str, tuple[str, ...]] = {"kinematic": KINEMATIC, "kinematic_pid": KINEMATIC_PID, "full": FULL}
+FEATURE_SETS: dict[str, tuple[str, ...]] = {
+    "kinematic": KINEMATIC,
+    "kinematic_pid": KINEMATIC_PID,
+    "full": FULL,
+}
 
 
 def resolve(features: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of a feature set (`kinematic` 7, `kinematic_pid` 13, `full` 17, in the published order), or the names as given."""
+    """Names of a feature set (`kinematic` 7, `kinematic_pid` 13, `full` 17, in the published order), or the
+    names as given."""
     if isinstance(features, str):
         if features in FEATURE_SETS:
             return FEATURE_SETS[features]
         if features in FEATURES:
             return (features,)
-        raise LayoutError(f"unknown feature set '{features}'", mend=did_you_mean(features, [*FEATURE_SETS, *FEATURES]))
+        raise LayoutError(
+            f"unknown feature set '{features}'", mend=did_you_mean(features, [*FEATURE_SETS, *FEATURES])
+        )
     return tuple(features)
 
 
 def lookup(name: str) -> Feature:
-    """The feature of that name; a name that is not in the table stands for the raw column of that name, as it is."""
+    """The feature of that name; a name that is not in the table stands for the raw column of that name, as it
+    is."""
     return FEATURES.get(name) or _as_is(name)
 
 

@@ -1,7 +1,7 @@
 """What a model asks of the data.
 
-A model carries an `Inputs` as its attribute `inputs`; the reader and the loader are built from it, so that a user never lists
-the same feature twice.
+A model carries an `Inputs` as its attribute `inputs`; the reader and the loader are built from it, so that a
+user never lists the same feature twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ class Inputs:
     """The declaration of a model's inputs.
 
     Args:
-        features: names of constituent features (see `hepml.data.features`); empty where four-momenta are enough.
+        features: names of constituent features (see `hepml.data.features`); empty where four-momenta are
+            enough.
         jet_features: names of jet-level columns, such as `jet_sdmass`.
         four_momenta: whether the model reads `batch.four_momenta` itself.
         max_constituents: keep only the leading so many constituents a jet, by pT; None keeps all.

@@ -1,7 +1,9 @@
-"""`JetLoader`: batches of a `JetDataset` in a seeded global order, with length buckets and a state that resumes bit for bit.
+"""`JetLoader`: batches of a `JetDataset` in a seeded global order, with length buckets and a state that
+resumes bit for bit.
 
-The order of an epoch depends on (seed, epoch) alone, so position within it is all that a resumed run needs. Buckets sort jets by length
-within groups of many batches, so a padded view of a batch wastes little, while every epoch still mixes all files.
+The order of an epoch depends on (seed, epoch) alone, so position within it is all that a resumed run needs.
+Buckets sort jets by length within groups of many batches, so a padded view of a batch wastes little, while
+every epoch still mixes all files.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ class JetLoader:
         batch_size: jets a batch at most, of one rank.
         shuffle: a new global order each epoch; without it jets come in file order.
         seed: of the order.
-        buckets: batches of jets of similar length. Left out, as `shuffle`. With `shuffle=False` and `buckets=True`
-            jets come sorted by length: put results back with `batch.index`.
+        buckets: batches of jets of similar length. Left out, as `shuffle`. With `shuffle=False` and
+            `buckets=True` jets come sorted by length: put results back with `batch.index`.
         drop_last: full batches only.
-        rank, world_size: this process among how many. All ranks get the same number of batches, and no jet comes twice.
+        rank, world_size: this process among how many. All ranks get the same number of batches, and no jet
+            comes twice.
 
     Raises:
         ConfigError: a batch size below one, a rank outside the world.
@@ -126,7 +129,8 @@ class JetLoader:
         group[bounds[GROUP:-1:GROUP]] = 1
         np.cumsum(group, out=group)
         order = order[np.lexsort((counts[order], group))]
-        # Ranks step together: batches are shuffled in sets of one a rank, so that all have jets of similar length at a time.
+        # Ranks step together: batches are shuffled in sets of one a rank, so that all have jets of similar
+        # length at a time.
         sets = np.arange(batches).reshape(-1, self.world_size)
         shuffled = rng.permuted(sets, axis=0) if self.world_size == 1 else sets[rng.permutation(len(sets))]
         chosen = shuffled.ravel()
@@ -134,7 +138,8 @@ class JetLoader:
         return np.concatenate(pieces) if pieces else order, np.concatenate([[0], np.cumsum(sizes[chosen])])
 
     def _sizes(self, jets: int, batches: int) -> np.ndarray:
-        """Jets in each batch: full ones and a last part on one rank; evenly spread where ranks must make equal steps."""
+        """Jets in each batch: full ones and a last part on one rank; evenly spread where ranks must make
+        equal steps."""
         if not batches:
             return np.zeros(0, dtype=np.int64)
         if self.drop_last:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.data import features as feature_table
-from hepml.data.assemble import DERIVED_JETS, derived_jet_column, jet_momenta
 from hepml.data.batch import JetBatch
-from hepml.data.chunk import MOMENTUM, Chunk
-from hepml.data.cores import available_cores
+from hepml.data.reading.assemble import DERIVED_JETS, derived_jet_column, jet_momenta
+from hepml.data.reading.chunk import MOMENTUM, Chunk
+from hepml.data.reading.cores import available_cores
 from hepml.errors import LayoutError, did_you_mean
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def pack(
     """A batch from awkward jets.
 
     Args:
-        jets: one entry a jet, with `constituents` (any `vector` momentum: px, py, pz, energy, or pt, eta, phi, mass) and raw columns.
+        jets: one entry a jet, with `constituents` (any `vector` momentum: px, py, pz, energy, or pt, eta,
+            phi, mass) and raw columns.
         features: constituent features to compute, by name or set; none leaves them to be computed on demand.
         jet_features: jet-level columns to carry along.
         max_constituents: keep only the leading so many, by pT.
@@ -69,7 +70,11 @@ def pack(
         index=chunk.entries,
         dtype=dtype,
     )
-    return batch if chunk.momenta is None else replace(batch, jet_momenta=torch.from_numpy(chunk.momenta).to(dtype))
+    return (
+        batch
+        if chunk.momenta is None
+        else replace(batch, jet_momenta=torch.from_numpy(chunk.momenta).to(dtype))
+    )
 
 
 def four_momenta_of(chunk: Chunk, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -89,7 +94,8 @@ def four_momenta_of(chunk: Chunk, dtype: torch.dtype = torch.float32) -> Tensor:
 def features_of(chunk: Chunk, names: Sequence[str], dtype: torch.dtype = torch.float32) -> Tensor:
     """Standardised features [ΣN, len(names)].
 
-    Computed over blocks of jets whose columns stay in the processor's cache, which is several times quicker than column by column.
+    Computed over blocks of jets whose columns stay in the processor's cache, which is several times quicker
+    than column by column.
 
     Raises:
         LayoutError: a column that a feature needs is not there; names the feature and the nearest column.
@@ -108,7 +114,8 @@ def features_of(chunk: Chunk, names: Sequence[str], dtype: torch.dtype = torch.f
 
 
 def _on_all_cores(work: Callable[[Any], None], items: Iterable[Any], number: int) -> None:
-    """Does independent pieces of work, several at a time where there are several; torch and numpy let go of the interpreter's lock."""
+    """Does independent pieces of work, several at a time where there are several; torch and numpy let go of
+    the interpreter's lock."""
     cores = min(available_cores(), 8, number)
     if cores < 2:
         for item in items:
@@ -120,7 +127,8 @@ def _on_all_cores(work: Callable[[Any], None], items: Iterable[Any], number: int
 
 
 def _empty(rows: int, columns: int, dtype: torch.dtype) -> np.ndarray:
-    """Memory for a packed column; numpy asks for large pages for it, which saves most of the page faults of filling it once."""
+    """Memory for a packed column; numpy asks for large pages for it, which saves most of the page faults of
+    filling it once."""
     return np.empty((rows, columns), dtype=np.float64 if dtype == torch.float64 else np.float32)
 
 
@@ -128,11 +136,14 @@ def _interleave(columns: Sequence[Tensor], out: np.ndarray) -> None:
     """Columns side by side: out[:, i] = columns[i]."""
     if not columns:
         return
-    out[:] = torch.stack([c if c.dtype == columns[0].dtype else c.to(columns[0].dtype) for c in columns]).numpy().T
+    out[:] = (
+        torch.stack([c if c.dtype == columns[0].dtype else c.to(columns[0].dtype) for c in columns]).numpy().T
+    )
 
 
 def jet_matrix(chunk: Chunk, names: Sequence[str]) -> np.ndarray:
-    """Jet columns side by side, [B, len(names)] float32; those in `DERIVED_JETS` follow from the momenta where the file lacks them.
+    """Jet columns side by side, [B, len(names)] float32; those in `DERIVED_JETS` follow from the momenta
+    where the file lacks them.
 
     Raises:
         LayoutError: a column that is not there; names the nearest.
@@ -153,7 +164,8 @@ def jet_matrix(chunk: Chunk, names: Sequence[str]) -> np.ndarray:
 
 
 class RawColumns(Mapping[str, Tensor]):
-    """Raw constituent columns of a chunk as tensors [ΣN]; those that follow from momenta are computed once, when asked for."""
+    """Raw constituent columns of a chunk as tensors [ΣN]; those that follow from momenta are computed once,
+    when asked for."""
 
     def __init__(self, chunk: Chunk, dtype: torch.dtype = torch.float32) -> None:
         self._chunk, self._dtype = chunk, dtype
@@ -185,7 +197,9 @@ class RawColumns(Mapping[str, Tensor]):
         if name == "jet_energy":
             return self._repeat(jets[:, 0])
         if name == "delta_phi":
-            return kinematics.delta_phi(torch.atan2(self["py"], self["px"]), self._repeat(kinematics.phi(jets)))
+            return kinematics.delta_phi(
+                torch.atan2(self["py"], self["px"]), self._repeat(kinematics.phi(jets))
+            )
         eta = torch.asinh(self["pz"] / self["pt"].clamp_min(1e-20))
         jet_eta = kinematics.eta(jets)
         sign = torch.where(jet_eta < 0, -1.0, 1.0).to(self._dtype)
@@ -215,7 +229,8 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
 
     if "constituents" not in ak.fields(jets):
         raise LayoutError(
-            "these jets have no field 'constituents'", mend=did_you_mean("constituents", ak.fields(jets), noun="fields")
+            "these jets have no field 'constituents'",
+            mend=did_you_mean("constituents", ak.fields(jets), noun="fields"),
         )
     lists = ak.to_packed(ak.from_regular(jets["constituents"]))
     fields = ak.fields(lists)
@@ -238,7 +253,8 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
         n: _floats(ak.flatten(lists[n], axis=1))
         for n in fields
         if n not in flat
-        and n not in ("pt", "eta", "phi", "mass", "E", "e", "t", "x", "y", "z", "rho", "theta", "tau", "M", "m")
+        and n
+        not in ("pt", "eta", "phi", "mass", "E", "e", "t", "x", "y", "z", "rho", "theta", "tau", "M", "m")
     }
     own = {
         n: ak.to_numpy(jets[n], allow_missing=False)

@@ -1,9 +1,11 @@
-"""Binary trees over the constituents of a jet, as packed columns that are made once and travel in `JetBatch.extras`.
+"""Binary trees over the constituents of a jet, as packed columns that are made once and travel in
+`JetBatch.extras`.
 
-A tree of n constituents has n leaves and n - 1 merges. It is kept in n rows, one a constituent, so that it is gathered and cached as any
-column is: row k is the k-th merge, (left, right, level) with the harder child (by pT) on the left; the last row is (-1, -1, -1).
-Nodes are numbered within their jet, leaves 0..n-1 in the order of the constituents, merge k as n + k. The level of a merge is one more
-than that of its higher child, leaves are at 0: merges of one level depend on lower levels only, whichever jet they belong to.
+A tree of n constituents has n leaves and n - 1 merges. It is kept in n rows, one a constituent, so that it is
+gathered and cached as any column is: row k is the k-th merge, (left, right, level) with the harder child (by
+pT) on the left; the last row is (-1, -1, -1). Nodes are numbered within their jet, leaves 0..n-1 in the order
+of the constituents, merge k as n + k. The level of a merge is one more than that of its higher child, leaves
+are at 0: merges of one level depend on lower levels only, whichever jet they belong to.
 
 Orderings, by the name of the extra `tree_<ordering>` (arXiv:1702.00748 compares them):
 
@@ -62,7 +64,8 @@ def _chains(p: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _running_sums(p: Tensor, offsets: Tensor, jet_of: Tensor) -> Tensor:
-    """Sum of a jet's rows up to and including each, [ΣN, 4]; in a rectangle, so that no jet's digits meet another's."""
+    """Sum of a jet's rows up to and including each, [ΣN, 4]; in a rectangle, so that no jet's digits meet
+    another's."""
     counts = offsets.diff()
     width = int(counts.max()) if len(counts) else 0
     at = jet_of * width + torch.arange(len(p), device=p.device) - offsets[jet_of]

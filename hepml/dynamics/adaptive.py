@@ -1,8 +1,10 @@
-"""Adaptive Runge-Kutta for batches in which every trajectory has its own step: what SciPy's one-trajectory loop does, all at once.
+"""Adaptive Runge-Kutta for batches in which every trajectory has its own step: what SciPy's one-trajectory
+loop does, all at once.
 
-The coefficients are SciPy's (`RK45`, Dormand-Prince 5(4), and `DOP853`); the control of the step is the usual one, kept apart for each
-trajectory, so that one close encounter does not slow the rest down and finished trajectories cost nothing. States at the asked times are
-read off each method's own interpolant (Hairer, Norsett and Wanner, Solving ODEs I, II.6), so that asking for many costs no steps.
+The coefficients are SciPy's (`RK45`, Dormand-Prince 5(4), and `DOP853`); the control of the step is the usual
+one, kept apart for each trajectory, so that one close encounter does not slow the rest down and finished
+trajectories cost nothing. States at the asked times are read off each method's own interpolant (Hairer,
+Norsett and Wanner, Solving ODEs I, II.6), so that asking for many costs no steps.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class _Tableau:
         self.interpolant = as_tensor((kind.D if high_order else kind.P.T).copy())
         self.further = as_tensor(kind.A_EXTRA.copy()) if high_order else None
 
-    def step(self, law: Callable[[Tensor], Tensor], z: Tensor, k1: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    def step(
+        self, law: Callable[[Tensor], Tensor], z: Tensor, k1: Tensor, h: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The new state, and the slopes [S + 1, B, n] of which the last is its derivative."""
         slopes = z.new_empty((self.stages + 1, *z.shape))
         slopes[0] = k1
@@ -75,7 +79,8 @@ class _Tableau:
         rows: Tensor,
         x: Tensor,
     ) -> Tensor:
-        """States at shares x [M, 1] of the steps of the given rows [M]: of fourth order, or of seventh with three further slopes."""
+        """States at shares x [M, 1] of the steps of the given rows [M]: of fourth order, or of seventh with
+        three further slopes."""
         if self.further is None:
             powers = x ** torch.arange(1, 5, dtype=x.dtype, device=x.device)  # [M, 4]
             weights = powers @ self.interpolant  # [M, S + 1]
@@ -95,7 +100,12 @@ class _Tableau:
 
 @torch.no_grad()
 def adaptive_rollout(
-    law: Callable[[Tensor], Tensor], z0: Tensor, times: Tensor, tolerance: float = 1e-9, *, largest: float = 1e8
+    law: Callable[[Tensor], Tensor],
+    z0: Tensor,
+    times: Tensor,
+    tolerance: float = 1e-9,
+    *,
+    largest: float = 1e8,
 ) -> Tensor:
     """States at given times, each trajectory under its own step control. Without gradients.
 
@@ -143,7 +153,9 @@ def adaptive_rollout(
         count = passed - goal
         if bool(count.any()):
             rows = torch.arange(len(count), device=count.device).repeat_interleave(count)
-            which = torch.arange(len(rows), device=count.device) - (count.cumsum(0) - count)[rows] + goal[rows]
+            which = (
+                torch.arange(len(rows), device=count.device) - (count.cumsum(0) - count)[rows] + goal[rows]
+            )
             share = (moments[which] - t[rows])[:, None] / step[rows]
             states[running[rows], which] = tableau.between(law, z, after, slopes, step, rows, share)
         z = torch.where(good[:, None], after, z)

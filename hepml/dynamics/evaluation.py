@@ -1,7 +1,8 @@
-"""How well a learned law conserves what it should: rollouts against the exact motion, and the energy MSE of arXiv:1906.01563.
+"""How well a learned law conserves what it should: rollouts against the exact motion, and the energy MSE of
+arXiv:1906.01563.
 
-The published number is the mean over starting points and times of (E_true(t) - E_rollout(t))², with E the true energy function.
-Starting points, spans and numbers of times are those of the paper's notebooks.
+The published number is the mean over starting points and times of (E_true(t) - E_rollout(t))², with E the
+true energy function. Starting points, spans and numbers of times are those of the paper's notebooks.
 """
 
 from __future__ import annotations
@@ -61,9 +62,10 @@ def reference(
     """The exact motion from the starting points of an evaluation.
 
     Args:
-        starts: `box`: as the paper's spring and pendulum notebooks, each coordinate uniform in ±[0.2, 1]; `notebook`: the very orbits
-            of the paper's body notebooks, one from each of numpy's `RandomState(0)`, `RandomState(1)`, …; `sample`: the system's own
-            initial states; `test`: the recorded test trajectories, over their own times.
+        starts: `box`: as the paper's spring and pendulum notebooks, each coordinate uniform in ±[0.2, 1];
+            `notebook`: the very orbits of the paper's body notebooks, one from each of numpy's
+            `RandomState(0)`, `RandomState(1)`, …; `sample`: the system's own initial states; `test`: the
+            recorded test trajectories, over their own times.
         trajectories, span, points: how many, how long, how many times; ignored by `test`.
         seed: of `box` and `sample`.
         test: for `test`.
@@ -91,7 +93,8 @@ def reference(
 def follow(
     law: nn.Module, truth: Reference, *, method: str = "adaptive", tolerance: float = 1e-9, substeps: int = 1
 ) -> Rollouts:
-    """Rolls a law out from where the truth begins, in float64; trajectories that diverge are left out one by one and counted."""
+    """Rolls a law out from where the truth begins, in float64; trajectories that diverge are left out one by
+    one and counted."""
     law = copy.deepcopy(law).double().eval()
     z0 = truth.states[:, 0]
 
@@ -116,9 +119,12 @@ def energy_report(system: System, truth: Reference, found: Rollouts, *, splits: 
     """The energy MSE and its companions.
 
     Returns:
-        `energy_mse`: infinite where a trajectory diverged; `energy_mse_median`: the median over starting points instead of the mean;
-        `energy_mse_error`: the paper's, the spread of the means of 5 groups of starting points over sqrt(5); `coordinate_mse`;
-        `energy_mse_radius`: the same with q² + p² in the place of the energy, which is what the paper's pendulum notebook computes;
+        `energy_mse`: infinite where a trajectory diverged; `energy_mse_median`: the median over starting
+            points instead of the mean;
+        `energy_mse_error`: the paper's, the spread of the means of 5 groups of starting points over sqrt(5);
+            `coordinate_mse`;
+        `energy_mse_radius`: the same with q² + p² in the place of the energy, which is what the paper's
+            pendulum notebook computes;
         `diverged`.
     """
     if found.diverged:

@@ -1,7 +1,9 @@
-"""How a law of motion is learned: from derivatives as in arXiv:1906.01563, from denoised states, or along symplectic steps.
+"""How a law of motion is learned: from derivatives as in arXiv:1906.01563, from denoised states, or along
+symplectic steps.
 
-`fit` is the loop: Adam, where asked with weights averaged over the end of it, and where asked L-BFGS after it. What it minimises is one of
-`OBJECTIVES`. Everything is seeded; a loss that is not finite ends it with a named error.
+`fit` is the loop: Adam, where asked with weights averaged over the end of it, and where asked L-BFGS after
+it. What it minimises is one of `OBJECTIVES`. Everything is seeded; a loss that is not finite ends it with a
+named error.
 """
 
 from __future__ import annotations
@@ -32,11 +34,13 @@ class FitSettings:
         learning_rate: Adam's, at the beginning.
         weight_decay: L2, as in the paper.
         schedule: `constant`, or `cosine` to zero.
-        average: share of the steps, at the end, over which the weights are averaged (Polyak and Juditsky 1992); the last weights where 0.
-            At a constant rate the weights wander about their best; their mean does not. The published recipes have none.
+        average: share of the steps, at the end, over which the weights are averaged (Polyak and Juditsky
+            1992); the last weights where 0. At a constant rate the weights wander about their best; their
+            mean does not. The published recipes have none.
         polish: iterations of L-BFGS that follow Adam, on all points at once and in float64.
         objective: `derivatives` (the paper's), `denoised` or `steps`.
-        loss: `mse`, or `relative`: squared errors divided by 1 + |dz/dt|², so that close encounters do not drown the rest.
+        loss: `mse`, or `relative`: squared errors divided by 1 + |dz/dt|², so that close encounters do not
+            drown the rest.
         method: integrator of the `steps` objective.
         horizon: recorded times that a rollout of the `steps` objective spans.
         substeps: integrator steps between two recorded times.
@@ -128,7 +132,9 @@ def fit(
     def loss() -> Tensor:
         batch = None
         if settings.batch_size is not None and settings.batch_size < objective.size:
-            batch = torch.randint(objective.size, (settings.batch_size,), generator=generator).to(parameter.device)
+            batch = torch.randint(objective.size, (settings.batch_size,), generator=generator).to(
+                parameter.device
+            )
         return objective(batch)  # type: ignore[no-any-return]
 
     walk(network, objective.extra, loss, settings, note)
@@ -144,7 +150,8 @@ def walk(
     settings: FitSettings,
     note: Callable[[int, float], None],
 ) -> None:
-    """Adam for `settings.steps` steps, then the mean of the last weights where `settings.average` asks for it.
+    """Adam for `settings.steps` steps, then the mean of the last weights where `settings.average` asks for
+    it.
 
     Args:
         network: whose parameters are under the settings' weight decay.
@@ -157,9 +164,13 @@ def walk(
     if free:
         groups.append({"params": free, "weight_decay": 0.0})
     # one pass over all weights: of small networks, Adam's many small operations are a tenth of a step
-    optimiser = torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    optimiser = torch.optim.Adam(
+        groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
     schedule = (
-        torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps) if settings.schedule == "cosine" else None
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+        if settings.schedule == "cosine"
+        else None
     )
     mean = WeightMean(network, settings.steps, settings.average)
     for step in range(settings.steps + 1):
@@ -192,7 +203,11 @@ def descend(
         note: told the step, counted on from Adam's, and the loss every so often.
     """
     optimiser = torch.optim.LBFGS(
-        weights + free, history_size=50, tolerance_grad=1e-14, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+        weights + free,
+        history_size=50,
+        tolerance_grad=1e-14,
+        tolerance_change=1e-16,
+        line_search_fn="strong_wolfe",
     )
     last = 0.0
 
@@ -257,17 +272,24 @@ def derivative_loss(network: nn.Module, data: Trajectories, chunk: int = 16384) 
 def denoised(data: Trajectories) -> Trajectories:
     """States with the noise averaged out over each trajectory.
 
-    The derivatives are exact, so a trajectory is known up to where it begins: z(t) = c + integral of dz/dt (a cubic spline through the
-    derivatives). Its beginning c is the mean over the trajectory of what was measured minus that integral, so the noise of T states
-    shrinks by sqrt(T).
+    The derivatives are exact, so a trajectory is known up to where it begins: z(t) = c + integral of dz/dt (a
+        cubic spline through the
+    derivatives). Its beginning c is the mean over the trajectory of what was measured minus that integral, so
+    the noise of T states shrinks by sqrt(T).
     """
-    path = CubicSpline(data.times.numpy(), data.derivatives.numpy(), axis=1).antiderivative()(data.times.numpy())
+    path = CubicSpline(data.times.numpy(), data.derivatives.numpy(), axis=1).antiderivative()(
+        data.times.numpy()
+    )
     path = torch.as_tensor(np.asarray(path))
     return Trajectories(path + (data.states - path).mean(dim=1, keepdim=True), data.derivatives, data.times)
 
 
 def _polish(
-    network: nn.Module, train: Trajectories, settings: FitSettings, adams: Any, note: Callable[[int, float], None]
+    network: nn.Module,
+    train: Trajectories,
+    settings: FitSettings,
+    adams: Any,
+    note: Callable[[int, float], None],
 ) -> None:
     """L-BFGS on all points in float64, from where Adam left the network and what was learned with it."""
     dtype = next(network.parameters()).dtype
@@ -300,9 +322,11 @@ class _Derivatives:
 
 
 class _Denoised:
-    """The same at denoised states, whose remaining error, one shift a trajectory, is learned along with the law."""
+    """The same at denoised states, whose remaining error, one shift a trajectory, is learned along with the
+    law."""
 
-    # Weight of the shifts' Gaussian prior, in units of the mean squared error of dz/dt. It only decides what the law leaves open.
+    # Weight of the shifts' Gaussian prior, in units of the mean squared error of dz/dt. It only decides what
+    # the law leaves open.
     PRIOR = 1e-6
 
     def __init__(self, network: nn.Module, data: Trajectories, settings: FitSettings, like: Tensor) -> None:
@@ -318,7 +342,8 @@ class _Denoised:
         self.extra = [self.shift]
 
     def in_units_of_states(self) -> None:
-        """For L-BFGS, which wants the loss to curve alike in all directions: shifts in the units of the states themselves."""
+        """For L-BFGS, which wants the loss to curve alike in all directions: shifts in the units of the
+        states themselves."""
         with torch.no_grad():
             self.shift.mul_(self.width)
         self.width = 1.0
@@ -327,15 +352,21 @@ class _Denoised:
         of = self.of if batch is None else self.of[batch]
         x, dx = (self.x, self.dx) if batch is None else (self.x[batch], self.dx[batch])
         x = x + self.width * self.shift[of]
-        return _error(self.network(x), dx, self.relative) + self.PRIOR * self.width**2 * self.shift.square().mean()
+        return (
+            _error(self.network(x), dx, self.relative)
+            + self.PRIOR * self.width**2 * self.shift.square().mean()
+        )
 
 
 class _Steps:
-    """Squared error of states along short rollouts from each recorded state (the symplectic training of arXiv:1909.13334)."""
+    """Squared error of states along short rollouts from each recorded state (the symplectic training of
+    arXiv:1909.13334)."""
 
     def __init__(self, network: nn.Module, data: Trajectories, settings: FitSettings, like: Tensor) -> None:
         if settings.method not in STEPS:
-            raise ConfigError(f"cannot train through '{settings.method}'", mend=did_you_mean(settings.method, STEPS))
+            raise ConfigError(
+                f"cannot train through '{settings.method}'", mend=did_you_mean(settings.method, STEPS)
+            )
         if settings.method in ("verlet", "yoshida4") and not getattr(network, "separable", False):
             raise ConfigError(
                 f"{settings.method} needs a separable network", mend="use method: implicit_midpoint or rk4"

@@ -1,8 +1,10 @@
-"""Integrators that batch and differentiate: Störmer-Verlet, Yoshida 4, implicit midpoint, Runge-Kutta 4; and two adaptive ones.
+"""Integrators that batch and differentiate: Störmer-Verlet, Yoshida 4, implicit midpoint, Runge-Kutta 4; and
+two adaptive ones.
 
-A law of motion is anything that maps states z = (q, p), [..., 2 d], to dz/dt: a `System`, a network, a function. Verlet and Yoshida step
-a *separable* law by its `force(q)` and `velocity(p)`. All batch over leading axes, keep dtype and device, and differentiate. Without
-gradients, `adaptive` gives every trajectory of a batch its own step, and `rk45` hands the whole batch to SciPy's solver as one system.
+A law of motion is anything that maps states z = (q, p), [..., 2 d], to dz/dt: a `System`, a network, a
+function. Verlet and Yoshida step a *separable* law by its `force(q)` and `velocity(p)`. All batch over
+leading axes, keep dtype and device, and differentiate. Without gradients, `adaptive` gives every trajectory
+of a batch its own step, and `rk45` hands the whole batch to SciPy's solver as one system.
 """
 
 from __future__ import annotations
@@ -57,19 +59,24 @@ _W0 = 1 - 2 * _W1
 
 
 def yoshida4(law: SeparableLaw, z: Tensor, h: float) -> Tensor:
-    """One step of Yoshida's fourth-order composition of three Verlet steps: symplectic, reversible (Phys. Lett. A 150 (1990) 262)."""
+    """One step of Yoshida's fourth-order composition of three Verlet steps: symplectic, reversible (Phys.
+    Lett. A 150 (1990) 262)."""
     for weight in (_W1, _W0, _W1):
         z = verlet(law, z, weight * h)
     return z
 
 
-def implicit_midpoint(law: Law, z: Tensor, h: float, *, tolerance: float | None = None, most: int = 60) -> Tensor:
-    """One implicit midpoint step, z1 = z + h f((z + z1)/2): second order, symplectic for any Hamiltonian, reversible.
+def implicit_midpoint(
+    law: Law, z: Tensor, h: float, *, tolerance: float | None = None, most: int = 60
+) -> Tensor:
+    """One implicit midpoint step, z1 = z + h f((z + z1)/2): second order, symplectic for any Hamiltonian,
+    reversible.
 
     Solved by fixed-point iteration, which contracts where h times the law's largest rate is below 2.
 
     Args:
-        tolerance: largest change of the last iteration relative to the state; 4 units in the last place where left out.
+        tolerance: largest change of the last iteration relative to the state; 4 units in the last place where
+            left out.
         most: iterations.
 
     Raises:
@@ -89,7 +96,8 @@ def implicit_midpoint(law: Law, z: Tensor, h: float, *, tolerance: float | None 
         if change <= 1e3 * tolerance * after.detach().abs().amax():
             return after  # rounding keeps the last digits busy
     raise DivergenceError(
-        f"implicit midpoint finds no solution with step {h:.3g}", mend=f"use a step ≤ {_safe_step(law, z, h):.2g}"
+        f"implicit midpoint finds no solution with step {h:.3g}",
+        mend=f"use a step ≤ {_safe_step(law, z, h):.2g}",
     )
 
 
@@ -102,7 +110,12 @@ def rk4(law: Law, z: Tensor, h: float) -> Tensor:
     return z + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
-STEPS: dict[str, Step] = {"verlet": verlet, "yoshida4": yoshida4, "implicit_midpoint": implicit_midpoint, "rk4": rk4}
+STEPS: dict[str, Step] = {
+    "verlet": verlet,
+    "yoshida4": yoshida4,
+    "implicit_midpoint": implicit_midpoint,
+    "rk4": rk4,
+}
 EXPLICIT_SYMPLECTIC = ("verlet", "yoshida4")
 METHODS = (*STEPS, "adaptive", "rk45")
 
@@ -134,7 +147,9 @@ def rollout(
     if method == "adaptive":
         flat = z0.reshape(-1, z0.shape[-1])
         try:
-            return adaptive_rollout(law, flat, times, tolerance).reshape(*z0.shape[:-1], len(times), z0.shape[-1])
+            return adaptive_rollout(law, flat, times, tolerance).reshape(
+                *z0.shape[:-1], len(times), z0.shape[-1]
+            )
         except StepFailure as problem:
             raise DivergenceError(
                 f"the motion runs away or meets a singularity at t = {problem.time:.3g}",
@@ -142,9 +157,13 @@ def rollout(
                 mend="shorten the span, soften the law, or train longer",
             ) from None
     if method not in STEPS:
-        raise ConfigError(f"unknown integrator '{method}'", mend=did_you_mean(method, METHODS, noun="integrators"))
+        raise ConfigError(
+            f"unknown integrator '{method}'", mend=did_you_mean(method, METHODS, noun="integrators")
+        )
     if method in EXPLICIT_SYMPLECTIC and not getattr(law, "separable", False):
-        raise ConfigError(f"{method} needs a separable Hamiltonian T(p) + V(q)", mend="use implicit_midpoint or rk4")
+        raise ConfigError(
+            f"{method} needs a separable Hamiltonian T(p) + V(q)", mend="use implicit_midpoint or rk4"
+        )
     step, states, z = STEPS[method], [z0], z0
     moments = times.tolist()
     bound = RUNAWAY * (1.0 + float(z0.detach().abs().max()))
@@ -183,10 +202,13 @@ def _rk45(law: Law, z0: Tensor, times: Tensor, tolerance: float) -> Tensor:
             z = torch.as_tensor(flat.reshape(tuple(z0.shape)), dtype=z0.dtype, device=z0.device)
             out = law(z).detach().cpu().numpy().astype(np.float64).ravel()
         if not np.isfinite(out).all():
-            raise DivergenceError("a trajectory runs away under rk45", mend="shorten the span, or train longer")
+            raise DivergenceError(
+                "a trajectory runs away under rk45", mend="shorten the span, or train longer"
+            )
         return out
 
-    # SciPy's error norm is a mean over all components: hold each trajectory of the batch, not only their mean, to the tolerance.
+    # SciPy's error norm is a mean over all components: hold each trajectory of the batch, not only their
+    # mean, to the tolerance.
     each = tolerance / max(1.0, z0.numel() / z0.shape[-1]) ** 0.5
     each = max(each, 3e-14)
     start = z0.detach().cpu().numpy().astype(np.float64).ravel()
@@ -201,16 +223,21 @@ def _rk45(law: Law, z0: Tensor, times: Tensor, tolerance: float) -> Tensor:
     )
     if not solution.success:
         raise DivergenceError(
-            f"rk45 stopped at t = {solution.t[-1] if len(solution.t) else moments[0]:.3g} ({solution.message})",
+            f"rk45 stopped at t = {solution.t[-1] if len(solution.t) else moments[0]:.3g} "
+            f"({solution.message})",
             mend="shorten the span, or soften the law",
         )
     states = torch.as_tensor(solution.y.T.copy(), dtype=z0.dtype, device=z0.device)
     return states.reshape(len(moments), *z0.shape).movedim(0, -2)
 
 
-def _diverged(law: Law, z0: Tensor, size: Tensor, bound: float, method: str, h: float, time: float) -> DivergenceError:
+def _diverged(
+    law: Law, z0: Tensor, size: Tensor, bound: float, method: str, h: float, time: float
+) -> DivergenceError:
     bad = (~(size <= bound)).reshape(-1).nonzero()[:, 0]
-    where = f"trajectory {int(bad[0])} and {len(bad) - 1} more" if len(bad) > 1 else f"trajectory {int(bad[0])}"
+    where = (
+        f"trajectory {int(bad[0])} and {len(bad) - 1} more" if len(bad) > 1 else f"trajectory {int(bad[0])}"
+    )
     return DivergenceError(
         f"{method} with step {h:.3g} diverges before t = {time:.3g}",
         where=where,
@@ -219,7 +246,8 @@ def _diverged(law: Law, z0: Tensor, size: Tensor, bound: float, method: str, h: 
 
 
 def _safe_step(law: Law, z: Tensor, h: float) -> float:
-    """A tenth of a period of the fastest motion at z (but at most half of h): the largest rate from power iteration on the Jacobian."""
+    """A tenth of a period of the fastest motion at z (but at most half of h): the largest rate from power
+    iteration on the Jacobian."""
     with torch.no_grad():
         z = z.detach().reshape(-1, z.shape[-1]).to(torch.float64)
         z = z[torch.isfinite(z).all(dim=-1)]

@@ -1,7 +1,9 @@
-"""Pictures of motion: phase space, learned vector fields, energy against time, training curves, and animated rollouts.
+"""Pictures of motion: phase space, learned vector fields, energy against time, training curves, and animated
+rollouts.
 
-Every function returns a figure (or writes a gif) and takes {name: states} with the truth under `truth`; nothing here touches pyplot. A
-law has the same colour in all of them (Petroff's colours, arXiv:2107.02270), and the truth lies in grey under what a law makes of it.
+Every function returns a figure (or writes a gif) and takes {name: states} with the truth under `truth`;
+nothing here touches pyplot. A law has the same colour in all of them (Petroff's colours, arXiv:2107.02270),
+and the truth lies in grey under what a law makes of it.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def colour(name: str, names: Sequence[str]) -> str:
 
 
 def phase_space(states: Mapping[str, Tensor], coordinates: Sequence[str], *, space: int = 1) -> Figure:
-    """One trajectory of each law over the true one: (q, p) for one degree of freedom, else the paths of the bodies in the plane.
+    """One trajectory of each law over the true one: (q, p) for one degree of freedom, else the paths of the
+    bodies in the plane.
 
     Args:
         states: name -> [T, 2 d].
@@ -59,7 +62,10 @@ def phase_space(states: Mapping[str, Tensor], coordinates: Sequence[str], *, spa
     with mpl.rc_context(_STYLE):
         figure = _figure(2.9 * len(states) + 0.5, 3.3)
         true = _paths(states[TRUTH], space)
-        x_label, y_label = (_symbol(coordinates[0]), _symbol(coordinates[len(coordinates) // 2 if space == 1 else 1]))
+        x_label, y_label = (
+            _symbol(coordinates[0]),
+            _symbol(coordinates[len(coordinates) // 2 if space == 1 else 1]),
+        )
         if space > 1:
             x_label, y_label = (label.split("_")[0].strip("$") for label in (x_label, y_label))
             x_label, y_label = f"${x_label}$", f"${y_label}$"
@@ -78,7 +84,8 @@ def phase_space(states: Mapping[str, Tensor], coordinates: Sequence[str], *, spa
 
 
 def energy_in_time(energies: Mapping[str, Tensor], times: Tensor) -> Figure:
-    """Energy of one rollout of each law, name -> [T], above its distance from the true one, which has a logarithmic scale."""
+    """Energy of one rollout of each law, name -> [T], above its distance from the true one, which has a
+    logarithmic scale."""
     with mpl.rc_context(_STYLE):
         figure = _figure(6.0, 5.2)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -86,7 +93,9 @@ def energy_in_time(energies: Mapping[str, Tensor], times: Tensor) -> Figure:
         for name, energy in energies.items():
             shade = colour(name, list(energies))
             front = (
-                {"color": _GHOST, "lw": 5, "zorder": 1} if name == TRUTH else {"color": shade, "lw": 1.5, "zorder": 2}
+                {"color": _GHOST, "lw": 5, "zorder": 1}
+                if name == TRUTH
+                else {"color": shade, "lw": 1.5, "zorder": 2}
             )
             above.plot(times, energy, label=name, **front)
             if name != TRUTH:
@@ -105,7 +114,8 @@ def energy_in_time(energies: Mapping[str, Tensor], times: Tensor) -> Figure:
 
 
 def vector_field(laws: Mapping[str, Callable[[Tensor], Tensor]], reach: float, cells: int = 61) -> Figure:
-    """Stream lines of one degree of freedom on [-reach, reach]², with the size of the error of each law in colour beneath."""
+    """Stream lines of one degree of freedom on [-reach, reach]², with the size of the error of each law in
+    colour beneath."""
     line = torch.linspace(-reach, reach, cells, dtype=torch.float64)
     q, p = torch.meshgrid(line, line, indexing="xy")
     z = torch.stack((q, p), dim=-1).reshape(-1, 2)
@@ -149,7 +159,8 @@ def vector_field(laws: Mapping[str, Callable[[Tensor], Tensor]], reach: float, c
 
 
 def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """What was minimised and the test loss against the step, name -> entries with `step`, `train_loss`, `test_loss`."""
+    """What was minimised and the test loss against the step, name -> entries with `step`, `train_loss`,
+    `test_loss`."""
     with mpl.rc_context(_STYLE):
         figure = _figure(6.6, 3.7)
         axis = figure.add_subplot()
@@ -167,7 +178,9 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
     return figure
 
 
-def animate(path: Path, states: Mapping[str, Tensor], *, space: int = 1, frames: int = 60, rate: int = 20) -> Path:
+def animate(
+    path: Path, states: Mapping[str, Tensor], *, space: int = 1, frames: int = 60, rate: int = 20
+) -> Path:
     """Writes a gif of rollouts side by side, the truth in grey under each.
 
     Args:
@@ -237,7 +250,10 @@ def _bounds(paths: Sequence[np.ndarray]) -> tuple[tuple[float, float], tuple[flo
     points = np.concatenate(list(paths))
     low, high = points.min(0), points.max(0)
     reach, centre = 0.58 * float((high - low).max()) + 1e-9, 0.5 * (low + high)
-    return (float(centre[0] - reach), float(centre[0] + reach)), (float(centre[1] - reach), float(centre[1] + reach))
+    return (float(centre[0] - reach), float(centre[0] + reach)), (
+        float(centre[1] - reach),
+        float(centre[1] + reach),
+    )
 
 
 def _symbol(name: str) -> str:

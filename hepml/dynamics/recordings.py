@@ -16,7 +16,8 @@ from hepml.errors import DataError, FileError
 
 
 def read_recording(path: Path | str) -> Trajectories:
-    """Trajectories from a file: `.npz` as `read_trajectories` takes it, anything else as `read_pendulum` does."""
+    """Trajectories from a file: `.npz` as `read_trajectories` takes it, anything else as `read_pendulum`
+    does."""
     return read_trajectories(path) if Path(path).suffix == ".npz" else read_pendulum(path)
 
 
@@ -33,12 +34,15 @@ def from_arrays(
         derivatives: of each, [T, 2 d]; forward differences, which cost the last time, where there are none.
 
     Raises:
-        DataError: trajectories of unequal length, or with NaN or infinities, names the first; times that do not rise.
+        DataError: trajectories of unequal length, or with NaN or infinities, names the first; times that do
+            not rise.
     """
     moments = torch.as_tensor(np.asarray(times), dtype=torch.float64)
     states = _stacked("trajectory", trajectories, len(moments))
     if (at := _fall(moments)) is not None:
-        raise DataError("times do not rise", where=f"time {at}", mend="sort the times and the states with them")
+        raise DataError(
+            "times do not rise", where=f"time {at}", mend="sort the times and the states with them"
+        )
     if derivatives is None:
         return differenced(states, moments)
     slopes = _stacked("derivative of trajectory", derivatives, len(moments))
@@ -53,8 +57,8 @@ def from_arrays(
 def read_trajectories(path: Path | str) -> Trajectories:
     """Recorded trajectories from an `.npz` file.
 
-    The file has `times` [T], `states` [K, T, 2 d] (or [T, 2 d] of a single trajectory), positions first, then momenta, and where they were
-    measured `derivatives` of the same shape.
+    The file has `times` [T], `states` [K, T, 2 d] (or [T, 2 d] of a single trajectory), positions first, then
+    momenta, and where they were measured `derivatives` of the same shape.
 
     Raises:
         FileError: the file is missing or no such file.
@@ -66,7 +70,9 @@ def read_trajectories(path: Path | str) -> Trajectories:
             there = sorted(file.files)
             for name in ("times", "states"):
                 if name not in there:
-                    raise FileError(f"no array '{name}'", where=str(path), mend=f"it has: {', '.join(there) or 'none'}")
+                    raise FileError(
+                        f"no array '{name}'", where=str(path), mend=f"it has: {', '.join(there) or 'none'}"
+                    )
             found = {name: file[name] for name in ("times", "states", "derivatives") if name in there}
     except (OSError, zipfile.BadZipFile) as problem:
         raise FileError("cannot read the trajectories", where=str(path), mend=str(problem)) from None
@@ -87,10 +93,13 @@ def read_trajectories(path: Path | str) -> Trajectories:
 
 
 def read_pendulum(path: Path | str) -> Trajectories:
-    """The published recording of a real pendulum (Schmidt and Lipson, Science 324 (2009) 81: `real_pend_h_1.txt`), as one trajectory.
+    """The published recording of a real pendulum (Schmidt and Lipson, Science 324 (2009) 81:
+    `real_pend_h_1.txt`), as one trajectory.
 
-    The file is a text table: a first line `% NAMES` of the measured variables, then one row a time with trial, time, the variables, and
-    their recorded derivatives. As in arXiv:1906.01563 the two variables are the state and derivatives are forward differences.
+    The file is a text table: a first line `% NAMES` of the measured variables, then one row a time with
+        trial, time, the variables, and
+    their recorded derivatives. As in arXiv:1906.01563 the two variables are the state and derivatives are
+    forward differences.
 
     Raises:
         FileError: the file is missing or not such a table.
@@ -98,7 +107,10 @@ def read_pendulum(path: Path | str) -> Trajectories:
     """
     path = Path(path)
     try:
-        lines = [line.strip().rstrip(",") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        lines = [
+            line.strip().rstrip(",")
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        ]
     except OSError as problem:
         raise FileError("cannot read the pendulum recording", where=str(path), mend=str(problem)) from None
     rows: list[list[float]] = []
@@ -120,12 +132,16 @@ def read_pendulum(path: Path | str) -> Trajectories:
                 mend="columns are: trial, time, angle, angular velocity, and their derivatives",
             )
     if len(rows) < 3:
-        raise FileError(f"the recording has {len(rows)} rows", where=str(path), mend="give at least three times")
+        raise FileError(
+            f"the recording has {len(rows)} rows", where=str(path), mend="give at least three times"
+        )
     table = torch.tensor(rows, dtype=torch.float64)
     check_finite(table, f"values of {path}")
     if (at := _fall(table[:, 1])) is not None:
         raise DataError(
-            "times do not rise", where=f"{path}, row {at + 1}", mend="keep one trial a file, in the order of time"
+            "times do not rise",
+            where=f"{path}, row {at + 1}",
+            mend="keep one trial a file, in the order of time",
         )
     return differenced(table[None, :, 2:4], table[:, 1])
 
@@ -144,7 +160,8 @@ def _stacked(what: str, arrays: Sequence[np.ndarray | Tensor], times: int) -> Te
     for i, t in enumerate(tensors):
         if t.ndim != 2 or t.shape != (times, tensors[0].shape[1]):
             raise DataError(
-                f"{what} {i} has shape {tuple(t.shape)}, not {(times, tensors[0].shape[1] if tensors[0].ndim == 2 else '2 d')}",
+                f"{what} {i} has shape {tuple(t.shape)}, not "
+                f"{(times, tensors[0].shape[1] if tensors[0].ndim == 2 else '2 d')}",
                 mend="cut or interpolate all trajectories to the same times",
             )
     states = torch.stack(tensors)

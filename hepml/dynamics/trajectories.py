@@ -1,7 +1,8 @@
 """Data sets of trajectories, made exactly from a system, with the paper's noise.
 
-States come from the closed form where a system has one, else from an eighth-order adaptive method at a tolerance of 1e-11 a
-step, in float64. Noise is added to the states only; derivatives are those at the noiseless states, as in arXiv:1906.01563.
+States come from the closed form where a system has one, else from an eighth-order adaptive method at a
+tolerance of 1e-11 a step, in float64. Noise is added to the states only; derivatives are those at the
+noiseless states, as in arXiv:1906.01563.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Trajectories:
         return self.states.shape[0]
 
     def split(self, train: float, *, test_first: bool = False) -> tuple[Trajectories, Trajectories]:
-        """Training and test trajectories; the first or the last go to the test, without shuffling, as in the paper.
+        """Training and test trajectories; the first or the last go to the test, without shuffling, as in the
+        paper.
 
         Raises:
             DataError: a share that leaves one of them empty.
@@ -43,7 +45,8 @@ class Trajectories:
         cut = round(len(self) * (1 - train if test_first else train))
         if not 0 < cut < len(self):
             raise DataError(
-                f"a share of {train} leaves no {'training' if (cut == 0) != test_first else 'test'} trajectory of {len(self)}",
+                f"a share of {train} leaves no {'training' if (cut == 0) != test_first else 'test'} "
+                f"trajectory of {len(self)}",
                 mend="give more trajectories or another share",
             )
         a, b = self._take(slice(None, cut)), self._take(slice(cut, None))
@@ -96,7 +99,8 @@ def generate(
         span: duration.
         noise: standard deviation of Gaussian noise on the states.
         seed: of initial states and noise.
-        finite_differences: derivatives from differences of the measured states, as for recorded motion; one point fewer.
+        finite_differences: derivatives from differences of the measured states, as for recorded motion; one
+            point fewer.
     """
     generator = np.random.default_rng(seed)
     times = torch.linspace(0, span, points, dtype=torch.float64)

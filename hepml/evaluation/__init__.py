@@ -1,7 +1,7 @@
 """Metrics, plots and tables of taggers.
 
-Everything here works on NumPy arrays of labels and scores and imports neither torch nor matplotlib until `plots` is asked for, so that an
-analysis script can score any tagger, ours or not.
+Everything here works on NumPy arrays of labels and scores and imports neither torch nor matplotlib until
+`plots` is asked for, so that an analysis script can score any tagger, ours or not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from typing import Any
 
 from hepml.evaluation.multiclass import confusion_matrix, discriminant, one_vs_one_auc, one_vs_rest_auc
 from hepml.evaluation.regression import evaluate_regression
-from hepml.evaluation.rejection import Rejection, background_rejection, bootstrap_rejection, rejection_by_convention
+from hepml.evaluation.rejection import (
+    Rejection,
+    background_rejection,
+    bootstrap_rejection,
+    rejection_by_convention,
+)
 from hepml.evaluation.report import evaluate
 from hepml.evaluation.roc import RocCurve, accuracy, auc, auc_with_error, roc_curve
 from hepml.evaluation.streaming import StreamingRoc

@@ -1,7 +1,7 @@
 """What labels, scores and weights must be before a figure is computed from them.
 
-A metric of NaN scores, of one class alone or of arrays that do not belong together is a number without meaning, so each of these is refused
-here, with how many jets are affected and which is the first.
+A metric of NaN scores, of one class alone or of arrays that do not belong together is a number without
+meaning, so each of these is refused here, with how many jets are affected and which is the first.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def finite(array: NDArray[Any], name: str) -> NDArray[Any]:
 def same_length(first: NDArray[Any], second: NDArray[Any], names: tuple[str, str]) -> None:
     """Refuses arrays of different numbers of jets."""
     if len(first) != len(second):
-        raise DataError(f"{len(first)} {names[0]} but {len(second)} {names[1]}", mend="give one of each a jet")
+        raise DataError(
+            f"{len(first)} {names[0]} but {len(second)} {names[1]}", mend="give one of each a jet"
+        )
 
 
 def check_weights(weights: ArrayLike | None, jets: int) -> NDArray[np.float64] | None:
@@ -66,18 +68,21 @@ def check_weights(weights: ArrayLike | None, jets: int) -> NDArray[np.float64] |
         return None
     array = finite(as_array(weights, "weights"), "weights")
     if array.shape != (jets,):
-        raise DataError(f"weights have shape {list(array.shape)}, there are {jets} jets", mend="give one weight a jet")
+        raise DataError(
+            f"weights have shape {list(array.shape)}, there are {jets} jets", mend="give one weight a jet"
+        )
     return array.astype(np.float64, copy=False)
 
 
 def check_binary(
     labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
 ) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.float64] | None]:
-    """Labels as booleans [N] (true: signal), finite scores [N] (higher: more signal-like) and weights [N] or None.
+    """Labels as booleans [N] (true: signal), finite scores [N] (higher: more signal-like) and weights [N] or
+    None.
 
     Raises:
-        DataError: lengths differ, labels other than 0 and 1, one class only, NaN or infinite scores, a class whose weights do not sum to
-            something positive.
+        DataError: lengths differ, labels other than 0 and 1, one class only, NaN or infinite scores, a class
+            whose weights do not sum to something positive.
     """
     y = as_array(labels, "labels")
     s = as_array(scores, "scores")
@@ -87,10 +92,13 @@ def check_binary(
         s = s[:, 0]
     if y.ndim != 1:
         raise DataError(
-            f"labels have shape {list(y.shape)}", mend="give one class index a jet (one-hot: labels.argmax(axis=1))"
+            f"labels have shape {list(y.shape)}",
+            mend="give one class index a jet (one-hot: labels.argmax(axis=1))",
         )
     if s.ndim != 1:
-        raise DataError(f"scores have shape {list(s.shape)}", mend="give one signal score a jet, or use hepml.evaluate")
+        raise DataError(
+            f"scores have shape {list(s.shape)}", mend="give one signal score a jet, or use hepml.evaluate"
+        )
     same_length(y, s, ("labels", "scores"))
     if len(y) == 0:
         raise DataError("there are no jets to evaluate", mend="check the file and its selection")
@@ -98,7 +106,8 @@ def check_binary(
     other = np.flatnonzero(~(signal | (y == 0)))
     if len(other):
         raise DataError(
-            f"{len(other)} of {len(y)} labels are neither 0 nor 1, the first is {y[other[0]]} of jet {other[0]}",
+            f"{len(other)} of {len(y)} labels are neither 0 nor 1, the first is {y[other[0]]} of jet "
+            f"{other[0]}",
             mend="1 is signal, 0 background; for more classes give scores [N, C] to hepml.evaluate",
         )
     finite(s, "scores")
@@ -108,7 +117,8 @@ def check_binary(
         if count == 0:
             other_kind = "background" if kind == "signal" else "signal"
             raise DataError(
-                f"all {len(y)} jets are {other_kind}, one class only", mend=f"add {kind} jets: a ROC needs both classes"
+                f"all {len(y)} jets are {other_kind}, one class only",
+                mend=f"add {kind} jets: a ROC needs both classes",
             )
         if w is not None and not w[selected].sum() > 0:
             raise DataError(
@@ -126,7 +136,8 @@ def check_multiclass(
     """Labels as class indices [N], finite non-negative scores [N, C] and weights [N] or None.
 
     Raises:
-        DataError: lengths differ, labels outside 0 … C-1 or not integers, fewer than two classes present, NaN, infinite or negative scores.
+        DataError: lengths differ, labels outside 0 … C-1 or not integers, fewer than two classes present,
+            NaN, infinite or negative scores.
     """
     y = as_array(labels, "labels")
     p = as_array(scores, "scores")
@@ -134,7 +145,8 @@ def check_multiclass(
         raise DataError(f"scores have shape {list(p.shape)}", mend="give [jets, classes] probabilities")
     if y.ndim != 1:
         raise DataError(
-            f"labels have shape {list(y.shape)}", mend="give one class index a jet (one-hot: labels.argmax(axis=1))"
+            f"labels have shape {list(y.shape)}",
+            mend="give one class index a jet (one-hot: labels.argmax(axis=1))",
         )
     same_length(y, p, ("labels", "scores"))
     if len(y) == 0:
@@ -161,7 +173,9 @@ def check_multiclass(
     sums = np.bincount(indices, weights=w, minlength=p.shape[1])
     present = np.bincount(indices, minlength=p.shape[1]) > 0
     if present.sum() < 2:
-        raise DataError(f"all {len(y)} jets are of class {indices[0]}, one class only", mend="a ROC needs two classes")
+        raise DataError(
+            f"all {len(y)} jets are of class {indices[0]}, one class only", mend="a ROC needs two classes"
+        )
     if w is not None and (sums[present] <= 0).any():
         which = int(np.flatnonzero(present & (sums <= 0))[0])
         raise DataError(

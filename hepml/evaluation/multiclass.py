@@ -1,8 +1,10 @@
-"""Figures for more than two classes: one-vs-rest and one-vs-one AUC, the confusion matrix, and JetClass's rejections.
+"""Figures for more than two classes: one-vs-rest and one-vs-one AUC, the confusion matrix, and JetClass's
+rejections.
 
-Papers call different things "AUC" once there are more than two classes. Here each has its own name. JetClass (arXiv:2202.03772) quotes the
-one-vs-one macro average, and for each class X the rejection of QCD by the score s_X / (s_X + s_QCD), on jets of X and QCD only, at a signal
-efficiency of 50 %, but 99 % for H→qql and 99.5 % for t→blν.
+Papers call different things "AUC" once there are more than two classes. Here each has its own name. JetClass
+(arXiv:2202.03772) quotes the one-vs-one macro average, and for each class X the rejection of QCD by the score
+s_X / (s_X + s_QCD), on jets of X and QCD only, at a signal efficiency of 50 %, but 99 % for H→qql and 99.5 %
+for t→blν.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _JETCLASS_SIGNALS = frozenset({"Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq",
 
 
 def discriminant(scores: ArrayLike, signal: int, background: int) -> NDArray[np.float64]:
-    """s_X / (s_X + s_B) for each jet, [N], from class scores [N, C]; the likelihood ratio of the two classes for calibrated scores.
+    """s_X / (s_X + s_B) for each jet, [N], from class scores [N, C]; the likelihood ratio of the two classes
+    for calibrated scores.
 
     A jet to which both classes give exactly zero gets 0: nothing speaks for the signal.
     """
@@ -43,10 +46,11 @@ def signal_against_background(
     signal: str | int = 1,
     background: str | int = 0,
 ) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.float64] | None]:
-    """The two-class problem inside scores of any number of classes, as `evaluate` poses it: (is signal, signal score, weights).
+    """The two-class problem inside scores of any number of classes, as `evaluate` poses it: (is signal,
+    signal score, weights).
 
-    Scores [N] come back as they are, they belong to the signal class; of [N, 2] comes the signal's column, of [N, C] the discriminant
-    s_S / (s_S + s_B) on jets of the two classes alone.
+    Scores [N] come back as they are, they belong to the signal class; of [N, 2] comes the signal's column, of
+    [N, C] the discriminant s_S / (s_S + s_B) on jets of the two classes alone.
 
     Raises:
         DataError: as `evaluate`.
@@ -65,8 +69,11 @@ def signal_against_background(
     return y[both] == a, discriminant(p[both], a, b), None if w is None else w[both]
 
 
-def one_vs_rest_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> dict[int, float]:
-    """AUC of each class against all others together, by its own score: {class index: AUC} for the classes present.
+def one_vs_rest_auc(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
+) -> dict[int, float]:
+    """AUC of each class against all others together, by its own score: {class index: AUC} for the classes
+    present.
 
     Args:
         labels: class indices [N].
@@ -81,11 +88,12 @@ def one_vs_rest_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | N
 
 
 def one_vs_one_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Macro average over pairs of classes of the AUC within the pair (Hand and Till, Machine Learning 45 (2001) 171).
+    """Macro average over pairs of classes of the AUC within the pair (Hand and Till, Machine Learning 45
+    (2001) 171).
 
-    For a pair (a, b), on jets of a and b only, the mean of the AUC of a by s_a and of b by s_b: what scikit-learn gives with
-    `multi_class="ovo", average="macro"`, and what JetClass papers call AUC. Classes without jets are left out. Arguments as in
-    `one_vs_rest_auc`.
+    For a pair (a, b), on jets of a and b only, the mean of the AUC of a by s_a and of b by s_b: what
+    scikit-learn gives with `multi_class="ovo", average="macro"`, and what JetClass papers call AUC. Classes
+    without jets are left out. Arguments as in `one_vs_rest_auc`.
     """
     y, p, w = check_multiclass(labels, scores, weights)
     rows = {int(k): np.flatnonzero(y == k) for k in np.unique(y)}
@@ -102,7 +110,8 @@ def one_vs_one_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | No
 def confusion_matrix(
     labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None, *, normalise: bool = True
 ) -> NDArray[np.float64]:
-    """Sum of weights of jets of class i (row) whose highest score is class j (column), [C, C]; each row as shares of 1 if `normalise`.
+    """Sum of weights of jets of class i (row) whose highest score is class j (column), [C, C]; each row as
+    shares of 1 if `normalise`.
 
     The row of a class without jets is zero.
     """
@@ -122,13 +131,15 @@ def bare_name(name: str) -> str:
 
 
 def background_class(classes: Sequence[str]) -> int:
-    """Index of the class that rejections are taken against: the one called QCD or background, otherwise the first."""
+    """Index of the class that rejections are taken against: the one called QCD or background, otherwise the
+    first."""
     lowered = [bare_name(name).lower() for name in classes]
     return next((lowered.index(name) for name in ("qcd", "background", "bkg") if name in lowered), 0)
 
 
 def working_points(name: str, signal_efficiencies: Sequence[float], classes: Sequence[str]) -> list[float]:
-    """Signal efficiencies at which a class is quoted: JetClass's own for its classes against QCD, otherwise those asked for."""
+    """Signal efficiencies at which a class is quoted: JetClass's own for its classes against QCD, otherwise
+    those asked for."""
     if bare_name(name) in _JETCLASS_SIGNALS and "QCD" in {bare_name(c) for c in classes}:
         return [JETCLASS_SIGNAL_EFFICIENCY.get(bare_name(name), JETCLASS_DEFAULT)]
     return list(signal_efficiencies)
@@ -149,5 +160,7 @@ def class_index(which: str | int, classes: Sequence[str]) -> int:
             return bare.index(bare_name(which))
         raise ConfigError(f"there is no class '{which}'", mend=did_you_mean(which, classes, noun="classes"))
     if not 0 <= which < len(classes):
-        raise DataError(f"class {which} is outside 0 … {len(classes) - 1}", mend="classes are numbered from 0")
+        raise DataError(
+            f"class {which} is outside 0 … {len(classes) - 1}", mend="classes are numbered from 0"
+        )
     return int(which)

@@ -1,8 +1,8 @@
 """Published figures of other taggers on the reference data sets, as data, to stand beside ours in a table.
 
-Only figures that were read in a paper or its repository (`read`) or in a transcription of its table (`transcribed`) are here, each with
-its paper. Errors are those the papers quote: the spread over independent trainings, which is another thing than the
-statistical error of one test sample that `hepml evaluate` prints.
+Only figures that were read in a paper or its repository (`read`) or in a transcription of its table
+(`transcribed`) are here, each with its paper. Errors are those the papers quote: the spread over independent
+trainings, which is another thing than the statistical error of one test sample that `hepml evaluate` prints.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ def _row(
     return Published(name, accuracy, auc, rejection, parameters, paper, mark)
 
 
-_LANDSCAPE = (
-    "1902.09914"  # The Machine Learning Landscape of Top Taggers; the @0.5 column was measured from its score files
-)
+# The Machine Learning Landscape of Top Taggers; the @0.5 column was measured from its score files
+_LANDSCAPE = "1902.09914"
 
 TOPTAG: tuple[Published, ...] = (
     _row("ParticleNet (landscape)", 0.9384, 0.98477, 1298, 46, 329, 498_000, _LANDSCAPE),
@@ -110,7 +109,9 @@ def published(collection: str = "toptag", names: list[str] | None = None) -> tup
         ConfigError: no such collection or tagger.
     """
     if collection not in COLLECTIONS:
-        raise ConfigError(f"no published results for '{collection}'", mend=did_you_mean(collection, COLLECTIONS))
+        raise ConfigError(
+            f"no published results for '{collection}'", mend=did_you_mean(collection, COLLECTIONS)
+        )
     rows = COLLECTIONS[collection]
     if names is None:
         return rows

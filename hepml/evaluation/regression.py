@@ -1,7 +1,8 @@
-"""The report of a regression under the Gaussian objective: is it right on average, how sharp, and does it know how sharp it is?
+"""The report of a regression under the Gaussian objective: is it right on average, how sharp, and does it
+know how sharp it is?
 
-Bias and resolution describe the mean, the pull (z - mean) / sigma and the negative log-likelihood describe the claimed width: a pull of
-width 1 is a calibrated sigma, above 1 an overconfident one.
+Bias and resolution describe the mean, the pull (z - mean) / sigma and the negative log-likelihood describe
+the claimed width: a pull of width 1 is a calibrated sigma, above 1 an overconfident one.
 """
 
 from __future__ import annotations
@@ -27,15 +28,19 @@ def evaluate_regression(
     *,
     names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Bias, resolution, pulls and negative log-likelihood of predicted Gaussians, each with its standard error.
+    """Bias, resolution, pulls and negative log-likelihood of predicted Gaussians, each with its standard
+    error.
 
     For one target:
 
     - `bias`: mean of r = prediction - target, error s / sqrt(n).
-    - `resolution`: standard deviation s of r about the bias, error sqrt((m4 / s^2 - s^2) / n) / 2 with the fourth central moment m4, which
-      is s / sqrt(2 n) for a Gaussian and honest about tails. `resolution_68`: half the width of the central 68.27 % of r.
+    - `resolution`: standard deviation s of r about the bias, error sqrt((m4 / s^2 - s^2) / n) / 2 with the
+      fourth central moment m4, which
+      is s / sqrt(2 n) for a Gaussian and honest about tails. `resolution_68`: half the width of the central
+      68.27 % of r.
     - `rmse` and `mae`, about zero.
-    - with `sigma`: `pull_mean` and `pull_width` of (target - mean) / sigma; `coverage_68`, the share of targets within one sigma (0.683 if
+    - with `sigma`: `pull_mean` and `pull_width` of (target - mean) / sigma; `coverage_68`, the share of
+      targets within one sigma (0.683 if
       calibrated); `nll`, the mean of ln sigma + pull^2 / 2 + ln(2 pi) / 2.
 
     n is W^2 / sum w^2 for weighted jets.
@@ -48,7 +53,8 @@ def evaluate_regression(
         names: of the T targets.
 
     Returns:
-        The figures and `jets`. For T > 1 targets {"jets", "nll", "targets": {name: figures}}, the nll being the sum over targets.
+        The figures and `jets`. For T > 1 targets {"jets", "nll", "targets": {name: figures}}, the nll being
+        the sum over targets.
 
     Raises:
         DataError: wrong shapes, NaN or infinite values, a sigma that is not positive, fewer than two jets.
@@ -56,12 +62,15 @@ def evaluate_regression(
     z, m = (finite(as_array(a, n), n) for a, n in ((targets, "targets"), (mean, "predicted means")))
     if z.shape != m.shape or z.ndim not in (1, 2):
         raise DataError(
-            f"targets have shape {list(z.shape)}, predictions {list(m.shape)}", mend="give both as [jets] or [jets, T]"
+            f"targets have shape {list(z.shape)}, predictions {list(m.shape)}",
+            mend="give both as [jets] or [jets, T]",
         )
     s = None if sigma is None else finite(as_array(sigma, "predicted sigmas"), "predicted sigmas")
     if s is not None:
         if s.shape != z.shape:
-            raise DataError(f"sigmas have shape {list(s.shape)}, targets {list(z.shape)}", mend="give one sigma a mean")
+            raise DataError(
+                f"sigmas have shape {list(s.shape)}, targets {list(z.shape)}", mend="give one sigma a mean"
+            )
         bad = np.flatnonzero((s <= 0).reshape(len(s), -1).any(axis=1))
         if len(bad):
             raise DataError(
@@ -107,9 +116,12 @@ def _one_target(
         width = sigma.astype(np.float64)
         pull = -residual / width
         nll = np.log(width) + 0.5 * pull**2 + 0.5 * math.log(2 * math.pi)
-        figures["pull_mean"], figures["pull_mean_error"], figures["pull_width"], figures["pull_width_error"] = _moments(
-            pull, w
-        )
+        (
+            figures["pull_mean"],
+            figures["pull_mean_error"],
+            figures["pull_width"],
+            figures["pull_width_error"],
+        ) = _moments(pull, w)
         figures["coverage_68"] = float(w[np.abs(pull) <= 1].sum() / total)
         figures["nll"], figures["nll_error"], _, _ = _moments(nll, w)
     return figures
@@ -124,12 +136,15 @@ def _moments(values: NDArray[np.float64], w: NDArray[np.float64]) -> tuple[float
     biased = max(float(w @ centred**2) / total, 0.0)
     variance = biased * (effective / (effective - 1) if effective > 1 else 1.0)
     fourth = float(w @ centred**4) / total
-    spread_error = math.sqrt(max(fourth - biased**2, 0.0) / effective) / (2 * math.sqrt(biased)) if biased > 0 else 0.0
+    spread_error = (
+        math.sqrt(max(fourth - biased**2, 0.0) / effective) / (2 * math.sqrt(biased)) if biased > 0 else 0.0
+    )
     return mean, math.sqrt(variance / effective), math.sqrt(variance), spread_error
 
 
 def _quantiles(values: NDArray[np.float64], w: NDArray[np.float64], shares: Sequence[float]) -> list[float]:
-    """Weighted quantiles, each jet's weight centred on its value; jets of negative weight enter with weight 0."""
+    """Weighted quantiles, each jet's weight centred on its value; jets of negative weight enter with weight
+    0."""
     order = np.argsort(values)
     positive = np.clip(w[order], 0.0, None)
     middle = (np.cumsum(positive) - 0.5 * positive) / positive.sum()

@@ -1,9 +1,11 @@
-"""Background rejection 1/eps_B at a signal efficiency, the figure by which top taggers are compared (arXiv:1902.09914), with its error.
+"""Background rejection 1/eps_B at a signal efficiency, the figure by which top taggers are compared
+(arXiv:1902.09914), with its error.
 
-**Our working point is `first_above`**: the tightest cut `score >= threshold` whose signal efficiency is at least the one asked for. It is a
-cut that an analysis can apply, jets of equal score are never split, and it never claims more than was asked. Three other conventions are in
-use (nearest point of the curve, linear interpolation between points, and 0 for the rejection when no background passes);
-`rejection_by_convention` gives them all. When no background passes, we give a lower limit at 90 % confidence, never infinity.
+**Our working point is `first_above`**: the tightest cut `score >= threshold` whose signal efficiency is at
+least the one asked for. It is a cut that an analysis can apply, jets of equal score are never split, and it
+never claims more than was asked. Three other conventions are in use (nearest point of the curve, linear
+interpolation between points, and 0 for the rejection when no background passes); `rejection_by_convention`
+gives them all. When no background passes, we give a lower limit at 90 % confidence, never infinity.
 """
 
 from __future__ import annotations
@@ -52,18 +54,22 @@ class Rejection(NamedTuple):
 def background_rejection(
     labels: ArrayLike, scores: ArrayLike, signal_efficiency: float = 0.3, weights: ArrayLike | None = None
 ) -> Rejection:
-    """Background rejection 1/eps_B at the tightest cut whose signal efficiency is at least `signal_efficiency`.
+    """Background rejection 1/eps_B at the tightest cut whose signal efficiency is at least
+    `signal_efficiency`.
 
     The error is sigma(1/eps_B) = sigma(eps_B) / eps_B^2, where sigma(eps_B)^2 is the sum of
 
-    - the counting error of the background, ((1 - eps)^2 sum_pass w^2 + eps^2 sum_fail w^2) / W^2: the binomial eps (1 - eps) / N for unit
+    - the counting error of the background, ((1 - eps)^2 sum_pass w^2 + eps^2 sum_fail w^2) / W^2: the
+      binomial eps (1 - eps) / N for unit
       weights, and what ROOT's TEfficiency uses for weighted jets in its normal approximation;
-    - the error of the cut, which the finite signal sample sets: half the difference of eps_B at eps_S ± sigma(eps_S).
+    - the error of the cut, which the finite signal sample sets: half the difference of eps_B at eps_S ±
+      sigma(eps_S).
 
-    When no background passes, eps_B < 1 - (1 - CL)^(1/N) at CL = 90 % (Clopper and Pearson, Biometrika 26 (1934) 404; 2.303 / N for many
-    jets), N being the number of background jets, or W^2 / sum w^2 when they are weighted. The inverse is returned with `lower_limit` set.
-    The same where negative weights make the background that passes zero or negative, with the larger of that limit on eps_B and
-    1.28 sqrt(sum_pass w^2) / W.
+    When no background passes, eps_B < 1 - (1 - CL)^(1/N) at CL = 90 % (Clopper and Pearson, Biometrika 26
+    (1934) 404; 2.303 / N for many jets), N being the number of background jets, or W^2 / sum w^2 when they
+    are weighted. The inverse is returned with `lower_limit` set. The same where negative weights make the
+    background that passes zero or negative, with the larger of that limit on eps_B and 1.28 sqrt(sum_pass
+    w^2) / W.
 
     Args:
         labels: 1 for signal, 0 for background, [N].
@@ -104,11 +110,13 @@ def rejection_of(cuts: Cuts, signal_efficiency: float) -> Rejection:
 def rejection_by_convention(
     labels: ArrayLike, scores: ArrayLike, signal_efficiency: float = 0.3, weights: ArrayLike | None = None
 ) -> dict[str, float | None]:
-    """1/eps_B at one signal efficiency as four conventions give it, to compare with figures computed elsewhere.
+    """1/eps_B at one signal efficiency as four conventions give it, to compare with figures computed
+    elsewhere.
 
-    `first_above` is ours. `nearest` takes the point of the curve nearest in eps_S, `interpolated` reads eps_B off straight lines between
-    points (`np.interp`), `zero_when_none` is the first above with 0 where no background passes. None stands where a convention divides by
-    zero. On the 404,000 reference test jets all four agree with the published figures to their last digit.
+    `first_above` is ours. `nearest` takes the point of the curve nearest in eps_S, `interpolated` reads eps_B
+    off straight lines between points (`np.interp`), `zero_when_none` is the first above with 0 where no
+    background passes. None stands where a convention divides by zero. On the 404,000 reference test jets all
+    four agree with the published figures to their last digit.
     """
     _check_efficiency(signal_efficiency)
     cuts = make_cuts(labels, scores, weights)
@@ -138,12 +146,13 @@ def bootstrap_rejection(
 ) -> tuple[float, float]:
     """The central 68.27 % interval of 1/eps_B over resampled sets of jets, (low, high).
 
-    Each replica gives every jet a Poisson(1) multiplicity, signal and background alike, so the spread holds the error of the cut as well.
-    It needs no Gaussian assumption and is asymmetric where few background jets pass; replicas in which none passes count as infinitely
-    high. Memory for one replica at a time.
+    Each replica gives every jet a Poisson(1) multiplicity, signal and background alike, so the spread holds
+    the error of the cut as well. It needs no Gaussian assumption and is asymmetric where few background jets
+    pass; replicas in which none passes count as infinitely high. Memory for one replica at a time.
 
     Raises:
-        DataError: as `background_rejection`, or when even the lower edge is infinite (too few background jets pass).
+        DataError: as `background_rejection`, or when even the lower edge is infinite (too few background jets
+            pass).
     """
     _check_efficiency(signal_efficiency)
     signal, s, w = check_binary(labels, scores, weights)
@@ -173,7 +182,9 @@ def bootstrap_rejection(
 
 def _check_efficiency(signal_efficiency: float) -> None:
     if not 0 < signal_efficiency <= 1:
-        raise DataError(f"signal efficiency {signal_efficiency} is outside (0, 1]", mend="for example 0.3 or 0.5")
+        raise DataError(
+            f"signal efficiency {signal_efficiency} is outside (0, 1]", mend="for example 0.3 or 0.5"
+        )
 
 
 def _first_above(cuts: Cuts, signal_efficiency: float) -> int:

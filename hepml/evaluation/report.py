@@ -1,7 +1,9 @@
-"""`evaluate`: every figure of a tagger as one JSON-ready dictionary, the same shape in summaries, `--json` output and MLflow.
+"""`evaluate`: every figure of a tagger as one JSON-ready dictionary, the same shape in summaries, `--json`
+output and MLflow.
 
-Two classes give accuracy, AUC and rejections with their uncertainties. More classes give the same keys (so that readers need one rule),
-with the AUC as one-vs-one macro average and the rejections those of one signal class, and a table of all classes under `classes`.
+Two classes give accuracy, AUC and rejections with their uncertainties. More classes give the same keys (so
+that readers need one rule), with the AUC as one-vs-one macro average and the rejections those of one signal
+class, and a table of all classes under `classes`.
 """
 
 from __future__ import annotations
@@ -38,24 +40,28 @@ def evaluate(
 ) -> dict[str, Any]:
     """Accuracy, AUC and background rejection of a tagger, with statistical uncertainties.
 
-    Two classes: `accuracy` counts `score > 0.5`; where scores leave [0, 1] they are taken for log-odds and cut at 0 (`accuracy_threshold`
-    says which). More classes: `accuracy` counts the highest score, `auc` is the one-vs-one macro average (`auc_error` is None),
-    `rejection` is that of class `signal` against class `background` with the score s_S / (s_S + s_B), and `classes` holds, for each class
-    present, jets, recall as `accuracy`, `auc_one_vs_rest`, and `rejection` against the background, for JetClass's classes at JetClass's
-    working points.
+    Two classes: `accuracy` counts `score > 0.5`; where scores leave [0, 1] they are taken for log-odds and
+        cut at 0 (`accuracy_threshold`
+    says which). More classes: `accuracy` counts the highest score, `auc` is the one-vs-one macro average
+    (`auc_error` is None), `rejection` is that of class `signal` against class `background` with the score s_S
+    / (s_S + s_B), and `classes` holds, for each class present, jets, recall as `accuracy`, `auc_one_vs_rest`,
+    and `rejection` against the background, for JetClass's classes at JetClass's working points.
 
     Args:
         labels: class index of each jet, [N]; for two classes 1 is signal.
         scores: signal score [N], or class probabilities [N, C].
         weights: one a jet, of any sign, [N].
         classes: names of the C classes in the order of the labels.
-        signal: name or index of the signal class; default 1 for two classes, otherwise the first that is not the background.
-        background: name or index of the class that is rejected; default the one called QCD or background, otherwise 0.
+        signal: name or index of the signal class; default 1 for two classes, otherwise the first that is not
+            the background.
+        background: name or index of the class that is rejected; default the one called QCD or background,
+            otherwise 0.
         signal_efficiencies: working points, in (0, 1].
 
     Returns:
-        {"jets", "accuracy", "accuracy_error", "auc", "auc_error", "rejection": {"0.3": {"value", "error", "signal_efficiency"}, …}, …}.
-        Where no background passes, a rejection has "lower_limit": True, the value is a lower limit at 90 % confidence and the error None.
+        {"jets", "accuracy", "accuracy_error", "auc", "auc_error", "rejection": {"0.3": {"value", "error",
+        "signal_efficiency"}, …}, …}. Where no background passes, a rejection has "lower_limit": True, the
+        value is a lower limit at 90 % confidence and the error None.
 
     Raises:
         DataError: wrong lengths or labels, one class only, NaN or infinite scores.
@@ -125,7 +131,9 @@ def _multiclass(
     y, p, w = check_multiclass(labels, scores, weights)
     names = [str(c) for c in classes] if classes is not None else [str(i) for i in range(p.shape[1])]
     if len(names) != p.shape[1]:
-        raise DataError(f"{len(names)} class names for scores of {p.shape[1]} classes", mend="give one name a class")
+        raise DataError(
+            f"{len(names)} class names for scores of {p.shape[1]} classes", mend="give one name a class"
+        )
     present = [int(k) for k in np.unique(y)]
     against = background_class(names) if background is None else class_index(background, names)
     rest = [k for k in present if k != against]

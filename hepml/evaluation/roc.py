@@ -1,8 +1,9 @@
 """The ROC curve, its area and the accuracy, exact for ties and weights.
 
-All of them come from one table: for each distinct score, from the highest down, how much signal and background passes a cut `score >=
-threshold`. Jets of equal score pass together, so the order of jets in a file can never change a figure. One sort, no copy of the table a
-point: 404,000 jets take some tens of milliseconds.
+All of them come from one table: for each distinct score, from the highest down, how much signal and
+background passes a cut `score >= threshold`. Jets of equal score pass together, so the order of jets in a
+file can never change a figure. One sort, no copy of the table a point: 404,000 jets take some tens of
+milliseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from hepml.evaluation.checks import check_binary
 
 
 class RocCurve(NamedTuple):
-    """Points of the curve from the tightest cut to the loosest; unpacks as (background_efficiency, signal_efficiency, thresholds).
+    """Points of the curve from the tightest cut to the loosest; unpacks as (background_efficiency,
+    signal_efficiency, thresholds).
 
     Attributes:
         background_efficiency: eps_B [K+1], starting at 0.
@@ -31,7 +33,8 @@ class RocCurve(NamedTuple):
 
 
 class Cuts(NamedTuple):
-    """Sums of weights (and of their squares) that pass `score >= threshold`, for K thresholds from the highest down; each array [K]."""
+    """Sums of weights (and of their squares) that pass `score >= threshold`, for K thresholds from the
+    highest down; each array [K]."""
 
     thresholds: NDArray[Any]
     signal: NDArray[Any]
@@ -45,7 +48,9 @@ def make_cuts(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
     signal, s, w = check_binary(labels, scores, weights)
     order = np.argsort(s)[::-1]
     ranked = s[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # last jet of each group of equal scores
+    last = np.flatnonzero(
+        np.append(ranked[1:] != ranked[:-1], True)
+    )  # last jet of each group of equal scores
     is_signal = signal[order]
     if w is None:
         passed = np.cumsum(is_signal)[last]
@@ -66,9 +71,11 @@ def make_cuts(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> RocCurve:
-    """Signal and background efficiency of every cut `score >= threshold`, one point a distinct score, none dropped.
+    """Signal and background efficiency of every cut `score >= threshold`, one point a distinct score, none
+    dropped.
 
-    With negative weights the efficiencies are still the weighted fractions that pass; they may then leave [0, 1] and fall in between.
+    With negative weights the efficiencies are still the weighted fractions that pass; they may then leave [0,
+    1] and fall in between.
 
     Args:
         labels: 1 for signal, 0 for background, [N].
@@ -76,7 +83,8 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
         weights: one a jet, of any sign, [N]; 1 where absent.
 
     Raises:
-        DataError: wrong lengths, labels other than 0 and 1, one class only, NaN or infinite scores or weights.
+        DataError: wrong lengths, labels other than 0 and 1, one class only, NaN or infinite scores or
+            weights.
     """
     return curve_of(make_cuts(labels, scores, weights))
 
@@ -91,20 +99,23 @@ def curve_of(cuts: Cuts) -> RocCurve:
 
 
 def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Area under the ROC: the probability that a signal jet scores above a background jet, ties counting one half.
+    """Area under the ROC: the probability that a signal jet scores above a background jet, ties counting one
+    half.
 
-    AUC = sum_ij w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / (W_S W_B), i over signal and j over background. Arguments and errors as in
-    `roc_curve`.
+    AUC = sum_ij w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / (W_S W_B), i over signal and j over background.
+    Arguments and errors as in `roc_curve`.
     """
     return auc_of(make_cuts(labels, scores, weights))
 
 
-def auc_with_error(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, float]:
+def auc_with_error(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[float, float]:
     """The AUC and its standard error by DeLong, DeLong and Clarke-Pearson (Biometrics 44 (1988) 837).
 
-    With V_i the share of background that signal jet i beats and V_j the share of signal that beats background jet j,
-    var = S_S / n_S + S_B / n_B, S being the sample variances of V. Weighted: S / n becomes
-    sum_i w_i^2 (V_i - AUC)^2 / W^2 * n_eff / (n_eff - 1) with n_eff = W^2 / sum w^2, the same thing for unit weights.
+    With V_i the share of background that signal jet i beats and V_j the share of signal that beats background
+    jet j, var = S_S / n_S + S_B / n_B, S being the sample variances of V. Weighted: S / n becomes sum_i w_i^2
+    (V_i - AUC)^2 / W^2 * n_eff / (n_eff - 1) with n_eff = W^2 / sum w^2, the same thing for unit weights.
     """
     return auc_with_error_of(make_cuts(labels, scores, weights))
 
@@ -140,7 +151,8 @@ def accuracy(
     """Share of jets on the right side of `score > threshold`, and its standard error.
 
     The cut is strict, so that a two-class softmax and its argmax agree on a jet of exactly 0.5. The error is
-    sqrt(sum w^2 (c - a)^2) / W with c = 1 for a jet classified rightly, else 0; the binomial sqrt(a (1 - a) / N) for unit weights.
+    sqrt(sum w^2 (c - a)^2) / W with c = 1 for a jet classified rightly, else 0; the binomial sqrt(a (1 - a) /
+    N) for unit weights.
     """
     signal, s, w = check_binary(labels, scores, weights)
     return weighted_share((s > threshold) == signal, w)

@@ -1,7 +1,8 @@
-"""Files of scores: an npz with `labels` and one score array a tagger, or what `hepml predict` writes (ROOT or npz).
+"""Files of scores: an npz with `labels` and one score array a tagger, or what `hepml predict` writes (ROOT or
+npz).
 
-The first form is how groups exchange scores on a common test set; the second carries `score_CLASS` columns beside the jets' own, from which
-the labels are taken.
+The first form is how groups exchange scores on a common test set; the second carries `score_CLASS` columns
+beside the jets' own, from which the labels are taken.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class ScoreSheet:
 
 
 def read_scores(path: str | PathLike[str]) -> ScoreSheet:
-    """Reads a file of scores; in a .npz every array with one row a jet beside `labels`, `weights` and `classes` is a tagger.
+    """Reads a file of scores; in a .npz every array with one row a jet beside `labels`, `weights` and
+    `classes` is a tagger.
 
     Raises:
         FileError: missing, or neither npz nor ROOT.
@@ -58,11 +60,15 @@ def read_scores(path: str | PathLike[str]) -> ScoreSheet:
     key = next((k for k in _LABELS if k in columns), None)
     if key is None:
         raise LayoutError(
-            "array 'labels' not found", where=str(path), mend=did_you_mean("labels", columns, noun="arrays at hand")
+            "array 'labels' not found",
+            where=str(path),
+            mend=did_you_mean("labels", columns, noun="arrays at hand"),
         )
     taggers = {k: v for k, v in columns.items() if k not in _NO_TAGGER}
     if not taggers:
-        raise LayoutError("no scores beside the labels", where=str(path), mend="add one array of scores a tagger")
+        raise LayoutError(
+            "no scores beside the labels", where=str(path), mend="add one array of scores a tagger"
+        )
     labels = columns[key]
     for tagger, scores in taggers.items():
         if scores.ndim == 0 or len(scores) != len(labels):
@@ -113,7 +119,11 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path()
         beside = [p.name for p in folder.glob("*.npz")]
-        mend = did_you_mean(path.name, beside, noun="npz files there") if beside else "there is no npz file beside it"
+        mend = (
+            did_you_mean(path.name, beside, noun="npz files there")
+            if beside
+            else "there is no npz file beside it"
+        )
         raise FileError("no such file", where=str(path), mend=mend)
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -127,7 +137,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_root(path: str) -> dict[str, NDArray[Any]]:
-    from hepml.data.sources import expand, open_root, open_tree
+    from hepml.data.reading.sources import expand, open_root, open_tree
 
     sources = expand(path)
     if len(sources) != 1:

@@ -1,7 +1,8 @@
-"""ROC figures in bounded memory: counts in bins of the score, for samples that do not fit and for adding up what several processes saw.
+"""ROC figures in bounded memory: counts in bins of the score, for samples that do not fit and for adding up
+what several processes saw.
 
-Binning is nothing but making near scores equal, and ties are handled exactly, so the same formulas apply to the bins; `auc_uncertainty`
-bounds what the binning can have changed.
+Binning is nothing but making near scores equal, and ties are handled exactly, so the same formulas apply to
+the bins; `auc_uncertainty` bounds what the binning can have changed.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from hepml.evaluation.roc import Cuts, RocCurve, auc_with_error_of, curve_of
 class StreamingRoc:
     """Accumulates labels and probabilities batch by batch; `+` joins what several processes saw.
 
-    Bins are equal in the log-odds ln(p / (1 - p)) between ±`reach`, because the working points of a good tagger lie where p is within 1e-3
-    of 1 and bins in p itself would merge them.
+    Bins are equal in the log-odds ln(p / (1 - p)) between ±`reach`, because the working points of a good
+    tagger lie where p is within 1e-3 of 1 and bins in p itself would merge them.
 
     Args:
         bins: number of bins; 32 bytes each.
@@ -45,7 +46,9 @@ class StreamingRoc:
             raise DataError("scores leave [0, 1]", mend="give probabilities to a streaming ROC")
         with np.errstate(divide="ignore"):
             odds = np.clip(np.log(s) - np.log1p(-s), -self.reach, self.reach)
-        index = np.minimum(((odds + self.reach) * (self.bins / (2 * self.reach))).astype(np.int64), self.bins - 1)
+        index = np.minimum(
+            ((odds + self.reach) * (self.bins / (2 * self.reach))).astype(np.int64), self.bins - 1
+        )
         for row, selected in ((0, y == 1), (1, y == 0)):
             at, picked = index[selected], None if w is None else w[selected]
             self._sums[row] += np.bincount(at, picked, minlength=self.bins)
@@ -67,7 +70,8 @@ class StreamingRoc:
         return auc_with_error_of(self._cuts())
 
     def auc_uncertainty(self) -> float:
-        """Largest change that the binning can have made to the AUC (weights of one sign): half the pairs that share a bin."""
+        """Largest change that the binning can have made to the AUC (weights of one sign): half the pairs that
+        share a bin."""
         cuts = self._cuts()
         signal, background = self._sums[0], self._sums[1]
         return 0.5 * float(np.abs(signal) @ np.abs(background)) / float(cuts.signal[-1] * cuts.background[-1])

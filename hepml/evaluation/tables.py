@@ -1,4 +1,5 @@
-"""Reports as tables for people: one row a tagger, every figure with its uncertainty to the digits that it supports."""
+"""Reports as tables for people: one row a tagger, every figure with its uncertainty to the digits that it
+supports."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ EPSILON_B = "1/ε_B"
 def value_with_error(value: float, error: float | None, *, lower_limit: bool = False) -> str:
     """`1294 ± 104`, `0.98477 ± 0.00019`, or `> 4321` for a lower limit.
 
-    The error is given to two significant digits and the value to the same decimal place. A value without an error gets five digits.
+    The error is given to two significant digits and the value to the same decimal place. A value without an
+    error gets five digits.
     """
     if lower_limit:
         return f"> {value:.0f}" if value >= 100 else f"> {value:.3g}"
@@ -31,7 +33,8 @@ def value_with_error(value: float, error: float | None, *, lower_limit: bool = F
 def report_table(
     reports: Mapping[str, Mapping[str, Any]], *, title: str | None = None, published: Iterable[Published] = ()
 ) -> Table:
-    """A rich table of reports made by `hepml.evaluate`: tagger, accuracy, AUC, and 1/eps_B at each working point.
+    """A rich table of reports made by `hepml.evaluate`: tagger, accuracy, AUC, and 1/eps_B at each working
+    point.
 
     Args:
         reports: {name: report}, a row each; binary and multi-class may be mixed.
@@ -62,7 +65,8 @@ def report_table(
     for name, report in reports.items():
         if "classes" in report:
             notes.append(
-                f"{name}: AUC one-vs-one macro average; rejection of {report['background']} for {report['signal']}"
+                f"{name}: AUC one-vs-one macro average; rejection of {report['background']} for "
+                f"{report['signal']}"
             )
     if rows:
         notes.append("grey: published, ± spread over trainings")
@@ -71,7 +75,8 @@ def report_table(
 
 
 def classes_table(report: Mapping[str, Any], *, title: str | None = None) -> Table:
-    """The classes of one multi-class report: jets, recall, one-vs-rest AUC and the rejection of the background class.
+    """The classes of one multi-class report: jets, recall, one-vs-rest AUC and the rejection of the
+    background class.
 
     Classes are quoted at working points of their own (JetClass), so each rejection carries its eps_S.
     """
@@ -94,7 +99,9 @@ def classes_table(report: Mapping[str, Any], *, title: str | None = None) -> Tab
     return table
 
 
-def regression_table(reports: Mapping[str, Mapping[str, Any]], *, title: str | None = None, unit: str = "") -> Table:
+def regression_table(
+    reports: Mapping[str, Mapping[str, Any]], *, title: str | None = None, unit: str = ""
+) -> Table:
     """A rich table of reports made by `evaluate_regression`, a row for each report and target.
 
     Args:
@@ -126,7 +133,9 @@ def rejection_cell(entry: Mapping[str, Any] | None) -> str:
 
 
 def _new_table(title: str | None) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, caption_justify="left")
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, caption_justify="left"
+    )
 
 
 def _targets(name: str, report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

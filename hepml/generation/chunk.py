@@ -1,7 +1,7 @@
 """A chunk: the unit of work, of saving and of reproducibility.
 
-A chunk is a pure function of its `ChunkTask`: neither the number of workers nor what ran before changes a bit of
-it. It generates a few events in every pT-hat slice of one process and returns the jets that pass.
+A chunk is a pure function of its `ChunkTask`: neither the number of workers nor what ran before changes a bit
+of it. It generates a few events in every pT-hat slice of one process and returns the jets that pass.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hepml.generation.recipes import find_recipe
 
 @dataclass(frozen=True)
 class ChunkTask:
-    """Everything that a chunk depends on. `events` is how many events all its slices together shall have after
-    the early veto."""
+    """Everything that a chunk depends on. `events` is how many events all its slices together shall have
+    after the early veto."""
 
     recipe: str
     process: int
@@ -39,9 +39,9 @@ class ChunkTask:
 class Chunk:
     """What a chunk made.
 
-    `columns` are the jets in random order, or None when there is no jet; `slice_of` [jets] the slice each came
-    from; `factor` [jets] the weight its event has within the slice; `draw` [jets] a uniform number each, for
-    unweighting; `events` and `cross_section` (pb) have one entry a slice.
+    `columns` are the jets in random order, or None when there is no jet; `slice_of` [jets] the slice each
+    came from; `factor` [jets] the weight its event has within the slice; `draw` [jets] a uniform number each,
+    for unweighting; `events` and `cross_section` (pb) have one entry a slice.
     """
 
     columns: Columns | None
@@ -67,7 +67,9 @@ def _make_chunk(task: ChunkTask) -> Chunk:
     events = np.zeros(len(process.slices), dtype=np.int64)
     cross_section = np.zeros(len(process.slices))
     source = np.random.SeedSequence(task.seed, spawn_key=(task.process, task.number))
-    for number, (piece, entropy) in enumerate(zip(process.slices, source.spawn(len(process.slices)), strict=True)):
+    for number, (piece, entropy) in enumerate(
+        zip(process.slices, source.spawn(len(process.slices)), strict=True)
+    ):
         pythia_seed = int(entropy.generate_state(1)[0]) % LARGEST_SEED + 1
         rng = np.random.default_rng(entropy.spawn(1)[0])
         settings = (
@@ -90,13 +92,15 @@ def _make_chunk(task: ChunkTask) -> Chunk:
     columns, slice_of, factor = join(parts), np.concatenate(origin), np.concatenate(factors)
     rng = np.random.default_rng(source.spawn(1)[0])
     order = rng.permutation(jets_in(columns))
-    return Chunk(take(columns, order), slice_of[order], factor[order], rng.random(len(order)), events, cross_section)
+    return Chunk(
+        take(columns, order), slice_of[order], factor[order], rng.random(len(order)), events, cross_section
+    )
 
 
 @contextmanager
 def quiet_stdout() -> Iterator[None]:
-    """Sends what C++ writes to standard output (the banners of FastJet and Pythia) nowhere: standard output is
-    the user's."""
+    """Sends what C++ writes to standard output (the banners of FastJet and Pythia) nowhere: standard output
+    is the user's."""
     sys.stdout.flush()
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,8 +1,8 @@
 """Columns of the output: the JetClass branch layout for a batch of kept jets.
 
-A batch of jets is a dictionary of flat numpy arrays by branch name; constituent branches (`part_*`) are packed
-over all jets and `npart` counts them. That form is what a chunk stores, what chunks are joined in, and what the
-file is written from.
+A batch of jets is a dictionary of flat numpy arrays by branch name; constituent branches (`part_*`) are
+packed over all jets and `npart` counts them. That form is what a chunk stores, what chunks are joined in, and
+what the file is written from.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _KINDS = {
 def jet_columns(jets: SelectedJets, pthat: NDArray[np.float64], label: str) -> Columns:
     """Every branch of the layout, but for `weight`, which only the whole sample can tell.
 
-    The leading 200 constituents are kept; jet momentum, multiplicity and substructure are those of all of them.
-    As in JetClass, `part_deta` is mirrored so that it points away from the detector's centre.
+    The leading 200 constituents are kept; jet momentum, multiplicity and substructure are those of all of
+    them. As in JetClass, `part_deta` is mirrored so that it points away from the detector's centre.
 
     Args:
         jets: the kept jets.
@@ -90,7 +90,8 @@ def take(columns: Columns, index: NDArray[np.int64]) -> Columns:
     start = np.repeat(first[index] - (np.cumsum(chosen) - chosen), chosen)
     constituents = start + np.arange(int(chosen.sum()))
     return {
-        name: values[constituents] if name.startswith("part_") else values[index] for name, values in columns.items()
+        name: values[constituents] if name.startswith("part_") else values[index]
+        for name, values in columns.items()
     }
 
 
@@ -100,4 +101,8 @@ def jets_in(columns: Columns) -> int:
 
 
 def _stored(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    return values.astype(np.float32) if values.dtype.kind == "f" or values.dtype in (np.int8, np.int64) else values
+    return (
+        values.astype(np.float32)
+        if values.dtype.kind == "f" or values.dtype in (np.int8, np.int64)
+        else values
+    )

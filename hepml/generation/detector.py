@@ -1,11 +1,13 @@
-"""A parametric detector with energy flow: what a hermetic tracker and calorimeter would make of generated particles.
+"""A parametric detector with energy flow: what a hermetic tracker and calorimeter would make of generated
+particles.
 
-The numbers are the published ones of the Delphes card for ATLAS (arXiv:1307.6346), in the form it had when the
-top-tagging reference jets (arXiv:1902.09914) were made: electromagnetic and hadronic energy share one mesh of
-towers, 0.1 wide in eta and 10 degrees in phi, an excess counts from one standard deviation on, and a track that
-the calorimeter measures better than the tracker takes the calorimeter's energy. The reference jets themselves say
-so: a photon and a neutral hadron of one tower have equal directions, at most one such pair a tower. Everything
-works on flat arrays of all particles of a batch of events; randomness comes from the generator that is handed in.
+The numbers are the published ones of the Delphes card for ATLAS (arXiv:1307.6346), in the form it had when
+the top-tagging reference jets (arXiv:1902.09914) were made: electromagnetic and hadronic energy share one
+mesh of towers, 0.1 wide in eta and 10 degrees in phi, an excess counts from one standard deviation on, and a
+track that the calorimeter measures better than the tracker takes the calorimeter's energy. The reference jets
+themselves say so: a photon and a neutral hadron of one tower have equal directions, at most one such pair a
+tower. Everything works on flat arrays of all particles of a batch of events; randomness comes from the
+generator that is handed in.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ _CURVATURE = 0.299792458 * FIELD_TESLA  # pT [GeV] = 0.3 B [T] r [m]
 class Particles:
     """Stable generated particles, one entry a particle, all events of a batch one after the other.
 
-    `event` counts from 0; momenta and `energy` in GeV; the production vertex `x, y, z` in mm; `charge` in units
-    of e; `pdg` signed.
+    `event` counts from 0; momenta and `energy` in GeV; the production vertex `x, y, z` in mm; `charge` in
+    units of e; `pdg` signed.
     """
 
     event: Ints
@@ -88,7 +90,9 @@ def simulate(particles: Particles, rng: np.random.Generator) -> FlowObjects:
         rng: the only source of randomness.
     """
     visible = ~np.isin(np.abs(particles.pdg), (12, 14, 16))
-    inside = (np.hypot(particles.x, particles.y) <= RADIUS_M * 1e3) & (np.abs(particles.z) <= HALF_LENGTH_M * 1e3)
+    inside = (np.hypot(particles.x, particles.y) <= RADIUS_M * 1e3) & (
+        np.abs(particles.z) <= HALF_LENGTH_M * 1e3
+    )
     moving = np.hypot(particles.px, particles.py) > 3e-5
     seen = particles.take(visible & inside & moving)
     eta, phi, reaches = propagate(seen)
@@ -97,7 +101,8 @@ def simulate(particles: Particles, rng: np.random.Generator) -> FlowObjects:
     return energy_flow(seen, eta, phi, tracks, rng)
 
 
-# ------------------------------------------------------------------------------------------------------------- propagation
+# ------------------------------------------------------------------------------------------------------------
+# propagation
 def propagate(particles: Particles) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Where a particle leaves the tracker's cylinder.
 
@@ -111,7 +116,9 @@ def propagate(particles: Particles) -> tuple[Array, Array, NDArray[np.bool_]]:
     pt = np.hypot(particles.px, particles.py)
     ux, uy, slope = particles.px / pt, particles.py / pt, particles.pz / pt
     to_end = np.where(
-        particles.pz == 0, np.inf, (np.copysign(HALF_LENGTH_M, particles.pz) - z) / np.where(slope == 0, 1, slope)
+        particles.pz == 0,
+        np.inf,
+        (np.copysign(HALF_LENGTH_M, particles.pz) - z) / np.where(slope == 0, 1, slope),
     )
     charged = particles.charge != 0
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -142,10 +149,12 @@ def propagate(particles: Particles) -> tuple[Array, Array, NDArray[np.bool_]]:
     return eta, np.arctan2(y_end, x_end), reaches
 
 
-# ----------------------------------------------------------------------------------------------------------------- tracker
+# ------------------------------------------------------------------------------------------------------------
+# tracker
 @dataclass
 class Tracks:
-    """Reconstructed tracks: `particle` is the position in the particle arrays, `pt` in GeV, `resolution` relative."""
+    """Reconstructed tracks: `particle` is the position in the particle arrays, `pt` in GeV, `resolution`
+    relative."""
 
     particle: Ints
     kind: NDArray[np.int8]
@@ -158,7 +167,8 @@ def track(particles: Particles, eta: Array, rng: np.random.Generator) -> Tracks:
 
     Args:
         particles: stable particles.
-        eta: pseudorapidity at which each leaves the tracker; efficiency and resolution are functions of it and of pT.
+        eta: pseudorapidity at which each leaves the tracker; efficiency and resolution are functions of it
+            and of pT.
     """
     pt = np.hypot(particles.px, particles.py)
     found = np.flatnonzero(particles.charge != 0)
@@ -185,7 +195,9 @@ def tracking_efficiency(kind: NDArray[np.int8], pt: Array, eta: Array) -> Array:
     low, middle = pt <= 1.0, pt <= 100.0
     hadron = np.where(central, np.where(low, 0.70, 0.95), np.where(low, 0.60, 0.85))
     electron = np.where(
-        central, np.where(low, 0.73, np.where(middle, 0.95, 0.99)), np.where(low, 0.50, np.where(middle, 0.83, 0.90))
+        central,
+        np.where(low, 0.73, np.where(middle, 0.95, 0.99)),
+        np.where(low, 0.50, np.where(middle, 0.83, 0.90)),
     )
     muon = np.where(central, np.where(low, 0.75, 0.99), np.where(low, 0.70, 0.98))
     efficiency = np.where(kind == ELECTRON, electron, np.where(kind == MUON, muon, hadron))
@@ -197,16 +209,20 @@ _PER_GEV = np.array([[1.3e-3, 1.7e-3, 3.1e-3], [2.0e-4, 3.0e-4, 6.0e-4]])
 
 
 def momentum_resolution(kind: NDArray[np.int8], pt: Array, eta: Array) -> Array:
-    """Published relative pT resolution: constant ⊕ slope × pT, for hadrons and electrons alike, better for muons."""
+    """Published relative pT resolution: constant ⊕ slope × pT, for hadrons and electrons alike, better for
+    muons."""
     ring = np.digitize(np.abs(eta), (0.5, 1.5), right=True)
     row = (kind == MUON).astype(np.int64)
-    return np.where((pt > 0.1) & (np.abs(eta) <= 2.5), np.hypot(_CONSTANT[row, ring], _PER_GEV[row, ring] * pt), 0.0)
+    return np.where(
+        (pt > 0.1) & (np.abs(eta) <= 2.5), np.hypot(_CONSTANT[row, ring], _PER_GEV[row, ring] * pt), 0.0
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------- calorimeter
+# ------------------------------------------------------------------------------------------------------------
+# calorimeter
 def ecal_resolution(eta: Array, energy: Array) -> Array:
-    """Absolute resolution of electromagnetic energy in GeV (10.1 % stochastic, 0.17 % constant in the precision
-    region)."""
+    """Absolute resolution of electromagnetic energy in GeV (10.1 % stochastic, 0.17 % constant in the
+    precision region)."""
     size = np.abs(eta)
     central, forward = (
         np.hypot(0.0017 * energy, 0.101 * np.sqrt(energy)),
@@ -216,7 +232,8 @@ def ecal_resolution(eta: Array, energy: Array) -> Array:
 
 
 def hcal_resolution(eta: Array, energy: Array) -> Array:
-    """Absolute resolution of hadronic energy in GeV (52 % stochastic, 3 % constant, 1.59 GeV noise in the barrel)."""
+    """Absolute resolution of hadronic energy in GeV (52 % stochastic, 3 % constant, 1.59 GeV noise in the
+    barrel)."""
     size = np.abs(eta)
     barrel = np.sqrt((0.0302 * energy) ** 2 + 0.5205**2 * energy + 1.59**2)
     endcap = np.sqrt((0.05 * energy) ** 2 + 0.706**2 * energy)
@@ -228,7 +245,9 @@ class TowerMesh:
     """The mesh of towers: edges in eta, and for each ring the number of equal steps in phi."""
 
     def __init__(self) -> None:
-        fine = np.round(np.arange(-25, 27) * 0.1, 1)  # upper edges of rings with 36 steps, besides -3.2 and 3.3
+        fine = np.round(
+            np.arange(-25, 27) * 0.1, 1
+        )  # upper edges of rings with 36 steps, besides -3.2 and 3.3
         one_side = np.array([2.8, 3.0, 3.2, 3.5, 3.7, 3.9, 4.1, 4.3, 4.5, 4.7, 4.9])
         other_side = -np.array([2.6, 2.8, 3.0, 3.3, 3.5, 3.7, 3.9, 4.1, 4.3, 4.5, 4.7])
         coarse = np.concatenate([other_side, one_side])
@@ -275,7 +294,8 @@ def log_normal(mean: Array, sigma: Array, rng: np.random.Generator) -> Array:
     return np.where(positive, safe * np.exp(spread * rng.standard_normal(len(mean)) - 0.5 * spread**2), 0.0)
 
 
-# ------------------------------------------------------------------------------------------------------------- energy flow
+# ------------------------------------------------------------------------------------------------------------
+# energy flow
 def energy_fractions(pdg: Ints) -> tuple[Array, Array]:
     """Shares of a particle's energy that the electromagnetic and the hadronic calorimeter take."""
     size = np.abs(pdg)
@@ -285,13 +305,15 @@ def energy_fractions(pdg: Ints) -> tuple[Array, Array]:
     return ecal, np.where(nothing, 0.0, 1.0 - ecal)
 
 
-def energy_flow(particles: Particles, eta: Array, phi: Array, tracks: Tracks, rng: np.random.Generator) -> FlowObjects:
+def energy_flow(
+    particles: Particles, eta: Array, phi: Array, tracks: Tracks, rng: np.random.Generator
+) -> FlowObjects:
     """Combines tracks and towers into tracks, photons and neutral hadrons.
 
-    In each tower, separately for electromagnetic and hadronic energy: tracks that the tracker measures better are
-        kept as they are and their energy is taken out; tracks that the calorimeter measures better share what
-        remains; with none of those, a remainder above threshold is a photon or a neutral hadron. Muons leave
-        nothing and are kept.
+    In each tower, separately for electromagnetic and hadronic energy: tracks that the tracker measures better
+        are kept as they are and their energy is taken out; tracks that the calorimeter measures better share
+        what remains; with none of those, a remainder above threshold is a photon or a neutral hadron. Muons
+        leave nothing and are kept.
 
     Args:
         particles: stable particles that reach the calorimeter.
@@ -313,7 +335,9 @@ def energy_flow(particles: Particles, eta: Array, phi: Array, tracks: Tracks, rn
 
     in_calorimeter = slot[tracks.particle] >= 0
     tracks = Tracks(*(getattr(tracks, f.name)[in_calorimeter] for f in fields(tracks)))
-    track_eta = np.arcsinh(particles.pz[tracks.particle] / np.hypot(particles.px, particles.py)[tracks.particle])
+    track_eta = np.arcsinh(
+        particles.pz[tracks.particle] / np.hypot(particles.px, particles.py)[tracks.particle]
+    )
     track_energy = tracks.pt * np.cosh(track_eta)
     track_slot = slot[tracks.particle]
     scale = np.ones(len(track_slot))
@@ -340,7 +364,8 @@ def energy_flow(particles: Particles, eta: Array, phi: Array, tracks: Tracks, rn
         made = np.flatnonzero(remainder > 0)
         neutral.append((made, remainder[made], neutral_kind))
 
-    # a track whose tower holds no more than its better-measured neighbours is left with nothing: there is no such object
+    # a track whose tower holds no more than its better-measured neighbours is left with nothing: there is no
+    # such object
     alive = scale > 0
     index, track_kinds = tracks.particle[alive], tracks.kind[alive]
     pt = (tracks.pt * scale)[alive]
@@ -362,12 +387,14 @@ def energy_flow(particles: Particles, eta: Array, phi: Array, tracks: Tracks, rn
     )
 
 
-def impact_parameters(particles: Particles, pt: Array, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
+def impact_parameters(
+    particles: Particles, pt: Array, rng: np.random.Generator
+) -> tuple[Array, Array, Array, Array]:
     """Signed transverse and longitudinal impact parameters in mm with their errors.
 
-    The tangent at the production vertex, extended to the beam line, smeared by 10 µm ⊕ 100 µm/pT across and 50 µm
-    ⊕ 200 µm/pT along the beam. The card that the rest follows has none: these are of the usual size for a silicon
-    tracker.
+    The tangent at the production vertex, extended to the beam line, smeared by 10 µm ⊕ 100 µm/pT across and
+    50 µm ⊕ 200 µm/pT along the beam. The card that the rest follows has none: these are of the usual size for
+    a silicon tracker.
 
     Returns:
         (d0, its error, dz, its error).

@@ -1,7 +1,8 @@
 """Pythia 8 events as flat arrays: the generator's set-up, its stable particles, and the truth that jets are
 matched to.
 
-Batches come from Pythia's `nextBatch` as awkward arrays and are flattened once; nothing here loops over events.
+Batches come from Pythia's `nextBatch` as awkward arrays and are flattened once; nothing here loops over
+events.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Truth:
 
 @dataclass
 class EventBatch:
-    """One batch of events: their number, pT of the hard process in GeV and weight [events], particles and truth."""
+    """One batch of events: their number, pT of the hard process in GeV and weight [events], particles and
+    truth."""
 
     events: int
     pthat: Array
@@ -59,8 +61,8 @@ class Generator:
     veto: Any | None
 
     def batches(self, events: int, resonance: int | None, size: int = 1000) -> Iterator[EventBatch]:
-        """Generates `events` events in batches of at most `size`; `resonance` is the |PDG number| whose decay is
-        the truth."""
+        """Generates `events` events in batches of at most `size`; `resonance` is the |PDG number| whose decay
+        is the truth."""
         for start in range(0, events, size):
             batch = self.pythia.nextBatch(min(size, events - start))
             pt2_hat = ak.to_numpy(batch.info.pT2Hat)
@@ -73,7 +75,10 @@ class Generator:
 
 
 def start_pythia(
-    settings: Sequence[str], seed: int, window: PartonWindow | None = None, rng: np.random.Generator | None = None
+    settings: Sequence[str],
+    seed: int,
+    window: PartonWindow | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Generator:
     """A Pythia that is ready to generate.
 
@@ -137,7 +142,8 @@ def electric_charge(pdg: Ints) -> Array:
 def _truth(
     event: Ints, pdg: Ints, status: Ints, mother: Ints, first: Ints, momentum: list[ak.Array], resonance: int
 ) -> Truth:
-    """The last copy of each resonance and the hard partons whose mother is it (or, for a top, the W from it)."""
+    """The last copy of each resonance and the hard partons whose mother is it (or, for a top, the W from
+    it)."""
     size = np.abs(pdg)
     last = np.flatnonzero((size == resonance) & (status == -62))
     hard = np.flatnonzero((np.abs(status) == 23) & (size != 24))

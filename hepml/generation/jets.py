@@ -1,8 +1,9 @@
-"""From energy-flow objects to the one jet of each event that a recipe keeps, with its constituents and substructure.
+"""From energy-flow objects to the one jet of each event that a recipe keeps, with its constituents and
+substructure.
 
-Anti-kT jets of R = 0.8 by FastJet; the jet is the leading one or the one nearest to a resonance; the window in pT
-and |eta| and the match to the resonance and its partons are the ones of arXiv:1902.09914. FastJet reads raw
-buffers, so it is handed packed arrays without options.
+Anti-kT jets of R = 0.8 by FastJet; the jet is the leading one or the one nearest to a resonance; the window
+in pT and |eta| and the match to the resonance and its partons are the ones of arXiv:1902.09914. FastJet reads
+raw buffers, so it is handed packed arrays without options.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ RADIUS = 0.8
 class Selection:
     """Which jet of an event is kept.
 
-    `pick` is "leading" or "resonance" (the jet nearest to the harder resonance); pT limits in GeV; `partons` how many
-    partons of one resonance must lie within R of the jet, beside the resonance itself (0: no match).
+    `pick` is "leading" or "resonance" (the jet nearest to the harder resonance); pT limits in GeV; `partons`
+    how many partons of one resonance must lie within R of the jet, beside the resonance itself (0: no match).
     """
 
     pick: str
@@ -40,8 +41,8 @@ class Selection:
 
 @dataclass
 class SelectedJets:
-    """Kept jets, one an event at most: kinematics [jets], constituents (awkward, pT-sorted, all of them) and the
-    event each came from."""
+    """Kept jets, one an event at most: kinematics [jets], constituents (awkward, pT-sorted, all of them) and
+    the event each came from."""
 
     event: NDArray[np.int64]
     pt: Array
@@ -71,9 +72,13 @@ def select_jets(flow: FlowObjects, batch: EventBatch, selection: Selection) -> S
     )
     best = _pick(jets, batch, selection)
     jet, member = ak.firsts(jets[best]), ak.firsts(members[best])
-    passes = (jet.pt >= selection.pt_min) & (jet.pt <= selection.pt_max) & (np.abs(jet.eta) <= selection.eta_max)
+    passes = (
+        (jet.pt >= selection.pt_min) & (jet.pt <= selection.pt_max) & (np.abs(jet.eta) <= selection.eta_max)
+    )
     event = np.flatnonzero(ak.to_numpy(ak.fill_none(passes, False)))
-    kinematics = {name: ak.to_numpy(ak.drop_none(jet[name][event])) for name in ("pt", "eta", "phi", "energy")}
+    kinematics = {
+        name: ak.to_numpy(ak.drop_none(jet[name][event])) for name in ("pt", "eta", "phi", "energy")
+    }
     if selection.partons:
         matched = matches(batch, event, kinematics["eta"], kinematics["phi"], selection.partons)
         event, kinematics = event[matched], {name: values[matched] for name, values in kinematics.items()}
@@ -101,7 +106,9 @@ def _pick(jets: ak.Array, batch: EventBatch, selection: Selection) -> ak.Array:
     return ak.argmin((jets.eta - eta) ** 2 + delta_phi(jets.phi, phi) ** 2, axis=1, keepdims=True)
 
 
-def matches(batch: EventBatch, event: NDArray[np.int64], eta: Array, phi: Array, partons: int) -> NDArray[np.bool_]:
+def matches(
+    batch: EventBatch, event: NDArray[np.int64], eta: Array, phi: Array, partons: int
+) -> NDArray[np.bool_]:
     """Whether one resonance and `partons` of its decay partons lie within R of the jet (one jet for each of
     `event`)."""
     truth = batch.truth
@@ -124,7 +131,8 @@ def matches(batch: EventBatch, event: NDArray[np.int64], eta: Array, phi: Array,
     return good[event]
 
 
-# ------------------------------------------------------------------------------------------------------------ substructure
+# ------------------------------------------------------------------------------------------------------------
+# substructure
 def soft_drop_mass(constituents: ak.Array) -> Array:
     """Soft-drop mass in GeV (z_cut = 0.1, beta = 0, Cambridge/Aachen; arXiv:1402.2657)."""
     groomed = cluster(constituents, _definitions()["cambridge"]).exclusive_jets_softdrop_grooming(
@@ -149,7 +157,10 @@ def n_subjettiness(constituents: ak.Array, axes: int) -> Array:
         axis = cluster(some, _definitions()["kt-wta"]).exclusive_jets(n_jets=axes)
     axis_pt = np.hypot(axis.px, axis.py)
     jet = np.repeat(np.arange(len(counts)), counts)
-    axis_eta, axis_phi = ak.to_numpy(np.arcsinh(axis.pz / axis_pt))[jet], ak.to_numpy(np.arctan2(axis.py, axis.px))[jet]
+    axis_eta, axis_phi = (
+        ak.to_numpy(np.arcsinh(axis.pz / axis_pt))[jet],
+        ak.to_numpy(np.arctan2(axis.py, axis.px))[jet],
+    )
     eta, phi, pt = (ak.to_numpy(ak.flatten(some[name])) for name in ("eta", "phi", "pt"))
     distance = np.sqrt(((eta[:, None] - axis_eta) ** 2 + delta_phi(phi[:, None], axis_phi) ** 2).min(axis=1))
     tau[enough] = np.bincount(jet, weights=distance * pt, minlength=len(counts)) / (
@@ -163,7 +174,8 @@ def delta_phi(a: Any, b: Any) -> Any:
     return (a - b + np.pi) % (2 * np.pi) - np.pi
 
 
-# ----------------------------------------------------------------------------------------------------------------- FastJet
+# ------------------------------------------------------------------------------------------------------------
+# FastJet
 def cluster(objects: ak.Array, definition: Any) -> Any:
     """FastJet cluster sequence of every event (or jet) at once."""
     import fastjet

@@ -1,8 +1,8 @@
 """Chunks on disk: what lets a killed run go on, and lets the final file be put together in order.
 
-A sidecar directory `FILE.root.parts/` beside the output holds one compressed numpy file a chunk and the settings
-that they were made with. Every file is written under a temporary name and renamed, so a chunk is either there and
-whole or not there.
+A sidecar directory `FILE.root.parts/` beside the output holds one compressed numpy file a chunk and the
+settings that they were made with. Every file is written under a temporary name and renamed, so a chunk is
+either there and whole or not there.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class PartStore:
             _replace(record, json.dumps(settings, indent=1).encode())
         except OSError as error:
             raise FileError(
-                f"cannot write here ({error.strerror or error})", where=str(self.folder), mend="choose another output"
+                f"cannot write here ({error.strerror or error})",
+                where=str(self.folder),
+                mend="choose another output",
             ) from error
         except json.JSONDecodeError as error:
             raise FileError(

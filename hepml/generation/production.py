@@ -1,7 +1,8 @@
-"""From a recipe and a number of jets to a ROOT file: chunks over workers, weights over chunks, one file at the end.
+"""From a recipe and a number of jets to a ROOT file: chunks over workers, weights over chunks, one file at
+the end.
 
-Chunks are taken in their order and there are as many as it takes to have the jets asked for, so the file depends
-on the seed and not on how many workers there were or which of them was faster.
+Chunks are taken in their order and there are as many as it takes to have the jets asked for, so the file
+depends on the seed and not on how many workers there were or which of them was faster.
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ def generate(
 ) -> GenerationReport:
     """Generates `jets` jets, in equal numbers from every class of the recipe, and writes them to `output`.
 
-    The same recipe, number, seed and options give the same jets whatever the number of workers, and whether or
-    not the run was killed and started again. With more than one worker a script must protect its main program by
-    `if __name__ == "__main__":`.
+    The same recipe, number, seed and options give the same jets whatever the number of workers, and whether
+    or not the run was killed and started again. With more than one worker a script must protect its main
+    program by `if __name__ == "__main__":`.
 
     Args:
         recipe: a name in `recipes()`.
@@ -81,7 +82,8 @@ def generate(
         seed: not negative.
         workers: processes to use; 1 works in this process.
         output: the ROOT file; it appears under this name only when it is complete.
-        unweighted: jets are drawn in proportion to their weights, so that all weights are one; takes more events.
+        unweighted: jets are drawn in proportion to their weights, so that all weights are one; takes more
+            events.
         resume: take up the chunks of an earlier run that was killed.
         progress: called with (jets so far, jets in all).
         options: `multiple_interactions` (bool, default as the recipe says) and `events_per_chunk` (int).
@@ -115,7 +117,9 @@ def generate(
         "description": chosen.description,
         "versions": versions,
         "cross_section_pb": {n: _cross_section(c) for n, c in zip(names, made.chunks, strict=True)},
-        "events": {n: int(sum(c.events.sum() for c in chunks)) for n, chunks in zip(names, made.chunks, strict=True)},
+        "events": {
+            n: int(sum(c.events.sum() for c in chunks)) for n, chunks in zip(names, made.chunks, strict=True)
+        },
         "processes": [asdict(process) for process in chosen.processes],
     }
     write_jets(output, columns, record)
@@ -138,7 +142,8 @@ def generate(
     )
 
 
-# -------------------------------------------------------------------------------------------------------------------- plan
+# ------------------------------------------------------------------------------------------------------------
+# plan
 @dataclass(frozen=True)
 class _Plan:
     """Everything that the jets depend on."""
@@ -151,7 +156,9 @@ class _Plan:
     events_per_chunk: int
 
 
-def _plan(recipe: str, jets: int, seed: int, workers: int, unweighted: bool, options: dict[str, Any]) -> _Plan:
+def _plan(
+    recipe: str, jets: int, seed: int, workers: int, unweighted: bool, options: dict[str, Any]
+) -> _Plan:
     chosen = find_recipe(recipe)
     known = ("multiple_interactions", "events_per_chunk")
     for name in options:
@@ -161,12 +168,17 @@ def _plan(recipe: str, jets: int, seed: int, workers: int, unweighted: bool, opt
             )
     classes = len(chosen.processes)
     if jets < classes:
-        raise ConfigError(f"{jets} jets asked for", where="generate", mend=f"ask for at least {classes}, one a class")
+        raise ConfigError(
+            f"{jets} jets asked for", where="generate", mend=f"ask for at least {classes}, one a class"
+        )
     if not 0 <= seed <= _LARGEST_SEED:
-        raise ConfigError(f"seed {seed} out of range", where="generate", mend="choose a seed from 0 to 2^63 - 1")
+        raise ConfigError(
+            f"seed {seed} out of range", where="generate", mend="choose a seed from 0 to 2^63 - 1"
+        )
     if workers < 1:
         raise ConfigError(f"{workers} workers", where="generate", mend="use at least one")
-    # a chunk of a small sample is small, so that several workers have something to do and little is thrown away
+    # a chunk of a small sample is small, so that several workers have something to do and little is thrown
+    # away
     chunk = options.get("events_per_chunk") or min(EVENTS_PER_CHUNK, max(100, 2 * jets // classes))
     if chunk < 1:
         raise ConfigError(f"events_per_chunk = {chunk}", where="generate", mend="use at least one")
@@ -188,7 +200,9 @@ def _wanted(jets: int, classes: int) -> list[int]:
 def _check_output(output: Path) -> None:
     folder = output.parent
     if not folder.is_dir():
-        raise FileError("no such directory", where=str(folder), mend="make it first, or choose another output")
+        raise FileError(
+            "no such directory", where=str(folder), mend="make it first, or choose another output"
+        )
     if output.is_dir():
         raise FileError("the output is a directory", where=str(output), mend="name a file, such as jets.root")
 
@@ -210,7 +224,8 @@ def _version_of(distribution: str) -> str | None:
         return None
 
 
-# -------------------------------------------------------------------------------------------------------------- production
+# ------------------------------------------------------------------------------------------------------------
+# production
 class _Production:
     """Runs chunks until every process has its jets."""
 
@@ -232,7 +247,9 @@ class _Production:
                 while not self._complete(process):
                     number = len(self.chunks[process])
                     self._accept(
-                        process, number, self._saved(process, number) or self._make(self._task(process, number))
+                        process,
+                        number,
+                        self._saved(process, number) or self._make(self._task(process, number)),
                     )
             return self
         context = multiprocessing.get_context("spawn")
@@ -307,13 +324,16 @@ class _Production:
 
     def _report(self) -> None:
         if self.progress is not None:
-            self.progress(sum(min(h, w) for h, w in zip(self.have, self.wanted, strict=True)), sum(self.wanted))
+            self.progress(
+                sum(min(h, w) for h, w in zip(self.have, self.wanted, strict=True)), sum(self.wanted)
+            )
 
 
-# ----------------------------------------------------------------------------------------------------------------- weights
+# ------------------------------------------------------------------------------------------------------------
+# weights
 def jet_weights(chunks: list[Chunk]) -> NDArray[np.float64]:
-    """The cross-section in pb that each jet stands for: its slice's mean cross-section over the slice's events.
-    Shape [jets]."""
+    """The cross-section in pb that each jet stands for: its slice's mean cross-section over the slice's
+    events. Shape [jets]."""
     events = np.sum([chunk.events for chunk in chunks], axis=0)
     section = np.sum([chunk.cross_section * chunk.events for chunk in chunks], axis=0) / events
     origin = np.concatenate([chunk.slice_of for chunk in chunks])

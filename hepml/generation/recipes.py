@@ -1,9 +1,10 @@
-"""What can be generated: each recipe names its processes, their slices in pT-hat, and which jet of an event is kept.
+"""What can be generated: each recipe names its processes, their slices in pT-hat, and which jet of an event
+is kept.
 
-The hard process falls steeply with its transverse momentum pT-hat, and jets of the window come from a wide range
-of it: a cut throws away the busier ones. So the whole range that feeds the window is sampled in slices, a chosen
-number of events in each, and jets carry weights that undo the choice. The numbers of events follow cross-section
-× sqrt(acceptance / cost), which gives the smallest variance for the time.
+The hard process falls steeply with its transverse momentum pT-hat, and jets of the window come from a wide
+range of it: a cut throws away the busier ones. So the whole range that feeds the window is sampled in slices,
+a chosen number of events in each, and jets carry weights that undo the choice. The numbers of events follow
+cross-section × sqrt(acceptance / cost), which gives the smallest variance for the time.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Slice:
 class Process:
     """One class of jets.
 
-    `label` is the JetClass label it sets; `settings` are lines for Pythia; `resonance` the |PDG number| of what
-    decays into the jet, or None.
+    `label` is the JetClass label it sets; `settings` are lines for Pythia; `resonance` the |PDG number| of
+    what decays into the jet, or None.
     """
 
     name: str
@@ -55,8 +56,8 @@ class Process:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A data set: its classes in equal numbers, and whether multiple interactions are simulated unless the user
-    says otherwise."""
+    """A data set: its classes in equal numbers, and whether multiple interactions are simulated unless the
+    user says otherwise."""
 
     name: str
     description: str
@@ -117,7 +118,9 @@ _TOPTAG = Recipe(
 )  # fmt: skip
 
 _JETCLASS_JET = Selection("leading", 500.0, 1000.0)
-_BOSON_SLICES = _slices((300, 450, 0.1), (450, 550, 0.35), (550, 700, 0.33), (700, 1000, 0.2), (1000, 1300, 0.02))
+_BOSON_SLICES = _slices(
+    (300, 450, 0.1), (450, 550, 0.35), (550, 700, 0.33), (700, 1000, 0.2), (1000, 1300, 0.02)
+)
 _HIGGS = ("HiggsSM:ffbar2HZ = on", "25:onMode = off", *_Z_TO_NEUTRINOS)
 _TWO_PRONGS = replace(_JETCLASS_JET, pick="resonance", partons=2)
 _JETCLASS = Recipe(

@@ -1,10 +1,10 @@
 """Gives up events early that cannot end in the window.
 
 Most of the time of an event goes into its soft part: multiple interactions, soft radiation, hadrons. Once the
-shower has come down to 20 GeV the hard jets are there, and Pythia asks a hook whether to go on. Two reasons not
-to: the leading parton jet is far from the window in pT, or no resonance holds its decay partons together. Where a
-parton jet is near the edge of the window only some events go on, with a larger weight (Russian roulette): that
-changes no expectation value and saves half of the time.
+shower has come down to 20 GeV the hard jets are there, and Pythia asks a hook whether to go on. Two reasons
+not to: the leading parton jet is far from the window in pT, or no resonance holds its decay partons together.
+Where a parton jet is near the edge of the window only some events go on, with a larger weight (Russian
+roulette): that changes no expectation value and saves half of the time.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 
 SCALE = 20.0  # GeV
 SURVIVAL = 0.3
-_CONE = 1.3  # wider than the jets (0.8): neither the axis of the jet nor a quark is where the resonance points
+_CONE = (
+    1.3  # wider than the jets (0.8): neither the axis of the jet nor a quark is where the resonance points
+)
 
 
 @dataclass(frozen=True)
 class PartonWindow:
     """What the leading parton jet must be like for an event to go on.
 
-    pT limits in GeV: always between `inner`, sometimes between `outer`. `resonance` is the |PDG number| of what
+    pT limits in GeV: always between `inner`, sometimes between `outer`. `resonance` is the |PDG number| of
+        what
     must have its decay partons close together, with at least `resonance_pt` GeV, or None.
     """
 
@@ -41,7 +44,8 @@ class PartonWindow:
 
 
 def early_veto(window: PartonWindow, rng: np.random.Generator) -> Any:
-    """The hook for Pythia; `event_weights(hook, pT-hat squared)` gives the weights of the events that went on."""
+    """The hook for Pythia; `event_weights(hook, pT-hat squared)` gives the weights of the events that went
+    on."""
     import pythia8mc
 
     class EarlyVeto(pythia8mc.UserHooks):  # type: ignore[misc]
@@ -91,8 +95,8 @@ def event_weights(hook: Any, pt2_hat: NDArray[np.float64]) -> NDArray[np.float64
 def _held_together(process: Any, event: Any, window: PartonWindow, vec4: Any) -> bool:
     """Whether a resonance is hard and central enough and its decay partons lie close to its direction.
 
-    Decays are made with the hard process, before the shower has moved the resonance: they are boosted to where it
-        is now.
+    Decays are made with the hard process, before the shower has moved the resonance: they are boosted to
+        where it is now.
     """
     for index in range(3, process.size()):
         resonance = process[index]
@@ -101,7 +105,10 @@ def _held_together(process: Any, event: Any, window: PartonWindow, vec4: Any) ->
         now = _last_copy(event, resonance.id())
         if now.pT() < window.resonance_pt or abs(now.eta()) > 2.3:
             continue
-        if all(_distance(parton, resonance.p(), now.p(), vec4) < _CONE for parton in _decay_partons(process, index)):
+        if all(
+            _distance(parton, resonance.p(), now.p(), vec4) < _CONE
+            for parton in _decay_partons(process, index)
+        ):
             return True
     return False
 

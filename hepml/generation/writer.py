@@ -1,6 +1,7 @@
 """Writes jets as a ROOT TTree in the JetClass branch layout, whole or not at all.
 
-`uproot` writes an RNTuple for `file["tree"] = …`; other tools of the field still expect a TTree, hence `mktree`.
+`uproot` writes an RNTuple for `file["tree"] = …`; other tools of the field still expect a TTree, hence
+`mktree`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def write_jets(path: Path, columns: Columns, record: dict[str, Any]) -> None:
         raise FileError(
             f"cannot write the jets ({error.strerror or error})",
             where=str(path),
-            mend="make room or choose another output; the chunks are saved, so the same command only has to write",
+            mend="make room or choose another output; the chunks are saved, so the same command only "
+            "has to write",
         ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -64,7 +66,9 @@ def write_jets(path: Path, columns: Columns, record: dict[str, Any]) -> None:
 def _tree(columns: Columns) -> dict[str, Any]:
     count = columns["npart"]
     fields = {
-        name.removeprefix("part_"): ak.unflatten(a, count) for name, a in columns.items() if name.startswith("part_")
+        name.removeprefix("part_"): ak.unflatten(a, count)
+        for name, a in columns.items()
+        if name.startswith("part_")
     }
     jets = {name: a for name, a in columns.items() if not name.startswith("part_") and name != "npart"}
     return {"part": ak.zip(fields), **jets}

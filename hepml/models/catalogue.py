@@ -1,7 +1,8 @@
 """The register of taggers: what a model is called, where it was published, what it respects.
 
-A model is a plain `nn.Module` with `forward(batch: JetBatch) -> Tensor[B, C]`. Its constructor is its whole configuration. It enters the
-register by one decorator; `create` builds it by name and `registry` lists what there is.
+A model is a plain `nn.Module` with `forward(batch: JetBatch) -> Tensor[B, C]`. Its constructor is its whole
+configuration. It enters the register by one decorator; `create` builds it by name and `registry` lists what
+there is.
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ def load_plugin(name: str) -> None:
             return
         path = Path(name).resolve()
         if not path.is_file():
-            raise FileError("no such file", where=where, mend="give the path of a Python file, or the name of a module")
+            raise FileError(
+                "no such file", where=where, mend="give the path of a Python file, or the name of a module"
+            )
         alias = f"hepml_plugin_{path.stem}_{abs(hash(str(path))):x}"
         if alias in sys.modules:
             return
@@ -135,7 +138,8 @@ def load_plugin(name: str) -> None:
 def registry() -> dict[str, Entry]:
     """All registered systems by name, in alphabetical order.
 
-    Every module of `hepml.models` is imported once, and the plugins that $HEPML_PLUGINS names, one behind the other as in $PATH.
+    Every module of `hepml.models` is imported once, and the plugins that $HEPML_PLUGINS names, one behind the
+    other as in $PATH.
     """
     package = importlib.import_module("hepml.models")
     for module in pkgutil.iter_modules(package.__path__):
@@ -154,7 +158,9 @@ def entry(name: str) -> Entry:
     if name not in _ENTRIES:
         known = registry()
         if name not in known:
-            raise ModelError(f"unknown model '{name}'", mend=did_you_mean(name, known, noun="registered models"))
+            raise ModelError(
+                f"unknown model '{name}'", mend=did_you_mean(name, known, noun="registered models")
+            )
     return _ENTRIES[name]
 
 

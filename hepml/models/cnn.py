@@ -1,4 +1,5 @@
-"""A convolutional network on jet images: the CNN of the top-tagging comparison (arXiv:1803.00107, arXiv:1902.09914)."""
+"""A convolutional network on jet images: the CNN of the top-tagging comparison (arXiv:1803.00107,
+arXiv:1902.09914)."""
 
 from __future__ import annotations
 
@@ -24,20 +25,23 @@ from hepml.representations.image import Centre, Flip, Intensity, Rotate, feature
 class JetImageCNN(nn.Module):
     """CNN on jet images: pairs of 4x4 convolutions and pooling, three fully connected layers.
 
-    The recipe of Macaluso and Shih: the jet is centred on its centroid in transverse momentum, turned with its principal axis upright,
-    flipped so that the quadrant with the most transverse momentum is the upper right, normalised to unit sum; then convolutions of 128,
-    64, 64 and 64 maps with a 2x2 maximum after every second, and layers of 64, 256 and 256 units. The 610,000 parameters quoted in
-    arXiv:1902.09914 are those of 40 x 40 pixels and one pixel of zero padding: 609,666. Symmetry: permutations of the constituents,
-    rotations about the beam; infrared and collinear safe up to constituents that cross the border of a pixel, with the channel
-    `pt`. Inputs: four-momenta.
+    The recipe of Macaluso and Shih: the jet is centred on its centroid in transverse momentum, turned with
+        its principal axis upright,
+    flipped so that the quadrant with the most transverse momentum is the upper right, normalised to unit sum;
+    then convolutions of 128, 64, 64 and 64 maps with a 2x2 maximum after every second, and layers of 64, 256
+    and 256 units. The 610,000 parameters quoted in arXiv:1902.09914 are those of 40 x 40 pixels and one pixel
+    of zero padding: 609,666. Symmetry: permutations of the constituents, rotations about the beam; infrared
+    and collinear safe up to constituents that cross the border of a pixel, with the channel `pt`. Inputs:
+    four-momenta.
 
-    Pictures of fractions are multiplied by the number of pixels of a side, after which their root mean square is sqrt(sum_pixel z^2), of
-    order one, however fine they are; left at unit sum, the same network starts more slowly (AUC 0.923 instead of 0.948 after a first
-    epoch on 1,200 jets).
+    Pictures of fractions are multiplied by the number of pixels of a side, after which their root mean square
+    is sqrt(sum_pixel z^2), of order one, however fine they are; left at unit sum, the same network starts
+    more slowly (AUC 0.923 instead of 0.948 after a first epoch on 1,200 jets).
 
     Args:
         outputs: columns of the result.
-        pixels, half_width, centre, rotate, flip, intensity, channels: of the pictures (`hepml.representations.image.jet_images`).
+        pixels, half_width, centre, rotate, flip, intensity, channels: of the pictures
+            (`hepml.representations.image.jet_images`).
         maps: feature maps of the convolutions, one tuple for those before each pooling.
         kernel: pixels of a kernel's side.
         padding: zeros around each picture before a convolution.
@@ -74,7 +78,9 @@ class JetImageCNN(nn.Module):
             layers.append(nn.MaxPool2d(2))
             side //= 2
         if side < 1:
-            raise ConfigError(f"a picture of {pixels} pixels is too small for these layers", mend="give more pixels")
+            raise ConfigError(
+                f"a picture of {pixels} pixels is too small for these layers", mend="give more pixels"
+            )
         self.convolutions = nn.Sequential(*layers)
         self.head = feedforward(last * side * side, head, outputs, dropout=dropout, initialise=he_uniform)
         for module in layers:

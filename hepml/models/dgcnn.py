@@ -1,4 +1,5 @@
-"""DGCNN: dynamic graph convolution on the cloud of constituents (arXiv:1801.07829), by `torch_geometric`'s `EdgeConv`."""
+"""DGCNN: dynamic graph convolution on the cloud of constituents (arXiv:1801.07829), by `torch_geometric`'s
+`EdgeConv`."""
 
 from __future__ import annotations
 
@@ -19,11 +20,13 @@ def dgcnn(
     dropout: float = 0.1,
     max_constituents: int | None = None,
 ) -> GraphNetwork:
-    """DGCNN: EdgeConv with a maximum over neighbours, which are searched anew in the space of each layer's features.
+    """DGCNN: EdgeConv with a maximum over neighbours, which are searched anew in the space of each layer's
+    features.
 
-    x'_i = max_j h(x_i, x_j - x_i) over the k nearest neighbours and i itself, h one linear map with batch norm and leaky ReLU; the
-    results of all layers are joined, mapped once more, and pooled by mean and maximum. The paper's network for 3D shapes is
-    `widths=(64, 64, 128, 256), neighbours=20, fusion=1024, head=(512, 256), dropout=0.5`.
+    x'_i = max_j h(x_i, x_j - x_i) over the k nearest neighbours and i itself, h one linear map with batch
+    norm and leaky ReLU; the results of all layers are joined, mapped once more, and pooled by mean and
+    maximum. The paper's network for 3D shapes is `widths=(64, 64, 128, 256), neighbours=20, fusion=1024,
+    head=(512, 256), dropout=0.5`.
 
     Symmetry: permutations of the constituents, rotations about the beam. Arguments as for `graph_network`.
     """

@@ -11,20 +11,24 @@ from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward, he_uniform
-from hepml.nn.segments import sum_of
+from hepml.packed.segments import sum_of
 
 ANGLES = ("delta_eta", "delta_phi", "delta_r")
 
 
 @register(
-    "efn", paper="arXiv:1810.05165", symmetries=("permutation", "azimuthal-rotation", "irc-safe"), parameters=82358
+    "efn",
+    paper="arXiv:1810.05165",
+    symmetries=("permutation", "azimuthal-rotation", "irc-safe"),
+    parameters=82358,
 )
 class EnergyFlowNetwork(nn.Module):
     """Energy Flow Network: F(sum_i z_i Phi(p_i)), deep sets linear in the momentum fraction z.
 
-    Symmetry: permutations of the constituents, rotations about the beam; infrared and collinear safe, since a soft constituent adds
-    z Phi -> 0 and a collinear splitting leaves the sum as it is. Inputs: momentum fraction (the weight) and position relative to the
-    jet axis.
+    Symmetry: permutations of the constituents, rotations about the beam; infrared and collinear safe, since a
+        soft constituent adds
+    z Phi -> 0 and a collinear splitting leaves the sum as it is. Inputs: momentum fraction (the weight) and
+    position relative to the jet axis.
 
     Args:
         outputs: columns of the result.
@@ -63,5 +67,7 @@ class EnergyFlowNetwork(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        latent = sum_of(lambda x: x[:, :1] * self.phi(x[:, 1:]), batch.select(self.inputs.features), batch.offsets)
+        latent = sum_of(
+            lambda x: x[:, :1] * self.phi(x[:, 1:]), batch.select(self.inputs.features), batch.offsets
+        )
         return self.f(self.latent_dropout(latent))  # type: ignore[no-any-return]

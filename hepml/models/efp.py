@@ -1,4 +1,5 @@
-"""A linear classifier on energy-flow polynomials (arXiv:1712.07124), infrared and collinear safe like all that is linear in them."""
+"""A linear classifier on energy-flow polynomials (arXiv:1712.07124), infrared and collinear safe like all
+that is linear in them."""
 
 from __future__ import annotations
 
@@ -24,12 +25,15 @@ from hepml.representations.efp_graphs import multigraphs
 class EnergyFlowPolynomials(nn.Module):
     """Energy-flow polynomials of up to `degree` edges, and one weight for each: sum_G w_G EFP_G.
 
-    The multigraph without vertices is the constant one, and its weight the bias. The other polynomials are standardised and whitened by the
-    first jets seen in training (`hepml.nn.whitening`), a linear map that changes what a step of the optimizer does, as in Fisher's
-    discriminant, and not what the classifier can be.
+    The multigraph without vertices is the constant one, and its weight the bias. The other polynomials are
+    standardised and whitened by the first jets seen in training (`hepml.nn.whitening`), a linear map that
+    changes what a step of the optimizer does, as in Fisher's discriminant, and not what the classifier can
+    be.
 
-    Symmetry: permutations of the constituents, rotations about the beam; infrared and collinear safe. Inputs: four-momenta, of which the
-    polynomials read pT shares, rapidities and azimuths; they are computed once, at loading, or on demand where the batch has none.
+    Symmetry: permutations of the constituents, rotations about the beam; infrared and collinear safe. Inputs:
+        four-momenta, of which the
+    polynomials read pT shares, rapidities and azimuths; they are computed once, at loading, or on demand
+    where the batch has none.
 
     Args:
         outputs: columns of the result; the published classifier has one.
@@ -43,7 +47,9 @@ class EnergyFlowPolynomials(nn.Module):
     def __init__(self, outputs: int = 2, degree: int = 7, beta: float = 0.5) -> None:
         super().__init__()
         if not 1 <= degree <= 7:
-            raise ConfigError(f"efp has multigraphs of 1 to 7 edges, degree is {degree}", mend="choose one of those")
+            raise ConfigError(
+                f"efp has multigraphs of 1 to 7 edges, degree is {degree}", mend="choose one of those"
+            )
         if beta <= 0:
             raise ConfigError(
                 f"beta is {beta}", mend="infrared and collinear safety needs a positive one, 0.5 or 1 say"
@@ -60,5 +66,7 @@ class EnergyFlowPolynomials(nn.Module):
         """Logits, [B, outputs]."""
         values = energy_flow_polynomials(batch, self.degree, self.beta)
         one, rest = values[:, :1], values[:, 1:]
-        with torch.autocast(batch.device.type, enabled=False):  # whitening takes differences of nearly equal numbers
+        with torch.autocast(
+            batch.device.type, enabled=False
+        ):  # whitening takes differences of nearly equal numbers
             return self.weights(torch.cat((one, self.whiten(rest)), dim=1))  # type: ignore[no-any-return]

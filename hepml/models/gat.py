@@ -1,4 +1,5 @@
-"""GAT: graph attention on the nearest neighbours of each constituent (arXiv:1710.10903; v2, arXiv:2105.14491), by `torch_geometric`."""
+"""GAT: graph attention on the nearest neighbours of each constituent (arXiv:1710.10903; v2,
+arXiv:2105.14491), by `torch_geometric`."""
 
 from __future__ import annotations
 
@@ -27,17 +28,19 @@ def gat(
     dropout: float = 0.1,
     max_constituents: int | None = None,
 ) -> GraphNetwork:
-    """GAT: each layer averages over neighbours with weights that it computes from both ends and the edge between them.
+    """GAT: each layer averages over neighbours with weights that it computes from both ends and the edge
+    between them.
 
-    Version 1 scores an edge by LeakyReLU(a . [W x_i, W x_j, W_e e_ij]); version 2 by a . LeakyReLU(W [x_i, x_j, e_ij]), whose
-    ranking of neighbours can depend on i. Symmetry: permutations of the constituents, rotations about the beam.
+    Version 1 scores an edge by LeakyReLU(a . [W x_i, W x_j, W_e e_ij]); version 2 by a . LeakyReLU(W [x_i,
+    x_j, e_ij]), whose ranking of neighbours can depend on i. Symmetry: permutations of the constituents,
+    rotations about the beam.
 
     Args:
         version: of the attention.
         heads: joined; they share each width.
         attention_dropout: of attention weights, in training.
-        outputs, features, widths, edges, neighbours, radius, edge_columns, embed, head, dropout, max_constituents: as for
-            `graph_network`.
+        outputs, features, widths, edges, neighbours, radius, edge_columns, embed, head, dropout,
+            max_constituents: as for `graph_network`.
     """
     return GraphNetwork(
         outputs,

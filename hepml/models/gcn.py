@@ -1,4 +1,5 @@
-"""GCN: graph convolutions on the nearest neighbours of each constituent (arXiv:1609.02907), by `torch_geometric`'s `GCNConv`."""
+"""GCN: graph convolutions on the nearest neighbours of each constituent (arXiv:1609.02907), by
+`torch_geometric`'s `GCNConv`."""
 
 from __future__ import annotations
 
@@ -23,9 +24,11 @@ def gcn(
     dropout: float = 0.1,
     max_constituents: int | None = None,
 ) -> GraphNetwork:
-    """GCN: each layer averages a linear map of a constituent and its neighbours, x'_i = sum_j W x_j / sqrt(d_i d_j).
+    """GCN: each layer averages a linear map of a constituent and its neighbours, x'_i = sum_j W x_j /
+    sqrt(d_i d_j).
 
-    Symmetry: permutations of the constituents, rotations about the beam. Arguments as for `graph_network`; with `edge_columns` the
+    Symmetry: permutations of the constituents, rotations about the beam. Arguments as for `graph_network`;
+        with `edge_columns` the
     average is weighted by a learnt function of the edge's features, without them it is the published one.
     """
     return GraphNetwork(

@@ -1,7 +1,9 @@
-"""Graph networks on any convolution of `torch_geometric`: the body of `gcn`, `gat` and `dgcnn`, and a tagger of its own.
+"""Graph networks on any convolution of `torch_geometric`: the body of `gcn`, `gat` and `dgcnn`, and a tagger
+of its own.
 
-Constituents are joined by edges, features are embedded, each layer is one convolution with batch norm, ReLU and a shortcut; mean and
-maximum over constituents go to a fully connected head. Nothing is padded: PyG's convolutions take packed constituents as they are.
+Constituents are joined by edges, features are embedded, each layer is one convolution with batch norm, ReLU
+and a shortcut; mean and maximum over constituents go to a fully connected head. Nothing is padded: PyG's
+convolutions take packed constituents as they are.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from hepml.models.catalogue import register
 from hepml.nn.convolutions import Convolution
 from hepml.nn.feedforward import feedforward
 from hepml.nn.norm import PackedBatchNorm
-from hepml.nn.pooling import segment_max
-from hepml.nn.segments import segment_mean
+from hepml.packed.pooling import segment_max
+from hepml.packed.segments import segment_mean
 from hepml.representations.graph import EDGE_FEATURES, POINTS, EdgeKind, edge_features, make_edges
 
-# Edges taken at a time on a CPU: through the whole network in evaluation, through one convolution in training.
+# Edges taken at a time on a CPU: through the whole network in evaluation, through one convolution in
+# training.
 _EDGES = 1 << 15
 _TRAINING_EDGES = 1 << 13
 
@@ -35,13 +38,16 @@ _TRAINING_EDGES = 1 << 13
 class GraphNetwork(nn.Module):
     """A graph network on a named convolution of torch_geometric.nn (arXiv:1903.02428).
 
-    Symmetry: permutations of the constituents, rotations about the beam. Inputs: standardised constituent features, delta_eta
-    and delta_phi as positions, four-momenta where there are edge features. A constituent without neighbours keeps what the
-    convolution makes of itself alone; a jet without constituents has the head's answer to zeros.
+    Symmetry: permutations of the constituents, rotations about the beam. Inputs: standardised constituent
+        features, delta_eta
+    and delta_phi as positions, four-momenta where there are edge features. A constituent without neighbours
+    keeps what the convolution makes of itself alone; a jet without constituents has the head's answer to
+    zeros.
 
     Args:
         outputs: columns of the result.
-        convolution: name of a convolution of `torch_geometric.nn`, as `SAGEConv`, `GINEConv`, `TransformerConv`.
+        convolution: name of a convolution of `torch_geometric.nn`, as `SAGEConv`, `GINEConv`,
+            `TransformerConv`.
         convolution_arguments: its further arguments, as `{heads: 4}`; see `hepml.nn.convolutions`.
         features: names of constituent features, or a feature set.
         widths: columns after each layer.
@@ -49,8 +55,10 @@ class GraphNetwork(nn.Module):
         neighbours: k of `knn`.
         radius: of `radius`.
         self_loops: also join each constituent to itself.
-        dynamic: search neighbours anew for each layer after the first, in the space of learnt features (with `knn`).
-        edge_columns: edge features (delta_r, ln_delta_r, ln_kt, ln_z, ln_m2), for convolutions that take any; empty for none.
+        dynamic: search neighbours anew for each layer after the first, in the space of learnt features (with
+            `knn`).
+        edge_columns: edge features (delta_r, ln_delta_r, ln_kt, ln_z, ln_m2), for convolutions that take any;
+            empty for none.
         normalise: batch norm, ReLU and, where widths agree, a shortcut around each convolution.
         embed: columns of the linear map before the first layer; 0 for none.
         fusion: columns of a map of all layers' results together before the pooling; 0 pools the last layer's.
@@ -164,7 +172,8 @@ class GraphNetwork(nn.Module):
         points: Tensor,
         initial: Tensor,
     ) -> Tensor:
-        """One convolution; on a CPU a few jets at a time, since edges join constituents of one jet and messages are large."""
+        """One convolution; on a CPU a few jets at a time, since edges join constituents of one jet and
+        messages are large."""
         apart = batch.device.type == "cpu" and edges.shape[1] > _TRAINING_EDGES and not _couples_jets(layer)
         if not apart:
             return layer(x, edges, attributes, points, batch.jet_of, initial)  # type: ignore[no-any-return]
@@ -177,7 +186,9 @@ class GraphNetwork(nn.Module):
             own, joined = slice(row, next_row), slice(edge, next_edge)
             given = None if attributes is None else attributes[joined]
             parts.append(
-                layer(x[own], edges[:, joined] - row, given, points[own], batch.jet_of[own] - jet, initial[own])
+                layer(
+                    x[own], edges[:, joined] - row, given, points[own], batch.jet_of[own] - jet, initial[own]
+                )
             )
         return torch.cat(parts)
 

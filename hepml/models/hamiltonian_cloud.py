@@ -1,8 +1,9 @@
-"""Jets as clouds in phase space: features from the flow of a learned Hamiltonian, and the plain twin that shows what the flow is worth.
+"""Jets as clouds in phase space: features from the flow of a learned Hamiltonian, and the plain twin that
+shows what the flow is worth.
 
-Each constituent gets a position, a momentum and some charges from its features; the cloud then moves under a learned Hamiltonian
-(`hepml.nn.symplectic`), and an invariant pooling reads it out. The twin has the same embedding and readout and as many parameters in
-between, but moves by an unconstrained vector field.
+Each constituent gets a position, a momentum and some charges from its features; the cloud then moves under a
+learned Hamiltonian (`hepml.nn.symplectic`), and an invariant pooling reads it out. The twin has the same
+embedding and readout and as many parameters in between, but moves by an unconstrained vector field.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward
-from hepml.nn.segments import segment_mean, segment_sum
 from hepml.nn.symplectic import CloudHamiltonian, flow
-from hepml.nn.unordered_pairs import Pairs, differences, packed_pairs, products, spread
+from hepml.packed.segments import segment_mean, segment_sum
+from hepml.packed.unordered_pairs import Pairs, differences, packed_pairs, products, spread
 
 POSITIONS = ("delta_eta", "delta_phi", "log_pt_rel")
 
@@ -45,7 +46,9 @@ class _Cloud(nn.Module):
     ) -> None:
         super().__init__()
         if positions not in ("learned", "physical"):
-            raise ConfigError(f"positions '{positions}'", mend="use learned or physical (delta eta, delta phi, ln pT)")
+            raise ConfigError(
+                f"positions '{positions}'", mend="use learned or physical (delta eta, delta phi, ln pT)"
+            )
         if steps < 0 or step_size <= 0:
             raise ConfigError(f"{steps} steps of {step_size}", mend="give steps ≥ 0 and step_size > 0")
         self.features = feature_table.resolve(features)
@@ -79,21 +82,28 @@ class _Cloud(nn.Module):
         q, p, charges = self.phase_space(batch)
         q, p = self.move(q, p, charges, packed_pairs(batch.offsets, q.dtype))
         latent = self.phi(torch.cat((q, p, charges), dim=-1))
-        # sum grows with the number of constituents, the mean does not: both are invariant, and the head sees both
-        pooled = torch.cat((0.1 * segment_sum(latent, batch.offsets), segment_mean(latent, batch.offsets)), dim=-1)
+        # sum grows with the number of constituents, the mean does not: both are invariant, and the head sees
+        # both
+        pooled = torch.cat(
+            (0.1 * segment_sum(latent, batch.offsets), segment_mean(latent, batch.offsets)), dim=-1
+        )
         return self.f(pooled)  # type: ignore[no-any-return]
 
 
 @register(
-    "hamiltonian_cloud", paper="arXiv:1906.01563", symmetries=("permutation", "azimuthal-rotation", "energy-conserving")
+    "hamiltonian_cloud",
+    paper="arXiv:1906.01563",
+    symmetries=("permutation", "azimuthal-rotation", "energy-conserving"),
 )
 class HamiltonianCloud(_Cloud):
-    """Hamiltonian cloud: the symplectic flow of a learned, permutation-invariant Hamiltonian over the constituents, then invariant pooling.
+    """Hamiltonian cloud: the symplectic flow of a learned, permutation-invariant Hamiltonian over the
+    constituents, then invariant pooling.
 
-    The flow is exactly reversible and preserves phase-space volume; it conserves the learned energy up to the step size squared. Its
-    memory in training does not depend on the number of steps.
+    The flow is exactly reversible and preserves phase-space volume; it conserves the learned energy up to the
+    step size squared. Its memory in training does not depend on the number of steps.
 
-    Symmetry: permutations of the constituents, rotations about the beam; conserves the learned energy. Ours, after arXiv:1906.01563.
+    Symmetry: permutations of the constituents, rotations about the beam; conserves the learned energy. Ours,
+        after arXiv:1906.01563.
     Inputs: constituent features relative to the jet. A jet without constituents is read out as zero.
 
     Args:
@@ -109,7 +119,8 @@ class HamiltonianCloud(_Cloud):
         phi: units of the layers that read a constituent out.
         f: hidden units of the head.
         dropout: in the head, in training.
-        reversible: walk the flow back in the backward pass, with constant memory; false keeps every step, which is a little faster.
+        reversible: walk the flow back in the backward pass, with constant memory; false keeps every step,
+            which is a little faster.
         max_constituents: keep only so many leading constituents; None keeps all.
     """
 
@@ -170,11 +181,14 @@ class HamiltonianCloud(_Cloud):
 
 @register("residual_cloud", paper="arXiv:1906.01563", symmetries=("permutation", "azimuthal-rotation"))
 class ResidualCloud(_Cloud):
-    """Residual cloud: the plain twin of `hamiltonian_cloud`, whose constituents move by an unconstrained vector field.
+    """Residual cloud: the plain twin of `hamiltonian_cloud`, whose constituents move by an unconstrained
+    vector field.
 
-    z_i <- z_i + h [ MLP(z_i) + B 1/n sum_j w_ij (z_i - z_j) ] with the same pair weights w; as many parameters as the Hamiltonian's.
+    z_i <- z_i + h [ MLP(z_i) + B 1/n sum_j w_ij (z_i - z_j) ] with the same pair weights w; as many
+    parameters as the Hamiltonian's.
 
-    Symmetry: permutations of the constituents, rotations about the beam. It conserves nothing and cannot be run back.
+    Symmetry: permutations of the constituents, rotations about the beam. It conserves nothing and cannot be
+        run back.
     Inputs: as `hamiltonian_cloud`.
 
     Args:
@@ -182,7 +196,8 @@ class ResidualCloud(_Cloud):
         features: names of constituent features, or a feature set.
         positions: `learned` from the features, or `physical`: (delta eta, delta phi, ln pT/pT jet).
         dimension: of a constituent's position and of its momentum, where positions are learned.
-        hidden: units of the twin's single-particle potential; those of the vector field follow from it so that sizes agree.
+        hidden: units of the twin's single-particle potential; those of the vector field follow from it so
+            that sizes agree.
         interactions: number of charges of a constituent, and of pair weights between them.
         steps: of the integrator.
         step_size: of the integrator.

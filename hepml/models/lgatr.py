@@ -1,8 +1,10 @@
-"""L-GATr (arXiv:2405.14806, 2411.00446): a transformer whose features are multivectors of the space-time algebra.
+"""L-GATr (arXiv:2405.14806, 2411.00446): a transformer whose features are multivectors of the space-time
+algebra.
 
-Every constituent is a four-momentum, embedded as the vector part of a multivector; a class token collects what the head reads. Linear maps
-and norms act grade by grade, attention weighs by the invariant inner product, and the geometric product makes new grades. The layers
-(`hepml.nn.lorentz.algebra`) have the parametrisation of the published network, and with the same weights the same outputs.
+Every constituent is a four-momentum, embedded as the vector part of a multivector; a class token collects
+what the head reads. Linear maps and norms act grade by grade, attention weighs by the invariant inner
+product, and the geometric product makes new grades. The layers (`hepml.nn.lorentz.algebra`) have the
+parametrisation of the published network, and with the same weights the same outputs.
 """
 
 from __future__ import annotations
@@ -37,8 +39,10 @@ from hepml.nn.lorentz.tokens import TokenGroup, jet_tokens
 class LGATr(nn.Module):
     """Lorentz-equivariant geometric algebra transformer.
 
-    Symmetry: permutations and SO+(1,3), reflections too without `mix_parity`; reference vectors break it to what leaves them in place. The
-    published tagger (1.1 million parameters) gives the beams as one bivector and the time direction as a vector.
+    Symmetry: permutations and SO+(1,3), reflections too without `mix_parity`; reference vectors break it to
+        what leaves them in place. The
+    published tagger (1.1 million parameters) gives the beams as one bivector and the time direction as a
+    vector.
 
     Args:
         outputs: columns of the result.
@@ -48,11 +52,13 @@ class LGATr(nn.Module):
         heads: attention heads.
         attention_ratio: channels in the attention, in units of `channels`.
         expansion: hidden channels of the MLP, in units of `channels`.
-        references: names of reference vectors given as further tokens (see `hepml.nn.lorentz.REFERENCES`), such as
-            `[lightlike_beam, time]`; none keeps the full Lorentz symmetry.
-        features: constituent features given as scalars, such as `[charge, is_photon]`. Those that change under a boost break the symmetry.
+        references: names of reference vectors given as further tokens (see `hepml.nn.lorentz.REFERENCES`),
+            such as `[lightlike_beam, time]`; none keeps the full Lorentz symmetry.
+        features: constituent features given as scalars, such as `[charge, is_photon]`. Those that change
+            under a boost break the symmetry.
         mix_parity: mix each grade with its dual, which only reflections forbid.
-        scale: momenta in GeV are multiplied by it (published: 1/20). The larger, the more digits a boost costs.
+        scale: momenta in GeV are multiplied by it (published: 1/20). The larger, the more digits a boost
+            costs.
         max_constituents: keep only so many leading constituents; None keeps all.
     """
 
@@ -81,7 +87,15 @@ class LGATr(nn.Module):
         given = 1 + len(self.references) + len(self.features)
         self.embed = MultivectorLinear(1, channels, given, scalars, mix_parity=mix_parity)
         self.blocks = nn.ModuleList(
-            Block(channels, scalars, heads, attention_ratio, expansion, mix_parity=mix_parity, last=i == blocks - 1)
+            Block(
+                channels,
+                scalars,
+                heads,
+                attention_ratio,
+                expansion,
+                mix_parity=mix_parity,
+                last=i == blocks - 1,
+            )
             for i in range(blocks)
         )
         self.head = nn.Linear(2 * channels + scalars if mix_parity else channels + scalars, outputs)
@@ -89,7 +103,9 @@ class LGATr(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        with torch.autocast(batch.device.type, enabled=False):  # inner products are differences of large numbers
+        with torch.autocast(
+            batch.device.type, enabled=False
+        ):  # inner products are differences of large numbers
             tokens = jet_tokens(batch, self.references, self.scale, self.head.weight.dtype, self.features)
             pooled = tokens.jets.restore([self._pooled(group) for group in tokens], self.head.in_features)
             return self.head(pooled.to(self.head.weight.dtype))  # type: ignore[no-any-return]
@@ -99,7 +115,9 @@ class LGATr(nn.Module):
         x, s = self.embed(Multivectors.of_vectors(group.vectors[..., None]), group.scalars)
         for block in self.blocks:
             x, s = block(x, s, group.where)
-        scalars = x.scalars if self.mix_parity else x.scalars[:, ::2]  # a pseudoscalar changes its sign in a mirror
+        scalars = (
+            x.scalars if self.mix_parity else x.scalars[:, ::2]
+        )  # a pseudoscalar changes its sign in a mirror
         return torch.cat((scalars, s), dim=-1)
 
 
@@ -123,11 +141,14 @@ class Block(nn.Module):
         super().__init__()
         self.last = last
         self.attention_norm, self.mlp_norm = (MultivectorNorm(channels, scalars) for _ in range(2))
-        self.attention = MultivectorAttention(channels, scalars, heads, attention_ratio, mix_parity=mix_parity)
+        self.attention = MultivectorAttention(
+            channels, scalars, heads, attention_ratio, mix_parity=mix_parity
+        )
         self.mlp = GeometricMLP(channels, scalars, expansion, mix_parity=mix_parity, invariants_only=last)
 
     def forward(self, x: Multivectors, s: Tensor, where: Rectangle) -> tuple[Multivectors, Tensor]:
-        """Shapes: C channels and [M, S], kept; of the last block's result only the invariants of the first of each jet."""
+        """Shapes: C channels and [M, S], kept; of the last block's result only the invariants of the first of
+        each jet."""
         change, further = self.attention(*self.attention_norm(x, s), where, self.last)
         if self.last:
             first = where.offsets[:-1]

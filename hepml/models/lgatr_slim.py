@@ -1,8 +1,8 @@
 """L-GATr-slim (arXiv:2512.17011): the Lorentz-equivariant transformer reduced to scalars and four-vectors.
 
-What the geometric algebra gave L-GATr beyond these was hardly used in tagging; without it the network is several times faster, and as good.
-Written from the paper; with the same weights its outputs are those of `LGATrSlim` of the `lgatr` package
-(`tests/models/test_lgatr.py`).
+What the geometric algebra gave L-GATr beyond these was hardly used in tagging; without it the network is
+several times faster, and as good. Written from the paper; with the same weights its outputs are those of
+`LGATrSlim` of the `lgatr` package (`tests/models/test_lgatr.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.nn.kernels.scalar_vector import Places
 from hepml.nn.lorentz import reference_vectors
 from hepml.nn.lorentz.scalar_vector import PairBlock, PairLinear
-from hepml.nn.lorentz.scalar_vector_steps import Places
 from hepml.nn.lorentz.tokens import TokenGroup, jet_tokens
 
 
@@ -30,7 +30,8 @@ from hepml.nn.lorentz.tokens import TokenGroup, jet_tokens
 class LGATrSlim(nn.Module):
     """Lorentz-equivariant transformer of scalars and four-vectors.
 
-    Symmetry: permutations and the Lorentz group with its reflections; reference vectors break it to what leaves them in place.
+    Symmetry: permutations and the Lorentz group with its reflections; reference vectors break it to what
+        leaves them in place.
 
     Args:
         outputs: columns of the result.
@@ -39,11 +40,13 @@ class LGATrSlim(nn.Module):
         blocks: attention and MLP in turns.
         heads: attention heads.
         expansion: hidden channels of the MLP, in units of these.
-        references: names of reference vectors given as further tokens (see `hepml.nn.lorentz.REFERENCES`), such as
-            `[lightlike_beam, time]`; none keeps the full Lorentz symmetry.
-        features: constituent features given as scalars, such as `[charge, is_photon]`. Those that change under a boost break the symmetry.
+        references: names of reference vectors given as further tokens (see `hepml.nn.lorentz.REFERENCES`),
+            such as `[lightlike_beam, time]`; none keeps the full Lorentz symmetry.
+        features: constituent features given as scalars, such as `[charge, is_photon]`. Those that change
+            under a boost break the symmetry.
         dropout: after attention and MLP.
-        scale: momenta in GeV are multiplied by it (published: 1/20). The larger, the more digits a boost costs.
+        scale: momenta in GeV are multiplied by it (published: 1/20). The larger, the more digits a boost
+            costs.
         max_constituents: keep only so many leading constituents; None keeps all.
     """
 
@@ -70,7 +73,8 @@ class LGATrSlim(nn.Module):
         self.register_buffer("references", reference_vectors(references), persistent=False)
         self.embed = PairLinear((1, vectors), (1 + len(self.references) + len(self.features), scalars))
         self.blocks = nn.ModuleList(
-            PairBlock(vectors, scalars, heads, expansion, dropout, last=i == blocks - 1) for i in range(blocks)
+            PairBlock(vectors, scalars, heads, expansion, dropout, last=i == blocks - 1)
+            for i in range(blocks)
         )
         self.head = nn.Linear(scalars, outputs)
 

@@ -1,9 +1,11 @@
-"""Lorentz Group Network (arXiv:2006.04780): particles that carry finite-dimensional irreps of the Lorentz group.
+"""Lorentz Group Network (arXiv:2006.04780): particles that carry finite-dimensional irreps of the Lorentz
+group.
 
-Written from the paper's equations. Features of a particle are vectors of irreps (m, n), and all that is done to them commutes with
-Lorentz transformations: complex linear maps of vectors of the same irrep, Clebsch–Gordan products, messages weighted by functions of
-invariant distances, and ordinary networks on the scalars (0, 0). An equivariant network gives the same answer in every frame; this one is
-evaluated in each jet's rest frame, where no component is large, while invariant distances come from the momenta as they are.
+Written from the paper's equations. Features of a particle are vectors of irreps (m, n), and all that is done
+to them commutes with Lorentz transformations: complex linear maps of vectors of the same irrep,
+Clebsch–Gordan products, messages weighted by functions of invariant distances, and ordinary networks on the
+scalars (0, 0). An equivariant network gives the same answer in every frame; this one is evaluated in each
+jet's rest frame, where no component is large, while invariant distances come from the momenta as they are.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ from hepml.nn.lorentz.zonal import (
     message_types,
     zonal_messages,
 )
-from hepml.nn.segments import segment_sum
-from hepml.representations.dense import to_dense, to_packed
+from hepml.packed.dense import to_dense, to_packed
+from hepml.packed.segments import segment_sum
 
 SCALAR: Irrep = (0, 0)
 
@@ -53,11 +55,11 @@ class LGN(nn.Module):
         basis: half the number of bells of which the functions of the distance are made.
         mlp_depth: hidden layers of the networks on scalars after each level.
         mlp_width: their width in units of the number of (real) scalars.
-        references: names of reference vectors given as further particles (see `hepml.nn.lorentz.REFERENCES`), such as `[beam]`, which
-            the published network has; none keeps the full Lorentz symmetry.
+        references: names of reference vectors given as further particles (see `hepml.nn.lorentz.REFERENCES`),
+            such as `[beam]`, which the published network has; none keeps the full Lorentz symmetry.
         scale: momenta in GeV are multiplied by it.
-        frame: `rest` evaluates components in each jet's rest frame, `lab` in the frame of the momenta, which loses digits with the
-            square of a boost; the outputs are the same but for rounding.
+        frame: `rest` evaluates components in each jet's rest frame, `lab` in the frame of the momenta, which
+            loses digits with the square of a boost; the outputs are the same but for rounding.
         max_constituents: keep only so many leading constituents; None keeps all.
     """
 
@@ -93,7 +95,9 @@ class LGN(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
-        with torch.autocast(batch.device.type, enabled=False):  # products span too many orders of magnitude for 16 bits
+        with torch.autocast(
+            batch.device.type, enabled=False
+        ):  # products span too many orders of magnitude for 16 bits
             order = torch.argsort(batch.counts, stable=True)
             ordered = batch.take(order)
             x, jets, is_reference = with_references(ordered.four_momenta, ordered.offsets, self.references)
@@ -140,12 +144,19 @@ class LGN(nn.Module):
 class Level(nn.Module):
     """One Clebsch–Gordan level: F <- W [messages, F, F (x) F], and a network on the scalars of the result.
 
-    Linear maps have a weight for both orders of a product of two irreps, and for products that vanish, as the published network does;
-    products are made once, and the weights summed.
+    Linear maps have a weight for both orders of a product of two irreps, and for products that vanish, as the
+    published network does; products are made once, and the weights summed.
     """
 
     def __init__(
-        self, irreps: list[Irrep], before: int, after: int, largest: int, basis: int, mlp_depth: int, mlp_width: int
+        self,
+        irreps: list[Irrep],
+        before: int,
+        after: int,
+        largest: int,
+        basis: int,
+        mlp_depth: int,
+        mlp_width: int,
     ) -> None:
         super().__init__()
         self.largest = largest
@@ -157,7 +168,9 @@ class Level(nn.Module):
         self.weights = nn.ParameterDict()
         for key in self.irreps:
             plain = types.get(key, 0) + (key in irreps)
-            fold = torch.block_diag(torch.eye(plain), squares[key].fold if key in squares else torch.zeros(0, 0))
+            fold = torch.block_diag(
+                torch.eye(plain), squares[key].fold if key in squares else torch.zeros(0, 0)
+            )
             self.register_buffer(f"fold_{_name(key)}", fold, persistent=False)
             size = before * fold.shape[0]
             weight = torch.randn(after, size, 2) / max(after, size, 2)
@@ -192,7 +205,8 @@ class Level(nn.Module):
 
 
 class _Squares(NamedTuple):
-    """The parts of F (x) F in one irrep: which products to make, and the map [all ordered products, those] of the weights."""
+    """The parts of F (x) F in one irrep: which products to make, and the map [all ordered products, those] of
+    the weights."""
 
     unique: list[tuple[Irrep, Irrep]]
     fold: Tensor
@@ -226,7 +240,8 @@ def _squares(features: Features, wanted: dict[Irrep, list[tuple[Irrep, Irrep]]])
 
 
 def _invariants(features: Features) -> Tensor:
-    """Scalars, and v·v of the vectors of other irreps, as real columns. Shapes: [C, M, d] each -> [M, 2 C irreps]."""
+    """Scalars, and v·v of the vectors of other irreps, as real columns. Shapes: [C, M, d] each -> [M, 2 C
+    irreps]."""
     columns = [v[..., 0] if key == SCALAR else invariant_product(v, v, key) for key, v in features.items()]
     return torch.view_as_real(torch.cat(columns).T.contiguous()).flatten(1)
 

@@ -1,8 +1,9 @@
 """LLoCa (arXiv:2505.20280): any registered model, made Lorentz-equivariant by local canonical frames.
 
-A small network predicts a frame for each constituent, equivariantly. What a constituent looks like from its own frame is the same whatever
-the frame of the jet, and so is everything that a model makes of it: messages between constituents are scalars. The model itself stays as it
-is. Frames are predicted from momenta in the jet's rest frame, in float64, which keeps the digits that a boost would take.
+A small network predicts a frame for each constituent, equivariantly. What a constituent looks like from its
+own frame is the same whatever the frame of the jet, and so is everything that a model makes of it: messages
+between constituents are scalars. The model itself stays as it is. Frames are predicted from momenta in the
+jet's rest frame, in float64, which keeps the digits that a boost would take.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hepml.models.catalogue import create, register
 from hepml.nn.lorentz import reference_vectors
 from hepml.nn.lorentz.canonical import follows_from_momenta, frame_vectors, local_features, seen_from
 from hepml.nn.lorentz.frames import FrameNetwork, frames
-from hepml.nn.segments import segment_mean
+from hepml.packed.segments import segment_mean
 
 
 @register(
@@ -32,10 +33,12 @@ from hepml.nn.segments import segment_mean
 class LLoCa(nn.Module):
     """Local canonicalisation of the input of another model.
 
-    Symmetry: SO+(1,3), and permutations if the backbone respects them; reference vectors break it to what leaves them in place. Features
-    that follow from momenta are computed in the constituents' frames, others (charge, displacement) are given on. Where the backbone
-    reads four-momenta, they are those seen from one frame of the jet, so that pairs of them fit together. Jets of fewer than three
-    constituents have an axis, but no frame: for them the symmetry holds where a backbone reads features alone.
+    Symmetry: SO+(1,3), and permutations if the backbone respects them; reference vectors break it to what
+        leaves them in place. Features
+    that follow from momenta are computed in the constituents' frames, others (charge, displacement) are given
+    on. Where the backbone reads four-momenta, they are those seen from one frame of the jet, so that pairs of
+    them fit together. Jets of fewer than three constituents have an axis, but no frame: for them the symmetry
+    holds where a backbone reads features alone.
 
     Args:
         outputs: columns of the result.
@@ -45,8 +48,8 @@ class LLoCa(nn.Module):
         hidden: width of the network that predicts frames.
         depth: its hidden layers.
         dropout: in it.
-        references: names of reference vectors that frames may depend on (see `hepml.nn.lorentz.REFERENCES`), such as
-            `[lightlike_beam, time]`; none keeps the full Lorentz symmetry.
+        references: names of reference vectors that frames may depend on (see `hepml.nn.lorentz.REFERENCES`),
+            such as `[lightlike_beam, time]`; none keeps the full Lorentz symmetry.
     """
 
     references: Tensor
@@ -88,12 +91,16 @@ class LLoCa(nn.Module):
             momenta, vectors, jets = frame_vectors(self.predict, batch, self.references)
             parallel = torch.finfo(batch.dtype).eps ** 0.5
             seen = replace(batch, jet_momenta=None, features=None, feature_names=(), extras={})
-            own = frames(segment_mean(vectors.flatten(1), batch.offsets).unflatten(1, (3, 4)), parallel)[batch.jet_of]
+            own = frames(segment_mean(vectors.flatten(1), batch.offsets).unflatten(1, (3, 4)), parallel)[
+                batch.jet_of
+            ]
             local = own if self.frame == "jet" else frames(vectors, parallel)
             seen = replace(seen, four_momenta=seen_from(own, momenta, batch.dtype))
             names = self.wanted.features
             if names:
-                seen = replace(seen, features=local_features(batch, names, local, momenta, jets), feature_names=names)
+                seen = replace(
+                    seen, features=local_features(batch, names, local, momenta, jets), feature_names=names
+                )
             if batch.jet_features is not None:
                 seen = replace(
                     seen,

@@ -1,9 +1,11 @@
-"""The LLoCa-Transformer (arXiv:2505.20280): a transformer whose messages are tensors that travel between local frames.
+"""The LLoCa-Transformer (arXiv:2505.20280): a transformer whose messages are tensors that travel between
+local frames.
 
-Each constituent has a frame of its own, predicted equivariantly, and features as seen from it. Attention passes scalars and vectors: what
-one constituent says in its frame is turned into the frame of the one who listens. So nothing of the output depends on the frame of the
-jet, while directions are told from constituent to constituent. With the same weights its blocks are those of the transformer of the `lloca`
-package (`tests/models/test_lloca_transformer.py`).
+Each constituent has a frame of its own, predicted equivariantly, and features as seen from it. Attention
+passes scalars and vectors: what one constituent says in its frame is turned into the frame of the one who
+listens. So nothing of the output depends on the frame of the jet, while directions are told from constituent
+to constituent. With the same weights its blocks are those of the transformer of the `lloca` package
+(`tests/models/test_lloca_transformer.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from hepml.nn.lorentz import reference_vectors
 from hepml.nn.lorentz.canonical import follows_from_momenta, frame_vectors, local_features
 from hepml.nn.lorentz.frames import FrameNetwork, frames
 from hepml.nn.lorentz.tensorial import FrameMaps, TensorialBlock
-from hepml.nn.segments import segment_mean
+from hepml.packed.segments import segment_mean
 
 _ROWS = 768  # constituents of a group on a CPU: a rectangle of more has more padding
 
@@ -37,26 +39,29 @@ _ROWS = 768  # constituents of a group on a CPU: a rectangle of more has more pa
 class LLoCaTransformer(nn.Module):
     """LLoCa-Transformer: tensorial messages between local frames, pooled by a mean over constituents.
 
-    Symmetry: SO+(1,3), and permutations; reference vectors break it to what leaves them in place. Features that follow from momenta are
-    computed in the constituents' frames, others (charge, displacement) are given on. A jet without constituents has the head's
-    answer to zero.
+    Symmetry: SO+(1,3), and permutations; reference vectors break it to what leaves them in place. Features
+        that follow from momenta are
+    computed in the constituents' frames, others (charge, displacement) are given on. A jet without
+    constituents has the head's answer to zero.
 
     Args:
         outputs: columns of the result.
-        features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full (17).
+        features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full
+            (17).
         width: C of the blocks, a multiple of heads.
         heads: attention heads.
-        vectors: vectors of each head; the rest of its width / heads numbers are scalars. 0 leaves messages of scalars only.
+        vectors: vectors of each head; the rest of its width / heads numbers are scalars. 0 leaves messages of
+            scalars only.
         blocks: of attention and feed-forward part.
         expansion: hidden units of a block, in units of C.
         dropout: after both branches of a block and of its hidden units.
-        balanced: divide what is turned to and from a frame by the frame's Lorentz factor, as the authors' package does since 2.0; the
-            paper does not.
+        balanced: divide what is turned to and from a frame by the frame's Lorentz factor, as the authors'
+            package does since 2.0; the paper does not.
         hidden: width of the network that predicts frames.
         depth: its hidden layers.
         frame_dropout: in it.
-        references: names of reference vectors that frames may depend on (see `hepml.nn.lorentz.REFERENCES`), such as
-            `[lightlike_beam, time]`; none keeps the full Lorentz symmetry.
+        references: names of reference vectors that frames may depend on (see `hepml.nn.lorentz.REFERENCES`),
+            such as `[lightlike_beam, time]`; none keeps the full Lorentz symmetry.
         max_constituents: keep only so many leading constituents; None keeps all.
     """
 
@@ -87,7 +92,9 @@ class LLoCaTransformer(nn.Module):
         self.register_buffer("references", reference_vectors(references), persistent=False)
         self.predict = FrameNetwork(len(self.references), hidden, depth, frame_dropout)
         self.embed = nn.Linear(len(self.features), width)
-        self.blocks = nn.ModuleList(TensorialBlock(width, heads, vectors, expansion, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            TensorialBlock(width, heads, vectors, expansion, dropout) for _ in range(blocks)
+        )
         self.fc = nn.Linear(width, outputs)
 
     def forward(self, batch: JetBatch) -> Tensor:
@@ -109,7 +116,8 @@ class LLoCaTransformer(nn.Module):
         return segment_mean(x, where.offsets)
 
     def _canonical(self, batch: JetBatch) -> tuple[Tensor, FrameMaps]:
-        """Features of the constituents in their frames, [ΣN, F], and these frames with respect to the jets' rest frames."""
+        """Features of the constituents in their frames, [ΣN, F], and these frames with respect to the jets'
+        rest frames."""
         dtype = self.fc.weight.dtype
         with torch.autocast(batch.device.type, enabled=False):  # frames are made of products of momenta
             momenta, vectors, jets = frame_vectors(self.predict, batch, self.references)

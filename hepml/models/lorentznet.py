@@ -1,9 +1,11 @@
-"""LorentzNet (arXiv:2201.08187): messages on the complete graph of a jet's particles, weighted by Minkowski products alone.
+"""LorentzNet (arXiv:2201.08187): messages on the complete graph of a jet's particles, weighted by Minkowski
+products alone.
 
-Written from the paper's equations 3.2 to 3.7. Scalars h_i and four-vectors x_i of the particles are updated together; all that the
-network reads of the vectors are the products ||x_i - x_j||² and <x_i, x_j>, so its output is a Lorentz scalar. Reference vectors
-(the beam) break that on request, by name. Where the published network averages over the padding of its batch, the average here is over
-a fixed number of nodes, so that a jet's score never depends on its neighbours in a batch.
+Written from the paper's equations 3.2 to 3.7. Scalars h_i and four-vectors x_i of the particles are updated
+together; all that the network reads of the vectors are the products ||x_i - x_j||² and <x_i, x_j>, so its
+output is a Lorentz scalar. Reference vectors (the beam) break that on request, by name. Where the published
+network averages over the padding of its batch, the average here is over a fixed number of nodes, so that a
+jet's score never depends on its neighbours in a batch.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.nn.kernels.lorentznet_messages import Maps, messages, messages_in_pieces
 from hepml.nn.lorentz import (
     ComponentVectors,
     GramVectors,
@@ -27,10 +30,9 @@ from hepml.nn.lorentz import (
     signed_log,
     with_references,
 )
-from hepml.nn.lorentz.messages import Maps, messages, messages_in_pieces
 from hepml.nn.lorentz.statistics import normalised
 from hepml.nn.norm import PackedBatchNorm
-from hepml.nn.segments import segment_sum
+from hepml.packed.segments import segment_sum
 
 
 @register(
@@ -47,15 +49,17 @@ class LorentzNet(nn.Module):
         outputs: columns of the result.
         n_hidden: width of the scalars.
         n_blocks: number of Lorentz group equivariant blocks.
-        references: names of reference vectors given as further particles (see `hepml.nn.lorentz.REFERENCES`), such as `[beam]`, which
-            the published network has; none keeps the full Lorentz symmetry.
+        references: names of reference vectors given as further particles (see `hepml.nn.lorentz.REFERENCES`),
+            such as `[beam]`, which the published network has; none keeps the full Lorentz symmetry.
         c: step of the vector update.
         dropout: in the decoder, between its two maps.
-        nodes: the sum over particles is divided by this fixed number; None takes each jet's own number of nodes.
-        vectors: `gram` carries the Lorentz products of the vectors, which keeps the symmetry to the rounding of the input; `components`
-            carries the vectors with the arithmetic of the published network, for its weights.
-        update_limit: with `components`, bound on each component of a vector update in GeV (published: 100). It depends on the frame, so it
-            breaks the symmetry where it acts; None leaves it out.
+        nodes: the sum over particles is divided by this fixed number; None takes each jet's own number of
+            nodes.
+        vectors: `gram` carries the Lorentz products of the vectors, which keeps the symmetry to the rounding
+            of the input; `components` carries the vectors with the arithmetic of the published network, for
+            its weights.
+        update_limit: with `components`, bound on each component of a vector update in GeV (published: 100).
+            It depends on the frame, so it breaks the symmetry where it acts; None leaves it out.
     """
 
     references: Tensor
@@ -98,7 +102,9 @@ class LorentzNet(nn.Module):
         pairs = Pairs.of(jets)
         vectors = self._vectors(x, pairs, is_reference)
         m = signed_log(root(vectors.mass_squared().abs()))
-        scalars = torch.stack((m * ~is_reference, m * is_reference), dim=-1)[:, : self.embedding.in_features].to(dtype)
+        scalars = torch.stack((m * ~is_reference, m * is_reference), dim=-1)[
+            :, : self.embedding.in_features
+        ].to(dtype)
         h = self.embedding(scalars)
         for block in self.blocks:
             h, vectors = block(h, vectors, scalars, pairs)
@@ -131,7 +137,10 @@ class LorentzBlock(nn.Module):
         )
         self.phi_m = nn.Sequential(nn.Linear(width, 1), nn.Sigmoid())
         self.phi_h = nn.Sequential(
-            nn.Linear(2 * width + n_scalars, width), PackedBatchNorm(width), nn.ReLU(), nn.Linear(width, width)
+            nn.Linear(2 * width + n_scalars, width),
+            PackedBatchNorm(width),
+            nn.ReLU(),
+            nn.Linear(width, width),
         )
         self.phi_x: nn.Sequential | None = None  # the last block's vectors are read by nobody
         if not last:
@@ -141,7 +150,8 @@ class LorentzBlock(nn.Module):
 
     def forward(self, h: Tensor, vectors: Vectors, scalars: Tensor, pairs: Pairs) -> tuple[Tensor, Vectors]:
         """Shapes: h [ΣM, width], scalars [ΣM, S] -> h, vectors."""
-        # The first map of phi_e splits into one map a node for each end and two columns for the products: no [P, 146] is ever made. Its
+        # The first map of phi_e splits into one map a node for each end and two columns for the products: no
+        # [P, 146] is ever made. Its
         # batch norm is folded into these.
         s = signed_log(vectors.products()).to(h.dtype)
         first: Tensor = self.phi_e[0].weight  # type: ignore[assignment]

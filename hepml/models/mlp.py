@@ -19,11 +19,13 @@ from hepml.representations.observables import columns_needed, observables
 class MultilayerPerceptron(nn.Module):
     """Multilayer perceptron on jet observables, trained by back-propagation.
 
-    Symmetry: permutations of the constituents, rotations about the beam (with the default observables). Inputs: as for `perceptron`.
+    Symmetry: permutations of the constituents, rotations about the beam (with the default observables).
+        Inputs: as for `perceptron`.
 
     Args:
         outputs: columns of the result.
-        observables: names of jet-level observables (`hepml.representations.observables`) or jet columns of the file.
+        observables: names of jet-level observables (`hepml.representations.observables`) or jet columns of
+            the file.
         hidden: units of each hidden layer.
         dropout: after each hidden layer, in training.
     """

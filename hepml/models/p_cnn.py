@@ -1,4 +1,5 @@
-"""P-CNN: a one-dimensional ResNet along the constituents by falling transverse momentum (arXiv:1902.08570, after CMS's DeepAK8)."""
+"""P-CNN: a one-dimensional ResNet along the constituents by falling transverse momentum (arXiv:1902.08570,
+after CMS's DeepAK8)."""
 
 from __future__ import annotations
 
@@ -11,28 +12,34 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.conv1d import Padded, PaddedBatchNorm, PaddedConv1d
-from hepml.representations.dense import to_dense
+from hepml.packed.dense import to_dense
 from hepml.representations.sequence import leading
 
 
-@register("p_cnn", paper="arXiv:1902.08570", symmetries=("permutation", "azimuthal-rotation"), parameters=349456)
+@register(
+    "p_cnn", paper="arXiv:1902.08570", symmetries=("permutation", "azimuthal-rotation"), parameters=349456
+)
 class ParticleCNN(nn.Module):
-    """P-CNN: residual convolutions of size 3 along the leading constituents, mean over the sequence, a fully connected head.
+    """P-CNN: residual convolutions of size 3 along the leading constituents, mean over the sequence, a fully
+    connected head.
 
-    Symmetry: permutations of the constituents, since they are put in order of transverse momentum first (up to exact ties), rotations
+    Symmetry: permutations of the constituents, since they are put in order of transverse momentum first (up
+        to exact ties), rotations
     about the beam. Inputs: standardised constituent features, zero where a jet has no more constituents.
 
-    As published, the mean and the batch norms run over the padding too, so the length that jets are padded to is part of the network's
-    definition. It is an argument here and the same for every batch: a jet's score does not depend on what else is in its batch. The
-    steps of padding that no constituent reaches are the same for all jets and computed once a batch (`hepml.nn.conv1d`); the
-    results are those of the padded network. Parameters have the names of the authors' implementation, whose state dict loads as it is.
+    As published, the mean and the batch norms run over the padding too, so the length that jets are padded to
+    is part of the network's definition. It is an argument here and the same for every batch: a jet's score
+    does not depend on what else is in its batch. The steps of padding that no constituent reaches are the
+    same for all jets and computed once a batch (`hepml.nn.conv1d`); the results are those of the padded
+    network. Parameters have the names of the authors' implementation, whose state dict loads as it is.
 
     Args:
         outputs: columns of the result.
         features: names of constituent features, or a feature set.
         length: constituents that jets are cut and padded to.
         stem: channels of the first convolution.
-        stages: channels of the two-convolution units of each stage; every stage but the first begins by halving the length.
+        stages: channels of the two-convolution units of each stage; every stage but the first begins by
+            halving the length.
         head: units of each fully connected layer after the mean.
         dropout: in the head.
     """
@@ -80,7 +87,8 @@ class ParticleCNN(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """x + relu(norm(conv(relu(norm(conv(x)))))), with a bare linear map of x where shapes change. `Padded` to `Padded`."""
+    """x + relu(norm(conv(relu(norm(conv(x)))))), with a bare linear map of x where shapes change. `Padded` to
+    `Padded`."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()

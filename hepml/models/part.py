@@ -1,4 +1,5 @@
-"""Particle Transformer: attention among constituents, biased by what is known of each pair (arXiv:2202.03772)."""
+"""Particle Transformer: attention among constituents, biased by what is known of each pair
+(arXiv:2202.03772)."""
 
 from __future__ import annotations
 
@@ -17,26 +18,31 @@ from hepml.nn.attention import AttentionMaps, Block
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped
 from hepml.nn.norm import PackedBatchNorm
 from hepml.nn.pair_embedding import PairEmbedding
-from hepml.nn.pairs import PAIR_FEATURES, Pairs, pair_bias, pair_features
+from hepml.packed.pair_features import PAIR_FEATURES, Pairs, pair_bias, pair_features
 
 
-@register("part", paper="arXiv:2202.03772", symmetries=("permutation", "azimuthal-rotation"), parameters=2_141_134)
+@register(
+    "part", paper="arXiv:2202.03772", symmetries=("permutation", "azimuthal-rotation"), parameters=2_141_134
+)
 class ParticleTransformer(nn.Module):
     """Particle Transformer: self-attention with pair features as additive bias, then class attention.
 
         U_ij = embedding(ln kT_ij, ln z_ij, ln dR_ij, ln m2_ij),   P-MHA = softmax(Q K^T / sqrt(d) + U) V
 
-    Symmetry: permutations of the constituents, rotations about the beam. Inputs: constituent features and four-momenta. A jet
+    Symmetry: permutations of the constituents, rotations about the beam. Inputs: constituent features and
+        four-momenta. A jet
     without constituents has the head's answer to the class token alone.
 
-    U is computed once, for real pairs, each once since it is symmetric, and serves all blocks. In evaluation the outputs are
-    those of weaver-core's network with the same weights. In training, the statistics of the first batch norm are those of real
-    constituents, where weaver's also count padding; its trimmer, which drops random constituents of the longest jets, is not
-    part of this network. `attention_maps` returns what each block attends to.
+    U is computed once, for real pairs, each once since it is symmetric, and serves all blocks. In evaluation
+    the outputs are those of weaver-core's network with the same weights. In training, the statistics of the
+    first batch norm are those of real constituents, where weaver's also count padding; its trimmer, which
+    drops random constituents of the longest jets, is not part of this network. `attention_maps` returns what
+    each block attends to.
 
     Args:
         outputs: columns of the result.
-        features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full (17).
+        features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full
+            (17).
         embedding: units of the layers that embed a constituent; the last is the width C of the blocks.
         pair_embedding: units of the layers that embed a pair, before the last, which has one for each head.
         heads: attention heads.
@@ -45,9 +51,11 @@ class ParticleTransformer(nn.Module):
         expansion: hidden units of a block, in units of C.
         dropout: in the self-attention blocks; class attention has none.
         attention_dropout: of attention weights, there.
-        pair_activation: whether pairs pass a GELU last. The published networks do, weaver's default is not to.
-        rounded_masses: take masses below what float32 resolves as rounding gave them, not as zero: weights that weaver trained
-            have seen no others. In float32 the network then follows rotations about the beam only as well as rounding does.
+        pair_activation: whether pairs pass a GELU last. The published networks do, weaver's default is not
+            to.
+        rounded_masses: take masses below what float32 resolves as rounding gave them, not as zero: weights
+            that weaver trained have seen no others. In float32 the network then follows rotations about the
+            beam only as well as rounding does.
         head: units of fully connected layers after the class token.
         max_constituents: keep only so many leading constituents; None keeps all.
     """
@@ -76,17 +84,21 @@ class ParticleTransformer(nn.Module):
         width = embedding[-1]
         self.embed = Embedding(len(self.features), embedding)
         self.pair_embed = PairEmbedding(len(PAIR_FEATURES), (*pair_embedding, heads), pair_activation)
-        self.blocks = nn.ModuleList(Block(width, heads, expansion, dropout, attention_dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, expansion, dropout, attention_dropout) for _ in range(blocks)
+        )
         self.cls_blocks = nn.ModuleList(Block(width, heads, expansion, 0.0, 0.0) for _ in range(class_blocks))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.norm = nn.LayerNorm(width)
-        layers: list[nn.Module] = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise((width, *head))]
+        layers: list[nn.Module] = [
+            nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise((width, *head))
+        ]
         self.fc = nn.Sequential(*layers, nn.Linear((width, *head)[-1], outputs))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialises maps outside of the pair embedding as the published code does: Xavier, with the ends of both branches of
-        block l over sqrt(2 l)."""
+        """Initialises maps outside of the pair embedding as the published code does: Xavier, with the ends of
+        both branches of block l over sqrt(2 l)."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and not name.startswith("pair_embed"):
                 nn.init.xavier_uniform_(module.weight)
@@ -119,8 +131,9 @@ class ParticleTransformer(nn.Module):
         """What each block attends to, without dropout, in the order of the batch.
 
         Returns:
-            maps with `blocks` [blocks, B, heads, P, P], `pooling` [class_blocks, B, heads, 1 + P] (column 0 is the class token
-            itself) and `mask` [B, P]; P is the count of the largest jet. See `hepml.nn.attention.AttentionMaps`.
+            maps with `blocks` [blocks, B, heads, P, P], `pooling` [class_blocks, B, heads, 1 + P] (column 0
+            is the class token itself) and `mask` [B, P]; P is the count of the largest jet. See
+            `hepml.nn.attention.AttentionMaps`.
         """
         training = self.training
         self.eval()
@@ -144,8 +157,8 @@ class ParticleTransformer(nn.Module):
     def _embedded(
         self, batch: JetBatch, whole: bool = False
     ) -> tuple[Grouped, Iterator[Tensor], Iterator[tuple[Tensor, ...]]]:
-        """The sorted jets; for each group its embedded constituents [n, C] and the bias [b, H, P, P] of each of its pieces (or of
-        the `whole` group), made when it is reached."""
+        """The sorted jets; for each group its embedded constituents [n, C] and the bias [b, H, P, P] of each
+        of its pieces (or of the `whole` group), made when it is reached."""
         jets = grouped(batch)
         pairs = Pairs.of(jets.batch.offsets)
         x = self.embed.input_bn(jets.batch.select(self.features))
@@ -154,7 +167,8 @@ class ParticleTransformer(nn.Module):
         rectangles = [(group.where,) if whole else group.pieces for group in jets]
         tables = iter(table.split([n for own in per_group for n in own]))
         biases = (
-            tuple(pair_bias(next(tables), where.offsets.diff(), where.width) for where in own) for own in rectangles
+            tuple(pair_bias(next(tables), where.offsets.diff(), where.width) for where in own)
+            for own in rectangles
         )
         rows = (self.embed.embed(part) for part in x.split([group.rows for group in jets]))
         return jets, rows, biases
@@ -187,8 +201,8 @@ class Embedding(nn.Module):
 def weaver_state_dict_to_hepml(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A weaver-core ParticleTransformer state dict under hepml's names and shapes.
 
-    Names are the same but for weaver's prefix `mod.` (or `module.`) and the attention's maps as older versions call them; 1x1
-    convolution kernels [C', C, 1] of the pair embedding are matrices [C', C] here.
+    Names are the same but for weaver's prefix `mod.` (or `module.`) and the attention's maps as older
+    versions call them; 1x1 convolution kernels [C', C, 1] of the pair embedding are matrices [C', C] here.
     """
     renamed = {}
     for name, value in state.items():

@@ -1,8 +1,9 @@
 """ParticleNet: a dynamic graph network on the cloud of constituents (arXiv:1902.08570).
 
-Three EdgeConv blocks, the first on nearest neighbours in (delta_eta, delta_phi), the next on nearest neighbours in the space of learnt
-features; mean over constituents; a fully connected head. Outputs equal those of weaver-core's `ParticleNet` with the same weights,
-for which `weaver_state_dict_to_hepml` renames a state dict.
+Three EdgeConv blocks, the first on nearest neighbours in (delta_eta, delta_phi), the next on nearest
+neighbours in the space of learnt features; mean over constituents; a fully connected head. Outputs equal
+those of weaver-core's `ParticleNet` with the same weights, for which `weaver_state_dict_to_hepml` renames a
+state dict.
 """
 
 from __future__ import annotations
@@ -17,35 +18,45 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.edgeconv import EdgeConv
-from hepml.nn.neighbours import nearest_neighbours
 from hepml.nn.norm import PackedBatchNorm
-from hepml.nn.segments import segment_mean
+from hepml.packed.neighbours import nearest_neighbours
+from hepml.packed.segments import segment_mean
 
 POINTS = ("delta_eta", "delta_phi")
 
 
-@register("particlenet", paper="arXiv:1902.08570", symmetries=("permutation", "azimuthal-rotation"), parameters=366160)
+@register(
+    "particlenet",
+    paper="arXiv:1902.08570",
+    symmetries=("permutation", "azimuthal-rotation"),
+    parameters=366160,
+)
 class ParticleNet(nn.Module):
     """ParticleNet: EdgeConv on dynamic k-nearest-neighbour graphs of the constituents.
 
-    Symmetry: permutations of the constituents, rotations about the beam. Inputs: standardised constituent features, and
-    delta_eta, delta_phi as the coordinates of the first neighbour search. A jet with fewer than k + 1 constituents has absent
-    neighbours, whose features are zero; a jet with none has the head's answer to zeros.
+    Symmetry: permutations of the constituents, rotations about the beam. Inputs: standardised constituent
+        features, and
+    delta_eta, delta_phi as the coordinates of the first neighbour search. A jet with fewer than k + 1
+    constituents has absent neighbours, whose features are zero; a jet with none has the head's answer to
+    zeros.
 
-    In evaluation the outputs are those of weaver-core's network with the same weights, but for constituents at the same position:
-    there weaver takes the constituent itself for its twin, or not, as the padding falls; here twins are neighbours, and of those
-    equally far the more energetic comes first. In training, batch norms take statistics over real
-    constituents and their edges; weaver's also count padding, so that they differ wherever a batch is padded.
+    In evaluation the outputs are those of weaver-core's network with the same weights, but for constituents
+    at the same position: there weaver takes the constituent itself for its twin, or not, as the padding
+    falls; here twins are neighbours, and of those equally far the more energetic comes first. In training,
+    batch norms take statistics over real constituents and their edges; weaver's also count padding, so that
+    they differ wherever a batch is padded.
 
     Args:
         outputs: columns of the result.
-        features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full (17).
+        features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full
+            (17).
         neighbours: k of each EdgeConv block.
         widths: units of the three layers of each block, one tuple a block.
         head: units of each fully connected layer after the mean over constituents.
         dropout: in the head.
-        fusion: join the results of all blocks by a linear map before the mean over constituents, as weaver does on request. Its width
-            is the sum of the blocks' widths rounded down to a multiple of 128 (at least 128, at most 1024).
+        fusion: join the results of all blocks by a linear map before the mean over constituents, as weaver
+            does on request. Its width is the sum of the blocks' widths rounded down to a multiple of 128 (at
+            least 128, at most 1024).
         max_constituents: keep only so many leading constituents; None keeps all.
     """
 
@@ -68,7 +79,9 @@ class ParticleNet(nn.Module):
         columns = len(self.features)
         self.bn_fts = PackedBatchNorm(columns)
         sizes = [columns, *(block[-1] for block in widths)]
-        self.edge_convs = nn.ModuleList(EdgeConv(a, block) for a, block in zip(sizes[:-1], widths, strict=True))
+        self.edge_convs = nn.ModuleList(
+            EdgeConv(a, block) for a, block in zip(sizes[:-1], widths, strict=True)
+        )
         self.fusion_block: nn.Sequential | None = None
         last = sizes[-1]
         if fusion:
@@ -100,7 +113,10 @@ class ParticleNet(nn.Module):
 
 
 @register(
-    "particlenet_lite", paper="arXiv:1902.08570", symmetries=("permutation", "azimuthal-rotation"), parameters=26416
+    "particlenet_lite",
+    paper="arXiv:1902.08570",
+    symmetries=("permutation", "azimuthal-rotation"),
+    parameters=26416,
 )
 def particlenet_lite(
     outputs: int = 2,
@@ -122,8 +138,8 @@ def particlenet_lite(
 def weaver_state_dict_to_hepml(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A weaver-core ParticleNet state dict under hepml's names and shapes.
 
-    Names are the same but for weaver's prefix `mod.` (or `module.`); 1x1 convolution kernels [C', C, 1] and [C', C, 1, 1] are matrices
-    [C', C] here.
+    Names are the same but for weaver's prefix `mod.` (or `module.`); 1x1 convolution kernels [C', C, 1] and
+    [C', C, 1, 1] are matrices [C', C] here.
     """
     renamed = {}
     for name, value in state.items():

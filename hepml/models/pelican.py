@@ -1,8 +1,10 @@
-"""PELICAN (arXiv:2211.00454, 2307.16506): permutation-equivariant maps of the matrix of Minkowski products of a jet's particles.
+"""PELICAN (arXiv:2211.00454, 2307.16506): permutation-equivariant maps of the matrix of Minkowski products of
+a jet's particles.
 
-The input is nothing but p_i·p_j, so every output is a Lorentz scalar; the layers alternate networks on each pair's channels with the
-fifteen linear maps that respect permutations. Written from the papers' equations. Pairs are real pairs, taken some jets at a time; what a
-training step keeps of them is two tensors, whatever the depth, and the rest is made again (`hepml.nn.lorentz.pair_network`).
+The input is nothing but p_i·p_j, so every output is a Lorentz scalar; the layers alternate networks on each
+pair's channels with the fifteen linear maps that respect permutations. Written from the papers' equations.
+Pairs are real pairs, taken some jets at a time; what a training step keeps of them is two tensors, whatever
+the depth, and the rest is made again (`hepml.nn.kernels.pelican_network`).
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.nn.kernels.pelican_network import PairNetwork, Piece
 from hepml.nn.lorentz import gram_matrix, reference_vectors, with_references
 from hepml.nn.lorentz.aggregations import Aggregate1to2, Aggregate2to0, Aggregate2to2
-from hepml.nn.lorentz.halves import Halves
-from hepml.nn.lorentz.pair_network import PairNetwork, Piece
 from hepml.nn.norm import PackedBatchNorm
-from hepml.representations.dense import to_dense, to_packed
+from hepml.packed.dense import to_dense, to_packed
+from hepml.packed.halves import Halves
 
 # Numbers of the widest tensor of pairs that is taken at a time.
 _NUMBERS = {"cpu": 2**20}
@@ -41,20 +43,24 @@ _NUMBERS_ELSEWHERE = 2**28
 class PELICAN(nn.Module):
     """Permutation-equivariant and Lorentz-invariant network of Minkowski products.
 
-    Where the published code activates the outputs, the activation here is before the last map. The default size is its 208k configuration.
+    Where the published code activates the outputs, the activation here is before the last map. The default
+    size is its 208k configuration.
 
     Args:
         outputs: columns of the result.
         hidden: channels of pairs between blocks.
         messages: channels of pairs within blocks, between the network on channels and the aggregation.
         blocks: number of blocks from rank 2 to rank 2.
-        scalars: channels that are made of what a particle is (a constituent, or which reference vector), not of products.
-        references: names of reference vectors given as further particles (see `hepml.nn.lorentz.REFERENCES`), such as
-            `[lightlike_beam]`, which the published network has; none keeps the full Lorentz symmetry.
-        normalisation: of sums over particles: `mean`, times a trainable power of their number N / nodes, or `sum`, divided by `nodes`.
+        scalars: channels that are made of what a particle is (a constituent, or which reference vector), not
+            of products.
+        references: names of reference vectors given as further particles (see `hepml.nn.lorentz.REFERENCES`),
+            such as `[lightlike_beam]`, which the published network has; none keeps the full Lorentz symmetry.
+        normalisation: of sums over particles: `mean`, times a trainable power of their number N / nodes, or
+            `sum`, divided by `nodes`.
         nodes: a typical number of particles.
         dropout: of pairs' channels, and of the jet's.
-        recompute: keep two tensors of pairs in training, whatever the depth, and make the others again; or keep one a layer, for less time.
+        recompute: keep two tensors of pairs in training, whatever the depth, and make the others again; or
+            keep one a layer, for less time.
     """
 
     references: Tensor
@@ -88,7 +94,8 @@ class PELICAN(nn.Module):
         self.first = message(hidden, messages)
         self.norms = nn.ModuleList(PackedBatchNorm(messages) for _ in range(blocks + 1))
         self.blocks = nn.ModuleList(
-            Block(messages, hidden, Aggregate2to2(messages, hidden, normalisation, nodes)) for _ in range(blocks)
+            Block(messages, hidden, Aggregate2to2(messages, hidden, normalisation, nodes))
+            for _ in range(blocks)
         )
         self.dropout = nn.Dropout(dropout)
         self.readout = Aggregate2to0(messages, hidden, normalisation, nodes)
@@ -140,7 +147,8 @@ class PELICAN(nn.Module):
         )
 
     def _embedded(self, piece: Piece, low: torch.dtype) -> Tensor:
-        """Messages of the first layer, [M + 2 U, messages]; what is made of products is the same for T_ij and T_ji."""
+        """Messages of the first layer, [M + 2 U, messages]; what is made of products is the same for T_ij and
+        T_ji."""
         species = F.one_hot(piece.species, self.species).to(piece.products.dtype)
         labels = F.leaky_relu(self.labels(species, piece.halves)).to(low)
         encoded = self.encoder(piece.products).to(low)
@@ -165,7 +173,9 @@ def pelican_small(
     recompute: bool = True,
 ) -> PELICAN:
     """PELICAN with about a thousand parameters. Arguments as for `PELICAN`."""
-    return PELICAN(outputs, hidden, messages, blocks, scalars, references, normalisation, nodes, dropout, recompute)
+    return PELICAN(
+        outputs, hidden, messages, blocks, scalars, references, normalisation, nodes, dropout, recompute
+    )
 
 
 class ProductEncoder(nn.Module):
@@ -180,7 +190,9 @@ class ProductEncoder(nn.Module):
         self.alphas = nn.Parameter(torch.linspace(0.05, 0.5, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # products span too many orders of magnitude for 16 bits
+        with torch.autocast(
+            x.device.type, enabled=False
+        ):  # products span too many orders of magnitude for 16 bits
             y = torch.addcmul(self.bias, x[:, None], self.weight)
             power = self.alphas.square() + 1e-6
             return torch.expm1(power * torch.log1p(y.abs())) / power * y.sign()
@@ -195,7 +207,7 @@ class Block(nn.Module):
         self.message = message(hidden, messages)
 
     def forward(self, x: Tensor, halves: Halves) -> Tensor:
-        """Shapes: [M + 2 U, messages], kept; what `hepml.nn.lorentz.pair_blocks` does by hand."""
+        """Shapes: [M + 2 U, messages], kept; what `hepml.nn.kernels.pelican_blocks` does by hand."""
         return self.message(F.leaky_relu(self.aggregate(x, halves)))  # type: ignore[no-any-return]
 
 

@@ -19,14 +19,15 @@ OBSERVABLES = ("jet_mass", "jet_mass_over_pt", "jet_nparticles", "jet_width", "j
 class Perceptron(nn.Module):
     """Soft perceptron: sigma(w.x + b) on jet observables, one linear map.
 
-    With one output and the Bernoulli objective it is Rosenblatt's perceptron with a logistic in place of the step. Symmetry:
-    permutations of the constituents, rotations about the beam (with the default observables). Inputs: jet-level observables, computed
-    from constituents or read from the file, standardised inside by statistics learnt from the first training jets (buffers, kept in
-    the checkpoint).
+    With one output and the Bernoulli objective it is Rosenblatt's perceptron with a logistic in place of the
+    step. Symmetry: permutations of the constituents, rotations about the beam (with the default observables).
+    Inputs: jet-level observables, computed from constituents or read from the file, standardised inside by
+    statistics learnt from the first training jets (buffers, kept in the checkpoint).
 
     Args:
         outputs: columns of the result; 1 for the lecture's sigma(w.x + b).
-        observables: names of jet-level observables (`hepml.representations.observables`) or jet columns of the file.
+        observables: names of jet-level observables (`hepml.representations.observables`) or jet columns of
+            the file.
     """
 
     def __init__(self, outputs: int = 2, observables: Sequence[str] = OBSERVABLES) -> None:

@@ -13,15 +13,17 @@ from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward, he_uniform
-from hepml.nn.segments import sum_of
+from hepml.packed.segments import sum_of
 
 
 @register("pfn", paper="arXiv:1810.05165", symmetries=("permutation", "azimuthal-rotation"), parameters=82458)
 class ParticleFlowNetwork(nn.Module):
     """Particle Flow Network: F(sum_i Phi(p_i)), deep sets with any function of each constituent.
 
-    Symmetry: permutations of the constituents, rotations about the beam. It is not infrared and collinear safe (see `efn`).
-    Inputs: momentum fraction and position relative to the jet axis of each constituent. A jet without constituents has a sum of zero.
+    Symmetry: permutations of the constituents, rotations about the beam. It is not infrared and collinear
+        safe (see `efn`).
+    Inputs: momentum fraction and position relative to the jet axis of each constituent. A jet without
+        constituents has a sum of zero.
 
     Args:
         outputs: columns of the result.
@@ -31,8 +33,9 @@ class ParticleFlowNetwork(nn.Module):
         latent_dropout: of the sum, in training.
         dropout: after each hidden layer of F, in training.
         max_constituents: keep only so many leading constituents; None keeps all.
-        multiplicity: F's first weights are drawn so many times smaller, so that with as many constituents the sum begins as an average:
-            features of unit spread then do not begin with logits of 30. Only the start of a training depends on it.
+        multiplicity: F's first weights are drawn so many times smaller, so that with as many constituents the
+            sum begins as an average: features of unit spread then do not begin with logits of 30. Only the
+            start of a training depends on it.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Recursive networks that follow the clustering history of a jet (arXiv:1702.00748).
 
-Each node of a binary tree over the constituents has seven inputs made of its four-momentum; an embedding of the jet is folded from the
-leaves to the root, and a small head classifies it.
+Each node of a binary tree over the constituents has seven inputs made of its four-momentum; an embedding of
+the jet is folded from the leaves to the root, and a small head classifies it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ SYMMETRIES = ("permutation", "azimuthal-rotation")
 class RecursiveNetwork(nn.Module):
     """QCD-aware recursive network: a jet embedding folded along its clustering tree.
 
-    Every node has u = relu(W_u x + b_u) of its inputs x; a leaf's embedding is its u, a merge's is relu(W_h [h_L, h_R, u] + b_h), the
-    harder child left, or the gated unit (`hepml.nn.recursive.gated_cell`). The root's embedding goes through a fully connected head.
+    Every node has u = relu(W_u x + b_u) of its inputs x; a leaf's embedding is its u, a merge's is relu(W_h
+    [h_L, h_R, u] + b_h), the harder child left, or the gated unit (`hepml.nn.recursive.gated_cell`). The
+    root's embedding goes through a fully connected head.
 
-    Symmetry: permutations of the constituents and rotations about the beam, since trees and inputs know the jet's axis only (a random tree
-    is drawn by a hash of the momenta and does not turn with the jet). Inputs: four-momenta and the tree, which is built on demand where the
-    batch has none. A jet of one constituent is its leaf; a jet of none has the head's answer to zeros.
+    Symmetry: permutations of the constituents and rotations about the beam, since trees and inputs know the
+        jet's axis only (a random tree
+    is drawn by a hash of the momenta and does not turn with the jet). Inputs: four-momenta and the tree,
+    which is built on demand where the batch has none. A jet of one constituent is its leaf; a jet of none has
+    the head's answer to zeros.
 
     Args:
         outputs: columns of the result; the published network has one.
@@ -89,7 +92,9 @@ class RecursiveNetwork(nn.Module):
         return at_roots(h, trees.roots)
 
 
-@register("recnn_gated", paper="arXiv:1702.00748", symmetries=SYMMETRIES, published={"outputs": 1}, parameters=48761)
+@register(
+    "recnn_gated", paper="arXiv:1702.00748", symmetries=SYMMETRIES, published={"outputs": 1}, parameters=48761
+)
 def recnn_gated(
     outputs: int = 2,
     tree: str = "cambridge_aachen",
@@ -97,7 +102,8 @@ def recnn_gated(
     head: Sequence[int] = (40, 40),
     max_constituents: int | None = None,
 ) -> RecursiveNetwork:
-    """Gated QCD-aware recursive network, whose units choose what to keep of each child; on Cambridge/Aachen trees, its best published.
+    """Gated QCD-aware recursive network, whose units choose what to keep of each child; on Cambridge/Aachen
+    trees, its best published.
 
     Symmetry, inputs and arguments as for `RecursiveNetwork`.
     """

@@ -22,15 +22,19 @@ from hepml.representations.image import Centre, Flip, Intensity, Rotate, feature
     parameters=1457314,
 )
 class ResNeXt(nn.Module):
-    """ResNeXt-50 on jet images: four stages of residual blocks with grouped convolutions, mean over the picture, one linear map.
+    """ResNeXt-50 on jet images: four stages of residual blocks with grouped convolutions, mean over the
+    picture, one linear map.
 
-    The published top tagger: ResNeXt-50 with 32 groups and a quarter of the usual channels everywhere but in its stem of 64, on pictures
-    of 64 x 64 pixels of 0.025 around the jet axis. Symmetry: permutations of the constituents, rotations about the beam; infrared
-    and collinear safe up to constituents that cross the border of a pixel, with the channel `pt`. Inputs: four-momenta.
+    The published top tagger: ResNeXt-50 with 32 groups and a quarter of the usual channels everywhere but in
+        its stem of 64, on pictures
+    of 64 x 64 pixels of 0.025 around the jet axis. Symmetry: permutations of the constituents, rotations
+    about the beam; infrared and collinear safe up to constituents that cross the border of a pixel, with the
+    channel `pt`. Inputs: four-momenta.
 
     Args:
         outputs: columns of the result.
-        pixels, half_width, centre, rotate, flip, intensity, channels: of the pictures (`hepml.representations.image.jet_images`).
+        pixels, half_width, centre, rotate, flip, intensity, channels: of the pictures
+            (`hepml.representations.image.jet_images`).
         stem: channels of the first convolution.
         widths: channels of the grouped convolutions in each stage; a stage's output has twice as many.
         blocks: blocks of each stage; every stage but the first begins by halving the picture.
@@ -58,7 +62,8 @@ class ResNeXt(nn.Module):
         for width in widths:
             if width % groups:
                 raise ConfigError(
-                    f"{groups} groups do not divide a width of {width}", mend="give widths that are multiples of groups"
+                    f"{groups} groups do not divide a width of {width}",
+                    mend="give widths that are multiples of groups",
                 )
         self.pixels, self.half_width, self.channels = pixels, half_width, tuple(channels)
         self.centre, self.rotate, self.flip, self.intensity = centre, rotate, flip, intensity

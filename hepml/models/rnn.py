@@ -17,14 +17,16 @@ from hepml.representations.sequence import backwards, leading, packed_sequence
 
 @register("rnn", paper="arXiv:1711.09059", symmetries=("permutation", "azimuthal-rotation"), parameters=78530)
 class RecurrentNetwork(nn.Module):
-    """Recurrent network (LSTM or GRU) that reads the constituents in order of transverse momentum; a head on its last state.
+    """Recurrent network (LSTM or GRU) that reads the constituents in order of transverse momentum; a head on
+    its last state.
 
-    The LSTM of width 128 and the dense layer of 64 units are those of the LSTM top tagger of arXiv:1711.09059, whose constituents are
-    ordered by their clustering history; here they are ordered by transverse momentum. By default the hardest comes last, nearest to the
-    state that the head sees: after three epochs on 4,000 jets the GRU has an AUC of 0.94 in that order and 0.82 in the other (the
-    LSTM 0.94 and 0.95). Symmetry: permutations of the constituents, since they are put in order first (up to exact ties in
-    transverse momentum), rotations about the beam. Sequences are packed: no step is taken for padding. A jet without constituents
-    leaves the initial state, zero.
+    The LSTM of width 128 and the dense layer of 64 units are those of the LSTM top tagger of
+    arXiv:1711.09059, whose constituents are ordered by their clustering history; here they are ordered by
+    transverse momentum. By default the hardest comes last, nearest to the state that the head sees: after
+    three epochs on 4,000 jets the GRU has an AUC of 0.94 in that order and 0.82 in the other (the LSTM 0.94
+    and 0.95). Symmetry: permutations of the constituents, since they are put in order first (up to exact ties
+    in transverse momentum), rotations about the beam. Sequences are packed: no step is taken for padding. A
+    jet without constituents leaves the initial state, zero.
 
     Args:
         outputs: columns of the result.
@@ -58,7 +60,9 @@ class RecurrentNetwork(nn.Module):
         self.order = order
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
         self.directions = 2 if bidirectional else 1
-        self.rnn = kind(len(names), hidden, layers, bidirectional=bidirectional, dropout=dropout if layers > 1 else 0.0)
+        self.rnn = kind(
+            len(names), hidden, layers, bidirectional=bidirectional, dropout=dropout if layers > 1 else 0.0
+        )
         self.head = feedforward(self.directions * hidden, head, outputs, dropout=dropout)
 
     def forward(self, batch: JetBatch) -> Tensor:

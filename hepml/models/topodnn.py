@@ -1,4 +1,5 @@
-"""TopoDNN: a multilayer perceptron on the leading constituents of a jet, turned into a standard pose (arXiv:1704.02124)."""
+"""TopoDNN: a multilayer perceptron on the leading constituents of a jet, turned into a standard pose
+(arXiv:1704.02124)."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward, he_uniform
-from hepml.nn.segments import segment_sum
-from hepml.representations.dense import to_dense
+from hepml.packed.dense import to_dense
+from hepml.packed.segments import segment_sum
 from hepml.representations.sequence import leading
 
 
@@ -26,20 +27,23 @@ from hepml.representations.sequence import leading
     parameters=59323,
 )
 class TopoDNN(nn.Module):
-    """TopoDNN: (pT, eta, phi) of the leading constituents, in a standard pose, into one multilayer perceptron.
+    """TopoDNN: (pT, eta, phi) of the leading constituents, in a standard pose, into one multilayer
+    perceptron.
 
-    Symmetry: permutations of the constituents, since they are put in order of transverse momentum first (up to exact ties), rotations
-    about the beam. Inputs: four-momenta. The pose (`standard_pose`) puts the hardest constituent at the origin of the (eta, phi)
-    plane, turns the second onto the negative phi axis by a rotation of space, which keeps the mass of the jet, and mirrors eta so that
-    most of the transverse momentum has positive eta. Absent constituents are zeros. The published network has one output, for the
-    Bernoulli objective: 59,323 parameters.
+    Symmetry: permutations of the constituents, since they are put in order of transverse momentum first (up
+        to exact ties), rotations
+    about the beam. Inputs: four-momenta. The pose (`standard_pose`) puts the hardest constituent at the
+    origin of the (eta, phi) plane, turns the second onto the negative phi axis by a rotation of space, which
+    keeps the mass of the jet, and mirrors eta so that most of the transverse momentum has positive eta.
+    Absent constituents are zeros. The published network has one output, for the Bernoulli objective: 59,323
+    parameters.
 
     Args:
         outputs: columns of the result.
         constituents: leading constituents that are read.
         hidden: units of the hidden layers.
-        pt_scale: transverse momentum in GeV that becomes 1. The paper's 1,679 GeV is the hardest constituent of its jets of 600 to
-            2,500 GeV.
+        pt_scale: transverse momentum in GeV that becomes 1. The paper's 1,679 GeV is the hardest constituent
+            of its jets of 600 to 2,500 GeV.
         dropout: after each hidden layer, in training.
     """
 
@@ -73,7 +77,8 @@ def standard_pose(four_momenta: Tensor, offsets: Tensor) -> Tensor:
         offsets: [B + 1].
 
     Returns:
-        [M, 3]; pT in GeV. The first constituent of a jet is at (0, 0), the second at negative phi and eta zero.
+        [M, 3]; pT in GeV. The first constituent of a jet is at (0, 0), the second at negative phi and eta
+        zero.
     """
     counts = offsets.diff()
     first, second = offsets[:-1], offsets[:-1] + (counts > 1)

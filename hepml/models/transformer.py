@@ -1,4 +1,5 @@
-"""The plain transformer encoder on constituents, without pair features: what attention alone makes of a jet."""
+"""The plain transformer encoder on constituents, without pair features: what attention alone makes of a
+jet."""
 
 from __future__ import annotations
 
@@ -16,32 +17,36 @@ from hepml.models.catalogue import register
 from hepml.nn.attention import AttentionMaps, Block, Rectangle
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped, prepend
 from hepml.nn.norm import PackedBatchNorm
-from hepml.nn.segments import segment_mean
+from hepml.packed.segments import segment_mean
 
 
 @register("transformer", paper="arXiv:1706.03762", symmetries=("permutation", "azimuthal-rotation"))
 class Transformer(nn.Module):
-    """Plain transformer: pre-norm encoder blocks on constituents, no positions, pooled by a class token or a mean.
+    """Plain transformer: pre-norm encoder blocks on constituents, no positions, pooled by a class token or a
+    mean.
 
         y = x + drop(attention(LN(x))),   z = y + drop(W_2 drop(GELU(W_1 LN(y))))
 
-    Symmetry: permutations of the constituents, rotations about the beam (with the kinematic features). Inputs: constituent
-        features. A jet without
+    Symmetry: permutations of the constituents, rotations about the beam (with the kinematic features).
+        Inputs: constituent features. A jet without
     constituents has the head's answer to the class token alone, or to zero.
 
-    The default has 2.0 million parameters, as the plain transformers that the literature compares with. A small one is `width:
-    64, blocks: 4, heads: 4` (0.2 million). `attention_maps` returns what each block attends to.
+    The default has 2.0 million parameters, as the plain transformers that the literature compares with. A
+    small one is `width: 64, blocks: 4, heads: 4` (0.2 million). `attention_maps` returns what each block
+    attends to.
 
     Args:
         outputs: columns of the result.
-        features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full (17).
+        features: names of constituent features, or a feature set: kinematic (7), kinematic_pid (13), full
+            (17).
         width: C of the blocks, a multiple of heads.
         heads: attention heads.
         blocks: encoder blocks.
         expansion: hidden units of a block, in units of C.
         dropout: after both branches of a block and of its hidden units.
         attention_dropout: of attention weights.
-        pooling: `class`, a learnt token that attends and is attended to in every block, or `mean` over constituents.
+        pooling: `class`, a learnt token that attends and is attended to in every block, or `mean` over
+            constituents.
         head: units of fully connected layers after the pooling.
         max_constituents: keep only so many leading constituents; None keeps all.
     """
@@ -70,7 +75,9 @@ class Transformer(nn.Module):
         )
         self.token = nn.Parameter(0.02 * torch.randn(width)) if pooling == "class" else None
         self.norm = nn.LayerNorm(width)
-        layers: list[nn.Module] = [nn.Sequential(nn.Linear(a, b), nn.GELU()) for a, b in pairwise((width, *head))]
+        layers: list[nn.Module] = [
+            nn.Sequential(nn.Linear(a, b), nn.GELU()) for a, b in pairwise((width, *head))
+        ]
         self.fc = nn.Sequential(*layers, nn.Linear((width, *head)[-1], outputs))
 
     def forward(self, batch: JetBatch) -> Tensor:
@@ -94,9 +101,9 @@ class Transformer(nn.Module):
         """What each block attends to, without dropout, in the order of the batch.
 
         Returns:
-            maps with `blocks` [blocks, B, heads, P, P] between constituents, `pooling` [blocks, B, heads, 1 + P] of the class
-            token (column 0 is the token itself; None where pooling is the mean) and `mask` [B, P]; P is the count of the largest
-            jet. See `hepml.nn.attention.AttentionMaps`.
+            maps with `blocks` [blocks, B, heads, P, P] between constituents, `pooling` [blocks, B, heads, 1 +
+            P] of the class token (column 0 is the token itself; None where pooling is the mean) and `mask`
+            [B, P]; P is the count of the largest jet. See `hepml.nn.attention.AttentionMaps`.
         """
         training = self.training
         self.eval()

@@ -1,8 +1,10 @@
-"""TreeNiN: a recursive network with small networks at its nodes (Macaluso and Cranmer, doi:10.5281/zenodo.2582216; in arXiv:1902.09914).
+"""TreeNiN: a recursive network with small networks at its nodes (Macaluso and Cranmer,
+doi:10.5281/zenodo.2582216; in arXiv:1902.09914).
 
-Written from its description: the simple recursive network of arXiv:1702.00748 on kT trees, with two fully connected layers on top of every
-node before it is handed on, and weights of their own for leaves, merges, and the two children of the root. With 50 units that is the
-published 33,901 parameters exactly: input maps of leaves and merges 2 · 400, W_h 7,550, four networks of two layers 4 · 5,100, head 5,151.
+Written from its description: the simple recursive network of arXiv:1702.00748 on kT trees, with two fully
+connected layers on top of every node before it is handed on, and weights of their own for leaves, merges, and
+the two children of the root. With 50 units that is the published 33,901 parameters exactly: input maps of
+leaves and merges 2 · 400, W_h 7,550, four networks of two layers 4 · 5,100, head 5,151.
 """
 
 from __future__ import annotations
@@ -32,13 +34,16 @@ from hepml.representations.trees import NODE_INPUTS, forest, node_inputs
     parameters=33901,
 )
 class TreeNetworkInNetwork(nn.Module):
-    """TreeNiN: a recursive network with two more layers at every node, different for leaves, merges and the root's children.
+    """TreeNiN: a recursive network with two more layers at every node, different for leaves, merges and the
+    root's children.
 
-    u = relu(W x + b) of a node's inputs, W of leaves or of merges; a leaf has h = u, a merge h = relu(W_h [h_L, h_R, u] + b_h), the harder
-    child left; what a parent reads of a child is its h behind two layers with ReLU: those of leaves, of merges, or, under the root, of the
-    left and the right child. The root's h goes through a fully connected head.
+    u = relu(W x + b) of a node's inputs, W of leaves or of merges; a leaf has h = u, a merge h = relu(W_h
+    [h_L, h_R, u] + b_h), the harder child left; what a parent reads of a child is its h behind two layers
+    with ReLU: those of leaves, of merges, or, under the root, of the left and the right child. The root's h
+    goes through a fully connected head.
 
-    Symmetry and inputs as for `recnn`. A jet of one constituent is its leaf; a jet of none has the head's answer to zeros.
+    Symmetry and inputs as for `recnn`. A jet of one constituent is its leaf; a jet of none has the head's
+    answer to zeros.
 
     Args:
         outputs: columns of the result; the published network has one.
@@ -86,8 +91,12 @@ class TreeNetworkInNetwork(nn.Module):
         u = torch.relu_(self.u_merge(x[n:]))
         pair, own = self.w_h.weight[:, : 2 * self.hidden], self.w_h.weight[:, 2 * self.hidden :]
         given = F.linear(u, own, self.w_h.bias)
-        layers = [p for layer in self.on_merge if isinstance(layer, nn.Linear) for p in (layer.weight, layer.bias)]
-        read = fold(networked_cell, self.on_leaf(leaves), given, trees.children, trees.levels, (pair, *layers))
+        layers = [
+            p for layer in self.on_merge if isinstance(layer, nn.Linear) for p in (layer.weight, layer.bias)
+        ]
+        read = fold(
+            networked_cell, self.on_leaf(leaves), given, trees.children, trees.levels, (pair, *layers)
+        )
 
         # The root and its children anew: the fold has given the children the layers of any other merge.
         def bare(node: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Attention among the constituents of each jet, and the blocks of the (Particle) Transformer that are made of it.
+"""Attention among the constituents of each jet, and the blocks of the (Particle) Transformer that are made of
+it.
 
-Constituents stay packed, [ΣN, C]: linear maps, norms and dropout never see padding. Only the attention itself needs a rectangle;
-it is made for a few jets at a time, of similar length (see `hepml.nn.encoder`). Parameters have the names of weaver-core's
-ParticleTransformer, so that its weights load.
+Constituents stay packed, [ΣN, C]: linear maps, norms and dropout never see padding. Only the attention itself
+needs a rectangle; it is made for a few jets at a time, of similar length (see `hepml.nn.encoder`). Parameters
+have the names of weaver-core's ParticleTransformer, so that its weights load.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hepml.nn.block_training import BlockSettings, Piece, block
-from hepml.nn.dropout import Dropout, dropout, threshold
-from hepml.nn.pairs import masking_value
-from hepml.representations.dense import mask_of, rows_in_dense
+from hepml.nn.kernels.byte_dropout import Dropout, dropout, threshold
+from hepml.nn.kernels.particle_transformer_block import BlockSettings, Piece, block
+from hepml.packed.dense import mask_of, rows_in_dense
+from hepml.packed.pair_features import masking_value
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Attention weights of every block, after the softmax and without dropout. P is the count of the largest jet of the batch.
+    """Attention weights of every block, after the softmax and without dropout. P is the count of the largest
+    jet of the batch.
 
     Args:
-        blocks: [L, B, H, P, P]; entry (i, j) is how much constituent i attends to constituent j. Rows of constituents sum to one
-            (with a class token in the sequence, to one less what they give to it); rows and columns of padding are zero.
-        pooling: [K, B, H, 1 + P], how much the class token attends to itself (column 0) and to each constituent; sums to one.
-            None where constituents are pooled by a mean.
+        blocks: [L, B, H, P, P]; entry (i, j) is how much constituent i attends to constituent j. Rows of
+            constituents sum to one (with a class token in the sequence, to one less what they give to it);
+            rows and columns of padding are zero.
+        pooling: [K, B, H, 1 + P], how much the class token attends to itself (column 0) and to each
+            constituent; sums to one. None where constituents are pooled by a mean.
         mask: [B, P] True where a constituent stands.
     """
 
@@ -98,7 +101,8 @@ class Attention(nn.Module):
 
         Args:
             x: packed rows.
-            pieces: rectangles of consecutive jets, which together have these rows; attention takes them in turns.
+            pieces: rectangles of consecutive jets, which together have these rows; attention takes them in
+                turns.
             biases: of each, [B, H or 1, P or 1, P] added to the scores, very negative where a key is padding.
         """
         parts = self.in_proj(x).split([len(where.rows) for where in pieces])
@@ -111,7 +115,9 @@ class Attention(nn.Module):
             found = self._weighted(q, k, v, bias)
         else:
             p = self.dropout if self.training else 0.0
-            found = F.scaled_dot_product_attention(q, k, v, bias.to(q.dtype).expand(*q.shape[:3], k.shape[2]), p)
+            found = F.scaled_dot_product_attention(
+                q, k, v, bias.to(q.dtype).expand(*q.shape[:3], k.shape[2]), p
+            )
         return where.packed(found.transpose(1, 2).flatten(2))
 
     def weights(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
@@ -127,8 +133,8 @@ class Attention(nn.Module):
         return q, k, v
 
     def _weighted(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """The same in matrix products of one rectangle a jet and head: on a CPU torch's fused kernel has neither dropout nor a
-        bias that learns."""
+        """The same in matrix products of one rectangle a jet and head: on a CPU torch's fused kernel has
+        neither dropout nor a bias that learns."""
         jets, heads, width, size = q.shape
         flat = (bias.to(q.dtype).expand(jets, heads, width, width)).reshape(-1, width, width)
         q, k, v = (t.reshape(-1, width, size) for t in (q, k, v))
@@ -139,9 +145,10 @@ class Attention(nn.Module):
     def query(self, token: Tensor, rows: Tensor, where: Rectangle, own: Tensor) -> tuple[Tensor, Tensor]:
         """What one query a jet collects from itself and from the jet's rows.
 
-        Keys and values of the rows are never made: q . (W_k u) = (W_k^T q) . u and sum_j a_j W_v u_j = W_v sum_j a_j u_j, so
-        that maps act on one row a jet and head, not on every constituent. The key's bias adds the same to every score and drops
-        out of the softmax.
+        Keys and values of the rows are never made: q . (W_k u) = (W_k^T q) . u and sum_j a_j W_v u_j = W_v
+            sum_j a_j u_j, so
+        that maps act on one row a jet and head, not on every constituent. The key's bias adds the same to
+        every score and drops out of the softmax.
 
         Args:
             token: [B, C] queries.
@@ -170,7 +177,8 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """One block of the Particle Transformer (arXiv:2202.03772, with the norms and scales of NormFormer, arXiv:2110.09456).
+    """One block of the Particle Transformer (arXiv:2202.03772, with the norms and scales of NormFormer,
+    arXiv:2110.09456).
 
         y = x + drop(LN(scale_h attention(LN(x))))
         z = w y + drop(W_2 LN(drop(GELU(W_1 LN(y)))))
@@ -183,7 +191,8 @@ class Block(nn.Module):
         expansion: hidden units of the feed-forward part, in units of C.
         dropout: of both branches and of hidden units.
         attention_dropout: of attention weights.
-        plain: leave out the norms after the attention and in the feed-forward part, and the scales of heads and residuals.
+        plain: leave out the norms after the attention and in the feed-forward part, and the scales of heads
+            and residuals.
     """
 
     def __init__(
@@ -217,7 +226,8 @@ class Block(nn.Module):
         return self._rest(x, self.attn(self.pre_attn_norm(x), pieces, biases))
 
     def _by_hand(self, x: Tensor) -> bool:
-        """Whether the training path of `hepml.nn.block_training` applies: on a CPU, eager, in the parameters' own dtype."""
+        """Whether the training path of `hepml.nn.kernels.particle_transformer_block` applies: on a CPU,
+        eager, in the parameters' own dtype."""
         return (
             self.training
             and torch.is_grad_enabled()
@@ -247,8 +257,8 @@ class Block(nn.Module):
         return block(x, biases, settings, (*first, self.c_attn, *post, *rest, self.w_resid))
 
     def pool(self, token: Tensor, x: Tensor, where: Rectangle) -> tuple[Tensor, Tensor]:
-        """Class attention (arXiv:2103.17239): the class tokens [B, C] after they have looked at the rows x [ΣN, C], and the
-        weights [B, H, 1 + P]."""
+        """Class attention (arXiv:2103.17239): the class tokens [B, C] after they have looked at the rows x
+        [ΣN, C], and the weights [B, H, 1 + P]."""
         found, shares = self.attn.query(token, self.pre_attn_norm(x), where, self.pre_attn_norm(token))
         return self._rest(token, found), shares
 

@@ -1,10 +1,13 @@
-"""Convolutions along the sequence of a jet's constituents, padded to a fixed length of which only a part is ever computed.
+"""Convolutions along the sequence of a jet's constituents, padded to a fixed length of which only a part is
+ever computed.
 
-Behind its last constituent a jet padded with zeros is the same as every other: some way behind it, whatever a stack of convolutions
-and normalisations makes of it is what they make of zeros alone. So a batch of padded sequences is held as a `Padded`: the steps
-in which its jets may differ, and one *silent* sequence, made of zeros at the input and taken through the same layers at full length,
-whose remaining steps all of them share. Results are those of the padded network but for rounding, in training too; of the 128 steps
-of a top-tagging jet more than half are never computed. Channels come last in memory, which is what convolutions on a CPU are fastest on.
+Behind its last constituent a jet padded with zeros is the same as every other: some way behind it, whatever a
+stack of convolutions and normalisations makes of it is what they make of zeros alone. So a batch of padded
+sequences is held as a `Padded`: the steps in which its jets may differ, and one *silent* sequence, made of
+zeros at the input and taken through the same layers at full length, whose remaining steps all of them share.
+Results are those of the padded network but for rounding, in training too; of the 128 steps of a top-tagging
+jet more than half are never computed. Channels come last in memory, which is what convolutions on a CPU are
+fastest on.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ class Padded:
         return Padded(self.window(0, width) + other.window(0, width), self.silent + other.silent)
 
     def window(self, first: int, last: int) -> Tensor:
-        """Steps `first` to `last` of each, [B, last - first, C]; zeros before the beginning and after step L."""
+        """Steps `first` to `last` of each, [B, last - first, C]; zeros before the beginning and after
+        step L."""
         (jets, width, channels), length = self.own.shape, self.silent.shape[1]
         if first == 0 and last <= width:
             return self.own[:, :last]
@@ -67,14 +71,18 @@ class Padded:
 
 
 class PaddedConv1d(nn.Conv1d):
-    """`nn.Conv1d` on `Padded` sequences, for odd kernels with half as much zero padding (sizes 3 and 1, or 1 and 0)."""
+    """`nn.Conv1d` on `Padded` sequences, for odd kernels with half as much zero padding (sizes 3 and 1, or 1
+    and 0)."""
 
     def forward(self, input: Padded) -> Padded:  # type: ignore[override]
         stride, reach = self.stride[0], self.kernel_size[0] // 2
         length = (input.silent.shape[1] - 1) // stride + 1
-        # Output o sees steps stride·o - reach to stride·o + reach; the first that sees none of the own steps is shared.
+        # Output o sees steps stride·o - reach to stride·o + reach; the first that sees none of the own steps
+        # is shared.
         width = min(length, (input.own.shape[1] + reach + stride - 1) // stride)
-        return Padded(self._convolve(input, width), self._convolve(Padded(input.silent, input.silent), length))
+        return Padded(
+            self._convolve(input, width), self._convolve(Padded(input.silent, input.silent), length)
+        )
 
     def _convolve(self, input: Padded, outputs: int) -> Tensor:
         stride, reach = self.stride[0], self.kernel_size[0] // 2
@@ -87,7 +95,8 @@ class PaddedConv1d(nn.Conv1d):
 
 
 class PaddedBatchNorm(PackedBatchNorm):
-    """Batch normalisation of `Padded` sequences with statistics over all B·L steps, padding included, as the padded network takes them."""
+    """Batch normalisation of `Padded` sequences with statistics over all B·L steps, padding included, as the
+    padded network takes them."""
 
     def forward(self, input: Padded) -> Padded:  # type: ignore[override]
         jets, length = len(input.own), input.silent.shape[1]

@@ -1,8 +1,10 @@
-"""Any convolution of `torch_geometric.nn` by its name, as a layer from [ΣN, inputs] to [ΣN, outputs] on the edges of jets.
+"""Any convolution of `torch_geometric.nn` by its name, as a layer from [ΣN, inputs] to [ΣN, outputs] on the
+edges of jets.
 
-PyG's convolutions differ in what they are made from and in what they are called with. Here the names of their own parameters say what
-each wants: widths, edge features, an MLP, positions, the first embedding. What a convolution needs and cannot be known is asked for
-in one line; one that needs what jets have not (relations of several kinds, surface normals) is refused in one line.
+PyG's convolutions differ in what they are made from and in what they are called with. Here the names of their
+own parameters say what each wants: widths, edge features, an MLP, positions, the first embedding. What a
+convolution needs and cannot be known is asked for in one line; one that needs what jets have not (relations
+of several kinds, surface normals) is refused in one line.
 """
 
 from __future__ import annotations
@@ -43,20 +45,22 @@ def convolution_names() -> list[str]:
 class Convolution(nn.Module):
     """A convolution of `torch_geometric.nn`.
 
-    Edge features go in as `edge_attr` where the convolution takes that; where it takes one `edge_weight`, the weight is
-    sigmoid(a . e_ij + b), learnt; where it takes neither they are not used (`uses_edge_features` says which).
+    Edge features go in as `edge_attr` where the convolution takes that; where it takes one `edge_weight`, the
+    weight is sigmoid(a . e_ij + b), learnt; where it takes neither they are not used (`uses_edge_features`
+    says which).
 
     Args:
         name: as in `torch_geometric.nn`, for instance `GATv2Conv`.
         inputs: columns of x.
         outputs: the width that is asked for. Heads that are joined share it.
         edge_columns: columns of the edge features, 0 for none.
-        arguments: further arguments of the convolution's constructor. Where it takes a network (`nn`, `local_nn`, `mlp_h`), a list
-            of widths makes one; where it takes a convolution (`conv`, `phi`), its name does.
+        arguments: further arguments of the convolution's constructor. Where it takes a network (`nn`,
+            `local_nn`, `mlp_h`), a list of widths makes one; where it takes a convolution (`conv`, `phi`),
+            its name does.
 
     Raises:
-        ConfigError: an unknown convolution or argument (names the nearest), an argument that is missing, or a convolution that does
-            not fit jets.
+        ConfigError: an unknown convolution or argument (names the nearest), an argument that is missing, or a
+            convolution that does not fit jets.
     """
 
     def __init__(
@@ -123,7 +127,8 @@ class Convolution(nn.Module):
 
     @torch.no_grad()
     def _measured_width(self, name: str, inputs: int, edge_columns: int) -> int:
-        """Columns of the result, found on a graph of three constituents; random numbers and training mode stay as they were."""
+        """Columns of the result, found on a graph of three constituents; random numbers and training mode
+        stay as they were."""
         edges = torch.tensor([[1, 2, 0, 2, 0, 1], [0, 0, 1, 1, 2, 2]])
         self.eval()
         try:
@@ -142,7 +147,8 @@ class Convolution(nn.Module):
         except Exception as problem:
             reason = " ".join(str(problem).split())[:160] or type(problem).__name__
             raise ConfigError(
-                f"convolution '{name}' does not work on a graph of {inputs} features a constituent and {edge_columns} an edge ({reason})",
+                f"convolution '{name}' does not work on a graph of {inputs} features a constituent and "
+                f"{edge_columns} an edge ({reason})",
                 mend="change convolution_arguments, widths or edge_features, or name another convolution",
             ) from None
         finally:
@@ -155,7 +161,8 @@ def _kind(name: str) -> Any:
 
     if name not in convolution_names():
         raise ConfigError(
-            f"unknown convolution '{name}'", mend=did_you_mean(name, convolution_names(), noun="torch_geometric.nn has")
+            f"unknown convolution '{name}'",
+            mend=did_you_mean(name, convolution_names(), noun="torch_geometric.nn has"),
         )
     return getattr(pyg, name)
 
@@ -176,11 +183,14 @@ def _check_forward(name: str, takes: Mapping[str, inspect.Parameter]) -> None:
     if needed or not {"x", "edge_index"} <= set(takes):
         what = f"needs {' and '.join(needed)}" if needed else "does not work on constituents and edges"
         raise ConfigError(
-            f"convolution '{name}' {what}, which jets do not have", mend="name one that works on (x, edge_index)"
+            f"convolution '{name}' {what}, which jets do not have",
+            mend="name one that works on (x, edge_index)",
         )
 
 
-def _build(name: str, kind: Any, inputs: int, outputs: int, edge_columns: int, arguments: dict[str, Any]) -> nn.Module:
+def _build(
+    name: str, kind: Any, inputs: int, outputs: int, edge_columns: int, arguments: dict[str, Any]
+) -> nn.Module:
     takes = {k: p for k, p in inspect.signature(kind.__init__).parameters.items() if k != "self"}
     named = {k: p for k, p in takes.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
     where = f"convolution_arguments of {name}"
@@ -196,7 +206,9 @@ def _build(name: str, kind: Any, inputs: int, outputs: int, edge_columns: int, a
         heads = int(arguments.get("heads", _default(named, "heads")))
         if heads < 1 or outputs % heads:
             raise ConfigError(
-                f"{heads} heads do not share {outputs} columns", where=where, mend="make widths multiples of heads"
+                f"{heads} heads do not share {outputs} columns",
+                where=where,
+                mend="make widths multiples of heads",
             )
         share = outputs // heads
     known: dict[str, Any] = {
@@ -220,7 +232,9 @@ def _build(name: str, kind: Any, inputs: int, outputs: int, edge_columns: int, a
         built: nn.Module = kind(**made)
     except Exception as problem:
         reason = " ".join(str(problem).split())[:160] or type(problem).__name__
-        raise ConfigError(f"{name} cannot be made ({reason})", where=where, mend="change its arguments") from None
+        raise ConfigError(
+            f"{name} cannot be made ({reason})", where=where, mend="change its arguments"
+        ) from None
     return built
 
 
@@ -251,19 +265,28 @@ def _networks(
         if not (wanted or (key in named and key in arguments)):
             continue
         widths = arguments.get(key, (last,) if name != "NNConv" else (16,))
-        if not isinstance(widths, Sequence) or isinstance(widths, str) or not all(isinstance(w, int) for w in widths):
-            raise ConfigError(f"'{key}' of {name} is a list of widths", where="convolution_arguments", mend="as [64]")
+        if (
+            not isinstance(widths, Sequence)
+            or isinstance(widths, str)
+            or not all(isinstance(w, int) for w in widths)
+        ):
+            raise ConfigError(
+                f"'{key}' of {name} is a list of widths", where="convolution_arguments", mend="as [64]"
+            )
         ending = () if widths and widths[-1] == last and name != "NNConv" else (last,)
         made[key] = mlp(first, widths, ending[0] if ending else None)
     for key in ("conv", "phi"):
         if key in named:
             inner = str(arguments.get(key, "GCNConv"))
-            made[key] = _build(inner, _kind(inner), inputs, inputs if name != "DirGNNConv" else outputs, 0, {})
+            made[key] = _build(
+                inner, _kind(inner), inputs, inputs if name != "DirGNNConv" else outputs, 0, {}
+            )
     return made
 
 
 def mlp(inputs: int, widths: Sequence[int], outputs: int | None = None) -> nn.Sequential:
-    """Linear, batch norm and leaky ReLU for each width, as in EdgeConv's paper (arXiv:1801.07829), then a bare linear map to `outputs`."""
+    """Linear, batch norm and leaky ReLU for each width, as in EdgeConv's paper (arXiv:1801.07829), then a
+    bare linear map to `outputs`."""
     layers: list[nn.Module] = []
     sizes = [inputs, *widths]
     for a, b in pairwise(sizes):

@@ -2,8 +2,8 @@
 
     out_i = ReLU( S x_i + mean_{j in N(i)} h(x_i, x_j - x_i) ),   h = three times (linear map, batch norm, ReLU)
 
-The first linear map of h is linear in the pair, W [x_i, x_j - x_i] = (W1 - W2) x_i + W2 x_j, so it is done once for each constituent, not
-for each of its k edges, and gathered. Edges exist for real constituents only.
+The first linear map of h is linear in the pair, W [x_i, x_j - x_i] = (W1 - W2) x_i + W2 x_j, so it is done
+once for each constituent, not for each of its k edges, and gathered. Edges exist for real constituents only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hepml.nn.edge_messages import edge_messages
+from hepml.nn.kernels.edge_messages import edge_messages
 from hepml.nn.norm import PackedBatchNorm
 
 # Edges taken at a time in evaluation, for each thread.
@@ -64,7 +64,8 @@ class EdgeConv(nn.Module):
         return list(zip(self.convs, self.bns, strict=True))  # type: ignore[arg-type]
 
     def messages(self, a: Tensor, b: Tensor, neighbours: Tensor) -> Tensor:
-        """mean_{j in N(i)} h, [M, widths[-1]], from the first linear map at i and at j, each [M, widths[0]]: the plain definition."""
+        """mean_{j in N(i)} h, [M, widths[-1]], from the first linear map at i and at j, each [M, widths[0]]:
+        the plain definition."""
         k = neighbours.shape[1]
         b = F.pad(b, (0, 0, 0, 1))  # the row of the absent neighbour
         h = (a[:, None] + b[neighbours.flatten()].view(len(a), k, b.shape[1])).flatten(0, 1)
@@ -74,7 +75,8 @@ class EdgeConv(nn.Module):
         return h.view(len(a), k, h.shape[1]).mean(dim=1)
 
     def _in_pieces(self, a: Tensor, neighbours: Tensor) -> bool:
-        """Whether the cache-sized training path applies: training on a CPU, eager, with norms that all learn or are all held fixed."""
+        """Whether the cache-sized training path applies: training on a CPU, eager, with norms that all learn
+        or are all held fixed."""
         half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
         return (
             self.training
@@ -108,7 +110,8 @@ class EdgeConv(nn.Module):
         return mean
 
     def _messages_folded(self, a: Tensor, b: Tensor, neighbours: Tensor) -> Tensor:
-        """`messages` in evaluation: norms folded into the linear maps, few constituents at a time so that their edges stay in the cache."""
+        """`messages` in evaluation: norms folded into the linear maps, few constituents at a time so that
+        their edges stay in the cache."""
         k = neighbours.shape[1]
         gain, bias = self._layers[0][1].gain_and_bias()
         own = torch.addcmul(bias, a, gain).to(a.dtype)

@@ -1,8 +1,8 @@
 """A batch cut into groups of jets of similar length, for what needs a rectangle of constituents.
 
-On a CPU a group has some thousand constituents, so that its activations stay in the cache from one layer to the next. Attention
-takes it in pieces of some hundred, whose rectangles are hardly larger than their jets. On an accelerator there is one group, and one
-piece.
+On a CPU a group has some thousand constituents, so that its activations stay in the cache from one layer to
+the next. Attention takes it in pieces of some hundred, whose rectangles are hardly larger than their jets. On
+an accelerator there is one group, and one piece.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Grouped:
 
 
 def grouped(batch: JetBatch, rows: int = ROWS, piece: int = PIECE) -> Grouped:
-    """The batch, sorted by count and cut into groups of about so many rows, and these into pieces (one of one on an accelerator)."""
+    """The batch, sorted by count and cut into groups of about so many rows, and these into pieces (one of one
+    on an accelerator)."""
     order = torch.argsort(batch.counts, stable=True)
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)

@@ -20,7 +20,8 @@ def feedforward(
     dropout: float = 0.0,
     initialise: Callable[[nn.Linear], None] | None = None,
 ) -> nn.Sequential:
-    """Linear, activation (and dropout) for each width, then, where `outputs` is given, a bare linear map to it.
+    """Linear, activation (and dropout) for each width, then, where `outputs` is given, a bare linear map to
+    it.
 
     Args:
         inputs: columns of the input.
@@ -47,7 +48,8 @@ def feedforward(
 
 
 class NarrowLinear(nn.Linear):
-    """A linear map of few columns: the same function and parameters as `nn.Linear`, with a weight gradient several times faster on a CPU.
+    """A linear map of few columns: the same function and parameters as `nn.Linear`, with a weight gradient
+    several times faster on a CPU.
 
     Multiplying by a contiguous transpose lets autograd take the gradient as x^T g.
     """
@@ -59,7 +61,8 @@ class NarrowLinear(nn.Linear):
 
 
 def he_uniform(layer: nn.Linear) -> None:
-    """Kaiming-uniform weights for ReLU and zero biases, as in the published deep-sets networks (arXiv:1810.05165)."""
+    """Kaiming-uniform weights for ReLU and zero biases, as in the published deep-sets networks
+    (arXiv:1810.05165)."""
     nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

@@ -1,8 +1,8 @@
 """Vector fields from scalar functions: J grad H by one vector-Jacobian product.
 
 A Hamiltonian maps phase-space points z = (q, p), [..., 2 d], to one scalar each, [...]. Its vector field
-dz/dt = J grad H = (dH/dp, -dH/dq) costs one backward pass for a whole batch, because the points do not see each other: the gradient
-of the sum over the batch holds the gradient of each. No Jacobian is built.
+dz/dt = J grad H = (dH/dp, -dH/dq) costs one backward pass for a whole batch, because the points do not see
+each other: the gradient of the sum over the batch holds the gradient of each. No Jacobian is built.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ ScalarFunction = Callable[[Tensor], Tensor]
 def hamiltonian_field(hamiltonian: ScalarFunction, z: Tensor) -> Tensor:
     """Symplectic gradient dz/dt = (dH/dp, -dH/dq) (arXiv:1906.01563, eq. 2).
 
-    Differentiable with respect to the parameters of H, and to z where z requires a gradient, whenever gradients are enabled.
+    Differentiable with respect to the parameters of H, and to z where z requires a gradient, whenever
+    gradients are enabled.
 
     Args:
         hamiltonian: [..., 2 d] -> [...] or [..., 1].
@@ -75,6 +76,7 @@ def one_scalar(value: Tensor, z: Tensor) -> Tensor:
     if value.shape == (*points, 1):
         return value[..., 0]
     raise ModelError(
-        f"a Hamiltonian returned shape {tuple(value.shape)} for points of shape {tuple(z.shape)}, not one scalar a point",
+        f"a Hamiltonian returned shape {tuple(value.shape)} for points of shape {tuple(z.shape)}, not "
+        "one scalar a point",
         mend="end it with one output, or sum over its outputs",
     )

@@ -1,7 +1,7 @@
 """Normalisation over packed rows, and the standardisation of jet observables.
 
-Packed rows hold no padding, so batch statistics are those of real constituents (or of their edges); a padded network's statistics
-are diluted by however much padding its batch happened to need.
+Packed rows hold no padding, so batch statistics are those of real constituents (or of their edges); a padded
+network's statistics are diluted by however much padding its batch happened to need.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 
 class PackedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of rows [M, C]; with fewer than two rows in training the running statistics are used and kept as they are."""
+    """Batch normalisation of rows [M, C]; with fewer than two rows in training the running statistics are
+    used and kept as they are."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and input.shape[0] < 2:
@@ -29,7 +30,8 @@ class PackedBatchNorm(nn.BatchNorm1d):
 
     @torch.no_grad()
     def remember(self, mean: Tensor, variance: Tensor, rows: int) -> None:
-        """Moves the running statistics towards a batch's mean and biased variance over `rows` rows, as a forward pass in training does."""
+        """Moves the running statistics towards a batch's mean and biased variance over `rows` rows, as a
+        forward pass in training does."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -41,8 +43,9 @@ class PackedBatchNorm(nn.BatchNorm1d):
 class Standardise(nn.Module):
     """(x - mean) / spread for each column, learnt from the first jets seen in training and then kept.
 
-    Mean and variance are accumulated (Chan's update) over the first `jets` training rows and frozen after them, so that a jet's value
-    never depends on its batch once they stand, and in evaluation never at all. Before any training the map is the identity.
+    Mean and variance are accumulated (Chan's update) over the first `jets` training rows and frozen after
+    them, so that a jet's value never depends on its batch once they stand, and in evaluation never at all.
+    Before any training the map is the identity.
 
     Args:
         columns: C.

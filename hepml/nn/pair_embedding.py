@@ -1,4 +1,5 @@
-"""What a transformer makes of pairs: from the features of a pair to one attention bias a head (arXiv:2202.03772)."""
+"""What a transformer makes of pairs: from the features of a pair to one attention bias a head
+(arXiv:2202.03772)."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hepml.nn.kernels.pair_embedding import PIECE, pair_network
 from hepml.nn.norm import PackedBatchNorm
-from hepml.nn.pair_training import PIECE, pair_network
 
 
 class PairEmbedding(nn.Module):
@@ -49,7 +50,8 @@ class PairEmbedding(nn.Module):
         return [m for m in self.embed if isinstance(m, nn.Linear)]
 
     def _in_pieces(self, features: Tensor) -> bool:
-        """Whether the cache-sized training path applies: on a CPU, eager, with norms that all learn or are all held fixed."""
+        """Whether the cache-sized training path applies: on a CPU, eager, with norms that all learn or are
+        all held fixed."""
         return (
             self.training
             and torch.is_grad_enabled()

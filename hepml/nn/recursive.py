@@ -1,9 +1,10 @@
 """Folding a forest of binary trees from the leaves to the roots, level by level, for all jets at once.
 
-A node's embedding depends on its two children's, so a batch takes as many steps as its highest tree has levels. Embeddings of all nodes
-stand in one buffer that each step reads and extends; autograd cannot follow a buffer that is written in place, so `fold` is one autograd
-function that keeps a small graph a level and runs them backwards. Cells are pure functions of arrays and weights; the simple and the
-gated one have faster passes of their own in `hepml.nn.recursive_training`, out of mixed precision.
+A node's embedding depends on its two children's, so a batch takes as many steps as its highest tree has
+levels. Embeddings of all nodes stand in one buffer that each step reads and extends; autograd cannot follow a
+buffer that is written in place, so `fold` is one autograd function that keeps a small graph a level and runs
+them backwards. Cells are pure functions of arrays and weights; the simple and the gated one have faster
+passes of their own in `hepml.nn.kernels.recursive`, out of mixed precision.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hepml.nn.recursive_training import fold_gated, fold_simple
+from hepml.nn.kernels.recursive import fold_gated, fold_simple
 
 # (pair [K, 2H], inputs [K, C], weights...) -> [K, H]
 Cell = Callable[..., Tensor]
 
 
 def fold(
-    cell: Cell, leaves: Tensor, inputs: Tensor, children: Tensor, levels: Sequence[int], weights: Sequence[Tensor]
+    cell: Cell,
+    leaves: Tensor,
+    inputs: Tensor,
+    children: Tensor,
+    levels: Sequence[int],
+    weights: Sequence[Tensor],
 ) -> Tensor:
     """Embeddings of all nodes.
 
@@ -98,7 +104,8 @@ class _Fold(torch.autograd.Function):
 
 
 def simple_cell(pair: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
-    """h = relu(W_h [h_L, h_R, u] + b), with `inputs` the part W_u u + b, taken for all merges at once, and `weight` [H, 2H] the rest."""
+    """h = relu(W_h [h_L, h_R, u] + b), with `inputs` the part W_u u + b, taken for all merges at once, and
+    `weight` [H, 2H] the rest."""
     return torch.relu_(torch.addmm(inputs, pair, weight.t()))
 
 
@@ -128,7 +135,13 @@ def gated_cell(
 
 
 def networked_cell(
-    pair: Tensor, inputs: Tensor, weight: Tensor, first: Tensor, first_bias: Tensor, second: Tensor, second_bias: Tensor
+    pair: Tensor,
+    inputs: Tensor,
+    weight: Tensor,
+    first: Tensor,
+    first_bias: Tensor,
+    second: Tensor,
+    second_bias: Tensor,
 ) -> Tensor:
     """The simple cell with a network of two layers on top of it (network in network)."""
     h = simple_cell(pair, inputs, weight)

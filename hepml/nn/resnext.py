@@ -1,4 +1,5 @@
-"""Residual blocks with grouped convolutions for pictures: the aggregated transformations of ResNeXt (arXiv:1611.05431)."""
+"""Residual blocks with grouped convolutions for pictures: the aggregated transformations of ResNeXt
+(arXiv:1611.05431)."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from torch import Tensor, nn
 
 
 class PictureBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation of pictures [B, C, H, W]; with fewer than two values a channel in training the running statistics are used
-    and kept as they are."""
+    """Batch normalisation of pictures [B, C, H, W]; with fewer than two values a channel in training the
+    running statistics are used and kept as they are."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and input.numel() < 2 * input.shape[1]:
@@ -19,10 +20,11 @@ class PictureBatchNorm(nn.BatchNorm2d):
 
 
 class ResNeXtBlock(nn.Module):
-    """relu(x + T(x)) with T = 1x1 to `width` channels, 3x3 in `groups` groups, 1x1 to `outputs` channels, each with its batch norm.
+    """relu(x + T(x)) with T = 1x1 to `width` channels, 3x3 in `groups` groups, 1x1 to `outputs` channels,
+    each with its batch norm.
 
-    With as many groups as ResNeXt has paths this equals the sum over its paths. In the first block of a stage, x goes through a linear
-    map of each pixel and a batch norm, whether its shape changes or not.
+    With as many groups as ResNeXt has paths this equals the sum over its paths. In the first block of a
+    stage, x goes through a linear map of each pixel and a batch norm, whether its shape changes or not.
 
     Args:
         inputs, outputs: channels.
@@ -38,14 +40,20 @@ class ResNeXtBlock(nn.Module):
         self, inputs: int, outputs: int, width: int, groups: int, stride: int = 1, first: bool = False
     ) -> None:
         super().__init__()
-        self.reduce = nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), PictureBatchNorm(width), nn.ReLU())
+        self.reduce = nn.Sequential(
+            nn.Conv2d(inputs, width, 1, bias=False), PictureBatchNorm(width), nn.ReLU()
+        )
         self.transform = nn.Sequential(
-            nn.Conv2d(width, width, 3, stride, 1, groups=groups, bias=False), PictureBatchNorm(width), nn.ReLU()
+            nn.Conv2d(width, width, 3, stride, 1, groups=groups, bias=False),
+            PictureBatchNorm(width),
+            nn.ReLU(),
         )
         self.expand = nn.Sequential(nn.Conv2d(width, outputs, 1, bias=False), PictureBatchNorm(outputs))
         self.shortcut = nn.Identity()
         if first:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), PictureBatchNorm(outputs))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), PictureBatchNorm(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""

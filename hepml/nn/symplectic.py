@@ -1,8 +1,10 @@
-"""The flow of a learned, permutation-invariant Hamiltonian over the constituents of jets, with memory that does not grow with its length.
+"""The flow of a learned, permutation-invariant Hamiltonian over the constituents of jets, with memory that
+does not grow with its length.
 
-H(q, p) = sum_i [ p_i M^-1 p_i / 2 + V(q_i) ] + 1/n sum_{i<j} sum_k c_ik c_jk u_k(|q_i - q_j|²), one Hamiltonian a jet of n
-constituents, with charges c that travel along unchanged. Forces are written out, so that training needs one backward pass and no second
-derivatives by autograd. Pairs are packed, each once (`hepml.nn.unordered_pairs`); what depends on the charges alone is made once a flow.
+H(q, p) = sum_i [ p_i M^-1 p_i / 2 + V(q_i) ] + 1/n sum_{i<j} sum_k c_ik c_jk u_k(|q_i - q_j|²), one
+Hamiltonian a jet of n constituents, with charges c that travel along unchanged. Forces are written out, so
+that training needs one backward pass and no second derivatives by autograd. Pairs are packed, each once
+(`hepml.packed.unordered_pairs`); what depends on the charges alone is made once a flow.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from hepml.nn.segments import segment_sum
-from hepml.nn.unordered_pairs import Pairs, differences, products, spread
+from hepml.packed.segments import segment_sum
+from hepml.packed.unordered_pairs import Pairs, differences, products, spread
 
 
 class CloudHamiltonian(nn.Module):
     """The Hamiltonian of a cloud of constituents and its force.
 
-    V is a network with one hidden layer, w . ln(2 cosh(W q + b)), and u_k a Gaussian well or hill of learned height and width.
+    V is a network with one hidden layer, w . ln(2 cosh(W q + b)), and u_k a Gaussian well or hill of learned
+    height and width.
 
     Args:
         dimension: of positions and of momenta of one constituent.
@@ -84,7 +87,8 @@ def flow(
     step_size: float,
     reversible: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Integrates the motion by position Verlet (drift, kick, drift): symplectic, hence volume-preserving, and exactly reversible.
+    """Integrates the motion by position Verlet (drift, kick, drift): symplectic, hence volume-preserving, and
+    exactly reversible.
 
     Args:
         hamiltonian: of the cloud.
@@ -93,7 +97,8 @@ def flow(
         pairs: of the jets.
         steps: how many; a negative `step_size` runs back.
         step_size: h.
-        reversible: whether the backward pass recomputes the motion backwards, with constant memory, instead of keeping every step.
+        reversible: whether the backward pass recomputes the motion backwards, with constant memory, instead
+            of keeping every step.
 
     Returns:
         positions and momenta at the end.

@@ -1,7 +1,9 @@
-"""Whitening of strongly correlated columns, so that a linear classifier on them can be trained by steps of gradient descent.
+"""Whitening of strongly correlated columns, so that a linear classifier on them can be trained by steps of
+gradient descent.
 
-Energy-flow polynomials are so alike that a thousand of them vary in a few directions a million times as much as in others; without
-whitening a gradient step never reaches the small ones, in which much of the discrimination is.
+Energy-flow polynomials are so alike that a thousand of them vary in a few directions a million times as much
+as in others; without whitening a gradient step never reaches the small ones, in which much of the
+discrimination is.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from torch import Tensor, nn
 
 
 class Whiten(nn.Module):
-    """(x - mean) / spread for each column, then, once enough rows are seen, turned and scaled so that covariances become the identity.
+    """(x - mean) / spread for each column, then, once enough rows are seen, turned and scaled so that
+    covariances become the identity.
 
-    Mean and covariance are accumulated over the first rows seen in training; with `rows` of them the map is fixed for good, so that a jet's
-    value never depends on its batch from then on, and in evaluation never at all. Directions of less than `floor` of the variance of a
-    standardised column are not blown up further. Before any training the map is the identity.
+    Mean and covariance are accumulated over the first rows seen in training; with `rows` of them the map is
+    fixed for good, so that a jet's value never depends on its batch from then on, and in evaluation never at
+    all. Directions of less than `floor` of the variance of a standardised column are not blown up further.
+    Before any training the map is the identity.
 
     Args:
         columns: C.
@@ -55,10 +59,13 @@ class Whiten(nn.Module):
         step, rows = mean - self.mean.double(), rows - mean
         known = self.covariance.double() if seen else torch.zeros_like(self.covariance, dtype=torch.float64)
         covariance = (
-            (1 - share) * known + share * (rows.T @ rows / count) + share * (1 - share) * torch.outer(step, step)
+            (1 - share) * known
+            + share * (rows.T @ rows / count)
+            + share * (1 - share) * torch.outer(step, step)
         )
         variance = covariance.diagonal()
-        # in single precision what varies by less than the smallest number squared cannot be told from what does not vary
+        # in single precision what varies by less than the smallest number squared cannot be told from what
+        # does not vary
         spread = torch.where(variance > 0, variance, 1.0).sqrt()
         self.mean.add_((share * step).to(self.mean.dtype))
         self.covariance.copy_(covariance)

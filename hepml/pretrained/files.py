@@ -15,7 +15,8 @@ from torch import Tensor
 
 from hepml.errors import FileError, ModelError
 
-# What training scripts put around a model (DataParallel, weaver, Lightning, torch.compile) and around its state dict.
+# What training scripts put around a model (DataParallel, weaver, Lightning, torch.compile) and around its
+# state dict.
 PREFIXES = ("module.", "mod.", "model.", "net.", "network.", "_orig_mod.")
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
 
@@ -38,7 +39,9 @@ def read(path: Path) -> Any:
                 where=str(path),
                 mend="save model.state_dict() alone",
             ) from error
-        raise FileError("not a file of weights", where=str(path), mend="give a file written by torch.save") from error
+        raise FileError(
+            "not a file of weights", where=str(path), mend="give a file written by torch.save"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise FileError(
             "the file of weights cannot be read", where=str(path), mend="it may be truncated; fetch it again"
@@ -46,7 +49,8 @@ def read(path: Path) -> Any:
 
 
 def state_of(content: Any) -> dict[str, Tensor] | None:
-    """The state dict in the content of a file, without wrappers and without prefixes that all names share; None where there is none."""
+    """The state dict in the content of a file, without wrappers and without prefixes that all names share;
+    None where there is none."""
     if not isinstance(content, Mapping):
         return None
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}

@@ -1,7 +1,7 @@
 """`load`: a published file of weights to a hepml model in evaluation mode.
 
-Each network that is recognised has one recipe in `RECIPES`: how to know it by its parameters' names, and how to read its configuration from
-their shapes.
+Each network that is recognised has one recipe in `RECIPES`: how to know it by its parameters' names, and how
+to read its configuration from their shapes.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Recipe:
         name: the registered hepml model.
         origin: whose files these are, for messages.
         key: a parameter's name that only this network has.
-        read: from the state dict to the hyperparameters that its shapes tell, the state dict under hepml's names, and what outputs stand
-            for, in order, where that is known.
+        read: from the state dict to the hyperparameters that its shapes tell, the state dict under hepml's
+            names, and what outputs stand for, in order, where that is known.
     """
 
     name: str
@@ -45,7 +45,9 @@ class Recipe:
 
 RECIPES = (
     Recipe("lorentznet", "LorentzNet (arXiv:2201.08187)", "LGEBs.0.phi_e.0.weight", lorentznet.read),
-    Recipe("particlenet", "ParticleNet of weaver-core", "edge_convs.0.convs.0.weight", weaver.read_particlenet),
+    Recipe(
+        "particlenet", "ParticleNet of weaver-core", "edge_convs.0.convs.0.weight", weaver.read_particlenet
+    ),
     Recipe("part", "Particle Transformer of weaver-core", "pair_embed.embed.0.weight", part.read),
 )
 
@@ -53,20 +55,22 @@ RECIPES = (
 def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
     """A published network as a hepml model, in evaluation mode, on the CPU.
 
-    Recognised are the networks in `RECIPES`; prefixes that training scripts leave (`module.`, `mod.`, …) do not matter. A checkpoint or run
-    directory of hepml's own is handed to `hepml.load_model`.
+    Recognised are the networks in `RECIPES`; prefixes that training scripts leave (`module.`, `mod.`, …) do
+    not matter. A checkpoint or run directory of hepml's own is handed to `hepml.load_model`.
 
     Args:
         path: file of weights.
-        hyperparameters: what the shapes cannot tell, where it is not as published, such as `neighbours=` of a ParticleNet.
+        hyperparameters: what the shapes cannot tell, where it is not as published, such as `neighbours=` of a
+            ParticleNet.
 
     Returns:
-        the model; beside its `inputs` it has what a trained model has: `hepml_name`, `hepml_hyperparameters`, `hepml_objective` and
-        `hepml_classes` (`class_0`, … where the names are not known).
+        the model; beside its `inputs` it has what a trained model has: `hepml_name`, `hepml_hyperparameters`,
+        `hepml_objective` and `hepml_classes` (`class_0`, … where the names are not known).
 
     Raises:
         FileError: no such file, or one that torch cannot read.
-        ModelError: weights that are not recognised, or do not fit the network they were recognised as; says what was found.
+        ModelError: weights that are not recognised, or do not fit the network they were recognised as; says
+            what was found.
     """
     where = Path(path)
     if where.is_dir():
@@ -79,7 +83,9 @@ def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
         found = f"a {type(content).__name__}"
         if isinstance(content, Mapping):
             found += " with " + ", ".join(str(k) for k in list(content)[:6])
-        raise ModelError(f"no parameters found, but {found}", where=str(where), mend="save model.state_dict()")
+        raise ModelError(
+            f"no parameters found, but {found}", where=str(where), mend="save model.state_dict()"
+        )
     recipe = next((r for r in RECIPES if r.key in state), None)
     if recipe is None:
         names = list(state)

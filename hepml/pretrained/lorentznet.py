@@ -1,7 +1,8 @@
 """The published LorentzNet weights: names and shapes to `hepml.models.lorentznet`.
 
-The published network of arXiv:2201.08187 was trained with beam particles as references, averages over 202 nodes (200 constituents
-and two beams, padding counted), and bounds each component of its vector updates at 100 GeV.
+The published network of arXiv:2201.08187 was trained with beam particles as references, averages over 202
+nodes (200 constituents and two beams, padding counted), and bounds each component of its vector updates at
+100 GeV.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 from torch import Tensor
 
 RENAMED = {"LGEBs.": "blocks.", "graph_dec.": "head."}
-# With two scalars a particle, [psi(|m|) if constituent, psi(|m|) if beam], there are beams; with one there are none.
+# With two scalars a particle, [psi(|m|) if constituent, psi(|m|) if beam], there are beams; with one there
+# are none.
 REFERENCES: dict[int, tuple[str, ...]] = {1: (), 2: ("beam",)}
 
 

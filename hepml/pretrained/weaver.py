@@ -9,14 +9,17 @@ from typing import Any
 from torch import Tensor
 
 from hepml.data.features import FEATURE_SETS
-from hepml.data.layouts import JETCLASS_CLASSES
+from hepml.data.reading.layouts import JETCLASS_CLASSES
 from hepml.models.particlenet import weaver_state_dict_to_hepml
 
 FEATURES_OF = {len(names): name for name, names in FEATURE_SETS.items()}  # 7, 13 and 17 columns
 
 
-def read_particlenet(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor], tuple[str, ...] | None]:
-    """Hyperparameters, renamed state and classes; k is 16, or 7 for two blocks (ParticleNet-Lite), which shapes do not tell.
+def read_particlenet(
+    state: Mapping[str, Tensor],
+) -> tuple[dict[str, Any], dict[str, Tensor], tuple[str, ...] | None]:
+    """Hyperparameters, renamed state and classes; k is 16, or 7 for two blocks (ParticleNet-Lite), which
+    shapes do not tell.
 
     Raises:
         ValueError: a number of input columns that no JetClass recipe has.
@@ -31,7 +34,9 @@ def read_particlenet(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[
     outputs = state[f"fc.{last}.weight"].shape[0]
     columns = state["edge_convs.0.convs.0.weight"].shape[1] // 2
     if columns not in FEATURES_OF:
-        raise ValueError(f"{columns} input columns, where the JetClass recipes have {', '.join(map(str, FEATURES_OF))}")
+        raise ValueError(
+            f"{columns} input columns, where the JetClass recipes have {', '.join(map(str, FEATURES_OF))}"
+        )
     hyperparameters: dict[str, Any] = {
         "outputs": outputs,
         "neighbours": 7 if blocks == 2 else 16,

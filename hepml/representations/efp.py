@@ -1,9 +1,11 @@
-"""The view by energy-flow polynomials (arXiv:1712.07124): every multigraph of up to `degree` edges as one number a jet.
+"""The view by energy-flow polynomials (arXiv:1712.07124): every multigraph of up to `degree` edges as one
+number a jet.
 
     EFP_G = sum_{i_1 ... i_n} z_{i_1} ... z_{i_n} prod_{edges (k, l)} theta_{i_k i_l},    theta = (delta_y^2 + delta_phi^2)^(beta / 2)
 
-with z the share of the jet's scalar sum of pT and y the rapidity: the hadronic measure. They are infrared and collinear safe. All of them
-are computed together by the contractions of `efp_plan`, for jets of similar length at a time.
+with z the share of the jet's scalar sum of pT and y the rapidity: the hadronic measure. They are infrared and
+collinear safe. All of them are computed together by the contractions of `efp_plan`, for jets of similar
+length at a time.
 """
 
 from __future__ import annotations
@@ -17,26 +19,30 @@ from torch import Tensor
 from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.data.extras import Extra, register
-from hepml.nn.segments import segment_sum
-from hepml.representations.dense import to_dense
+from hepml.packed.dense import to_dense
+from hepml.packed.segments import segment_sum
 from hepml.representations.efp_graphs import Edges, connected, multigraphs
 from hepml.representations.efp_plan import Plan, plan
 
-# Entries of a pair matrix of the jets taken at a time: what a processor's cache holds a few of, and what keeps an accelerator busy.
+# Entries of a pair matrix of the jets taken at a time: what a processor's cache holds a few of, and what
+# keeps an accelerator busy.
 _ENTRIES, _ENTRIES_ACCELERATOR = 1 << 16, 1 << 23
 
 
 def extra(degree: int, beta: float) -> str:
-    """The name under which these polynomials travel in `JetBatch.extras`, [B, polynomials]; registers what makes them."""
+    """The name under which these polynomials travel in `JetBatch.extras`, [B, polynomials]; registers what
+    makes them."""
     name = f"efp_degree{degree}_beta{beta:g}"
     register(Extra(name, "jet", partial(polynomials, degree=degree, beta=beta)))
     return name
 
 
 def energy_flow_polynomials(batch: JetBatch, degree: int, beta: float) -> Tensor:
-    """All polynomials of up to `degree` edges, [B, polynomials], in the order of `efp_graphs.multigraphs(degree)`.
+    """All polynomials of up to `degree` edges, [B, polynomials], in the order of
+    `efp_graphs.multigraphs(degree)`.
 
-    Those that travel in the batch are taken, others made and kept, unless gradients of the four-momenta are asked for.
+    Those that travel in the batch are taken, others made and kept, unless gradients of the four-momenta are
+    asked for.
     """
     if torch.is_grad_enabled() and batch.four_momenta.requires_grad:
         return polynomials(batch.four_momenta, batch.offsets, degree, beta)
@@ -53,7 +59,8 @@ def polynomials(four_momenta: Tensor, offsets: Tensor, degree: int = 7, beta: fl
         beta: angular exponent.
 
     Returns:
-        [B, polynomials] in the dtype of the momenta; a jet without constituents has one for the empty multigraph and zeros.
+        [B, polynomials] in the dtype of the momenta; a jet without constituents has one for the empty
+        multigraph and zeros.
     """
     members = _members(degree).to(four_momenta.device)
     out = four_momenta.new_zeros((len(offsets) - 1, members.shape[1]))
@@ -71,7 +78,8 @@ def polynomials(four_momenta: Tensor, offsets: Tensor, degree: int = 7, beta: fl
 @cache
 @torch.inference_mode(False)  # what is kept must serve training after a prediction
 def _members(degree: int) -> Tensor:
-    """The connected components of each multigraph by number, [degree, polynomials], filled up with the number behind the last."""
+    """The connected components of each multigraph by number, [degree, polynomials], filled up with the number
+    behind the last."""
     primes: list[Edges] = [edges for d in range(1, degree + 1) for edges in connected(d)]
     at = {edges: i for i, edges in enumerate(primes)}
     rows = [[at[e] for e in graph] for graph in multigraphs(degree)]
@@ -79,7 +87,8 @@ def _members(degree: int) -> Tensor:
 
 
 def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Positions of some jets of similar length, [K], and their polynomials of connected multigraphs, [K, connected]; all jets in turn."""
+    """Positions of some jets of similar length, [K], and their polynomials of connected multigraphs, [K,
+    connected]; all jets in turn."""
     found = plan(degree)
     counts = offsets.diff()
     if not len(counts) or not len(p):
@@ -118,7 +127,8 @@ def _dense(table: Tensor, offsets: Tensor, which: Tensor, width: int) -> Tensor:
 
 
 def _rapidity(p: Tensor) -> Tensor:
-    """½ ln((E + |pz|) / (E - |pz|)) with the sign of pz, [ΣN], of momenta as they are given: also of those that rounding made space-like.
+    """½ ln((E + |pz|) / (E - |pz|)) with the sign of pz, [ΣN], of momenta as they are given: also of those
+    that rounding made space-like.
 
     The pseudorapidity where E does not even exceed |pz|; finite for a vanishing momentum.
     """
@@ -190,7 +200,8 @@ def _vector(
 
 
 def _diamond(a: Tensor, b: Tensor, m: Tensor, c: Tensor, d: Tensor, v: Tensor, w: Tensor) -> Tensor:
-    """T_ij = sum_kl A_ik B_jk v_k M_kl w_l C_il D_jl, row by row: N products of two N x N matrices, half of that where T is symmetric."""
+    """T_ij = sum_kl A_ik B_jk v_k M_kl w_l C_il D_jl, row by row: N products of two N x N matrices, half of
+    that where T is symmetric."""
     out = a.new_empty(a.shape)
     symmetric = a is b and c is d
     for i in range(a.shape[1]):

@@ -1,8 +1,9 @@
 """The multigraphs of energy-flow polynomials (arXiv:1712.07124), generated and counted by number of edges.
 
-A multigraph is a tuple of edges (i, j, multiplicity), i < j, over vertices 0..n-1, in a canonical labelling. Connected ones are grown
-edge by edge from the single edge, those that are the same up to labels kept once; disconnected ones are multisets of connected ones,
-since their polynomials are products. Up to seven edges there are 489 connected ones and, with the empty one, 1,000 in all.
+A multigraph is a tuple of edges (i, j, multiplicity), i < j, over vertices 0..n-1, in a canonical labelling.
+Connected ones are grown edge by edge from the single edge, those that are the same up to labels kept once;
+disconnected ones are multisets of connected ones, since their polynomials are products. Up to seven edges
+there are 489 connected ones and, with the empty one, 1,000 in all.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def connected(degree: int) -> tuple[Edges, ...]:
 
 @cache
 def multigraphs(degree: int, only_connected: bool = False) -> tuple[tuple[Edges, ...], ...]:
-    """All multigraphs of at most `degree` edges, each as the tuple of its connected components; the empty one first.
+    """All multigraphs of at most `degree` edges, each as the tuple of its connected components; the empty one
+    first.
 
     By number of edges, then of components.
     """
@@ -68,8 +70,8 @@ def edge_count(edges: Edges) -> int:
 def canonical(adjacency: Adjacency) -> Adjacency:
     """The same multigraph in a labelling that all of its relabellings share.
 
-    Vertices are told apart by colour refinement; where that leaves some alike, one of them is singled out after the other and the smallest
-    result taken. Of twins, which have the same neighbours, one is enough.
+    Vertices are told apart by colour refinement; where that leaves some alike, one of them is singled out
+    after the other and the smallest result taken. Of twins, which have the same neighbours, one is enough.
     """
     return _search(adjacency, (0,) * len(adjacency))
 

@@ -1,15 +1,17 @@
-"""A plan that computes many energy-flow polynomials with as few tensor operations as it finds: variable elimination with shared parts.
+"""A plan that computes many energy-flow polynomials with as few tensor operations as it finds: variable
+elimination with shared parts.
 
-The polynomial of a connected multigraph is a sum over one constituent a vertex of z for each vertex and theta^m for each edge. Summing over
-one vertex at a time leaves
+The polynomial of a connected multigraph is a sum over one constituent a vertex of z for each vertex and
+theta^m for each edge. Summing over one vertex at a time leaves
 
     a vertex with one neighbour    a vector over it,       v_a  = sum_b M_ab z_b w_b               (branch, N^2)
     a vertex with two neighbours   a matrix between them,  M_ac = sum_b A_ab z_b w_b C_bc          (chain, N^3)
     what is left of K4             its part beside one edge, over that edge's ends                 (diamond, N^4)
 
-and products of what meets at a vertex or an edge. Every such part is named by what it is made of, so that parts that polynomials have in
-common are computed once; for each multigraph the order of elimination is the one that adds least to the parts already there. Up to seven
-edges only the four multigraphs with K4 inside need N^4, and share it.
+and products of what meets at a vertex or an edge. Every such part is named by what it is made of, so that
+parts that polynomials have in common are computed once; for each multigraph the order of elimination is the
+one that adds least to the parts already there. Up to seven edges only the four multigraphs with K4 inside
+need N^4, and share it.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ class Plan:
     """What to compute, in order.
 
     Args:
-        matrices: ("power", m), theta^m; ("product", references); ("chain", A, w, C) and ("diamond", A, B, M, C, D, v, w) with references to
-            matrices and numbers of vectors.
+        matrices: ("power", m), theta^m; ("product", references); ("chain", A, w, C) and ("diamond", A, B, M,
+            C, D, v, w) with references to matrices and numbers of vectors.
         vectors: ("one",); ("times", numbers), a product; ("branch", M, w).
         order: parts in an order in which each comes after what it is made of, as ("m" or "v", number).
         closings: for each multigraph the vectors whose product is summed with z.
@@ -60,7 +62,8 @@ class Plan:
 
     @cached_property
     def closing_groups(self) -> list[list[list[int]]]:
-        """Closings of one vector, of two, and so on: for each group its first vectors, its second ..., by place in `closing_vectors`."""
+        """Closings of one vector, of two, and so on: for each group its first vectors, its second ..., by
+        place in `closing_vectors`."""
         at = {n: i for i, n in enumerate(self.closing_vectors)}
         groups: dict[int, list[list[int]]] = {}
         for closing in self.closings:
@@ -76,7 +79,8 @@ class Plan:
 
 @cache
 def plan(degree: int) -> Plan:
-    """The plan for all connected multigraphs of at most `degree` edges, in the order of `efp_graphs.connected`."""
+    """The plan for all connected multigraphs of at most `degree` edges, in the order of
+    `efp_graphs.connected`."""
     parts = _Parts()
     for d in range(1, degree + 1):
         for edges in connected(d):
@@ -139,7 +143,9 @@ class _Parts:
             for edge in between:
                 self._step(self._diamond(state, edge), state, used, cost, best)
 
-    def _step(self, made: State, state: State, used: frozenset[tuple[str, int]], cost: float, best: list) -> None:  # type: ignore[type-arg]
+    def _step(
+        self, made: State, state: State, used: frozenset[tuple[str, int]], cost: float, best: list
+    ) -> None:  # type: ignore[type-arg]
         fresh: set[tuple[str, int]] = set()
         for numbers in made[0].values():
             for n in numbers:
@@ -162,7 +168,9 @@ class _Parts:
         (edge,) = (e for e in between if v in e)
         u = edge[0] if edge[1] == v else edge[1]
         matrix = self._product(between.pop(edge))
-        made = self._vector(("branch", matrix if edge[1] == v else self._turn(matrix), self._times(at.pop(v))))
+        made = self._vector(
+            ("branch", matrix if edge[1] == v else self._turn(matrix), self._times(at.pop(v)))
+        )
         at[u] = tuple(sorted((*at[u], made)))
         return at, between
 
@@ -177,7 +185,9 @@ class _Parts:
         left = left if first[1] == v else self._turn(left)
         right = right if second[0] == v else self._turn(right)
         weight = self._times(at.pop(v))
-        made = self._matrix(("chain", left, weight, right), ("chain", self._turn(right), weight, self._turn(left)))
+        made = self._matrix(
+            ("chain", left, weight, right), ("chain", self._turn(right), weight, self._turn(left))
+        )
         between[a, c] = tuple(sorted((*between.get((a, c), ()), made)))
         return at, between
 
@@ -236,7 +246,9 @@ class _Parts:
     def _part(self, part: tuple[str, int]) -> tuple[object, ...]:
         return (self.plan.matrices if part[0] == "m" else self.plan.vectors)[part[1]]
 
-    def _needs(self, part: tuple[str, int], used: frozenset[tuple[str, int]], fresh: set[tuple[str, int]]) -> None:
+    def _needs(
+        self, part: tuple[str, int], used: frozenset[tuple[str, int]], fresh: set[tuple[str, int]]
+    ) -> None:
         """Adds a part, and what it is made of, to `fresh`, unless it is planned or used already."""
         if part in self._planned or part in used or part in fresh:
             return

@@ -1,7 +1,9 @@
-"""Jets as graphs: which constituents are joined, what is known of a pair, and the way to `torch_geometric` and back.
+"""Jets as graphs: which constituents are joined, what is known of a pair, and the way to `torch_geometric`
+and back.
 
-Edges are made for real constituents only, all jets at once, sorted by the constituent that receives them. A PyG `Batch` made here
-shares the memory of the `JetBatch` (four-momenta, features, offsets) and can be taken apart like any other.
+Edges are made for real constituents only, all jets at once, sorted by the constituent that receives them. A
+PyG `Batch` made here shares the memory of the `JetBatch` (four-momenta, features, offsets) and can be taken
+apart like any other.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from torch import Tensor
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.errors import DataError, ModelError, did_you_mean
-from hepml.nn.neighbours import nearest_neighbours
-from hepml.nn.pairs import PAIR_FEATURES, Pairs, pair_features
+from hepml.packed.neighbours import nearest_neighbours
+from hepml.packed.pair_features import PAIR_FEATURES, Pairs, pair_features
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -51,7 +53,8 @@ def full_edges(offsets: Tensor, *, self_loops: bool = False) -> Tensor:
 
 
 def radius_edges(points: Tensor, offsets: Tensor, radius: float, *, self_loops: bool = False) -> Tensor:
-    """Ordered pairs of constituents of the same jet that are at most `radius` apart, [2, E] as (source, target).
+    """Ordered pairs of constituents of the same jet that are at most `radius` apart, [2, E] as (source,
+    target).
 
     Args:
         points: [ΣN, D].
@@ -88,7 +91,7 @@ def knn_edges(
         offsets: [B + 1] int64, beginning at 0.
         neighbours: k; a constituent of a jet with fewer others has them all.
         self_loops: also join each constituent to itself.
-        max_count, priority: see `hepml.nn.neighbours.nearest_neighbours`.
+        max_count, priority: see `hepml.packed.neighbours.nearest_neighbours`.
     """
     rows = points.shape[0]
     near = nearest_neighbours(points, offsets, neighbours, max_count, priority)
@@ -108,7 +111,8 @@ def make_edges(
     radius: float = 0.2,
     self_loops: bool = False,
 ) -> Tensor:
-    """Edges of every jet of a batch, [2, E] int64 as (source, target) rows of the packed constituents, sorted by target.
+    """Edges of every jet of a batch, [2, E] int64 as (source, target) rows of the packed constituents, sorted
+    by target.
 
     Args:
         batch: the jets.
@@ -129,14 +133,16 @@ def make_edges(
     if kind == "radius":
         return radius_edges(at, batch.offsets, radius, self_loops=self_loops)
     energy = batch.four_momenta[:, 0]
-    return knn_edges(at, batch.offsets, neighbours, self_loops=self_loops, max_count=batch.max_count, priority=energy)
+    return knn_edges(
+        at, batch.offsets, neighbours, self_loops=self_loops, max_count=batch.max_count, priority=energy
+    )
 
 
 def edge_features(batch: JetBatch, edges: Tensor, names: Sequence[str] = EDGE_FEATURES) -> Tensor:
     """What is known of the two constituents of each edge, [E, len(names)], symmetric in them.
 
-    `delta_r`, `ln_delta_r`, `ln_kt`, `ln_z`, `ln_m2` as in arXiv:2202.03772, from the four-momenta in GeV; no gradient
-    flows to them.
+    `delta_r`, `ln_delta_r`, `ln_kt`, `ln_z`, `ln_m2` as in arXiv:2202.03772, from the four-momenta in GeV; no
+    gradient flows to them.
 
     Args:
         batch: the jets.
@@ -152,7 +158,9 @@ def edge_features(batch: JetBatch, edges: Tensor, names: Sequence[str] = EDGE_FE
             raise ModelError(f"unknown edge feature '{name}'", mend=did_you_mean(name, known))
     found = pair_features(batch.four_momenta, Pairs(edges[0], edges[1], batch.offsets[:-1]))
     at = {name: i for i, name in enumerate(PAIR_FEATURES)}
-    columns = [found[:, at["ln_delta_r"]].exp() if name == "delta_r" else found[:, at[name]] for name in names]
+    columns = [
+        found[:, at["ln_delta_r"]].exp() if name == "delta_r" else found[:, at[name]] for name in names
+    ]
     return torch.stack(columns, dim=1) if columns else found.new_zeros((edges.shape[1], 0))
 
 
@@ -168,9 +176,9 @@ def to_pyg(
 ) -> Batch:
     """The jets as one `torch_geometric.data.Batch`, a graph a jet, without a loop over jets.
 
-    It has `x` [ΣN, F], `edge_index` [2, E], `edge_attr` [E, D], `pos` [ΣN, 2] (delta_eta, delta_phi), `four_momenta` [ΣN, 4], `batch`,
-    `ptr`, and `y`, `weight`, `entry` and `jet_momenta` where the jets have them. `four_momenta`, `ptr` and stored features are the
-    batch's own memory.
+    It has `x` [ΣN, F], `edge_index` [2, E], `edge_attr` [E, D], `pos` [ΣN, 2] (delta_eta, delta_phi),
+    `four_momenta` [ΣN, 4], `batch`, `ptr`, and `y`, `weight`, `entry` and `jet_momenta` where the jets have
+    them. `four_momenta`, `ptr` and stored features are the batch's own memory.
 
     Args:
         batch: the jets.
@@ -185,7 +193,9 @@ def to_pyg(
     from torch_geometric.data import Batch, Data
 
     points = batch.select(POINTS)
-    index = make_edges(batch, edges, points=points, neighbours=neighbours, radius=radius, self_loops=self_loops)
+    index = make_edges(
+        batch, edges, points=points, neighbours=neighbours, radius=radius, self_loops=self_loops
+    )
     jets, host = len(batch), batch.offsets.cpu()
     edges_of = torch.bincount(batch.jet_of[index[1]], minlength=jets).cumsum(0).cpu()
     by_edge = torch.cat((edges_of.new_zeros(1), edges_of))
@@ -214,21 +224,28 @@ def to_pyg(
 
 
 def from_pyg(graphs: Batch, feature_names: str | Sequence[str] = ()) -> JetBatch:
-    """The jets of a PyG `Batch` that has `four_momenta`, as `to_pyg` makes it or as `Batch.from_data_list` joins its graphs again.
+    """The jets of a PyG `Batch` that has `four_momenta`, as `to_pyg` makes it or as `Batch.from_data_list`
+    joins its graphs again.
 
     Args:
-        graphs: with `four_momenta` [ΣN, 4] and `ptr`; `x`, `y`, `weight`, `entry` and `jet_momenta` are taken where there are any.
-        feature_names: what the columns of `x` are; without them `x` is left behind, since features follow from momenta.
+        graphs: with `four_momenta` [ΣN, 4] and `ptr`; `x`, `y`, `weight`, `entry` and `jet_momenta` are taken
+            where there are any.
+        feature_names: what the columns of `x` are; without them `x` is left behind, since features follow
+            from momenta.
 
     Raises:
         DataError: no four-momenta, or as many names as there are not columns.
     """
     if graphs.get("four_momenta") is None:
-        raise DataError("these graphs have no four-momenta", mend="make them with hepml.representations.graph.to_pyg")
+        raise DataError(
+            "these graphs have no four-momenta", mend="make them with hepml.representations.graph.to_pyg"
+        )
     names = feature_table.resolve(feature_names) if feature_names else ()
     x = graphs.get("x") if names else None
     if x is not None and x.shape[1] != len(names):
-        raise DataError(f"{len(names)} feature names for {x.shape[1]} columns of x", mend="name each column once")
+        raise DataError(
+            f"{len(names)} feature names for {x.shape[1]} columns of x", mend="name each column once"
+        )
     return JetBatch(
         graphs.four_momenta,
         graphs.ptr,

@@ -1,11 +1,13 @@
 """The image view: a jet as a picture of its transverse momentum in the (eta, phi) plane.
 
-Constituents are moved to a standard pose (centred, rotated, flipped) while they are still points, then filled into pixels: all jets
-of a batch at once, on the device, without padding and without a loop. The last axis of a picture is eta (signed by the jet's
-hemisphere, as everywhere here), the one before it phi; row and column 0 are at the most negative. What lies outside of the picture
-is left out of it, though not out of what fractions are fractions of.
+Constituents are moved to a standard pose (centred, rotated, flipped) while they are still points, then filled
+into pixels: all jets of a batch at once, on the device, without padding and without a loop. The last axis of
+a picture is eta (signed by the jet's hemisphere, as everywhere here), the one before it phi; row and column 0
+are at the most negative. What lies outside of the picture is left out of it, though not out of what fractions
+are fractions of.
 
-With pixels of transverse momentum, pictures are infrared and collinear safe up to constituents that cross the border of a pixel.
+With pixels of transverse momentum, pictures are infrared and collinear safe up to constituents that cross the
+border of a pixel.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from torch import Tensor
 from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError, did_you_mean
-from hepml.nn.segments import segment_sum
+from hepml.packed.segments import segment_sum
 from hepml.representations.sequence import hardest
 
 Centre = Literal["axis", "centroid", "leading"]
@@ -29,7 +31,8 @@ Flip = Literal["none", "horizontal", "both"]
 Intensity = Literal["gev", "fraction"]
 Channel = Literal["pt", "count", "charged_pt", "neutral_pt"]
 
-# What stands exactly in the middle of a picture, or exactly above or below it, must not choose its pixel or its side by rounding:
+# What stands exactly in the middle of a picture, or exactly above or below it, must not choose its pixel or
+# its side by rounding:
 # pixels begin this much of a pixel early, and sides this far (in eta or phi) from the middle.
 _EARLY, _ASIDE = 1e-4, 1e-5
 
@@ -52,12 +55,13 @@ def jet_images(
         pixels: P of a side.
         half_width: distance in eta and phi from the centre to each side.
         centre: the jet axis, the centroid in transverse momentum, or the hardest constituent.
-        rotate: turn the principal axis of the transverse momentum upright, turn the second-hardest constituent to below the centre, or
-            neither.
-        flip: mirror so that the quadrant with the most transverse momentum is at positive eta and phi (both) or that the half is at
-            positive eta (horizontal), or not at all.
+        rotate: turn the principal axis of the transverse momentum upright, turn the second-hardest
+            constituent to below the centre, or neither.
+        flip: mirror so that the quadrant with the most transverse momentum is at positive eta and phi (both)
+            or that the half is at positive eta (horizontal), or not at all.
         intensity: transverse momentum in GeV, or as a fraction of the sum over the jet's constituents.
-        channels: what each channel counts: pt, count (constituents), charged_pt, neutral_pt (these ask for the feature `charge`).
+        channels: what each channel counts: pt, count (constituents), charged_pt, neutral_pt (these ask for
+            the feature `charge`).
 
     Returns:
         [B, C, P, P]; zeros for a jet without constituents.
@@ -89,7 +93,8 @@ def features_needed(channels: Sequence[str]) -> tuple[str, ...]:
     return ("charge",) if {"charged_pt", "neutral_pt"} & set(channels) else ()
 
 
-# ---------------------------------------------------------------------------------------------------------------- the pose
+# ------------------------------------------------------------------------------------------------------------
+# the pose
 
 
 def _points(batch: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,7 +111,8 @@ def _points(batch: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _pt_and_eta(px: Tensor, py: Tensor, pz: Tensor) -> tuple[Tensor, Tensor]:
-    """As `hepml.kinematics` has them, but the pseudorapidity by one logarithm, which a processor takes eight at a time."""
+    """As `hepml.kinematics` has them, but the pseudorapidity by one logarithm, which a processor takes eight
+    at a time."""
     pt = kinematics.length(px, py)
     ratio = pz.abs() / pt.clamp_min(1e-20)
     return pt, torch.copysign(torch.log(ratio + torch.hypot(ratio, torch.ones_like(ratio))), pz)
@@ -152,7 +158,9 @@ def _posed_by_constituents(
     return _turned(batch, x, y, cx, cy, -0.5 * math.pi - angle)
 
 
-def _turned(batch: JetBatch, x: Tensor, y: Tensor, cx: Tensor, cy: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+def _turned(
+    batch: JetBatch, x: Tensor, y: Tensor, cx: Tensor, cy: Tensor, angle: Tensor
+) -> tuple[Tensor, Tensor]:
     """Positions relative to (cx, cy), turned by an angle, all [B]."""
     cosine, sine = angle.cos(), angle.sin()
     c, s = _spread(batch, cosine), _spread(batch, sine)
@@ -171,7 +179,8 @@ def _flipped(batch: JetBatch, pt: Tensor, x: Tensor, y: Tensor, flip: Flip) -> t
     return x, y
 
 
-# ---------------------------------------------------------------------------------------------------------------- the pixels
+# ------------------------------------------------------------------------------------------------------------
+# the pixels
 
 
 def _weight(batch: JetBatch, pt: Tensor, channel: str) -> Tensor:
@@ -183,7 +192,9 @@ def _weight(batch: JetBatch, pt: Tensor, channel: str) -> Tensor:
     return torch.where(charged if channel == "charged_pt" else ~charged, pt, 0.0)
 
 
-def _filled(batch: JetBatch, x: Tensor, y: Tensor, weights: Sequence[Tensor], pixels: int, half_width: float) -> Tensor:
+def _filled(
+    batch: JetBatch, x: Tensor, y: Tensor, weights: Sequence[Tensor], pixels: int, half_width: float
+) -> Tensor:
     """The weights of all constituents, added up in their pixels: [B, C, P, P]."""
     area, scale = pixels * pixels, pixels / (2 * half_width)
     column, row = x * scale + (pixels / 2 + _EARLY), y * scale + (pixels / 2 + _EARLY)

@@ -1,17 +1,19 @@
 """The jet-level view: classic substructure observables, computed from constituents on the device.
 
-Each name is one column [B]. z_i is the share of constituent i in the scalar sum of transverse momenta, R_ij the distance of two
-constituents in (eta, phi). A jet without constituents, or with too few for an observable, gives zero.
+Each name is one column [B]. z_i is the share of constituent i in the scalar sum of transverse momenta, R_ij
+the distance of two constituents in (eta, phi). A jet without constituents, or with too few for an observable,
+gives zero.
 
     jet_width             sum_i z_i R_i, R_i to the jet axis (girth)
     jet_ptd               sqrt(sum_i z_i^2)
     jet_leading_fraction  max_i z_i
     jet_mass_over_pt      m / pT
     jet_c2, jet_d2        e3 / e2^2 and e3 / e2^3 from energy correlation functions with beta = 1
-                          (arXiv:1305.0007, arXiv:1409.6298): e2 = sum_{i<j} z_i z_j R_ij, e3 = sum_{i<j<k} z_i z_j z_k R_ij R_jk R_ik
+                          (arXiv:1305.0007, arXiv:1409.6298): e2 = sum_{i<j} z_i z_j R_ij, e3 = sum_{i<j<k}
+                          z_i z_j z_k R_ij R_jk R_ik
 
-Other names are jet columns of the batch (`JetBatch.select_jets`): `jet_mass`, `jet_pt`, `jet_nparticles`, or any the file has, such
-as `jet_sdmass`.
+Other names are jet columns of the batch (`JetBatch.select_jets`): `jet_mass`, `jet_pt`, `jet_nparticles`, or
+any the file has, such as `jet_sdmass`.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
-from hepml.nn.segments import segment_sum
-from hepml.representations.dense import to_dense
+from hepml.packed.dense import to_dense
+from hepml.packed.segments import segment_sum
 
 # Entries of the pair matrices taken at a time.
 _ENTRIES = 1 << 22
@@ -48,7 +50,8 @@ def observables(batch: JetBatch, names: Sequence[str]) -> Tensor:
 
 
 def columns_needed(names: Sequence[str]) -> tuple[str, ...]:
-    """Of these names, those that the file must have: neither observables of the constituents nor sums over them."""
+    """Of these names, those that the file must have: neither observables of the constituents nor sums over
+    them."""
     return tuple(name for name in names if name not in OBSERVABLES and name not in DERIVED)
 
 

@@ -1,7 +1,8 @@
-"""The sequence view: the constituents of each jet by falling transverse momentum, for models that read them in order.
+"""The sequence view: the constituents of each jet by falling transverse momentum, for models that read them
+in order.
 
-Files usually have them so already, but a model must not depend on it. Constituents of exactly equal transverse momentum keep the order
-they were given in, so a view is permutation invariant up to such ties.
+Files usually have them so already, but a model must not depend on it. Constituents of exactly equal
+transverse momentum keep the order they were given in, so a view is permutation invariant up to such ties.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from hepml.data.batch import JetBatch
-from hepml.representations.dense import rows_in_dense
+from hepml.packed.dense import rows_in_dense
 
 
 def order_by_pt(batch: JetBatch) -> Tensor:
@@ -24,7 +25,8 @@ def order_by_pt(batch: JetBatch) -> Tensor:
 
 
 def hardest(batch: JetBatch, most: int) -> Tensor:
-    """Rows of the hardest constituents of each jet, [B, most] int64; any row of the batch where a jet has fewer.
+    """Rows of the hardest constituents of each jet, [B, most] int64; any row of the batch where a jet has
+    fewer.
 
     One search for the largest each, where `order_by_pt` would sort everything.
     """
@@ -50,7 +52,8 @@ def _squares(batch: JetBatch) -> Tensor:
 
 
 def _is_falling(square: Tensor, batch: JetBatch) -> bool:
-    """Whether each jet is known to be in order: on a CPU one look is cheaper than a sort, elsewhere it would wait for the device."""
+    """Whether each jet is known to be in order: on a CPU one look is cheaper than a sort, elsewhere it would
+    wait for the device."""
     if square.device.type != "cpu":
         return False
     falling = square[1:] <= square[:-1]
@@ -83,11 +86,14 @@ def backwards(offsets: Tensor) -> Tensor:
     """Rows [M] int64 of packed sequences with offsets [B + 1], each read from its last to its first."""
     ends = offsets[:-1] + offsets[1:] - 1
     total = int(offsets[-1])
-    return ends.repeat_interleave(offsets.diff(), output_size=total) - torch.arange(total, device=offsets.device)
+    return ends.repeat_interleave(offsets.diff(), output_size=total) - torch.arange(
+        total, device=offsets.device
+    )
 
 
 def packed_sequence(values: Tensor, offsets: Tensor) -> tuple[PackedSequence, Tensor]:
-    """Packed rows as torch's `PackedSequence`, which holds all first constituents, then all second ones and so on; never padded.
+    """Packed rows as torch's `PackedSequence`, which holds all first constituents, then all second ones and
+    so on; never padded.
 
     Args:
         values: [ΣN, C], each jet's rows in the order they are to be read in.
@@ -106,7 +112,9 @@ def packed_sequence(values: Tensor, offsets: Tensor) -> tuple[PackedSequence, Te
         on_host.flip(0), torch.arange(1, longest + 1)
     )  # jets with a t-th constituent
     starts = torch.nn.functional.pad(alive.cumsum(0), (1, 0))[:-1].to(values.device)
-    jet_of = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=len(values))
+    jet_of = torch.repeat_interleave(
+        torch.arange(len(counts), device=counts.device), counts, output_size=len(values)
+    )
     place = torch.arange(len(values), device=values.device) - offsets[:-1][jet_of]
     data = torch.empty_like(values).index_copy(0, starts[place] + rank[jet_of], values)
     return PackedSequence(data, alive), jets[: int(alive[0]) if longest else 0]

@@ -1,7 +1,9 @@
-"""The tree view: the binary trees of a batch as one forest whose merges are grouped by level, and the inputs of its nodes.
+"""The tree view: the binary trees of a batch as one forest whose merges are grouped by level, and the inputs
+of its nodes.
 
-A network that folds a tree from its leaves to its root needs as many steps as the highest tree of the batch has levels, whatever the number
-of jets. Trees come from `JetBatch.extra("tree_<ordering>")`, made at loading or on demand (`hepml.data.trees`).
+A network that folds a tree from its leaves to its root needs as many steps as the highest tree of the batch
+has levels, whatever the number of jets. Trees come from `JetBatch.extra("tree_<ordering>")`, made at loading
+or on demand (`hepml.data.trees`).
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from torch import Tensor
 
 from hepml.data.batch import JetBatch
 
-# Node inputs of arXiv:1702.00748 and their robust scaling (x - median) / (third - first quartile): medians and quartile ranges over all
-# nodes of the kT trees of 4,000 jets of 550-650 GeV from `hepml generate toptag`, rounded. They are constants, so that a model needs no
+# Node inputs of arXiv:1702.00748 and their robust scaling (x - median) / (third - first quartile): medians
+# and quartile ranges over all
+# nodes of the kT trees of 4,000 jets of 550-650 GeV from `hepml generate toptag`, rounded. They are
+# constants, so that a model needs no
 # pass over the data; jets of other energies are only scaled less snugly.
 NODE_INPUTS = ("p", "eta", "phi", "energy", "energy_fraction", "pt", "theta")
 _MEDIAN = (9.0, 0.0, 0.0, 9.0, 0.015, 9.0, 1.5708)
@@ -23,10 +27,12 @@ _RANGE = (29.0, 0.25, 0.25, 29.0, 0.05, 29.0, 0.25)
 
 @dataclass(frozen=True)
 class Forest:
-    """The trees of B jets with N constituents in all and M merges. Nodes: leaf i is constituent i, merge k is node N + k.
+    """The trees of B jets with N constituents in all and M merges. Nodes: leaf i is constituent i, merge k is
+    node N + k.
 
     Args:
-        children: [M, 2] int64, the nodes that each merge joins, the harder one first; merges in the order of their levels.
+        children: [M, 2] int64, the nodes that each merge joins, the harder one first; merges in the order of
+            their levels.
         levels: merges on each level, from the lowest; they sum to M.
         roots: [B] int64, the top node of each jet; -1 for a jet without constituents.
         jet_of: [N + M] int64, the jet of every node.
@@ -87,12 +93,15 @@ def node_inputs(trees: Forest, batch: JetBatch) -> Tensor:
         size = torch.sqrt(pt * pt + pz * pz)
         eta = torch.asinh(pz / pt).clamp(-10, 10)
         fraction = energy / whole.clamp_min(tiny)[trees.jet_of]
-        columns = torch.stack((size, eta, torch.atan2(py, px), energy, fraction, pt, torch.atan2(pt, pz)), dim=-1)
+        columns = torch.stack(
+            (size, eta, torch.atan2(py, px), energy, fraction, pt, torch.atan2(pt, pz)), dim=-1
+        )
         return (columns - columns.new_tensor(_MEDIAN)) / columns.new_tensor(_RANGE)
 
 
 def _in_jet_frame(batch: JetBatch) -> tuple[Tensor, Tensor]:
-    """Constituents boosted along the beam and rotated about it to where their jet has rapidity and azimuth 0, and the jet's energy there.
+    """Constituents boosted along the beam and rotated about it to where their jet has rapidity and azimuth 0,
+    and the jet's energy there.
 
     In double precision: the boost of a forward jet cancels digits that float32 does not have.
     """

@@ -1,7 +1,7 @@
 """The groups: which changes of a jet a model may be asked to ignore.
 
-Each group is a function that makes random elements, and an element is a function from jets to jets. Elements act in float64 and round
-once to the dtype of the jets.
+Each group is a function that makes random elements, and an element is a function from jets to jets. Elements
+act in float64 and round once to the dtype of the jets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Element:
         description: in words, for messages.
         act: jets to changed jets, in the same order.
         gamma: its Lorentz factor; 1 where it does not boost.
-        size: how far it is from the identity by construction, for groups whose elements only approach it (soft emissions).
+        size: how far it is from the identity by construction, for groups whose elements only approach it
+            (soft emissions).
     """
 
     description: str
@@ -41,7 +42,9 @@ AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 SOFTNESS = {torch.float64: 1e-12, torch.float32: 1e-6}  # share of the jet's momentum in a soft emission
 
 
-def _permutations(g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype) -> Iterator[Element]:
+def _permutations(
+    g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype
+) -> Iterator[Element]:
     def act(batch: JetBatch, keys: Tensor) -> JetBatch:
         # Random keys sorted within jets: sorting key + jet keeps every constituent in its jet.
         order = torch.argsort(keys[: len(batch.four_momenta)] + batch.jet_of.cpu()).to(batch.device)
@@ -67,12 +70,16 @@ def _random_rotation(g: torch.Generator) -> tuple[str, Tensor]:
     return f"rotation by {angle:.3f} about {_words(axis)}", kinematics.rotation(axis, angle)
 
 
-def _rotations(g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype) -> Iterator[Element]:
+def _rotations(
+    g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype
+) -> Iterator[Element]:
     for _ in range(repeats):
         yield _matrix(*_random_rotation(g))
 
 
-def _azimuthal(g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype) -> Iterator[Element]:
+def _azimuthal(
+    g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype
+) -> Iterator[Element]:
     for _ in range(repeats):
         angle = 6.283 * float(torch.rand((), generator=g, dtype=torch.float64))
         axis = torch.tensor(AXES["z"], dtype=torch.float64)
@@ -80,7 +87,9 @@ def _azimuthal(g: torch.Generator, gammas: Sequence[float], repeats: int, dtype:
 
 
 def _boosts_along(name: str) -> Elements:
-    def elements(g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype) -> Iterator[Element]:
+    def elements(
+        g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype
+    ) -> Iterator[Element]:
         for gamma in gammas:
             for sign in (1.0, -1.0):
                 axis = sign * torch.tensor(AXES[name], dtype=torch.float64)
@@ -90,14 +99,18 @@ def _boosts_along(name: str) -> Elements:
     return elements
 
 
-def _lorentz(g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype) -> Iterator[Element]:
+def _lorentz(
+    g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype
+) -> Iterator[Element]:
     yield from _rotations(g, gammas, repeats, dtype)
     for gamma in gammas:
         for _ in range(repeats):
             axis = torch.randn(3, generator=g, dtype=torch.float64)
             words, rotation = _random_rotation(g)
             boost = kinematics.boost(axis, gamma)
-            yield _matrix(f"boost along {_words(axis)} with gamma {gamma:g} after a {words}", boost @ rotation, gamma)
+            yield _matrix(
+                f"boost along {_words(axis)} with gamma {gamma:g} after a {words}", boost @ rotation, gamma
+            )
 
 
 def _soft(g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype) -> Iterator[Element]:
@@ -116,7 +129,9 @@ def _soft(g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torc
         yield Element(f"soft emission of {softness:g} of the jet's energy", emit, size=softness)
 
 
-def _collinear(g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype) -> Iterator[Element]:
+def _collinear(
+    g: torch.Generator, gammas: Sequence[float], repeats: int, dtype: torch.dtype
+) -> Iterator[Element]:
     for _ in range(repeats):
         at, z = torch.rand(2, generator=g, dtype=torch.float64).tolist()
         z = 0.1 + 0.8 * z
@@ -155,8 +170,8 @@ GROUPS: dict[str, Elements] = {
 
 
 def transformed(batch: JetBatch, matrix: Tensor) -> JetBatch:
-    """The jets seen from another frame: momenta of constituents and jets change by the [4, 4] matrix, columns that do not follow from
-    momenta stay, and those that do are made anew when a model asks for them.
+    """The jets seen from another frame: momenta of constituents and jets change by the [4, 4] matrix, columns
+    that do not follow from momenta stay, and those that do are made anew when a model asks for them.
 
     Raises:
         ModelError: stored features without names, of which nobody can say how they change.
@@ -190,7 +205,8 @@ def _with(batch: JetBatch, four_momenta: Tensor) -> JetBatch:
 
 
 def _inserted(batch: JetBatch, p: Tensor, only: Tensor | None = None) -> JetBatch:
-    """One more constituent [B, 4] at the end of each jet, or of those in the mask `only` [B]; features are made anew from momenta."""
+    """One more constituent [B, 4] at the end of each jet, or of those in the mask `only` [B]; features are
+    made anew from momenta."""
     more = torch.ones(len(batch), dtype=torch.int64, device=batch.device) if only is None else only.long()
     offsets = torch.nn.functional.pad((batch.counts + more).cumsum(0), (1, 0))
     out = p.new_empty((int(offsets[-1]), 4))

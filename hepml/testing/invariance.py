@@ -24,7 +24,8 @@ GAMMAS: dict[torch.dtype, tuple[float, ...]] = {
     torch.float32: (1.5, 3.0, 10.0),
 }
 BASE = {torch.float64: 1e-9, torch.float32: 1e-3}
-# Rounding of E² after a boost, in units of gamma² epsilon of a product: jets are narrow, E² is some thousand times a typical p_i·p_j.
+# Rounding of E² after a boost, in units of gamma² epsilon of a product: jets are narrow, E² is some thousand
+# times a typical p_i·p_j.
 NARROWNESS = 1e4
 
 
@@ -59,8 +60,8 @@ class Deviation:
 def default_tolerance(dtype: torch.dtype, gamma: float = 1.0) -> float:
     """The relative deviation that rounding alone may cause in a model with ordinary arithmetic.
 
-    1e-9 (float64) or 1e-3 (float32), and under a boost the rounding of E² beside it. A model that keeps more digits, as hepml's
-    Lorentz-equivariant ones do, is held to a tolerance of its own.
+    1e-9 (float64) or 1e-3 (float32), and under a boost the rounding of E² beside it. A model that keeps more
+    digits, as hepml's Lorentz-equivariant ones do, is held to a tolerance of its own.
     """
     boosted = NARROWNESS * torch.finfo(dtype).eps * gamma**2 if gamma > 1 else 0.0
     return BASE.get(dtype, 1e-1) + boosted
@@ -83,7 +84,8 @@ def measure(
     Args:
         model: from a `JetBatch` to [B, outputs].
         group: one of `GROUPS`.
-        batch: jets to measure on; `sample_jets()` where left out. Features that follow from momenta are made anew after each change.
+        batch: jets to measure on; `sample_jets()` where left out. Features that follow from momenta are made
+            anew after each change.
         dtype: of the measurement.
         gammas: Lorentz factors of the boosts.
         repeats: elements of each kind.
@@ -107,7 +109,8 @@ def assert_invariant(
     repeats: int = 3,
     seed: int = 0,
 ) -> Deviation:
-    """Asserts that a model's output does not change under a group; returns and logs the deviation that was measured.
+    """Asserts that a model's output does not change under a group; returns and logs the deviation that was
+    measured.
 
     Args:
         model, group, batch, dtype, gammas, repeats, seed: as for `measure`.
@@ -121,8 +124,10 @@ def assert_invariant(
     if violation is not None:
         found, allowed = violation
         raise AssertionError(
-            f"{type(model).__name__} is not invariant under {group}: relative deviation {found.relative:.3g} > {allowed:.3g} "
-            f"in jet {found.jet} under {found.element}: outputs {_shown(found.before)} became {_shown(found.after)}"
+            f"{type(model).__name__} is not invariant under {group}: relative deviation "
+            f"{found.relative:.3g} > {allowed:.3g} "
+            f"in jet {found.jet} under {found.element}: outputs {_shown(found.before)} became "
+            f"{_shown(found.after)}"
         )
     return worst
 
@@ -137,7 +142,8 @@ def _measure(
     seed: int,
     tolerance: float | None,
 ) -> tuple[tuple[Deviation, float] | None, Deviation]:
-    """The worst violation of the tolerance, if there is one, with the tolerance; and the largest deviation."""
+    """The worst violation of the tolerance, if there is one, with the tolerance; and the largest
+    deviation."""
     if group not in GROUPS:
         raise ModelError(f"unknown group '{group}'", mend=did_you_mean(group, GROUPS))
     model = copy.deepcopy(model).to(dtype).eval()
@@ -171,7 +177,8 @@ def _outputs(model: nn.Module, batch: JetBatch) -> Tensor:
         out = model(batch)
     if not isinstance(out, Tensor) or out.shape[:1] != (len(batch),):
         raise ModelError(
-            f"{type(model).__name__} returned {tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__} for {len(batch)} jets",
+            f"{type(model).__name__} returned "
+            f"{tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__} for {len(batch)} jets",
             mend="return one row of outputs a jet",
         )
     return out.detach().double().reshape(len(batch), -1).cpu()

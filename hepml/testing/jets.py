@@ -1,4 +1,5 @@
-"""Jets for symmetry tests, made on the fly: massless constituents in a few prongs, no two alike and no two in the same direction."""
+"""Jets for symmetry tests, made on the fly: massless constituents in a few prongs, no two alike and no two in
+the same direction."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ def sample_jets(
 
     Args:
         jets: how many.
-        mass: of every constituent, in GeV. Massless ones keep their Lorentz products to the last digits under any boost; for massive ones a
-            large boost rounds the mass away, whatever the model.
+        mass: of every constituent, in GeV. Massless ones keep their Lorentz products to the last digits under
+            any boost; for massive ones a large boost rounds the mass away, whatever the model.
         dtype: of the four-momenta.
         smallest, largest: constituents of the first and of the last jet.
         seed: of everything random.

@@ -1,7 +1,8 @@
 """A run directory is the truth, MLflow the window.
 
-Everything a run reports goes first to `journal.jsonl` in its directory; a background sink sends it on to MLflow, and `sync` replays what
-did not arrive. Importing this package does not import MLflow: the sink does that in the background while training starts.
+Everything a run reports goes first to `journal.jsonl` in its directory; a background sink sends it on to
+MLflow, and `sync` replays what did not arrive. Importing this package does not import MLflow: the sink does
+that in the background while training starts.
 """
 
 from __future__ import annotations

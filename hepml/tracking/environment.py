@@ -1,4 +1,5 @@
-"""Where a run took place: Python, packages, processor, accelerator, batch system, and the state of the source tree.
+"""Where a run took place: Python, packages, processor, accelerator, batch system, and the state of the source
+tree.
 
 `capture_environment` and `capture_git` return plain JSON-able dictionaries; nothing here needs MLflow.
 """
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hepml.data.cores import available_cores
+from hepml.data.reading.cores import available_cores
 
 # Longest diff that is kept, in bytes; a longer one is cut and marked so.
 DIFF_LIMIT = 1_000_000
@@ -41,8 +42,9 @@ def capture_environment() -> dict[str, Any]:
     """What this process runs on.
 
     Returns:
-        `python`, `platform`, `host`, `user`, `command`, `processor` {name, cores, usable, memory_gib}, `torch` {version, cuda,
-        threads}, `accelerators` [names], `batch` {Slurm and HTCondor variables that are set}, `variables`, `packages` {name: version}.
+        `python`, `platform`, `host`, `user`, `command`, `processor` {name, cores, usable, memory_gib},
+        `torch` {version, cuda, threads}, `accelerators` [names], `batch` {Slurm and HTCondor variables that
+        are set}, `variables`, `packages` {name: version}.
     """
     return {
         "python": platform.python_version(),
@@ -63,8 +65,9 @@ def capture_git(path: Path | str) -> dict[str, Any] | None:
     """The state of the source tree around `path`.
 
     Returns:
-        `commit`, `branch`, `dirty`, `changed` [paths that differ from the commit], `untracked` [paths], `diff` (against the commit, cut at
-        1 MB with `diff_cut` true), or None where there is no git tree or no git.
+        `commit`, `branch`, `dirty`, `changed` [paths that differ from the commit], `untracked` [paths],
+        `diff` (against the commit, cut at 1 MB with `diff_cut` true), or None where there is no git tree or
+        no git.
     """
     folder = Path(path)
     folder = folder if folder.is_dir() else folder.parent

@@ -1,7 +1,9 @@
-"""The journal of a run: one JSON object a line in `run_dir/journal.jsonl`, appended and flushed as things happen.
+"""The journal of a run: one JSON object a line in `run_dir/journal.jsonl`, appended and flushed as things
+happen.
 
-It is written before anything is sent anywhere, so that a dead server, a crash or a full disk loses nothing that was reported. A line is
-whole or it is torn; torn lines (a crash in the middle of a write) are skipped by the reader and counted.
+It is written before anything is sent anywhere, so that a dead server, a crash or a full disk loses nothing
+that was reported. A line is whole or it is torn; torn lines (a crash in the middle of a write) are skipped by
+the reader and counted.
 """
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ def read_journal(run_dir: Path | str, start: int = 0) -> Record:
         pass
     except OSError as error:
         raise FileError(
-            f"the journal cannot be read: {error.strerror}", where=str(path), mend="check the file's permissions"
+            f"the journal cannot be read: {error.strerror}",
+            where=str(path),
+            mend="check the file's permissions",
         ) from error
     return record
 
@@ -77,9 +81,9 @@ def read_journal(run_dir: Path | str, start: int = 0) -> Record:
 class Journal:
     """Appends to the journal of a run; safe to use from several threads of one process.
 
-    A write that fails (disk full) is kept in memory and tried again with the next one; `close` raises if it never went through. While
-    the journal is open its lock is held, so that a second process cannot write to the same run and `hepml runs` can tell a run
-    that is alive from one that was killed.
+    A write that fails (disk full) is kept in memory and tried again with the next one; `close` raises if it
+    never went through. While the journal is open its lock is held, so that a second process cannot write to
+    the same run and `hepml runs` can tell a run that is alive from one that was killed.
 
     Args:
         run_dir: the directory of the run, made if it is absent.
@@ -159,7 +163,9 @@ class Journal:
             self._warned = False
         except OSError as error:
             if not self._warned:
-                _log.warning("journal %s: %s; entries are kept in memory and tried again", self.path, error.strerror)
+                _log.warning(
+                    "journal %s: %s; entries are kept in memory and tried again", self.path, error.strerror
+                )
             self._warned = True
 
     def _ends_whole(self) -> bool:
@@ -199,7 +205,8 @@ def is_locked(run_dir: Path) -> bool:
 
 
 def finite(values: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """Splits metrics into those that are finite numbers and the others, as text: JSON has no infinity, and MLflow stores it as 1.8e308."""
+    """Splits metrics into those that are finite numbers and the others, as text: JSON has no infinity, and
+    MLflow stores it as 1.8e308."""
     kept, omitted = {}, {}
     for name, value in values.items():
         number = float(value)
@@ -211,7 +218,8 @@ def finite(values: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]
 
 
 def _lines(path: Path, start: int) -> Iterator[tuple[int, Entry | None]]:
-    """Each line from byte `start` as (offset of its end, entry); entry None for a torn line, offset -1 for one without its end."""
+    """Each line from byte `start` as (offset of its end, entry); entry None for a torn line, offset -1 for
+    one without its end."""
     end = start
     with path.open("rb") as file:
         file.seek(start)
@@ -235,7 +243,9 @@ def _encode(entry: Entry) -> bytes:
     try:
         text = json.dumps(entry, separators=(",", ":"), default=_plain, allow_nan=False, ensure_ascii=False)
     except ValueError:  # a NaN or infinity somewhere inside
-        text = json.dumps(_without_infinities(entry), separators=(",", ":"), default=_plain, ensure_ascii=False)
+        text = json.dumps(
+            _without_infinities(entry), separators=(",", ":"), default=_plain, ensure_ascii=False
+        )
     return text.encode() + b"\n"
 
 
@@ -248,7 +258,8 @@ def _without_infinities(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know: numpy and torch scalars as numbers, sets as lists, paths and the rest as text."""
+    """What JSON does not know: numpy and torch scalars as numbers, sets as lists, paths and the rest as
+    text."""
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=str)
     try:

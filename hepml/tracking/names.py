@@ -41,7 +41,8 @@ def text(value: Any) -> str:
 
 
 def accepted(name: str) -> str:
-    """The name in characters that MLflow accepts (`rejection@0.3` becomes `rejection_0.3`), at most 250 of them."""
+    """The name in characters that MLflow accepts (`rejection@0.3` becomes `rejection_0.3`), at most 250 of
+    them."""
     name = re.sub(r"[^\w.\- /:]", "_", name)
     name = posixpath.normpath(name).lstrip("/") if name else "_"
     if name.startswith("..") or name in (".", ""):

@@ -1,7 +1,8 @@
 """A model as a folder that says by itself how to build it, and that folder as an MLflow model.
 
-`save` needs no MLflow and is done when the run reports its model; `package` wraps the folder for MLflow, in the background or when a run is
-replayed. The MLflow model takes packed arrays (`four_momenta` [ΣN, 4], `offsets` [B + 1]) and returns what a user reads: probabilities.
+`save` needs no MLflow and is done when the run reports its model; `package` wraps the folder for MLflow, in
+the background or when a run is replayed. The MLflow model takes packed arrays (`four_momenta` [ΣN, 4],
+`offsets` [B + 1]) and returns what a user reads: probabilities.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def save(
     """
     if not hasattr(module, "hepml_name"):
         raise TrackingError(
-            f"{type(module).__name__} does not say how it was made", mend="make models with hepml.models.create"
+            f"{type(module).__name__} does not say how it was made",
+            mend="make models with hepml.models.create",
         )
     inputs = cast(Inputs, module.inputs)
     head = objective_spec(objective if objective is not None else getattr(module, "hepml_objective", None))
@@ -86,13 +88,16 @@ def save(
 
 
 def objective_spec(objective: Any) -> dict[str, Any]:
-    """An objective (an instance, its name, a mapping with `name`, or None for categorical) as {name, arguments}."""
+    """An objective (an instance, its name, a mapping with `name`, or None for categorical) as {name,
+    arguments}."""
     if objective is None:
         return {"name": "categorical", "arguments": {}}
     if isinstance(objective, str):
         return {"name": objective, "arguments": {}}
     if isinstance(objective, Mapping):
-        arguments = objective.get("arguments") or {k: v for k, v in objective.items() if k not in ("name", "arguments")}
+        arguments = objective.get("arguments") or {
+            k: v for k, v in objective.items() if k not in ("name", "arguments")
+        }
         return {"name": objective["name"], "arguments": dict(arguments)}
     parameters = inspect.signature(type(objective)).parameters
     return {
@@ -106,11 +111,14 @@ def package(data: Path, folder: Path, run_id: str | None = None, model_id: str |
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    warnings.filterwarnings("ignore", message=".*input example was not provided.*")  # the folder holds example.npz
+    warnings.filterwarnings(
+        "ignore", message=".*input example was not provided.*"
+    )  # the folder holds example.npz
     description = json.loads((data / DESCRIPTION).read_text())
     copy = folder.parent / "hepml-model"
     shutil.copytree(data, copy)
-    # A checkout that was not installed matters to whoever loads the model elsewhere, not to the run that saves it.
+    # A checkout that was not installed matters to whoever loads the model elsewhere, not to the run that
+    # saves it.
     versions = logging.getLogger("mlflow.utils.requirements_utils")
     versions.disabled = True
     try:
@@ -119,7 +127,8 @@ def package(data: Path, folder: Path, run_id: str | None = None, model_id: str |
             loader_module=LOADER,
             data_path=str(copy),
             signature=_signature(description),
-            # Named here because MLflow would otherwise load the model in a fresh process to find them out, which takes a minute.
+            # Named here because MLflow would otherwise load the model in a fresh process to find them out,
+            # which takes a minute.
             pip_requirements=[
                 f"hepml-jets=={description['hepml']}",
                 f"torch=={torch.__version__.partition('+')[0]}",
@@ -134,7 +143,8 @@ def package(data: Path, folder: Path, run_id: str | None = None, model_id: str |
 
 
 def register(client: MlflowClient, experiment: str, run_id: str, name: str) -> str | None:
-    """The logged model of that name of the run, made where there is none; None on a server that does not know logged models."""
+    """The logged model of that name of the run, made where there is none; None on a server that does not know
+    logged models."""
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
 
@@ -142,10 +152,15 @@ def register(client: MlflowClient, experiment: str, run_id: str, name: str) -> s
         for found in client.search_logged_models([experiment], filter_string=f"name = '{name}'"):
             if found.source_run_id == run_id:
                 return str(found.model_id)
-        made = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="jet tagger")
+        made = client.create_logged_model(
+            experiment, name=name, source_run_id=run_id, model_type="jet tagger"
+        )
         client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
     except (MlflowException, AttributeError) as error:
-        if isinstance(error, MlflowException) and error.error_code not in ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED"):
+        if isinstance(error, MlflowException) and error.error_code not in (
+            "ENDPOINT_NOT_FOUND",
+            "NOT_IMPLEMENTED",
+        ):
             raise
         return None
     return str(made.model_id)
@@ -185,14 +200,17 @@ def _scores(module: nn.Module, jets: JetBatch, head: dict[str, Any]) -> torch.Te
         with torch.inference_mode():
             parameters = module(jets if first is None else jets.to(first.device)).float()
             return (
-                objectives.objective(head["name"], **_arguments(head, parameters.shape[1])).activation(parameters).cpu()
+                objectives.objective(head["name"], **_arguments(head, parameters.shape[1]))
+                .activation(parameters)
+                .cpu()
             )
     finally:
         module.train(training)
 
 
 def _arguments(head: dict[str, Any], outputs: int) -> dict[str, Any]:
-    """The objective's arguments; an objective known by name only takes its number of classes or targets from the outputs."""
+    """The objective's arguments; an objective known by name only takes its number of classes or targets from
+    the outputs."""
     arguments = dict(head["arguments"])
     if head["name"] == "categorical":
         arguments.setdefault("classes", outputs)

@@ -1,4 +1,5 @@
-"""What `mlflow.pyfunc.load_model` calls to bring a hepml model back; named in the MLmodel file, so the path of this module is fixed."""
+"""What `mlflow.pyfunc.load_model` calls to bring a hepml model back; named in the MLmodel file, so the path
+of this module is fixed."""
 
 from __future__ import annotations
 
@@ -41,15 +42,18 @@ class PackagedModel:
         """Scores [B, C] (for regression (mean, sigma) a target) of packed jets.
 
         Args:
-            arrays: `four_momenta` [ΣN, 4] as (E, px, py, pz) in GeV, `offsets` [B + 1], and, where the signature names them, `features`
-                [ΣN, F] (standardised, in the model's order) and `jet_features` [B, J].
+            arrays: `four_momenta` [ΣN, 4] as (E, px, py, pz) in GeV, `offsets` [B + 1], and, where the
+                signature names them, `features` [ΣN, F] (standardised, in the model's order) and
+                `jet_features` [B, J].
             params: MLflow's, not used.
 
         Raises:
             DataError: arrays that are missing or do not fit each other.
         """
         if not isinstance(arrays, Mapping) or "four_momenta" not in arrays or "offsets" not in arrays:
-            raise DataError("the model takes a mapping with four_momenta and offsets", mend="see docs/tracking.md")
+            raise DataError(
+                "the model takes a mapping with four_momenta and offsets", mend="see docs/tracking.md"
+            )
         given = {k: np.asarray(v) for k, v in arrays.items() if v is not None}
         batch = JetBatch.from_arrays(
             given["four_momenta"].astype(np.float32),
@@ -62,7 +66,9 @@ class PackagedModel:
         batch = leading(batch, self._inputs.max_constituents)
         with torch.inference_mode():
             parameters = self.module(batch)
-            objective = objectives.objective(self._head["name"], **_arguments(self._head, parameters.shape[1]))
+            objective = objectives.objective(
+                self._head["name"], **_arguments(self._head, parameters.shape[1])
+            )
             return objective.activation(parameters).numpy()
 
 

@@ -24,7 +24,8 @@ class Run:
     Args:
         path: the directory.
         name, experiment: as it was started.
-        status: RUNNING, FINISHED, FAILED, KILLED (also for one that died without a word), or UNKNOWN without a journal.
+        status: RUNNING, FINISHED, FAILED, KILLED (also for one that died without a word), or UNKNOWN without
+            a journal.
         started: milliseconds since 1970, or None.
         seconds: from the first start to the last entry, or None.
         summary: `summary.json`, empty where there is none.
@@ -153,7 +154,9 @@ def open_directory(folder: Path) -> Run:
         experiment=opening.get("experiment"),
         status=_status(folder, record, summary),
         started=openings[0]["time"] if openings else None,
-        seconds=(record.entries[-1]["time"] - openings[0]["time"]) / 1000 if openings else summary.get("seconds"),
+        seconds=(record.entries[-1]["time"] - openings[0]["time"]) / 1000
+        if openings
+        else summary.get("seconds"),
         summary=summary,
         parameters={k: v for e in record.of("parameters") for k, v in e["values"].items()},
         metrics=_last_metrics(record),
@@ -187,7 +190,9 @@ def compare_runs(runs: Sequence[Run], *, system: bool = False) -> Comparison:
 
 def _figures(run: Run) -> dict[str, float]:
     figures = {n: value for n, (_, value) in run.metrics.items()}
-    summary = {k: run.summary[k] for k in ("parameters", "seconds") if isinstance(run.summary.get(k), (int, float))}
+    summary = {
+        k: run.summary[k] for k in ("parameters", "seconds") if isinstance(run.summary.get(k), (int, float))
+    }
     return summary | figures
 
 
@@ -216,7 +221,9 @@ def _status(folder: Path, record: Record, summary: Mapping[str, Any]) -> str:
     return "RUNNING" if is_locked(folder) else "KILLED"
 
 
-def _mlflow(folder: Path, opening: Mapping[str, Any], record: Record) -> tuple[str | None, str | None, int | None]:
+def _mlflow(
+    folder: Path, opening: Mapping[str, Any], record: Record
+) -> tuple[str | None, str | None, int | None]:
     stores = read_state(folder / STATE_NAME)
     if not stores:
         enabled = bool(opening) and opening.get("enabled", True)

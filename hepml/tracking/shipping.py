@@ -1,8 +1,9 @@
 """From the journal to MLflow: sends what has not been sent, and remembers how far it came.
 
-The live sink and `hepml runs sync` are this one thing, called again and again or once. How far it came stands in
-`run_dir/tracking.json`, written after each accepted request. Where a request may have arrived without that being known (a crash, a
-lost answer), metrics are compared with the store's own history before they are sent, so that each arrives exactly once.
+The live sink and `hepml runs sync` are this one thing, called again and again or once. How far it came stands
+in `run_dir/tracking.json`, written after each accepted request. Where a request may have arrived without that
+being known (a crash, a lost answer), metrics are compared with the store's own history before they are sent,
+so that each arrives exactly once.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Shipper:
         """Sends all there is; returns the number of entries sent.
 
         Raises:
-            Exception: what MLflow raised; what was accepted before it stays accepted. The next call takes up from there.
+            Exception: what MLflow raised; what was accepted before it stays accepted. The next call takes up
+                from there.
         """
         try:
             self._open()
@@ -114,12 +116,16 @@ class Shipper:
         opening = next((e for e in read_journal(self.run_dir).entries if e["kind"] == "start"), None)
         if opening is None:
             raise TrackingError(
-                "the journal has no start entry", where=str(self.run_dir / FILE_NAME), mend="this run cannot be sent"
+                "the journal has no start entry",
+                where=str(self.run_dir / FILE_NAME),
+                mend="this run cannot be sent",
             )
         experiment = experiment_id(self.client, self.uri, opening["experiment"])
         key = opening["key"]
         # The answer to an earlier request may have been lost: the run is found again by its key.
-        found = self.client.search_runs([experiment], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+        found = self.client.search_runs(
+            [experiment], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1
+        )
         if found:
             run_id = found[0].info.run_id
             self._doubtful = True
@@ -130,7 +136,9 @@ class Shipper:
                 "mlflow.source.name": "hepml",
                 "mlflow.source.type": "LOCAL",
             }
-            run = self.client.create_run(experiment, start_time=opening["time"], tags=tags, run_name=opening["name"])
+            run = self.client.create_run(
+                experiment, start_time=opening["time"], tags=tags, run_name=opening["name"]
+            )
             run_id = run.info.run_id
         self._accepted()
         self.state.begin(run_id, experiment)
@@ -153,7 +161,9 @@ class Shipper:
             return
         if run.info.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"MLflow run {self.state.run_id} is deleted", where=public_uri(self.uri), mend="restore it in MLflow"
+                f"MLflow run {self.state.run_id} is deleted",
+                where=public_uri(self.uri),
+                mend="restore it in MLflow",
             )
         self.state.experiment = run.info.experiment_id
 
@@ -248,7 +258,10 @@ class Shipper:
             if not data.is_dir():
                 self._refuse(f"model {e['path']}: no such folder")
                 continue
-            with tempfile.TemporaryDirectory(prefix="hepml-model-") as scratch, self._refusable(f"model {e['name']}"):
+            with (
+                tempfile.TemporaryDirectory(prefix="hepml-model-") as scratch,
+                self._refusable(f"model {e['name']}"),
+            ):
                 model_id = self.state.models.get(e["name"])
                 if model_id is None:
                     model_id = packaging.register(self.client, self.state.experiment, self._run, e["name"])

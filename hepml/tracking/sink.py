@@ -1,7 +1,7 @@
 """The thread that sends a running journal to MLflow, and that nobody ever waits for longer than promised.
 
-It wakes when something was written, imports MLflow, opens the store and ships. A failure is reported once, then tried again after a pause
-that grows to a minute. The training thread only sets an event.
+It wakes when something was written, imports MLflow, opens the store and ships. A failure is reported once,
+then tried again after a pause that grows to a minute. The training thread only sets an event.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Sink:
         self._wake.set()
 
     def finish(self, *, stall: float, limit: float) -> bool:
-        """Waits until all is sent; gives up after `stall` seconds without progress once the store is open, or `limit` seconds in all.
+        """Waits until all is sent; gives up after `stall` seconds without progress once the store is open, or
+        `limit` seconds in all.
 
         Returns:
             Whether all was sent.
@@ -81,7 +82,9 @@ class Sink:
                     failures, self.problem = 0, None
                 except Abandoned:
                     return
-                except Exception as error:  # whatever MLflow, its server or its database does, the run goes on
+                except (
+                    Exception
+                ) as error:  # whatever MLflow, its server or its database does, the run goes on
                     failures += 1
                     self._failed(error, failures)
                     self._wake.set()

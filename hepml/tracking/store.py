@@ -1,4 +1,5 @@
-"""Opening an MLflow store: which one, without telemetry or noise, and with a fresh sqlite file made once, whole.
+"""Opening an MLflow store: which one, without telemetry or noise, and with a fresh sqlite file made once,
+whole.
 
 MLflow is imported here and nowhere else at the top of a call, because its import takes seconds.
 """
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 DEFAULT_FILE = "mlflow.db"
-# MLflow's own settings, where the user has not set them. By itself it would try 7 times for 120 s; the sink tries again anyhow.
+# MLflow's own settings, where the user has not set them. By itself it would try 7 times for 120 s; the sink
+# tries again anyhow.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -35,7 +37,8 @@ ENVIRONMENT = {
 
 
 def tracking_uri(uri: str | None = None) -> str:
-    """The store to use: MLFLOW_TRACKING_URI where it is set, else `uri`, else `mlflow.db` in the current directory.
+    """The store to use: MLFLOW_TRACKING_URI where it is set, else `uri`, else `mlflow.db` in the current
+    directory.
 
     Paths of sqlite files are made absolute.
     """
@@ -64,7 +67,8 @@ def public_uri(uri: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """One line that says why a store failed, without passwords: MLflow's own messages repeat themselves and the whole address."""
+    """One line that says why a store failed, without passwords: MLflow's own messages repeat themselves and
+    the whole address."""
     text = re.sub(r"//[^/@\s]+@", "//", str(error) or type(error).__name__).partition("\n")[0]
     refused = re.search(r"Failed to establish a new connection: (?:\[Errno -?\d+\] )?([\w ,.-]+)", text)
     if refused:
@@ -104,7 +108,9 @@ def open_store(uri: str) -> MlflowClient:
     except (MlflowException, SQLAlchemyError) as error:
         first = reason(error)
         mend = f"run: mlflow db upgrade {uri}" if "out-of-date" in first else "check tracking.uri"
-        raise TrackingError(f"the MLflow store cannot be opened: {first}", where=public_uri(uri), mend=mend) from error
+        raise TrackingError(
+            f"the MLflow store cannot be opened: {first}", where=public_uri(uri), mend=mend
+        ) from error
     except OSError as error:
         raise TrackingError(
             f"the MLflow store cannot be opened: {error}", where=public_uri(uri), mend="check tracking.uri"
@@ -133,20 +139,24 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         raise TrackingError(
             f"the experiment '{name}' is deleted",
             where=public_uri(uri),
-            mend=f"mlflow experiments restore --experiment-id {found.experiment_id}, or choose another tracking.experiment",
+            mend=f"mlflow experiments restore --experiment-id {found.experiment_id}, or choose another "
+            "tracking.experiment",
         )
     return str(found.experiment_id)
 
 
 def _make_sqlite(path: Path) -> None:
-    """Makes a store beside its place and moves it there whole: a process killed in the middle leaves no half-migrated store."""
+    """Makes a store beside its place and moves it there whole: a process killed in the middle leaves no
+    half-migrated store."""
     import sqlalchemy
     from mlflow.tracking import MlflowClient
 
     partial = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}.partial")
     try:
         with _unsynchronised(sqlalchemy, partial):
-            client: Any = MlflowClient(tracking_uri=f"sqlite:///{partial}", registry_uri=f"sqlite:///{partial}")
+            client: Any = MlflowClient(
+                tracking_uri=f"sqlite:///{partial}", registry_uri=f"sqlite:///{partial}"
+            )
             client.search_experiments(max_results=1)
             with contextlib.suppress(AttributeError):
                 client._tracking_client.store.engine.dispose()
@@ -155,7 +165,9 @@ def _make_sqlite(path: Path) -> None:
         if path.exists():  # empty, left by somebody else
             path.unlink()
         try:
-            os.link(partial, path)  # unlike a rename, never replaces a store that another program made meanwhile
+            os.link(
+                partial, path
+            )  # unlike a rename, never replaces a store that another program made meanwhile
         except FileExistsError:
             pass
         except OSError:  # a file system without links
@@ -169,7 +181,8 @@ def _make_sqlite(path: Path) -> None:
 
 @contextlib.contextmanager
 def _unsynchronised(sqlalchemy: Any, path: Path) -> Iterator[None]:
-    """Lets sqlite write `path` without waiting for the disk at each of the some hundred steps of the migration."""
+    """Lets sqlite write `path` without waiting for the disk at each of the some hundred steps of the
+    migration."""
 
     def connect(connection: Any, _: Any) -> None:
         with contextlib.suppress(Exception):

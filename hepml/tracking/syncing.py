@@ -38,12 +38,16 @@ class Synced:
     skipped: bool = False
 
 
-def sync(run_dirs: Iterable[Path | str] | Path | str, uri: str | None = None, *, force: bool = False) -> list[Synced]:
-    """Sends what is missing, each entry exactly once; a run that was killed without a word is ended as KILLED.
+def sync(
+    run_dirs: Iterable[Path | str] | Path | str, uri: str | None = None, *, force: bool = False
+) -> list[Synced]:
+    """Sends what is missing, each entry exactly once; a run that was killed without a word is ended as
+    KILLED.
 
     Args:
         run_dirs: directories of runs.
-        uri: a store for all of them; without it MLFLOW_TRACKING_URI, else the store each run was started with.
+        uri: a store for all of them; without it MLFLOW_TRACKING_URI, else the store each run was started
+            with.
         force: send runs whose tracking was switched off, too.
 
     Returns:

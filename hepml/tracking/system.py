@@ -1,4 +1,5 @@
-"""System metrics through the journal: processor, memory, and the accelerator where there is one, under the names MLflow shows them by."""
+"""System metrics through the journal: processor, memory, and the accelerator where there is one, under the
+names MLflow shows them by."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ class Sampler:
 
 
 def sample(process: psutil.Process) -> dict[str, float]:
-    """Utilisation in per cent, memory in megabytes: of the machine, of this process, and of its CUDA devices."""
+    """Utilisation in per cent, memory in megabytes: of the machine, of this process, and of its CUDA
+    devices."""
     memory = psutil.virtual_memory()
     values = {
         "system/cpu_utilization_percentage": psutil.cpu_percent(),

@@ -54,10 +54,12 @@ def start(
     """Begins to track a run, or goes on with the one whose journal is in `run_dir`.
 
     Args:
-        run_dir: the directory of the run. `config.yaml`, `environment.json` and `git.json`, where they are there, are kept and tagged.
+        run_dir: the directory of the run. `config.yaml`, `environment.json` and `git.json`, where they are
+            there, are kept and tagged.
         experiment: the MLflow experiment.
         name: the run's name; that of the directory where left out.
-        uri: the MLflow store; MLFLOW_TRACKING_URI wins over it, `mlflow.db` in the current directory is the default.
+        uri: the MLflow store; MLFLOW_TRACKING_URI wins over it, `mlflow.db` in the current directory is the
+            default.
         enabled: false writes the journal only.
         parameters: nested; flattened to `key.sub`.
         tags: further tags.
@@ -107,7 +109,8 @@ def start(
 
 
 class Tracker:
-    """Reports of one run. Made by `start`; a context manager that ends the run as FINISHED, FAILED (an exception) or KILLED (a signal).
+    """Reports of one run. Made by `start`; a context manager that ends the run as FINISHED, FAILED (an
+    exception) or KILLED (a signal).
 
     Args:
         journal: open, with its start entry written.
@@ -143,7 +146,8 @@ class Tracker:
     # ------------------------------------------------------------------ reporting
 
     def metrics(self, values: Mapping[str, Any], step: int) -> None:
-        """Metrics at a step. NaN and infinities are kept in the journal and sent as a tag, never as numbers; they are counted.
+        """Metrics at a step. NaN and infinities are kept in the journal and sent as a tag, never as numbers;
+        they are counted.
 
         Values that the run already reported for that step before it was resumed are not repeated.
         """
@@ -177,14 +181,17 @@ class Tracker:
         return path
 
     def artifact(self, path: Path | str, folder: str | None = None) -> None:
-        """Keeps a file or folder as an artifact. One from outside the run directory is copied into `artifacts/` first.
+        """Keeps a file or folder as an artifact. One from outside the run directory is copied into
+        `artifacts/` first.
 
         Raises:
             TrackingError: there is no such file.
         """
         path = Path(path)
         if not path.exists():
-            raise TrackingError("an artifact is not there", where=str(path), mend="write the file before reporting it")
+            raise TrackingError(
+                "an artifact is not there", where=str(path), mend="write the file before reporting it"
+            )
         try:
             inside = path.resolve().relative_to(self.run_dir.resolve())
         except ValueError:
@@ -229,12 +236,14 @@ class Tracker:
         classes: Sequence[str] | None = None,
         name: str = "model",
     ) -> Path:
-        """Keeps the model, with its signature, so that `mlflow.pyfunc.load_model` gives its scores back; returns the folder.
+        """Keeps the model, with its signature, so that `mlflow.pyfunc.load_model` gives its scores back;
+        returns the folder.
 
         Args:
             module: a model made by `hepml.models.create`.
             example_batch: some jets; the first few are kept as an example with their scores.
-            objective: an `Objective`, its name, or a mapping with `name`; `module.hepml_objective` where left out.
+            objective: an `Objective`, its name, or a mapping with `name`; `module.hepml_objective` where left
+                out.
             classes: names of the classes; `module.hepml_classes` where left out.
             name: the folder in the run directory, and in MLflow.
 
@@ -250,12 +259,13 @@ class Tracker:
     # ------------------------------------------------------------------ ending
 
     def finish(self, status: str = "FINISHED", *, timeout: float | None = None) -> str | None:
-        """Ends the run and waits, within bounds, until MLflow has everything. May be called again; only the first counts.
+        """Ends the run and waits, within bounds, until MLflow has everything. May be called again; only the
+        first counts.
 
         Args:
             status: FINISHED, FAILED or KILLED.
-            timeout: longest wait in seconds, by default 180 for a local store and 60 for a server; a store that does not move for a while
-                (60 s, 12 s) is not waited for longer.
+            timeout: longest wait in seconds, by default 180 for a local store and 60 for a server; a store
+                that does not move for a while (60 s, 12 s) is not waited for longer.
 
         Returns:
             The warning that was logged where MLflow has not everything, else None.
@@ -277,7 +287,8 @@ class Tracker:
         return self._settle(timeout)
 
     def __enter__(self) -> Tracker:
-        # A cancelled batch job gets SIGTERM: without this the process dies at once and the run stays RUNNING for ever.
+        # A cancelled batch job gets SIGTERM: without this the process dies at once and the run stays RUNNING
+        # for ever.
         main = threading.current_thread() is threading.main_thread()
         if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._old_handler = signal.signal(signal.SIGTERM, _terminate)
@@ -319,7 +330,9 @@ class Tracker:
             listed = ", ".join(f"{n} ({k})" for n, k in sorted(self._omitted.items()))
             notes.append(f"metrics that were not finite, kept as text only: {listed}")
         if self._repeated:
-            notes.append(f"{self._repeated} values were already reported before the run was resumed and not repeated")
+            notes.append(
+                f"{self._repeated} values were already reported before the run was resumed and not repeated"
+            )
         return notes
 
     def _settle(self, timeout: float | None) -> str | None:
@@ -332,7 +345,8 @@ class Tracker:
         if self._sink.finish(stall=min(stall, limit), limit=limit):
             return None
         warning = (
-            f"MLflow at {public_uri(self._sink.uri)} has not everything ({self._sink.shipper.waiting()} entries wait: "
+            f"MLflow at {public_uri(self._sink.uri)} has not everything ({self._sink.shipper.waiting()} "
+            "entries wait: "
             f"{self._sink.problem}); `hepml runs sync {self.run_dir}` replays what is missing"
         )
         _log.warning("%s", warning)

@@ -1,11 +1,10 @@
-"""Random transformations of a batch that are true symmetries of the physics, applied on the device, one draw a jet.
+"""Random transformations of a batch that are true symmetries of the physics, applied on the device, one draw
+a jet.
 
-`rotate_phi` turns a jet about the beam, `reflect_phi` mirrors it in the plane of beam and jet axis, `reflect_eta` mirrors the
-detector along
-the beam. Stored features relative to the jet axis are changed along: a rotation leaves them as they are, a reflection in phi
-turns the sign of
-`delta_phi` and, with it, of the transverse impact parameter `d0`. `delta_eta` is signed by the jet's hemisphere and so does not
-change under
+`rotate_phi` turns a jet about the beam, `reflect_phi` mirrors it in the plane of beam and jet axis,
+`reflect_eta` mirrors the detector along the beam. Stored features relative to the jet axis are changed along:
+a rotation leaves them as they are, a reflection in phi turns the sign of `delta_phi` and, with it, of the
+transverse impact parameter `d0`. `delta_eta` is signed by the jet's hemisphere and so does not change under
 `reflect_eta`, but `dz` turns its sign.
 """
 
@@ -26,7 +25,8 @@ _ODD = {"reflect_phi": ("delta_phi", "d0"), "reflect_eta": ("dz",)}
 
 
 def rotate_phi(batch: JetBatch) -> JetBatch:
-    """Each jet turned about the beam by its own uniform angle; features relative to the jet axis do not change."""
+    """Each jet turned about the beam by its own uniform angle; features relative to the jet axis do not
+    change."""
     angle = torch.rand(len(batch), device=batch.device, dtype=batch.dtype) * (2 * math.pi)
     momenta = _turn(batch.four_momenta, angle[batch.jet_of])
     jets = None if batch.jet_momenta is None else _turn(batch.jet_momenta, angle)

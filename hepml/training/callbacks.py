@@ -1,7 +1,8 @@
-"""The Lightning callback that keeps a run: best and last checkpoint, early stopping, metrics to the journal, a clean end on a signal.
+"""The Lightning callback that keeps a run: best and last checkpoint, early stopping, metrics to the journal,
+a clean end on a signal.
 
-One callback instead of several, because the order matters: measure, decide, write, tell. Its state travels in the checkpoint, so that a
-resumed run remembers what was best and how long it has waited.
+One callback instead of several, because the order matters: measure, decide, write, tell. Its state travels in
+the checkpoint, so that a resumed run remembers what was best and how long it has waited.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Signals:
 
     @contextmanager
     def watching(self) -> Iterator[Signals]:
-        """Catches the signals inside the block; a second SIGINT interrupts at once. Elsewhere than in the main thread it does nothing."""
+        """Catches the signals inside the block; a second SIGINT interrupts at once. Elsewhere than in the
+        main thread it does nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return

@@ -1,8 +1,8 @@
 """Checkpoints: written whole or not at all, and read back as a model that is ready to use.
 
-A checkpoint is first written beside its final name and then renamed, so that a full disk or a killed job never leaves half a file where a
-good one stood. `load_model` builds the model from what the checkpoint itself says about it; nothing but tensors and plain values
-is unpickled.
+A checkpoint is first written beside its final name and then renamed, so that a full disk or a killed job
+never leaves half a file where a good one stood. `load_model` builds the model from what the checkpoint itself
+says about it; nothing but tensors and plain values is unpickled.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Module:
     """A trained model, in eval mode.
 
-    Besides `inputs` and `forward`, it carries what it was trained for: `hepml_name`, `hepml_hyperparameters`, `hepml_objective` (an
+    Besides `inputs` and `forward`, it carries what it was trained for: `hepml_name`, `hepml_hyperparameters`,
+        `hepml_objective` (an
     `Objective`), `hepml_classes` (names in the order of the outputs), `hepml_target` and `hepml_layout`.
 
     Args:
-        run_or_checkpoint: a run folder (its best checkpoint is taken), a checkpoint, or published weights (see `hepml.pretrained`).
+        run_or_checkpoint: a run folder (its best checkpoint is taken), a checkpoint, or published weights
+            (see `hepml.pretrained`).
         device: where the model is put.
 
     Raises:
@@ -56,7 +58,8 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
         raise ModelError(
             f"model '{identity['name']}' is registered by {', '.join(plugins)}, which is not imported",
             where=str(path),
-            mend=f"set HEPML_PLUGINS={os.pathsep.join(plugins)}, or in a script hepml.models.load_plugin({plugins[0]!r})",
+            mend=f"set HEPML_PLUGINS={os.pathsep.join(plugins)}, or in a script "
+            f"hepml.models.load_plugin({plugins[0]!r})",
         ) from unknown
     weights = {
         name.removeprefix("model."): tensor
@@ -104,7 +107,9 @@ def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
             if candidate.is_file():
                 return candidate
         raise FileError(
-            "no checkpoint in this folder", where=str(path), mend="name a run folder that holds checkpoints/best.ckpt"
+            "no checkpoint in this folder",
+            where=str(path),
+            mend="name a run folder that holds checkpoints/best.ckpt",
         )
     if not path.is_file():
         raise FileError(
@@ -140,7 +145,9 @@ def epochs_of(path: Path) -> int:
         FileError: not a checkpoint.
     """
     states = read_checkpoint(path).get("callbacks", {})
-    histories = (state["history"] for state in states.values() if isinstance(state, dict) and "history" in state)
+    histories = (
+        state["history"] for state in states.values() if isinstance(state, dict) and "history" in state
+    )
     return len(next(histories, ()))
 
 
@@ -148,7 +155,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file beside its final name, flushes it to the disk and renames it.
 
     Raises:
-        FileError: the disk is full or the folder cannot be written; whatever stood under the final name still stands there.
+        FileError: the disk is full or the folder cannot be written; whatever stood under the final name still
+            stands there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -164,7 +172,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise FileError(
             f"cannot write {path.name}: {problem.strerror or problem}",
             where=str(path.parent),
-            mend="free some space or choose another --output; --resume goes on from the last whole checkpoint",
+            mend="free some space or choose another --output; --resume goes on from the last whole "
+            "checkpoint",
         ) from None
 
 
@@ -185,10 +194,12 @@ def initialise_from(model: nn.Module, source: Path | str) -> list[str]:
         source: a run, a checkpoint or published weights.
 
     Returns:
-        names of tensors that keep their fresh values because their shapes differ or the source lacks them: the last layer, as a rule.
+        names of tensors that keep their fresh values because their shapes differ or the source lacks them:
+            the last layer, as a rule.
 
     Raises:
-        ModelError: less than half of the model's numbers could be taken over, so that these are weights of another architecture.
+        ModelError: less than half of the model's numbers could be taken over, so that these are weights of
+            another architecture.
     """
     given = load_model(source).state_dict()
     own = model.state_dict()

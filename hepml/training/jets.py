@@ -1,6 +1,8 @@
-"""The jets of a run: training, validation and test sets opened from the config, split where it asks for shares, and served to Lightning.
+"""The jets of a run: training, validation and test sets opened from the config, split where it asks for
+shares, and served to Lightning.
 
-A stream wraps a loader for Lightning: it sets the epoch when an epoch really begins and starts at the batch where a killed run stopped.
+A stream wraps a loader for Lightning: it sets the epoch when an epoch really begins and starts at the batch
+where a killed run stopped.
 """
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ class Part:
         return self.whole.batch(self.indices[np.asarray(indices)])
 
 
-def open_jets(settings: DataConfig, inputs: Inputs, message: Callable[[str], None] = lambda text: None) -> RunJets:
+def open_jets(
+    settings: DataConfig, inputs: Inputs, message: Callable[[str], None] = lambda text: None
+) -> RunJets:
     """Opens the jets of a run.
 
     Args:
@@ -137,7 +141,9 @@ def split(whole: JetDataset, shares: dict[str, float], seed: int) -> dict[str, P
         DataError: shares that leave nothing for one of the parts.
     """
     if sum(shares.values()) >= 1.0:
-        raise DataError(f"the shares held out add up to {sum(shares.values()):g}", mend="leave some jets to train on")
+        raise DataError(
+            f"the shares held out add up to {sum(shares.values()):g}", mend="leave some jets to train on"
+        )
     order = np.random.default_rng(seed).permutation(len(whole))
     parts, begin = {}, 0
     for name, share in shares.items():
@@ -147,12 +153,15 @@ def split(whole: JetDataset, shares: dict[str, float], seed: int) -> dict[str, P
     parts["train"] = Part(whole, np.sort(order[begin:]))
     for name, part in parts.items():
         if not len(part):
-            raise DataError(f"{len(whole)} jets leave none for {name}", mend="give more jets, or a larger share")
+            raise DataError(
+                f"{len(whole)} jets leave none for {name}", mend="give more jets, or a larger share"
+            )
     return parts
 
 
 def class_scale(dataset: Any, classes: int) -> Tensor | None:
-    """Factors that bring the mean weight of each class to one, so that cross-sections do not decide between classes; [C] or None."""
+    """Factors that bring the mean weight of each class to one, so that cross-sections do not decide between
+    classes; [C] or None."""
     weights, labels = dataset.weights, dataset.labels
     if weights is None or labels is None:
         return None
@@ -160,7 +169,9 @@ def class_scale(dataset: Any, classes: int) -> Tensor | None:
     totals = np.bincount(y, weights=w, minlength=classes)
     counts = np.bincount(y, minlength=classes)
     if (totals <= 0).any() and (counts[totals <= 0] > 0).any():
-        raise DataError("the weights of a class add up to nothing", mend="data.weights=false trains without weights")
+        raise DataError(
+            "the weights of a class add up to nothing", mend="data.weights=false trains without weights"
+        )
     return torch.from_numpy(np.divide(counts, totals, out=np.ones(classes), where=totals > 0)).float()
 
 
@@ -206,7 +217,9 @@ def _check_classes(jets: RunJets) -> None:
     present = [name for name, count in zip(jets.classes, counts, strict=False) if count]
     if len(present) < 2:
         only = f"only of class '{present[0]}'" if present else "of no class"
-        raise DataError(f"the training jets are {only}", mend="add files of the other classes, or choose data.classes")
+        raise DataError(
+            f"the training jets are {only}", mend="add files of the other classes, or choose data.classes"
+        )
     absent = [name for name, count in zip(jets.classes, counts, strict=False) if not count]
     if absent:
         jets.notes.append(f"no training jets of class {', '.join(absent)}")

@@ -1,4 +1,5 @@
-"""What is measured of a model's outputs: a few numbers each epoch, and the full report on test jets, both by `hepml.evaluation`."""
+"""What is measured of a model's outputs: a few numbers each epoch, and the full report on test jets, both by
+`hepml.evaluation`."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def validation(objective: Objective, parameters: Tensor, labels: Tensor, weights
         weights: [N].
 
     Returns:
-        `loss`, and `accuracy` with `auc` (one-vs-one for more than two classes; left out where a class has no jets), or `rmse` with `bias`.
+        `loss`, and `accuracy` with `auc` (one-vs-one for more than two classes; left out where a class has no
+        jets), or `rmse` with `bias`.
     """
     with torch.no_grad():
         nll = objective.negative_log_likelihood(parameters, labels).double()
@@ -38,7 +40,10 @@ def validation(objective: Objective, parameters: Tensor, labels: Tensor, weights
     y, event = labels.cpu().numpy(), w.cpu().numpy()
     if objective.task == "regression":
         residual = prediction[:, 0::2] - y.reshape(len(prediction), -1)
-        squares, means = np.average(residual**2, axis=0, weights=event), np.average(residual, axis=0, weights=event)
+        squares, means = (
+            np.average(residual**2, axis=0, weights=event),
+            np.average(residual, axis=0, weights=event),
+        )
         return {"loss": loss, "rmse": float(np.sqrt(squares).mean()), "bias": float(means.mean())}
     out = {"loss": loss, "accuracy": float(np.average(prediction.argmax(axis=1) == y, weights=event))}
     if len(np.unique(y)) == prediction.shape[1]:
@@ -61,7 +66,8 @@ def report(
     Args:
         objective: the head.
         labels: [N] classes or [N, T] targets.
-        prediction: what `objective.activation` gives: [N, C] probabilities, or [N, 2 T] mean and sigma in turn.
+        prediction: what `objective.activation` gives: [N, C] probabilities, or [N, 2 T] mean and sigma in
+            turn.
         weights: [N].
         classes: names of the C classes.
         target: name of the regressed column.

@@ -1,8 +1,8 @@
-"""The Lightning module: one model, one objective, one optimizer; what happens in a training step and what validation measures.
+"""The Lightning module: one model, one objective, one optimizer; what happens in a training step and what
+validation measures.
 
-Losses are summed on the device and read once an epoch; validation outputs are gathered over all ranks before anything is computed
-from them, so
-that a metric never describes one rank's share.
+Losses are summed on the device and read once an epoch; validation outputs are gathered over all ranks before
+anything is computed from them, so that a metric never describes one rank's share.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class TrainingModule(L.LightningModule):
         classes: class names, empty for a regression.
         class_scale: [C] factors on event weights, or None.
         identity: what `load_model` needs to build the model again; kept in every checkpoint under `hepml`.
-        fresh: names of tensors that given weights did not bring, which learn at the full rate; None where none were given.
+        fresh: names of tensors that given weights did not bring, which learn at the full rate; None where
+            none were given.
     """
 
     class_scale: Tensor | None
@@ -65,7 +66,9 @@ class TrainingModule(L.LightningModule):
         self.identity = identity or {}
         self.fresh = fresh
         self.register_buffer("class_scale", class_scale, persistent=False)
-        self.register_buffer("loss_sum", torch.zeros(2, dtype=torch.float64), persistent=False)  # Σ w·nll, Σ w
+        self.register_buffer(
+            "loss_sum", torch.zeros(2, dtype=torch.float64), persistent=False
+        )  # Σ w·nll, Σ w
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._random: dict[str, Any] | None = None
         self.epoch_metrics: dict[str, float] = {}
@@ -75,7 +78,8 @@ class TrainingModule(L.LightningModule):
         self.train()
 
     def train(self, mode: bool = True) -> TrainingModule:
-        """Training mode, in which frozen batch norms stay in evaluation: they use their statistics and keep them."""
+        """Training mode, in which frozen batch norms stay in evaluation: they use their statistics and keep
+        them."""
         super().train(mode)
         if mode:
             for name, module in self.model.named_modules():
@@ -87,7 +91,9 @@ class TrainingModule(L.LightningModule):
 
     # ------------------------------------------------------------------ steps
 
-    def transfer_batch_to_device(self, batch: JetBatch, device: torch.device, dataloader_idx: int) -> JetBatch:
+    def transfer_batch_to_device(
+        self, batch: JetBatch, device: torch.device, dataloader_idx: int
+    ) -> JetBatch:
         batch = batch.to(device, non_blocking=True)
         dtype = next(self.model.parameters()).dtype
         return batch if batch.dtype == dtype else batch.to(dtype)
@@ -102,14 +108,20 @@ class TrainingModule(L.LightningModule):
         nll, weights = self._likelihood(parameters, batch)
         loss = nll.mean() if weights is None else (nll * weights).sum() / weights.sum().clamp_min(1e-12)
         size = float(len(batch)) if weights is None else weights.sum().detach()
-        self.loss_sum += torch.stack([loss.detach() * size, torch.ones_like(loss.detach()) * size]).to(torch.float64)
+        self.loss_sum += torch.stack([loss.detach() * size, torch.ones_like(loss.detach()) * size]).to(
+            torch.float64
+        )
         return loss
 
     def validation_step(self, batch: JetBatch, batch_idx: int) -> None:
-        parameters = self.model(batch).float() if self.settings.precision == "bf16-mixed" else self.model(batch)
+        parameters = (
+            self.model(batch).float() if self.settings.precision == "bf16-mixed" else self.model(batch)
+        )
         weights = self._weights(batch)
         assert batch.labels is not None
-        ones = weights if weights is not None else torch.ones(len(batch), device=batch.device, dtype=batch.dtype)
+        ones = (
+            weights if weights is not None else torch.ones(len(batch), device=batch.device, dtype=batch.dtype)
+        )
         self._outputs.append((parameters, batch.labels, ones))
 
     def on_validation_epoch_end(self) -> None:
@@ -139,7 +151,8 @@ class TrainingModule(L.LightningModule):
             if not math.isfinite(self.epoch_metrics.get(name, 0.0)):
                 raise DataError(
                     f"{name} is {self.epoch_metrics[name]} after epoch {self.current_epoch + 1}",
-                    mend="lower training.learning_rate, set training.gradient_clip=1, or look at the jets with `hepml inspect`",
+                    mend="lower training.learning_rate, set training.gradient_clip=1, or look at the "
+                    "jets with `hepml inspect`",
                 )
 
     def running_loss(self) -> float:
@@ -204,7 +217,8 @@ class TrainingModule(L.LightningModule):
 def build_optimizer(
     model: nn.Module, settings: TrainingConfig, fresh: frozenset[str] | None = None
 ) -> torch.optim.Optimizer:
-    """The configured optimizer; weight decay spares biases, normalisations and other vectors, as is customary.
+    """The configured optimizer; weight decay spares biases, normalisations and other vectors, as is
+    customary.
 
     Args:
         model: its parameters that require gradients are optimised.
@@ -272,7 +286,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def freeze(model: nn.Module, prefixes: Iterable[str]) -> int:
-    """Stops the training of parameters whose names begin with one of the prefixes; returns how many tensors that were."""
+    """Stops the training of parameters whose names begin with one of the prefixes; returns how many tensors
+    that were."""
     frozen = 0
     prefixes = tuple(prefixes)
     for name, parameter in model.named_parameters():

@@ -18,7 +18,8 @@ class Progress:
         """Training begins: epochs in all, steps and jets an epoch, the epoch to go on from."""
 
     def step(self, epoch: int, step: int, loss: float | None, jets: int) -> None:
-        """A step is done; `loss` is the epoch's mean so far, where it is known without waiting; `jets` were in the step."""
+        """A step is done; `loss` is the epoch's mean so far, where it is known without waiting; `jets` were
+        in the step."""
 
     def epoch(self, epoch: int, values: Mapping[str, float], best: bool) -> None:
         """An epoch is done."""

@@ -1,8 +1,8 @@
 """A training run from its config to its summary.
 
-`train` opens the jets, builds the model, fits it with Lightning, scores the test jets with the best checkpoint, and leaves
-everything in the run folder; what is
-reported goes to the journal there first and to MLflow behind it.
+`train` opens the jets, builds the model, fits it with Lightning, scores the test jets with the best
+checkpoint, and leaves everything in the run folder; what is reported goes to the journal there first and to
+MLflow behind it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import hepml
 from hepml import models, objectives, tracking
 from hepml.data.loader import JetLoader
 from hepml.errors import ConfigError, DataError
+from hepml.inference.prediction import score_dataset
 from hepml.models import catalogue
 from hepml.objectives import Objective
 from hepml.training import metrics
@@ -30,7 +31,6 @@ from hepml.training.callbacks import Killed, RunKeeper, Signals
 from hepml.training.checkpoints import BEST, AtomicCheckpointIO, epochs_of, initialise_from, load_model
 from hepml.training.jets import RunJets, Stream, class_scale, open_jets
 from hepml.training.module import TrainingModule, freeze, seed_everything
-from hepml.training.prediction import score_dataset
 from hepml.training.progress import Progress
 from hepml.training.quiet import quiet
 from hepml.training.run_config import RunConfig
@@ -38,19 +38,23 @@ from hepml.training.run_directory import STATE, SUMMARY, RunDirectory, default_o
 
 
 def train(
-    config: RunConfig, output: Path | str | None = None, resume: bool = False, progress: Progress | None = None
+    config: RunConfig,
+    output: Path | str | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Trains a model as the config says and reports on its test jets.
 
     Args:
         config: from `load_run_config`.
         output: run folder; `config.output`, else `runs/NAME-TIME`.
-        resume: go on with the run in that folder from its last checkpoint; the metrics are those of a run that was never interrupted.
+        resume: go on with the run in that folder from its last checkpoint; the metrics are those of a run
+            that was never interrupted.
         progress: told what happens.
 
     Returns:
-        what is left in `summary.json`: `test` (and `tests`) with accuracy, auc and rejection or rmse and bias, `parameters`,
-        `seconds`, `epochs`, …
+        what is left in `summary.json`: `test` (and `tests`) with accuracy, auc and rejection or rmse and
+        bias, `parameters`, `seconds`, `epochs`, …
 
     Raises:
         HepmlError: what the user can mend: files, config, jets, a full disk.
@@ -81,7 +85,13 @@ class _Run:
     def __init__(
         self, config: RunConfig, folder: RunDirectory, progress: Progress, signals: Signals, first: bool
     ) -> None:
-        self.config, self.folder, self.progress, self.signals, self.first = config, folder, progress, signals, first
+        self.config, self.folder, self.progress, self.signals, self.first = (
+            config,
+            folder,
+            progress,
+            signals,
+            first,
+        )
         self.settings = config.training
         self.tracker: Any = None
         self.fresh: frozenset[str] | None = None  # tensors that given weights did not bring
@@ -167,7 +177,9 @@ class _Run:
                 f"{frozen} tensors frozen, {catalogue.count_parameters(model):,} parameters left to train"
             )
             if not catalogue.count_parameters(model):
-                raise ConfigError("everything is frozen", where="training.freeze", mend="leave some layers to train")
+                raise ConfigError(
+                    "everything is frozen", where="training.freeze", mend="leave some layers to train"
+                )
         return model
 
     def _identity(self, model: nn.Module, objective: Objective, jets: RunJets) -> dict[str, Any]:
@@ -267,11 +279,15 @@ class _Run:
             total_steps=settings.epochs * len(training),
             steps_per_epoch=len(training),
             classes=jets.classes,
-            class_scale=class_scale(jets.train, len(jets.classes)) if objective.task == "classification" else None,
+            class_scale=class_scale(jets.train, len(jets.classes))
+            if objective.task == "classification"
+            else None,
             identity=self._identity(model, objective, jets),
             fresh=self.fresh,
         )
-        torch.manual_seed(settings.seed * 1_000_003 + rank + 1)  # dropout and augmentation differ between ranks
+        torch.manual_seed(
+            settings.seed * 1_000_003 + rank + 1
+        )  # dropout and augmentation differ between ranks
         last = self.folder.last if resume and self.folder.last.is_file() else None
         if last is not None:
             behind = epochs_of(last)
@@ -279,10 +295,13 @@ class _Run:
                 raise ConfigError(
                     f"the run has {behind} epochs behind it, training.epochs asks for {settings.epochs}",
                     where=str(last),
-                    mend=f"training.epochs={behind} reports it as it stands, more goes on; a shorter run needs a folder of its own",
+                    mend=f"training.epochs={behind} reports it as it stands, more goes on; a shorter run "
+                    "needs a folder of its own",
                 )
         if resume:
-            self.progress.message(f"going on from {last}" if last else "no checkpoint yet: starting from the beginning")
+            self.progress.message(
+                f"going on from {last}" if last else "no checkpoint yet: starting from the beginning"
+            )
         trainer.fit(
             module,
             train_dataloaders=Stream(training, position, pin=pin),
@@ -290,7 +309,11 @@ class _Run:
             ckpt_path=None if last is None else str(last),
             weights_only=True,
         )
-        if self.signals.received is not None and not keeper.stopped and trainer.current_epoch < settings.epochs:
+        if (
+            self.signals.received is not None
+            and not keeper.stopped
+            and trainer.current_epoch < settings.epochs
+        ):
             raise Killed(self.signals.received, self.folder.path)
         self.device = trainer.strategy.root_device
         return keeper
@@ -300,7 +323,9 @@ class _Run:
         tests: dict[str, dict[str, Any]] = {}
         curves: dict[str, tuple[Any, Any, Any]] = {}
         for name, dataset in jets.tests.items():
-            loader = JetLoader(dataset, self.settings.eval_batch_size or 2 * self.settings.batch_size, buckets=True)
+            loader = JetLoader(
+                dataset, self.settings.eval_batch_size or 2 * self.settings.batch_size, buckets=True
+            )
             rows = score_dataset(
                 model,
                 dataset,
@@ -329,7 +354,11 @@ class _Run:
             "epochs": len(keeper.history),
             "best_epoch": keeper.best_epoch,
             "jets_per_second": speeds[len(speeds) // 2] if speeds else None,
-            "jets": {"train": len(jets.train), "val": len(jets.val), **{n: len(d) for n, d in jets.tests.items()}},
+            "jets": {
+                "train": len(jets.train),
+                "val": len(jets.val),
+                **{n: len(d) for n, d in jets.tests.items()},
+            },
             "classes": list(jets.classes) if objective.task == "classification" else [],
             "model": model.hepml_name,
             "objective": objective.name,
@@ -350,15 +379,19 @@ class _Run:
         self.tracker.model(model.cpu(), example, objective=objective, classes=jets.classes or None)
         return summary
 
-    def _score_arrays(self, model: nn.Module, labels: Any, rows: np.ndarray, weights: Any) -> dict[str, np.ndarray]:
+    def _score_arrays(
+        self, model: nn.Module, labels: Any, rows: np.ndarray, weights: Any
+    ) -> dict[str, np.ndarray]:
         signal = rows[:, 1] if rows.shape[1] == 2 and self.config.data.target is None else rows
         arrays = {"labels": labels, str(model.hepml_name): signal.astype(np.float32)}
         if weights is not None:
             arrays["weights"] = weights
         return arrays
 
-    def _figures(self, objective: Objective, curves: dict[str, Any], keeper: RunKeeper, jets: RunJets) -> None:
-        from hepml.evaluation import plots
+    def _figures(
+        self, objective: Objective, curves: dict[str, Any], keeper: RunKeeper, jets: RunJets
+    ) -> None:
+        from hepml.evaluation.plots import scores as plots
 
         if objective.task == "classification" and len(jets.classes) == 2:
             binary = {name: (y, rows[:, 1], w) for name, (y, rows, w) in curves.items()}
@@ -383,7 +416,8 @@ class _Run:
                 self.progress.message(str(warning))
 
 
-# ---------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------------------------------------
+# helpers
 
 
 def _flat(report: Any, prefix: str = "") -> dict[str, float]:

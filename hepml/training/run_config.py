@@ -1,7 +1,9 @@
-"""The schema of a run: where jets come from, which model, which objective, how it is trained and where it is recorded.
+"""The schema of a run: where jets come from, which model, which objective, how it is trained and where it is
+recorded.
 
-A run is described once, in YAML; `RunConfig` is that description after it has been checked. The `model` block is checked against the
-signature of the named model's constructor, the `objective` block against that of the objective, so neither is described here.
+A run is described once, in YAML; `RunConfig` is that description after it has been checked. The `model` block
+is checked against the signature of the named model's constructor, the `objective` block against that of the
+objective, so neither is described here.
 """
 
 from __future__ import annotations
@@ -33,14 +35,17 @@ class DataConfig(Schema):
         train: a path, a glob, a folder, or a list of those; ROOT (`file.root:tree`) or npz.
         val: the same, or the share of the training jets to hold out; without it 10 % are held out.
         test: the same, or a share, or a mapping from names to sources; the first is `test` in the summary.
-        further_tests: more test sets by name, such as jets that not everyone has; one whose files are absent is left out, and said so.
+        further_tests: more test sets by name, such as jets that not everyone has; one whose files are absent
+            is left out, and said so.
         layout: name of a layout or an inline mapping; recognised from the branches where left out.
         classes: label names in the order of the model's outputs; all that the layout has where left out.
         target: a jet column to regress instead of classifying.
-        weights: column of event weights, `true` for the layout's own, `false` for none; the layout's own where left out.
+        weights: column of event weights, `true` for the layout's own, `false` for none; the layout's own
+            where left out.
         selection: an expression on jet columns that a jet must fulfil.
         max_jets: use only so many jets of each source.
-        train_share: train on this share of the training jets only; validation and test jets stay whole (sample efficiency).
+        train_share: train on this share of the training jets only; validation and test jets stay whole
+            (sample efficiency).
         cache: folder for packed, memory-mapped copies of the jets; in memory where left out.
         split_seed: seed of the split where `val` or `test` are shares, and of `train_share`.
     """
@@ -60,9 +65,19 @@ class DataConfig(Schema):
     split_seed: int = 0
 
     def tests(self) -> dict[str, Source | float]:
-        """Test sources by name, with those further ones whose files are here; a single one is called `test`."""
-        named = dict(self.test) if isinstance(self.test, dict) else {} if self.test is None else {"test": self.test}
-        return {**named, **{name: source for name, source in self.further_tests.items() if paths.is_there(source)}}
+        """Test sources by name, with those further ones whose files are here; a single one is called
+        `test`."""
+        named = (
+            dict(self.test)
+            if isinstance(self.test, dict)
+            else {}
+            if self.test is None
+            else {"test": self.test}
+        )
+        return {
+            **named,
+            **{name: source for name, source in self.further_tests.items() if paths.is_there(source)},
+        }
 
     def absent(self) -> dict[str, Source]:
         """Further test sets of which no file is here."""
@@ -88,15 +103,18 @@ class TrainingConfig(Schema):
         monitor: what "best" means: val_loss (lower) or val_auc (higher).
         seed: of weights, dropout, shuffling and augmentation.
         compile: run the model through torch.compile.
-        buckets: train on batches of jets of similar length. Packed models gain nothing by it, and batch norms lose: their statistics
-            are then those of one length at a time.
-        init_from: a run, a checkpoint or published weights to start from, as `model.pretrained`; the last layer is new where outputs
-            differ.
-        pretrained_rate: learning rate of what the given weights brought, as a fraction of `learning_rate`, which new layers have.
-        freeze: parameter name prefixes that are not trained (fine-tuning); their normalisations keep their statistics.
-        freeze_norms: all batch norms keep the statistics they have: for weights that were trained with others, those of padded
-            networks for instance.
-        augment: random symmetry transformations of each training batch, from rotate_phi, reflect_phi, reflect_eta.
+        buckets: train on batches of jets of similar length. Packed models gain nothing by it, and batch norms
+            lose: their statistics are then those of one length at a time.
+        init_from: a run, a checkpoint or published weights to start from, as `model.pretrained`; the last
+            layer is new where outputs differ.
+        pretrained_rate: learning rate of what the given weights brought, as a fraction of `learning_rate`,
+            which new layers have.
+        freeze: parameter name prefixes that are not trained (fine-tuning); their normalisations keep their
+            statistics.
+        freeze_norms: all batch norms keep the statistics they have: for weights that were trained with
+            others, those of padded networks for instance.
+        augment: random symmetry transformations of each training batch, from rotate_phi, reflect_phi,
+            reflect_eta.
         device: auto, cpu or cuda.
         devices: number of devices.
         threads: CPU threads; all cores where left out.
@@ -110,7 +128,9 @@ class TrainingConfig(Schema):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     optimizer: Literal["adamw", "adam", "radam", "nadam", "sgd", "rmsprop"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["constant", "cosine", "one_cycle", "particlenet", "flat_decay", "exponential"] = "cosine"
+    schedule: Literal["constant", "cosine", "one_cycle", "particlenet", "flat_decay", "exponential"] = (
+        "cosine"
+    )
     warmup: Annotated[float, Field(ge=0.0)] = 0.0
     final_learning_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     gradient_clip: Positive | None = None
@@ -153,13 +173,16 @@ class RunConfig(Schema):
 
     Args:
         data: see `DataConfig`.
-        model: `name` and that model's hyperparameters; `pretrained: PATH` starts from those weights and that architecture. With the
-            `name` of the weights' own model, hyperparameters of the config go before those of the weights.
-        objective: bernoulli, categorical or gaussian, or `{name: …, …}`; categorical for classes and gaussian for a target where left out.
+        model: `name` and that model's hyperparameters; `pretrained: PATH` starts from those weights and that
+            architecture. With the `name` of the weights' own model, hyperparameters of the config go before
+            those of the weights.
+        objective: bernoulli, categorical or gaussian, or `{name: …, …}`; categorical for classes and gaussian
+            for a target where left out.
         training: see `TrainingConfig`.
         tracking: see `TrackingConfig`.
         output: run folder; `runs/NAME-TIME` where left out.
-        plugins: Python files or modules that register models of your own; imported before the config is checked.
+        plugins: Python files or modules that register models of your own; imported before the config is
+            checked.
     """
 
     data: DataConfig
@@ -196,7 +219,11 @@ class RunConfig(Schema):
 
     @property
     def objective_arguments(self) -> dict[str, Any]:
-        return {k: v for k, v in self.objective.items() if k != "name"} if isinstance(self.objective, dict) else {}
+        return (
+            {k: v for k, v in self.objective.items() if k != "name"}
+            if isinstance(self.objective, dict)
+            else {}
+        )
 
 
 def load_run_config(path: Path | str, overrides: Iterable[str] = ()) -> RunConfig:
@@ -260,7 +287,8 @@ def run_schema() -> dict[str, Any]:
     return schema
 
 
-# ---------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------------------------------------
+# helpers
 
 
 def _plugin_path(name: str, config: Config) -> str:
@@ -272,7 +300,9 @@ def _check_model(run: RunConfig, config: Config) -> None:
     if name is None:
         if run.pretrained is None:
             raise ConfigError(
-                "the model has no name", where=config.where(("model",)), mend="model: {name: …}; see `hepml models`"
+                "the model has no name",
+                where=config.where(("model",)),
+                mend="model: {name: …}; see `hepml models`",
             )
         if run.hyperparameters:
             raise ConfigError(
@@ -298,12 +328,16 @@ def _check_objective(run: RunConfig, config: Config) -> None:
     from hepml import objectives
 
     if isinstance(run.objective, dict) and "name" not in run.objective:
-        raise ConfigError("the objective has no name", where=config.where(("objective",)), mend="objective: {name: …}")
+        raise ConfigError(
+            "the objective has no name", where=config.where(("objective",)), mend="objective: {name: …}"
+        )
     name = run.objective_name
     if name not in objectives.OBJECTIVES:
         at = ("objective", "name") if isinstance(run.objective, dict) else ("objective",)
         raise ConfigError(
-            f"unknown objective '{name}'", where=config.where(at), mend=did_you_mean(name, objectives.OBJECTIVES)
+            f"unknown objective '{name}'",
+            where=config.where(at),
+            mend=did_you_mean(name, objectives.OBJECTIVES),
         )
     kind = objectives.OBJECTIVES[name]
     if (kind.task == "regression") != (run.data.target is not None):

@@ -1,4 +1,5 @@
-"""The run folder: the truth about a run. Config, environment, git state, journal, checkpoints, scores, plots, summary.
+"""The run folder: the truth about a run. Config, environment, git state, journal, checkpoints, scores, plots,
+summary.
 
 Every file is written beside its final name and renamed.
 """
@@ -58,15 +59,16 @@ class RunDirectory:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise FileError(
-                f"cannot make the run folder ({problem.strerror})", where=str(self.path), mend="give another --output"
+                f"cannot make the run folder ({problem.strerror})",
+                where=str(self.path),
+                mend="give another --output",
             ) from None
 
     def write_config(self, config: RunConfig) -> None:
         values = configs.plain_values(config)
         values.pop("output", None)  # a copy of this run is another run
-        heading = (
-            "# The config of this run, as it was checked; `hepml train` with this file starts the same run again.\n"
-        )
+        heading = "# The config of this run, as it was checked; `hepml train` with this file starts the "
+        "same run again.\n"
         text = heading + configs.dump_yaml(values)
         write_atomically(self.path / CONFIG, text.encode())
 

@@ -1,7 +1,7 @@
 """Learning-rate schedules, each a pure function of the step, so that a resumed run continues exactly.
 
-A schedule gives the learning rate as a fraction of the configured one. `one_cycle` and `particlenet` are the two recipes under which
-ParticleNet was published (arXiv:1902.08570) and is trained by its users.
+A schedule gives the learning rate as a fraction of the configured one. `one_cycle` and `particlenet` are the
+two recipes under which ParticleNet was published (arXiv:1902.08570) and is trained by its users.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-Fraction = Callable[[float, float], float]  # (progress in [0, 1], final fraction) -> fraction of the learning rate
+Fraction = Callable[
+    [float, float], float
+]  # (progress in [0, 1], final fraction) -> fraction of the learning rate
 
 
 def constant(progress: float, final: float) -> float:
@@ -28,7 +30,8 @@ def exponential(progress: float, final: float) -> float:
 
 
 def one_cycle(progress: float, final: float) -> float:
-    """Linear from 1/10 to 1 in the first 40 %, back to 1/10 by 80 %, then to `final`/10: ParticleNet's own one-cycle (arXiv:1902.08570)."""
+    """Linear from 1/10 to 1 in the first 40 %, back to 1/10 by 80 %, then to `final`/10: ParticleNet's own
+    one-cycle (arXiv:1902.08570)."""
     if progress < 0.4:
         return 0.1 + 0.9 * progress / 0.4
     if progress < 0.8:
@@ -37,12 +40,14 @@ def one_cycle(progress: float, final: float) -> float:
 
 
 def flat_decay(progress: float, final: float) -> float:
-    """1 for the first 70 %, then an exponential decay to `final`: how ParticleNet and ParT are trained on JetClass (arXiv:2202.03772)."""
+    """1 for the first 70 %, then an exponential decay to `final`: how ParticleNet and ParT are trained on
+    JetClass (arXiv:2202.03772)."""
     return 1.0 if progress < 0.7 else max(final, 1e-8) ** ((progress - 0.7) / 0.3)
 
 
 def particlenet(progress: float, final: float) -> float:
-    """A linear warm-up from 1/10 over the first 10 %, the plateau to 70 %, then an exponential decay to `final`."""
+    """A linear warm-up from 1/10 over the first 10 %, the plateau to 70 %, then an exponential decay to
+    `final`."""
     return 0.1 + 9.0 * progress if progress < 0.1 else flat_decay(progress, final)
 
 

@@ -1,5 +1,5 @@
-"""Files of scores: ROOT (a TTree, grown chunk by chunk) or npz. Written beside the final name, checked for the number of rows,
-then renamed."""
+"""Files of scores: ROOT (a TTree, grown chunk by chunk) or npz. Written beside the final name, checked for
+the number of rows, then renamed."""
 
 from __future__ import annotations
 
@@ -31,14 +31,17 @@ def writer(path: Path) -> Iterator[Writer]:
     """A writer to a .root or .npz file, which appears under its name only when all was written.
 
     Raises:
-        FileError: another suffix, a folder that cannot be written, a full disk, or a file that holds another number of rows than
+        FileError: another suffix, a folder that cannot be written, a full disk, or a file that holds another
+            number of rows than
         were given.
     """
     kinds: dict[str, Any] = {".root": _Root, ".npz": _Npz}
     path = Path(path)
     if path.suffix not in kinds:
         raise FileError(
-            f"cannot write '{path.suffix or path.name}' files", where=str(path), mend="end the name in .root or .npz"
+            f"cannot write '{path.suffix or path.name}' files",
+            where=str(path),
+            mend="end the name in .root or .npz",
         )
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:

@@ -1,8 +1,10 @@
-"""Energy-flow polynomials of degree <= 7 against the `energyflow` package, values compared first; CPU time of one thread, in turns.
+"""Energy-flow polynomials of degree <= 7 against the `energyflow` package, values compared first; CPU time of
+one thread, in turns.
 
     python tests/benchmarks/bench_efp.py toptag_reference_1000.npz [--jets 20] [--python VENV/bin/python]
 
-energyflow is GPL and no dependency: it runs in the interpreter that `--python` names, which needs energyflow and numpy only.
+energyflow is GPL and no dependency: it runs in the interpreter that `--python` names, which needs energyflow
+and numpy only.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import torch
 
 from hepml.representations.efp import polynomials
 
-# Answers each line of standard input with the CPU seconds of one pass over the jets; the first answer has the values.
+# Answers each line of standard input with the CPU seconds of one pass over the jets; the first answer has the
+# values.
 THEIRS = """
 import sys, time, json
 import numpy as np
@@ -39,7 +42,9 @@ for line in sys.stdin:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file")
     parser.add_argument("--jets", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
@@ -85,13 +90,16 @@ def main() -> None:
         if turn == 0:
             wanted = torch.tensor(values, dtype=torch.float64)
             worst = float(((found.sort(dim=1).values - wanted).abs() / wanted.abs()).max())
-            print(f"largest relative difference of {wanted.numel():,} values in double precision: {worst:.1e}")
+            print(
+                f"largest relative difference of {wanted.numel():,} values in double precision: {worst:.1e}"
+            )
             assert worst < 1e-6
     other.stdin.close()
     other.wait()
     base = statistics.median(theirs)
     print(
-        f"mean constituents: {float(counts[chosen].double().mean()):.1f} of {asked.jets} jets, {float(counts.double().mean()):.1f} of all"
+        f"mean constituents: {float(counts[chosen].double().mean()):.1f} of {asked.jets} jets, "
+        f"{float(counts.double().mean()):.1f} of all"
     )
     for name, rates in (
         (f"energyflow, {asked.jets} jets one by one", theirs),

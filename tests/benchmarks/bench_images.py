@@ -1,11 +1,12 @@
 """Jet images: how many a core makes in a second, beside the loop over jets that users write.
 
-Run by name: `python tests/benchmarks/bench_images.py [FILE.root] [--rounds 15]`, or `pytest -m slow tests/benchmarks/bench_images.py`.
-Pictures of 64 x 64 pixels are made from four-momenta: coordinates, pose (as published for the CNN: centroid, principal axis, flips;
-and as for ResNeXt: the jet axis), normalisation and filling; in the pose that asks for the hardest constituents also with
-constituents in no order. The reference makes the same pictures jet by jet with `numpy.histogram2d`, from the coordinates that it is
-given for nothing. One thread; seconds are the process's own; medians of rounds in turns; equal pictures are asserted before anything
-is timed.
+Run by name: `python tests/benchmarks/bench_images.py [FILE.root] [--rounds 15]`, or `pytest -m slow
+tests/benchmarks/bench_images.py`. Pictures of 64 x 64 pixels are made from four-momenta: coordinates, pose
+(as published for the CNN: centroid, principal axis, flips; and as for ResNeXt: the jet axis), normalisation
+and filling; in the pose that asks for the hardest constituents also with constituents in no order. The
+reference makes the same pictures jet by jet with `numpy.histogram2d`, from the coordinates that it is given
+for nothing. One thread; seconds are the process's own; medians of rounds in turns; equal pictures are
+asserted before anything is timed.
 """
 
 from __future__ import annotations
@@ -57,9 +58,13 @@ def measure(file: Path | None = None, *, rounds: int = 15, batch: int = BATCH) -
         }
         shuffled = jets.permute(_shuffle(jets))
         last = list(POSES)[-1]
-        sides[f"{last}, in no order"] = lambda: jet_images(replace(shuffled), PIXELS, HALF_WIDTH, **POSES[last])
+        sides[f"{last}, in no order"] = lambda: jet_images(
+            replace(shuffled), PIXELS, HALF_WIDTH, **POSES[last]
+        )
         _assert_equal(sides[last]()[:, 0].numpy(), sides[f"{last}, in no order"]()[:, 0].numpy())
-        arrays = [a.numpy() for a in (kinematics.pt(jets.four_momenta), *jets.select(("delta_eta", "delta_phi")).T)]
+        arrays = [
+            a.numpy() for a in (kinematics.pt(jets.four_momenta), *jets.select(("delta_eta", "delta_phi")).T)
+        ]
         offsets = jets.offsets.numpy()
         for pose in list(POSES)[:2]:
             posed = pose != "axis"
@@ -68,7 +73,8 @@ def measure(file: Path | None = None, *, rounds: int = 15, batch: int = BATCH) -
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         shuffle = random.Random(0)
         for _ in range(rounds + 1):  # the first is not counted
-            # What the side before has left of the memory decides how many pages of a picture the system clears: no fixed turns.
+            # What the side before has left of the memory decides how many pages of a picture the system
+            # clears: no fixed turns.
             for name, make in shuffle.sample(list(sides.items()), len(sides)):
                 start = time.process_time()
                 made = make()

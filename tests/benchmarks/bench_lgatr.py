@@ -1,9 +1,10 @@
 """L-GATr and L-GATr-slim: hepml against the `lgatr` package (2.0.0), with equal weights and equal outputs.
 
-Run by name with the package at hand: `pip install lgatr==2.0.0 && python tests/benchmarks/bench_lgatr.py [--jets 32] [--repeats 5]`. The
-package gets jets padded to the largest of the batch with a mask of the absent, in their rest frames already, which flatters it: hepml's
-time includes finding these frames. Whole training steps (forward, cross-entropy, backward, Adam) are timed in turns in one process on one
-core, in processor time, on jets of 47 ± 15 constituents. The map of names between both networks is here too.
+Run by name with the package at hand: `pip install lgatr==2.0.0 && python tests/benchmarks/bench_lgatr.py
+[--jets 32] [--repeats 5]`. The package gets jets padded to the largest of the batch with a mask of the
+absent, in their rest frames already, which flatters it: hepml's time includes finding these frames. Whole
+training steps (forward, cross-entropy, backward, Adam) are timed in turns in one process on one core, in
+processor time, on jets of 47 ± 15 constituents. The map of names between both networks is here too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from turns import timed, training_step
 from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.nn.lorentz.rest_frame import to_rest_frame
-from hepml.representations.dense import mask_of, to_dense
+from hepml.packed.dense import mask_of, to_dense
 from hepml.testing import sample_jets
 
 HEADS, BLOCKS = 8, 12
@@ -34,7 +35,8 @@ def by_head(weight: Tensor) -> Tensor:
 
 
 def slim_weights(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of the package's LGATrSlim under hepml's names; those that its outputs do not depend on are left out."""
+    """Weights of the package's LGATrSlim under hepml's names; those that its outputs do not depend on are
+    left out."""
     out = {"embed.vectors": given["linear_in.weight_v"]}
     for kind in ("weight", "bias"):
         out[f"embed.scalars.{kind}"] = given[f"linear_in.linear_s.{kind}"]
@@ -46,7 +48,9 @@ def slim_weights(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if not (last and number == 2):
                 out[f"{p}{norm}.vectors"] = given[f"{p}norm{number}.weight_v"]
         out[f"{p}attention.project.vectors"] = by_head(given[f"{p}attention.linear_in.weight_v"])
-        out[f"{p}attention.project.scalars.weight"] = by_head(given[f"{p}attention.linear_in.linear_s.weight"])
+        out[f"{p}attention.project.scalars.weight"] = by_head(
+            given[f"{p}attention.linear_in.linear_s.weight"]
+        )
         pairs = [
             ("attention.out", "attention.linear_out"),
             ("glu.linear", "mlp.layers.0.linear"),
@@ -60,8 +64,11 @@ def slim_weights(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def linear_weights(given: Mapping[str, Tensor], theirs: str, ours: str, *, heads: bool = False) -> dict[str, Tensor]:
-    """An EquiLinear: ten weights a pair of channels, by basis map, and the maps from and to scalars, as hepml's three matrices."""
+def linear_weights(
+    given: Mapping[str, Tensor], theirs: str, ours: str, *, heads: bool = False
+) -> dict[str, Tensor]:
+    """An EquiLinear: ten weights a pair of channels, by basis map, and the maps from and to scalars, as
+    hepml's three matrices."""
     w = given[f"{theirs}.weight"]
     w = by_head(w) if heads else w
 
@@ -87,25 +94,38 @@ def linear_weights(given: Mapping[str, Tensor], theirs: str, ours: str, *, heads
 
 
 def full_weights(given: Mapping[str, Tensor], outputs: int = 2) -> dict[str, Tensor]:
-    """Weights of the package's LGATr under hepml's names; those that its outputs do not depend on are left out."""
+    """Weights of the package's LGATr under hepml's names; those that its outputs do not depend on are left
+    out."""
     out = linear_weights(given, "linear_in", "embed")
     for b in range(BLOCKS):
         p = f"blocks.{b}."
         for number, norm in ((1, "attention_norm"), (2, "mlp_norm")):
             gain = given[f"{p}norm{number}.weight_mv"]
-            out[f"{p}{norm}.scalars"], out[f"{p}{norm}.vectors"] = gain[:, [0, 4]].flatten(), gain[:, [1, 3]].flatten()
-            out[f"{p}{norm}.bivectors"], out[f"{p}{norm}.further"] = gain[:, 2], given[f"{p}norm{number}.weight_s"]
-        out |= linear_weights(given, f"{p}attention.qkv_module.in_linear", f"{p}attention.project", heads=True)
+            out[f"{p}{norm}.scalars"], out[f"{p}{norm}.vectors"] = (
+                gain[:, [0, 4]].flatten(),
+                gain[:, [1, 3]].flatten(),
+            )
+            out[f"{p}{norm}.bivectors"], out[f"{p}{norm}.further"] = (
+                gain[:, 2],
+                given[f"{p}norm{number}.weight_s"],
+            )
+        out |= linear_weights(
+            given, f"{p}attention.qkv_module.in_linear", f"{p}attention.project", heads=True
+        )
         out |= linear_weights(given, f"{p}attention.out_linear", f"{p}attention.out")
         out[f"{p}attention.scale"] = given[f"{p}attention.head_scale"]
-        left, right = (linear_weights(given, f"{p}mlp.layers.0.linear_{side}", "x") for side in ("left", "right"))
+        left, right = (
+            linear_weights(given, f"{p}mlp.layers.0.linear_{side}", "x") for side in ("left", "right")
+        )
         out |= {f"{p}mlp.bilinear.factors{key[1:]}": torch.cat((left[key], right[key])) for key in left}
         out |= linear_weights(given, f"{p}mlp.layers.0.linear_out", f"{p}mlp.bilinear.out")
         out |= linear_weights(given, f"{p}mlp.layers.2", f"{p}mlp.out")
     for kind in ("vectors", "bivectors"):
         del out[f"blocks.{BLOCKS - 1}.mlp.out.{kind}"]
     head = linear_weights(given, "linear_out", "head")
-    out["head.weight"], out["head.bias"] = (head[f"head.{k}"][: 2 * outputs : 2] for k in ("invariants", "bias"))
+    out["head.weight"], out["head.bias"] = (
+        head[f"head.{k}"][: 2 * outputs : 2] for k in ("invariants", "bias")
+    )
     return out
 
 
@@ -195,7 +215,9 @@ def test_training_is_faster_than_the_packages(name: str, least: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jets", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=["lgatr_slim", "lgatr"])
@@ -203,7 +225,11 @@ if __name__ == "__main__":
     for chosen in arguments.models:
         print(
             json.dumps(
-                {"model": chosen, "equal": compare(chosen), **bench(chosen, arguments.jets, arguments.repeats)},
+                {
+                    "model": chosen,
+                    "equal": compare(chosen),
+                    **bench(chosen, arguments.jets, arguments.repeats),
+                },
                 indent=1,
             )
         )

@@ -1,11 +1,12 @@
 """LGN: hepml against a plain padded implementation, as the published one computes it.
 
-Run by name: `python tests/benchmarks/bench_lgn.py [--jets 32] [--repeats 5]`, or `pytest tests/benchmarks/bench_lgn.py`. The plain
-network is written here from the equations of arXiv:2006.04780: jets padded to the largest of the batch, zonal and radial functions
-for every ordered pair, Clebsch–Gordan products of pairs with their senders' irreps, summed afterwards, and all ordered products of a
-particle's irreps. Both have the same weights; outputs and gradients are compared before anything is timed. Then whole training steps
-(forward, cross-entropy, backward, Adam) and evaluation steps are timed in turns in one process on one core, in processor time, on jets of
-47 ± 15 constituents.
+Run by name: `python tests/benchmarks/bench_lgn.py [--jets 32] [--repeats 5]`, or `pytest
+tests/benchmarks/bench_lgn.py`. The plain network is written here from the equations of arXiv:2006.04780: jets
+padded to the largest of the batch, zonal and radial functions for every ordered pair, Clebsch–Gordan products
+of pairs with their senders' irreps, summed afterwards, and all ordered products of a particle's irreps. Both
+have the same weights; outputs and gradients are compared before anything is timed. Then whole training steps
+(forward, cross-entropy, backward, Adam) and evaluation steps are timed in turns in one process on one core,
+in processor time, on jets of 47 ± 15 constituents.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from hepml.models import create
 from hepml.models.lgn import LGN, Level
 from hepml.nn.lorentz.clebsch_gordan import decomposition, invariant_product, product
 from hepml.nn.lorentz.irreps import Irrep, from_four_vector
-from hepml.representations.dense import mask_of, to_dense
+from hepml.packed.dense import mask_of, to_dense
 from hepml.testing import sample_jets
 
 Dense = dict[Irrep, Tensor]  # [B, W, C, d]
 
 
 class Plain(nn.Module):
-    """The network of arXiv:2006.04780 on padded jets, in the frame of the momenta, with the weights of one of hepml's without beams."""
+    """The network of arXiv:2006.04780 on padded jets, in the frame of the momenta, with the weights of one of
+    hepml's without beams."""
 
     def __init__(self, source: LGN) -> None:
         super().__init__()
@@ -54,7 +56,11 @@ class Plain(nn.Module):
         for level in self.net.levels:
             features = self.level(level, features, zonal, norms, edges)  # type: ignore[arg-type]
             levels.append(features)
-        columns = [x[..., 0] if key == (0, 0) else invariant_product(x, x, key) for f in levels for key, x in f.items()]
+        columns = [
+            x[..., 0] if key == (0, 0) else invariant_product(x, x, key)
+            for f in levels
+            for key, x in f.items()
+        ]
         invariants = torch.view_as_real(torch.cat(columns, dim=-1)).flatten(-2)
         return self.net.head((invariants * mask[..., None]).sum(1))  # type: ignore[no-any-return]
 
@@ -108,7 +114,10 @@ def compare() -> dict[str, float]:
         float((a - b).abs().max() / b.abs().max().clamp(min=1e-6))  # type: ignore[union-attr, operator]
         for a, b in zip(*gradients, strict=True)
     )
-    return {"outputs": float((outputs[0] - outputs[1]).abs().max() / outputs[1].abs().max()), "gradients": worst}
+    return {
+        "outputs": float((outputs[0] - outputs[1]).abs().max() / outputs[1].abs().max()),
+        "gradients": worst,
+    }
 
 
 def bench(number: int = 32, repeats: int = 5) -> dict[str, Any]:
@@ -133,7 +142,9 @@ def test_training_is_three_times_the_plain_network() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jets", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()

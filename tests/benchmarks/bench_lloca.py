@@ -1,10 +1,12 @@
-"""What local canonical frames cost: training steps with and without them, and the memory of the network that predicts them.
+"""What local canonical frames cost: training steps with and without them, and the memory of the network that
+predicts them.
 
-Run by name: `python tests/benchmarks/bench_lloca.py [--jets 32] [--repeats 5] [--backbones transformer particlenet]`, or with `--memory`.
-Whole training steps (forward, cross-entropy, backward, Adam) are timed in turns in one process on one core, in processor time, on jets of
-47 ± 15 constituents: the model alone, with frames around it, and the LLoCa-Transformer. Peak memory is that of a process of its own for
-each case, beyond what it has before: frames and their gradients, as they are computed and by the definition, with the hidden units of all
-pairs.
+Run by name: `python tests/benchmarks/bench_lloca.py [--jets 32] [--repeats 5] [--backbones transformer
+particlenet]`, or with `--memory`. Whole training steps (forward, cross-entropy, backward, Adam) are timed in
+turns in one process on one core, in processor time, on jets of 47 ± 15 constituents: the model alone, with
+frames around it, and the LLoCa-Transformer. Peak memory is that of a process of its own for each case, beyond
+what it has before: frames and their gradients, as they are computed and by the definition, with the hidden
+units of all pairs.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
+from hepml.nn.kernels.frame_pairs import plain_logits
 from hepml.nn.lorentz import canonical, frames
-from hepml.nn.lorentz.frame_pairs import plain_logits
 from hepml.testing import sample_jets
 
 WAYS = ("pieces", "definition")
@@ -113,7 +115,9 @@ def test_frames_need_less_memory_than_one_tensor_of_hidden_units() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jets", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--backbones", nargs="+", default=["transformer", "particlenet"])

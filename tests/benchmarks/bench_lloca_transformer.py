@@ -1,10 +1,11 @@
 """LLoCa-Transformer: hepml against the `lloca` package (2.0.0), with equal weights and equal outputs.
 
-Run by name with the package at hand: `pip install lloca==2.0.0 && python tests/benchmarks/bench_lloca_transformer.py [--jets 32]
-[--repeats 5]`; `--golden PATH` writes the data of `tests/models/test_lloca_transformer.py` instead. Both get the same features and frames,
-the package as a batch padded to its largest jet with a mask of the absent; networks that predict frames differ and are left out. Whole
-training steps (forward, cross-entropy, backward, Adam) are timed in turns in one process on one core, in processor time, on jets of 47 ± 15
-constituents. The map of names between both networks is here too.
+Run by name with the package at hand: `pip install lloca==2.0.0 && python
+tests/benchmarks/bench_lloca_transformer.py [--jets 32] [--repeats 5]`; `--golden PATH` writes the data of
+`tests/models/test_lloca_transformer.py` instead. Both get the same features and frames, the package as a
+batch padded to its largest jet with a mask of the absent; networks that predict frames differ and are left
+out. Whole training steps (forward, cross-entropy, backward, Adam) are timed in turns in one process on one
+core, in processor time, on jets of 47 ± 15 constituents. The map of names between both networks is here too.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from hepml.nn.attention import Rectangle
 from hepml.nn.encoder import grouped
 from hepml.nn.lorentz.frames import frames
 from hepml.nn.lorentz.tensorial import FrameMaps, TensorialBlock
-from hepml.representations.dense import mask_of, to_dense
+from hepml.packed.dense import mask_of, to_dense
 from hepml.testing import sample_jets
 
 SMALL = {"width": 22, "heads": 2, "vectors": 2, "blocks": 2, "expansion": 2}
@@ -38,8 +39,8 @@ SMALL = {"width": 22, "heads": 2, "vectors": 2, "blocks": 2, "expansion": 2}
 def parts_first(rows: Tensor, lead: int, heads: int, vectors: int) -> Tensor:
     """Rows in the package's order in hepml's.
 
-    The package's is (lead, channel, head) or, for `lead` 0, (head, channel), where channels of a head are scalars and then vectors;
-    hepml's is (lead, head, scalar), then (component, lead, head, vector).
+    The package's is (lead, channel, head) or, for `lead` 0, (head, channel), where channels of a head are
+    scalars and then vectors; hepml's is (lead, head, scalar), then (component, lead, head, vector).
     """
     x = rows.unflatten(0, (lead, -1, heads)).transpose(1, 2) if lead else rows.unflatten(0, (1, heads, -1))
     scalars = x.shape[2] - 4 * vectors
@@ -120,7 +121,9 @@ def padded(offsets: Tensor, features: Tensor, matrices: Tensor) -> tuple[Tensor,
     width = int(offsets.diff().max())
     mask = mask_of(offsets, width)
     eye = torch.eye(4, dtype=matrices.dtype).expand(*mask.shape, 4, 4)
-    dense = torch.where(mask[..., None, None], to_dense(matrices.flatten(1), offsets).unflatten(-1, (4, 4)), eye)
+    dense = torch.where(
+        mask[..., None, None], to_dense(matrices.flatten(1), offsets).unflatten(-1, (4, 4)), eye
+    )
     return to_dense(features, offsets), dense, mask
 
 
@@ -136,7 +139,8 @@ def compare(**arguments: Any) -> float:
 
 
 def golden(path: Path) -> None:
-    """Weights, inputs and outputs of the package's small network, with and without its rescaling of vectors."""
+    """Weights, inputs and outputs of the package's small network, with and without its rescaling of
+    vectors."""
     found: dict[str, Tensor] = {}
     for balanced in (False, True):
         ours, theirs = pair(torch.float64, **SMALL, balanced=balanced)
@@ -181,7 +185,9 @@ def test_outputs_are_equal(balanced: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jets", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--golden", type=Path)

@@ -1,11 +1,14 @@
-"""ROOT file to model-ready batches: hepml against weaver-core's `SimpleIterDataset`, on the 17 JetClass features.
+"""ROOT file to model-ready batches: hepml against weaver-core's `SimpleIterDataset`, on the 17 JetClass
+features.
 
-Run by name: `python tests/benchmarks/bench_loading.py [FILE.root]`, or `pytest tests/benchmarks/bench_loading.py`. Both read the same file
-with the same features, standardisation, labels and batch size, shuffled, from opening the file to the last batch. weaver runs as its
-users run it, with a data config of the published JetClass form (points, 17 features, four-vectors and mask, padded to 128 constituents) and
-its default fetch step, a hundredth of each file at a time; then with everything fetched at once, which is the quickest it can do; and then
-with the features alone. hepml gives four-momenta and features, packed, in length buckets. All are timed in turns, in one process, on
-one core; their features and labels are compared before anything is timed.
+Run by name: `python tests/benchmarks/bench_loading.py [FILE.root]`, or `pytest
+tests/benchmarks/bench_loading.py`. Both read the same file with the same features, standardisation, labels
+and batch size, shuffled, from opening the file to the last batch. weaver runs as its users run it, with a
+data config of the published JetClass form (points, 17 features, four-vectors and mask, padded to 128
+constituents) and its default fetch step, a hundredth of each file at a time; then with everything fetched at
+once, which is the quickest it can do; and then with the features alone. hepml gives four-momenta and
+features, packed, in length buckets. All are timed in turns, in one process, on one core; their features and
+labels are compared before anything is timed.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ BATCH = 512
 AT_ONCE = {"fetch_by_files": True, "fetch_step": 1}
 CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
 
-# The formula of each feature in weaver's language; names, shifts, scales and bounds are taken from hepml's own table.
+# The formula of each feature in weaver's language; names, shifts, scales and bounds are taken from hepml's
+# own table.
 FORMULAS = {
     "log_pt": "np.log(np.hypot(part_px, part_py))",
     "log_energy": "np.log(part_energy)",
@@ -42,11 +46,12 @@ FORMULAS = {
 
 
 def weaver_config(vectors: bool) -> str:
-    """A weaver data config with the 17 features; with `vectors` also points, four-vectors and mask, as published for JetClass."""
+    """A weaver data config with the 17 features; with `vectors` also points, four-vectors and mask, as
+    published for JetClass."""
     import yaml
 
     from hepml.data.features import FULL, lookup
-    from hepml.data.layouts import JETCLASS
+    from hepml.data.reading.layouts import JETCLASS
 
     branch = {name: column.branch for name, column in JETCLASS.constituents[0].columns.items()}
     new = {f"feature_{name}": formula for name, formula in FORMULAS.items()}
@@ -55,12 +60,18 @@ def weaver_config(vectors: bool) -> str:
         feature = lookup(name)
         variable = f"feature_{name}" if name in FORMULAS else branch[name]
         standardised = feature.clip is not None
-        rows.append([variable, feature.shift, feature.scale, *feature.clip] if standardised else [variable, None])
+        rows.append(
+            [variable, feature.shift, feature.scale, *feature.clip] if standardised else [variable, None]
+        )
     inputs: dict[str, Any] = {"pf_features": {"length": LENGTH, "pad_mode": "wrap", "vars": rows}}
     if vectors:
         new["part_mask"] = "ak.ones_like(part_energy)"
         inputs |= {
-            "pf_points": {"length": LENGTH, "pad_mode": "wrap", "vars": [["part_deta", None], ["part_dphi", None]]},
+            "pf_points": {
+                "length": LENGTH,
+                "pad_mode": "wrap",
+                "vars": [["part_deta", None], ["part_dphi", None]],
+            },
             "pf_vectors": {
                 "length": LENGTH,
                 "pad_mode": "wrap",
@@ -148,7 +159,8 @@ def compare(file: str, rounds: int = 5, *, defaults: bool = True, cores: int = 1
     """Speeds and their ratio, timed in turns on the same cores; equal features are checked first.
 
     Args:
-        cores: how many both may use (weaver reads in one process, as it does without workers, which make it slower).
+        cores: how many both may use (weaver reads in one process, as it does without workers, which make it
+            slower).
         defaults: also time weaver with its default fetch step, which takes tens of times as long.
     """
     import torch
@@ -196,7 +208,9 @@ def compare(file: str, rounds: int = 5, *, defaults: bool = True, cores: int = 1
 
     def ratios(clock: int) -> dict[str, float]:
         return {
-            name: round(statistics.median(b[clock] / a[clock] for a, b in zip(taken["hepml"], values, strict=True)), 2)
+            name: round(
+                statistics.median(b[clock] / a[clock] for a, b in zip(taken["hepml"], values, strict=True)), 2
+            )
             for name, values in taken.items()
             if name != "hepml"
         }
@@ -208,7 +222,9 @@ def compare(file: str, rounds: int = 5, *, defaults: bool = True, cores: int = 1
         "cores": cores,
         "largest_difference": difference,
         "jets_per_second": {n: round(jets / statistics.median(w for w, _ in v)) for n, v in taken.items()},
-        "jets_per_cpu_second": {n: round(jets / statistics.median(c for _, c in v)) for n, v in taken.items()},
+        "jets_per_cpu_second": {
+            n: round(jets / statistics.median(c for _, c in v)) for n, v in taken.items()
+        },
         "ratio": ratios(0),
         "ratio_of_cpu_seconds": ratios(1),
     }
@@ -235,6 +251,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     print(
         json.dumps(
-            compare(arguments.file, arguments.rounds, defaults=arguments.defaults, cores=arguments.cores), indent=2
+            compare(arguments.file, arguments.rounds, defaults=arguments.defaults, cores=arguments.cores),
+            indent=2,
         )
     )

@@ -1,11 +1,12 @@
 """LorentzNet: hepml against a plain edge list, as the published implementation computes it.
 
-Run by name: `python tests/benchmarks/bench_lorentznet.py [--jets 64] [--repeats 5]`, or `pytest tests/benchmarks/bench_lorentznet.py`. The
-edge list is written here from the equations of arXiv:2201.08187: for every pair of a jet it concatenates both nodes' 72 scalars with
-two products, runs phi_e, phi_m and phi_x on all pairs of the batch at once, and scatters the sums. It runs on real pairs only, without
-the padded nodes of the published code, which flatters it. Both have the same weights; outputs and gradients are compared before anything is
-timed. Then whole training steps (forward, cross-entropy, backward, Adam) and evaluation steps are timed in turns in one process on one
-core, in processor time, on jets of 47 ± 15 constituents.
+Run by name: `python tests/benchmarks/bench_lorentznet.py [--jets 64] [--repeats 5]`, or `pytest
+tests/benchmarks/bench_lorentznet.py`. The edge list is written here from the equations of arXiv:2201.08187:
+for every pair of a jet it concatenates both nodes' 72 scalars with two products, runs phi_e, phi_m and phi_x
+on all pairs of the batch at once, and scatters the sums. It runs on real pairs only, without the padded nodes
+of the published code, which flatters it. Both have the same weights; outputs and gradients are compared
+before anything is timed. Then whole training steps (forward, cross-entropy, backward, Adam) and evaluation
+steps are timed in turns in one process on one core, in processor time, on jets of 47 ± 15 constituents.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class EdgeList(nn.Module):
         m = m * net.phi_m(m)
         if net.phi_x is not None:
             change = difference * net.phi_x(m)
-            degree = torch.zeros(len(x), 1, dtype=x.dtype).index_add_(0, i, torch.ones(len(i), 1, dtype=x.dtype))
+            degree = torch.zeros(len(x), 1, dtype=x.dtype).index_add_(
+                0, i, torch.ones(len(i), 1, dtype=x.dtype)
+            )
             x = x + net.c * torch.zeros_like(x).index_add_(0, i, change) / degree.clamp(min=1)
         total = torch.zeros_like(h).index_add_(0, i, m)
         return h + net.phi_h(torch.cat((h, total, scalars), dim=1)), x
@@ -113,9 +116,13 @@ def compare() -> dict[str, float]:
         F.cross_entropy(out, target).backward()
         outputs.append(out.detach())
         gradients.append([p.grad for p in model.parameters()])
-    worst = max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-6)) for a, b in zip(*gradients, strict=True))
+    worst = max(
+        float((a - b).abs().max() / b.abs().max().clamp(min=1e-6)) for a, b in zip(*gradients, strict=True)
+    )
     running = max(
-        float((a - b).abs().max()) for a, b in zip(ours.buffers(), theirs.net.buffers(), strict=True) if a.numel()
+        float((a - b).abs().max())
+        for a, b in zip(ours.buffers(), theirs.net.buffers(), strict=True)
+        if a.numel()
     )
     out = float((outputs[0] - outputs[1]).abs().max() / outputs[1].abs().max())
     return {"outputs": out, "gradients": worst, "running_statistics": running}
@@ -144,7 +151,9 @@ def test_training_is_three_times_the_edge_list() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jets", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()

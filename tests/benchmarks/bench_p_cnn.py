@@ -1,8 +1,9 @@
 """P-CNN: hepml's, which skips the padding that jets share, beside the padded network in torch that it equals.
 
-Run by name: `python tests/benchmarks/bench_p_cnn.py [FILE.root] [--rounds 7]`. Forward pass and training step (forward, loss, backward,
-one Adam update) on batches of 128 jets of similar length, as hepml's loader makes them, against jets padded to 128 beforehand.
-One thread; seconds are the process's own; medians of rounds in turns; equal outputs are asserted before anything is timed.
+Run by name: `python tests/benchmarks/bench_p_cnn.py [FILE.root] [--rounds 7]`. Forward pass and training step
+(forward, loss, backward, one Adam update) on batches of 128 jets of similar length, as hepml's loader makes
+them, against jets padded to 128 beforehand. One thread; seconds are the process's own; medians of rounds in
+turns; equal outputs are asserted before anything is timed.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from padded import dense_features
 from torch import nn
 
 import hepml
 from hepml.data.batch import JetBatch
 from hepml.models import create
-from hepml.representations.dense import dense_features
 from hepml.representations.sequence import order_by_pt
 from hepml.testing import sample_jets
 
@@ -49,7 +50,10 @@ def measure(file: Path | None = None, *, rounds: int = 7) -> dict[str, Any]:
     rectangles = [dense_features(part, names, LENGTH)[0].mT.contiguous() for part in packed]
     reference = PaddedPCNN(len(names), 2, 32, ((64, 64), (64, 64), (128, 128)), 512)
     reference.load_state_dict(model.state_dict())
-    results: dict[str, Any] = {"torch": torch.__version__, "constituents": round(float(jets.counts.float().mean()), 1)}
+    results: dict[str, Any] = {
+        "torch": torch.__version__,
+        "constituents": round(float(jets.counts.float().mean()), 1),
+    }
     pairs = {"hepml": (model, packed), "padded": (reference, rectangles)}
     for what, step in (("forward", _forward), ("training", _trained)):
         for net, _ in pairs.values():

@@ -1,11 +1,14 @@
-"""PELICAN: hepml against a plain padded implementation, as the published one computes it, in time and in memory.
+"""PELICAN: hepml against a plain padded implementation, as the published one computes it, in time and in
+memory.
 
-Run by name: `python tests/benchmarks/bench_pelican.py [--jets 16] [--repeats 3]`, or `pytest tests/benchmarks/bench_pelican.py`. The plain
-network is written here from the equations of arXiv:2211.00454: jets padded to the largest of the batch, the fifteen aggregations as fifteen
-tensors of pairs, stacked and mixed by one contraction, batch norms over real pairs. Both have the same weights; outputs and gradients are
-compared before anything is timed. Then whole training steps (forward, cross-entropy, backward, Adam) and evaluation steps are timed in
-turns in one process on one core, in processor time, on jets of 47 ± 15 constituents. Peak memory is that of a process of its own for each
-side, less what it has before the first step, beside the size of one tensor of the batch's real pairs with 132 channels.
+Run by name: `python tests/benchmarks/bench_pelican.py [--jets 16] [--repeats 3]`, or `pytest
+tests/benchmarks/bench_pelican.py`. The plain network is written here from the equations of arXiv:2211.00454:
+jets padded to the largest of the batch, the fifteen aggregations as fifteen tensors of pairs, stacked and
+mixed by one contraction, batch norms over real pairs. Both have the same weights; outputs and gradients are
+compared before anything is timed. Then whole training steps (forward, cross-entropy, backward, Adam) and
+evaluation steps are timed in turns in one process on one core, in processor time, on jets of 47 ± 15
+constituents. Peak memory is that of a process of its own for each side, less what it has before the first
+step, beside the size of one tensor of the batch's real pairs with 132 channels.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from hepml.models import create
 from hepml.models.pelican import PELICAN
 from hepml.nn.lorentz.aggregations import Aggregate2to2, Scales
 from hepml.nn.norm import PackedBatchNorm
-from hepml.representations.dense import mask_of, to_dense
+from hepml.packed.dense import mask_of, to_dense
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_lgn import jets
@@ -65,7 +68,13 @@ class Plain(nn.Module):
         x = particles[..., None].to(layer.weight.dtype)
         eye = torch.eye(x.shape[1], dtype=x.dtype)[..., None]
         mean = x.sum(1)[:, None, None].expand(-1, *eye.shape[:2], -1)
-        terms = (eye * x[:, None], x[:, None].expand_as(mean), x[:, :, None].expand_as(mean), eye * mean, mean)
+        terms = (
+            eye * x[:, None],
+            x[:, None].expand_as(mean),
+            x[:, :, None].expand_as(mean),
+            eye * mean,
+            mean,
+        )
         ops = torch.stack(terms, dim=3) * layer.scales(counts)[:, None, None]
         return F.leaky_relu(torch.einsum("nijbc,bce->nije", ops, layer.weight) + layer.bias)
 
@@ -81,7 +90,14 @@ class Plain(nn.Module):
             return x[:, None].expand_as(t)
 
         ops = [t, t.transpose(1, 2), eye * first(own), second(own), first(own)]
-        ops += [eye * first(columns), second(columns), first(columns), eye * first(rows), second(rows), first(rows)]
+        ops += [
+            eye * first(columns),
+            second(columns),
+            first(columns),
+            eye * first(rows),
+            second(rows),
+            first(rows),
+        ]
         ops += [trace.expand_as(t), eye * trace, total.expand_as(t), eye * total]
         scales: Scales = layer.scales
         scale = torch.cat((t.new_ones((len(counts), 5, t.shape[-1])), scales(counts)), dim=1)
@@ -108,7 +124,8 @@ def models(**size: Any) -> dict[str, nn.Module]:
 
 
 def compare() -> dict[str, float]:
-    """Largest relative difference of outputs, gradients and running statistics in training mode, float64, same weights."""
+    """Largest relative difference of outputs, gradients and running statistics in training mode, float64,
+    same weights."""
     batch, target = jets(4, torch.float64, smallest=3, largest=12), torch.tensor([0, 1, 0, 1])
     outputs, gradients, statistics = [], [], []
     for model in models(hidden=16, messages=9, blocks=3, scalars=4, dropout=0.0).values():
@@ -119,7 +136,9 @@ def compare() -> dict[str, float]:
         statistics.append([b.double() for b in model.buffers() if b.numel()])
 
     def worst(found: list[list[Any]]) -> float:
-        return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-6)) for a, b in zip(*found, strict=True))
+        return max(
+            float((a - b).abs().max() / b.abs().max().clamp(min=1e-6)) for a, b in zip(*found, strict=True)
+        )
 
     return {
         "outputs": worst([[x] for x in outputs]),
@@ -157,16 +176,20 @@ def measure_peak(name: str, kind: str, number: int, recompute: bool, blocks: int
 
 
 def high_water() -> float:
-    """Largest resident memory of this process so far, in megabytes; unlike `getrusage`, not that of the process that started it."""
+    """Largest resident memory of this process so far, in megabytes; unlike `getrusage`, not that of the
+    process that started it."""
     status = Path("/proc/self/status").read_text()
     return float(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def memory(number: int = 8) -> dict[str, dict[str, float]]:
-    """Peak memory beside the size of one tensor of real pairs, in megabytes; the plain network would need 14 GB for four times the jets."""
+    """Peak memory beside the size of one tensor of real pairs, in megabytes; the plain network would need 14
+    GB for four times the jets."""
     out: dict[str, dict[str, float]] = {}
     for size in (number, 4 * number):
-        found = {"one tensor of pairs": 132 * 4 * float(jets(size, torch.float32).counts.square().sum()) / 2**20}
+        found = {
+            "one tensor of pairs": 132 * 4 * float(jets(size, torch.float32).counts.square().sum()) / 2**20
+        }
         for blocks in (5, 10):
             found[f"hepml, training, {blocks} blocks"] = peak("hepml", "training", size, blocks=blocks)
         found["hepml, training, recompute: false"] = peak("hepml", "training", size, recompute=False)
@@ -199,7 +222,9 @@ def test_training_is_three_times_the_plain_network_in_a_fifth_of_the_memory() ->
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jets", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)

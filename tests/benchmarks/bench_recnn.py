@@ -1,9 +1,10 @@
-"""RecNN against the recursion it is described by, node by node and jet by jet, with the same weights; and clustering against FastJet.
+"""RecNN against the recursion it is described by, node by node and jet by jet, with the same weights; and
+clustering against FastJet.
 
     python tests/benchmarks/bench_recnn.py toptag_reference_1000.npz [--jets 64] [--batches 64 1000]
 
-Scores and gradients are compared first. CPU time of one thread, the sides in turns (ours ten times a turn), medians. Trees are ready in
-the batch; the recursion is torch, as a first implementation is written.
+Scores and gradients are compared first. CPU time of one thread, the sides in turns (ours ten times a turn),
+medians. Trees are ready in the batch; the recursion is torch, as a first implementation is written.
 """
 
 from __future__ import annotations
@@ -62,9 +63,13 @@ def step(function: Callable[[], Tensor], model: nn.Module) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file")
-    parser.add_argument("--jets", type=int, default=64, help="jets of the recursion, whose rate does not depend on it")
+    parser.add_argument(
+        "--jets", type=int, default=64, help="jets of the recursion, whose rate does not depend on it"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 1000], help="jets a batch of ours")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
@@ -103,13 +108,15 @@ def main() -> None:
         for (what, n), seconds_a_jet in rates.items():
             fast, slow = statistics.median(seconds_a_jet), statistics.median(base[what])
             print(
-                f"{name} on {tree}, {what}: recursion {1 / slow:.0f} jets/s, ours {1 / fast:.0f} in batches of {n}, {slow / fast:.0f}x"
+                f"{name} on {tree}, {what}: recursion {1 / slow:.0f} jets/s, ours {1 / fast:.0f} in "
+                f"batches of {n}, {slow / fast:.0f}x"
             )
     _clustering(whole, asked.rounds)
 
 
 def _clustering(batch: JetBatch, rounds: int) -> None:
-    """All jets' kT trees; FastJet's as (children of every merge) through its history, which its Python side walks jet by jet."""
+    """All jets' kT trees; FastJet's as (children of every merge) through its history, which its Python side
+    walks jet by jet."""
     import fastjet
     from fastjet import _swig
 

@@ -1,8 +1,10 @@
-"""How fast networks are rolled out and differentiated: `python tests/benchmarks/bench_rollouts.py` prints a table and JSON.
+"""How fast networks are rolled out and differentiated: `python tests/benchmarks/bench_rollouts.py` prints a
+table and JSON.
 
-Batched rollouts against the loop of the published code (one trajectory at a time through `scipy.integrate.solve_ivp` with the notebooks'
-tolerances, span and times, a float32 network with a batch of one); the vector field by one vector-Jacobian product against a Jacobian;
-eager against `torch.compile`. Processor time of one thread, interleaved, medians.
+Batched rollouts against the loop of the published code (one trajectory at a time through
+`scipy.integrate.solve_ivp` with the notebooks' tolerances, span and times, a float32 network with a batch of
+one); the vector field by one vector-Jacobian product against a Jacobian; eager against `torch.compile`.
+Processor time of one thread, interleaved, medians.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def timed(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, float
 
 
 def scipy_loop(net: torch.nn.Module, z0: Tensor, times: Tensor) -> np.ndarray:
-    """The published evaluation: each trajectory alone, at a relative tolerance of 1e-9 and SciPy's absolute one, 1e-6."""
+    """The published evaluation: each trajectory alone, at a relative tolerance of 1e-9 and SciPy's absolute
+    one, 1e-6."""
     moments, paths = times.numpy(), []
     for z in z0.numpy():
 
@@ -73,7 +76,9 @@ def rollouts(batch: int, rounds: int) -> dict[str, float]:
     work = {
         "scipy loop, one trajectory at a time (published)": quiet(lambda: scipy_loop(net, few, times)),
         "adaptive, batched": quiet(lambda: rollout(single, z0, times, "adaptive", tolerance=1e-6)),
-        "adaptive, batched, float64 network": quiet(lambda: rollout(double, z0, times, "adaptive", tolerance=1e-6)),
+        "adaptive, batched, float64 network": quiet(
+            lambda: rollout(double, z0, times, "adaptive", tolerance=1e-6)
+        ),
         "rk4 at the 500 times, batched": quiet(lambda: rollout(net, z0.float(), times, "rk4")),
     }
     with torch.no_grad():
@@ -117,7 +122,8 @@ def fields(rounds: int) -> dict[str, float]:
 
 
 def steps(rounds: int) -> dict[str, float]:
-    """Seconds for one training step of the published HNN, 750 points: eager, and with the gradient compiled."""
+    """Seconds for one training step of the published HNN, 750 points: eager, and with the gradient
+    compiled."""
     torch.manual_seed(0)
     net = network("hnn", 2)
     z, dz = torch.randn(750, 2), torch.randn(750, 2)
@@ -142,9 +148,13 @@ def generation(rounds: int) -> dict[str, float]:
 
     def loop() -> None:
         for z in z0[:10].numpy():
-            solve_ivp(lambda _, y: s.field(torch.as_tensor(y)).numpy(), (0, 5), z, t_eval=times.numpy(), rtol=1e-9)
+            solve_ivp(
+                lambda _, y: s.field(torch.as_tensor(y)).numpy(), (0, 5), z, t_eval=times.numpy(), rtol=1e-9
+            )
 
-    found = timed({"batched": lambda: rollout(s, z0, times, "adaptive", tolerance=1e-9), "scipy loop": loop}, rounds)
+    found = timed(
+        {"batched": lambda: rollout(s, z0, times, "adaptive", tolerance=1e-9), "scipy loop": loop}, rounds
+    )
     return {**found, "ratio": 10 * found["scipy loop"] / found["batched"]}
 
 
@@ -155,7 +165,10 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    report = {"rollouts": rollouts(chosen.batch, chosen.rounds), "exact three-body orbits": generation(chosen.rounds)}
+    report = {
+        "rollouts": rollouts(chosen.batch, chosen.rounds),
+        "exact three-body orbits": generation(chosen.rounds),
+    }
     if not chosen.no_compile:
         report |= {
             "field of 2,000 points in 36 dimensions": fields(chosen.rounds),

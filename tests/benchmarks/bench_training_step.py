@@ -1,11 +1,13 @@
-"""The training step: hepml's ParticleNet and PFN against those that users train today, on the same jets with the same weights.
+"""The training step: hepml's ParticleNet and PFN against those that users train today, on the same jets with
+the same weights.
 
 Run by name: `python tests/benchmarks/bench_training_step.py [FILE.root] [--threads 1 2] [--rounds 5]`, or
-`pytest -m slow tests/benchmarks/bench_training_step.py`. A step is forward, loss, backward and one Adam update. ParticleNet's
-reference is weaver-core's as its users run it, padded to 128 constituents by the loader and then trimmed by its own trimmer; that of the
-PFN is the plain padded network in torch. The two of a pair take their steps in turns in one process over the same jets, the ratio is
-that of median rounds, and equal outputs are asserted before anything is timed. On a machine that others use too, `--cpu-time` counts
-the process's own seconds.
+`pytest -m slow tests/benchmarks/bench_training_step.py`. A step is forward, loss, backward and one Adam
+update. ParticleNet's reference is weaver-core's as its users run it, padded to 128 constituents by the loader
+and then trimmed by its own trimmer; that of the PFN is the plain padded network in torch. The two of a pair
+take their steps in turns in one process over the same jets, the ratio is that of median rounds, and equal
+outputs are asserted before anything is timed. On a machine that others use too, `--cpu-time` counts the
+process's own seconds.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from padded import dense_features
 from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.models.particlenet import weaver_state_dict_to_hepml
-from hepml.representations.dense import dense_features
 
 LENGTH = 128
 BATCHES = 4  # of each round
@@ -123,7 +125,8 @@ def _particlenet(batches: list[JetBatch]) -> tuple[dict[str, Step], dict[str, St
         x, mask = x[:, :LENGTH].transpose(1, 2).contiguous(), mask[:, None, :LENGTH].contiguous()
         return x[:, -2:].contiguous(), x, mask
 
-    # Equal outputs, on jets whose constituents all have their own position and fit the padding (see docs/benchmarks.md on twins).
+    # Equal outputs, on jets whose constituents all have their own position and fit the padding (see
+    # docs/benchmarks.md on twins).
     jets = _without_twins(batches[0]).to(torch.float64)
     with torch.no_grad():
         found, expected = model.double().eval()(jets), reference.double().eval()(*padded(jets))
@@ -161,9 +164,12 @@ def _steps(
     batches: list[JetBatch],
     padded: Callable[[JetBatch], tuple[Tensor, ...]],
 ) -> tuple[dict[str, Step], dict[str, Step]]:
-    """The two steps in float32, and under bfloat16 autocast. Features are made beforehand, as a loader makes them."""
+    """The two steps in float32, and under bfloat16 autocast. Features are made beforehand, as a loader makes
+    them."""
     names = model.inputs.features
-    packed = [JetBatch.from_arrays(b.four_momenta, b.offsets, b.select(names), feature_names=names) for b in batches]
+    packed = [
+        JetBatch.from_arrays(b.four_momenta, b.offsets, b.select(names), feature_names=names) for b in batches
+    ]
     rectangles = [padded(b) for b in batches]
     optimizers = [torch.optim.Adam(m.parameters(), lr=1e-3) for m in (model, reference)]
 
@@ -192,7 +198,7 @@ def _without_twins(jets: JetBatch) -> JetBatch:
 
 def _jets(file: Path | None, jets: int) -> JetBatch:
     if file is not None:
-        from hepml.data.reader import read_jets
+        from hepml.data.reading.reader import read_jets
 
         read = read_jets(file, entry_stop=jets)
         batch = JetBatch.from_awkward(read)
@@ -211,14 +217,18 @@ def _jets(file: Path | None, jets: int) -> JetBatch:
 
 @pytest.mark.slow
 def test_training_steps_are_as_fast_as_promised() -> None:
-    pytest.importorskip("weaver.nn.model.ParticleNet", reason="weaver-core is absent: pip install 'hepml-jets[bench]'")
+    pytest.importorskip(
+        "weaver.nn.model.ParticleNet", reason="weaver-core is absent: pip install 'hepml-jets[bench]'"
+    )
     results = measure(threads=(1,), rounds=3, cpu_time=True)
     assert results["particlenet, float32, threads 1"]["ratio"] > 3
     assert results["pfn, float32, threads 1"]["ratio"] > 4
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)

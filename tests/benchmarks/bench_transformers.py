@@ -1,14 +1,17 @@
-"""The training step of hepml's Particle Transformer against weaver-core's, on the same jets with the same weights.
+"""The training step of hepml's Particle Transformer against weaver-core's, on the same jets with the same
+weights.
 
-Run by name: `python tests/benchmarks/bench_transformers.py [FILE.root] [--batch 64] [--rounds 5] [--bf16] [--forward] [--only NAME]`,
-or `pytest -m slow tests/benchmarks/bench_transformers.py`. A step is forward, loss, backward and one Adam update, with dropout, on
-one thread. Both get the very same batches, of jets of any length as a loader shuffles them. weaver's network runs as its users run
-it: padded to 128 by the loader, then trimmed by its own trimmer, which in training cuts a batch at a random quantile of its lengths,
-0.9 to 1 and two in twelve times not at all, so that medians of several rounds are needed. The two take their steps in turns in one
-process; seconds are the process's own (user and system together), and equal outputs are asserted before anything is timed. The share
-of system time is reported beside: it is the clearing of pages of large temporaries. With `--only` one side runs alone, which shows
-that the other does not slow it. The share of the machine's matmul rate is the rate of floating-point operations that the network needs
-for real constituents and pairs (three times the forward pass) over that of one large product, in the precision of the run, measured
+Run by name: `python tests/benchmarks/bench_transformers.py [FILE.root] [--batch 64] [--rounds 5] [--bf16]
+[--forward] [--only NAME]`, or `pytest -m slow tests/benchmarks/bench_transformers.py`. A step is forward,
+loss, backward and one Adam update, with dropout, on one thread. Both get the very same batches, of jets of
+any length as a loader shuffles them. weaver's network runs as its users run it: padded to 128 by the loader,
+then trimmed by its own trimmer, which in training cuts a batch at a random quantile of its lengths, 0.9 to 1
+and two in twelve times not at all, so that medians of several rounds are needed. The two take their steps in
+turns in one process; seconds are the process's own (user and system together), and equal outputs are asserted
+before anything is timed. The share of system time is reported beside: it is the clearing of pages of large
+temporaries. With `--only` one side runs alone, which shows that the other does not slow it. The share of the
+machine's matmul rate is the rate of floating-point operations that the network needs for real constituents
+and pairs (three times the forward pass) over that of one large product, in the precision of the run, measured
 in the same turns.
 """
 
@@ -25,12 +28,13 @@ from typing import Any
 import pytest
 import torch
 from bench_training_step import _jets
+from padded import dense_features
 from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.models.part import weaver_state_dict_to_hepml
-from hepml.representations.dense import dense_features, to_dense
+from hepml.packed.dense import to_dense
 
 LENGTH = 128
 SIDE = 1024
@@ -90,7 +94,10 @@ def measure(
         "batch": batch,
         "constituents": round(float(jets.counts.double().mean()), 1),
         **{f"{name}_jets_per_cpu_second": round(batch * batches / m, 1) for name, m in medians.items()},
-        **{f"{name}'s system time": round(sum(s for _, s in seconds[name]) / sum(totals[name]), 2) for name in medians},
+        **{
+            f"{name}'s system time": round(sum(s for _, s in seconds[name]) / sum(totals[name]), 2)
+            for name in medians
+        },
         "MFLOP a jet, forward": round(operations / 1e6 / (batch * batches), 1),
         "matmul GFLOP/s": round(rate, 1),
         **{f"{name}'s share of it": round(work / m / rate, 2) for name, m in medians.items()},
@@ -110,7 +117,8 @@ def _steps(
 
     model = create("part")
     names = model.inputs.features
-    # The published configuration (github.com/jet-universe/particle_transformer); what is left out is weaver's default.
+    # The published configuration (github.com/jet-universe/particle_transformer); what is left out is weaver's
+    # default.
     reference = ParticleTransformer(len(names), 2, pair_input_dim=4, use_pre_activation_pair=False)
     model.load_state_dict(weaver_state_dict_to_hepml(reference.state_dict()))
 
@@ -129,7 +137,9 @@ def _steps(
     reference.float().train(not forward)
 
     chosen = [jets.take(torch.arange(i * batch, (i + 1) * batch)) for i in range(batches)]
-    packed = [JetBatch.from_arrays(b.four_momenta, b.offsets, b.select(names), feature_names=names) for b in chosen]
+    packed = [
+        JetBatch.from_arrays(b.four_momenta, b.offsets, b.select(names), feature_names=names) for b in chosen
+    ]
     rectangles = [padded(b) for b in chosen]
     for _ in range(5):  # the trimmer leaves its first five batches as they are
         reference.trimmer(*rectangles[0])
@@ -156,8 +166,8 @@ def _steps(
 
 
 def _operations(counts: Tensor) -> float:
-    """Multiplications and additions of matrix products in the forward passes of these jets, on real constituents and pairs
-    alone."""
+    """Multiplications and additions of matrix products in the forward passes of these jets, on real
+    constituents and pairs alone."""
     width, hidden, heads = 128, 512, 8
     embedding = 7 * width + width * hidden + hidden * width
     block = 4 * width * width + 2 * width * hidden
@@ -177,7 +187,9 @@ def test_training_steps_are_as_fast_as_promised() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--batches", type=int, default=4)

@@ -1,9 +1,11 @@
-"""The table and the plot of `docs/symmetry.md`: relative deviation against gamma for registered taggers at full size.
+"""The table and the plot of `docs/symmetry.md`: relative deviation against gamma for registered taggers at
+full size.
 
-Run by name: `python tests/benchmarks/symmetry_table.py --page --plot docs/symmetry.png` makes all of the page: each registered tagger, in
-float32 too where it declares Lorentz symmetry, the settings named in `SETTINGS`, and published weights where they are at hand. `lgn pelican
---float32` prints a row a model, `--set key=value` changes hyperparameters of all, no names take the whole register. Weights and batch-norm
-statistics are random, jets are 8 of massless constituents, and each gamma has 3 random directions.
+Run by name: `python tests/benchmarks/symmetry_table.py --page --plot docs/symmetry.png` makes all of the
+page: each registered tagger, in float32 too where it declares Lorentz symmetry, the settings named in
+`SETTINGS`, and published weights where they are at hand. `lgn pelican --float32` prints a row a model, `--set
+key=value` changes hyperparameters of all, no names take the whole register. Weights and batch-norm statistics
+are random, jets are 8 of massless constituents, and each gamma has 3 random directions.
 """
 
 from __future__ import annotations
@@ -40,7 +42,18 @@ WEIGHTS = {
     "published LorentzNet weights": "lorentznet_toptag.pt",
     "published ParticleNet (JetClass) weights": "particlenet_jetclass_kin.pt",
 }
-COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#000000")
+COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#17becf",
+    "#bcbd22",
+    "#000000",
+)
 SHARED = Path(__file__).resolve().parents[3] / "shared/reference/weights"
 
 
@@ -96,7 +109,8 @@ def page() -> Iterator[Row]:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """One curve a tagger, by default and in float64: those that declare Lorentz symmetry in colour below, others in grey above."""
+    """One curve a tagger, by default and in float64: those that declare Lorentz symmetry in colour below,
+    others in grey above."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -167,7 +181,9 @@ def _deviations(model: nn.Module, dtype: torch.dtype) -> tuple[float, ...]:
 
 
 def _written(value: object) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else json.dumps(value).strip('"')
+    return (
+        f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else json.dumps(value).strip('"')
+    )
 
 
 def _short(x: float) -> str:
@@ -179,7 +195,9 @@ def _changed(pairs: Sequence[str]) -> Mapping[str, object]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*")
     parser.add_argument("--float32", action="store_true", help="float32 as well as float64")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")

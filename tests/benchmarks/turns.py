@@ -1,4 +1,5 @@
-"""Steps of two networks taken in turns in one process, in processor time: what the benchmarks of the equivariant taggers share."""
+"""Steps of two networks taken in turns in one process, in processor time: what the benchmarks of the
+equivariant taggers share."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def training_step(model: nn.Module, forward: Callable[[], Tensor], target: Tenso
     return run
 
 
-def steps_of(models: Mapping[str, nn.Module], batch: Any, target: Tensor) -> dict[str, dict[str, Callable[[], Any]]]:
+def steps_of(
+    models: Mapping[str, nn.Module], batch: Any, target: Tensor
+) -> dict[str, dict[str, Callable[[], Any]]]:
     """Steps in training and in evaluation of each model, by name, on the same batch."""
 
     def evaluation(model: nn.Module) -> Callable[[], None]:
@@ -47,7 +50,8 @@ def steps_of(models: Mapping[str, nn.Module], batch: Any, target: Tensor) -> dic
 
 
 def timed(steps: Steps, number: int, repeats: int) -> dict[str, Any]:
-    """Jets a second of each of two steps on so many jets, and the ratio of the second's time to the first's, by turn and as a median."""
+    """Jets a second of each of two steps on so many jets, and the ratio of the second's time to the first's,
+    by turn and as a median."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):  # the first is not counted
         for name, step in steps.items():

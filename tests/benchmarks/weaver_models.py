@@ -1,19 +1,21 @@
 """weaver-core's own ParticleNet and ParT as models that hepml trains: the peers' rows of the scoreboard.
 
-A plugin (`plugins: [tests/benchmarks/weaver_models.py]`): the networks are weaver's, untouched, on jets padded to 128 constituents as its
-users give them; jets, loader, loss, optimizer and metrics are hepml's, so that rows differ in the network alone.
+A plugin (`plugins: [tests/benchmarks/weaver_models.py]`): the networks are weaver's, untouched, on jets
+padded to 128 constituents as its users give them; jets, loader, loss, optimizer and metrics are hepml's, so
+that rows differ in the network alone.
 """
 
 from __future__ import annotations
 
 import torch
+from padded import dense_features
 from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.data.features import KINEMATIC
 from hepml.data.inputs import Inputs
 from hepml.models import register
-from hepml.representations.dense import dense_features, to_dense
+from hepml.packed.dense import to_dense
 
 LENGTH = 128
 

@@ -34,7 +34,8 @@ def hepml(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 @pytest.fixture
 def config(toy_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config that trains in a second, in an otherwise empty current folder; without MLflow and figures, which have tests of their own."""
+    """A config that trains in a second, in an otherwise empty current folder; without MLflow and figures,
+    which have tests of their own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hepml.training.run._Run._figures", lambda *anything: None)
     path = tmp_path / "tiny.yaml"

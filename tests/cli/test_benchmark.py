@@ -1,4 +1,5 @@
-"""`hepml benchmark` and `hepml submit` as commands: one training beside one that fails, and every bad word in one line."""
+"""`hepml benchmark` and `hepml submit` as commands: one training beside one that fails, and every bad word in
+one line."""
 
 from __future__ import annotations
 
@@ -31,14 +32,20 @@ def test_a_failing_run_is_reported_at_the_end_and_the_others_have_their_leaderbo
         def poll(self) -> int:
             return self.code
 
-    def measure_here(folders: Sequence[Path], words: Sequence[str], result: str, log: Path, workers: int = 1) -> None:
-        measure.main([*map(str, folders), *words, "--device", "cpu"])  # that it runs in processes has a test of its own
+    def measure_here(
+        folders: Sequence[Path], words: Sequence[str], result: str, log: Path, workers: int = 1
+    ) -> None:
+        measure.main(
+            [*map(str, folders), *words, "--device", "cpu"]
+        )  # that it runs in processes has a test of its own
 
     monkeypatch.setattr(workers, "_start", lambda run, resume, device: Here(run, resume))
     monkeypatch.setattr(workers, "measure", measure_here)
     broken = config.with_name("broken.yaml")
     broken.write_text(config.read_text().replace("train:", "train: nowhere.root #"))
-    result = hepml("benchmark", config, broken, "--workers", 2, "-o", "board", "training.epochs=1", "--betas", "0,0.9")
+    result = hepml(
+        "benchmark", config, broken, "--workers", 2, "-o", "board", "training.epochs=1", "--betas", "0,0.9"
+    )
     assert result.code == 1
     assert "tiny seed 1: finished" in result.err
     assert "broken seed 1: failed" in result.err
@@ -50,7 +57,9 @@ def test_a_failing_run_is_reported_at_the_end_and_the_others_have_their_leaderbo
     assert row["inference_jets_per_second"] > row["training_jets_per_second"] > 0
     assert list(board["failed"]) == ["broken seed 1"]
     scan = board["boost"][0]
-    assert scan["accuracy"][0]["mean"] == pytest.approx(row["accuracy"]["mean"]), "no boost is the test itself"
+    assert scan["accuracy"][0]["mean"] == pytest.approx(row["accuracy"]["mean"]), (
+        "no boost is the test itself"
+    )
     assert scan["accuracy"][1]["mean"] != scan["accuracy"][0]["mean"]
     assert "Runs without a result" in Path("board/leaderboard.md").read_text()
     assert "Leaderboard on test" in result.out
@@ -63,7 +72,9 @@ def test_a_failing_run_is_reported_at_the_end_and_the_others_have_their_leaderbo
 
 
 def test_dry_run_says_what_there_is_to_do(hepml: Run, config: Path) -> None:
-    result = hepml("benchmark", config, "--seeds", 2, "--fractions", "0.1,1", "-o", "board", "--dry-run", "--json")
+    result = hepml(
+        "benchmark", config, "--seeds", 2, "--fractions", "0.1,1", "-o", "board", "--dry-run", "--json"
+    )
     rows = json.loads(result.out)
     assert [row["run"] for row in rows] == [
         f"tiny {share}seed {seed}" for share in ("10 % ", "") for seed in (1, 2)
@@ -81,7 +92,10 @@ def test_workers_share_the_cores(hepml: Run, config: Path, monkeypatch: pytest.M
     assert _plan([str(config)], "2", Path("board"), None, None)[0].config.training.threads == 4, (
         "no more workers than runs"
     )
-    assert _plan([str(config), "training.threads=3"], "2", Path("board"), None, 8)[0].config.training.threads == 3
+    assert (
+        _plan([str(config), "training.threads=3"], "2", Path("board"), None, 8)[0].config.training.threads
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +111,9 @@ def test_workers_share_the_cores(hepml: Run, config: Path, monkeypatch: pytest.M
         (["--resume", "-o", "nowhere"], "missing"),
     ],
 )
-def test_bad_words_are_one_line_and_exit_code_2(hepml: Run, config: Path, words: list[str], text: str) -> None:
+def test_bad_words_are_one_line_and_exit_code_2(
+    hepml: Run, config: Path, words: list[str], text: str
+) -> None:
     named = [] if "--gather" in words or "--resume" in words else [config]
     result = hepml("benchmark", *named, *words, "--dry-run" if "nowhere" not in words else "-q")
     assert result.code == 2
@@ -132,7 +148,9 @@ def test_submit_prints_a_script_that_says_what_each_task_runs(hepml: Run, config
     assert "--array" not in single.out
 
 
-def test_submit_htcondor_writes_a_description(hepml: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submit_htcondor_writes_a_description(
+    hepml: Run, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "htcondor", None)
@@ -166,7 +184,9 @@ def test_bad_words_of_submit_are_one_line_and_exit_code_2(
     assert len(result.err.strip().splitlines()) == 1
 
 
-def test_where_there_is_no_slurm_that_is_said(hepml: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_slurm_that_is_said(
+    hepml: Run, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(config.parent))
     result = hepml("submit", "slurm", config, "-o", "board")

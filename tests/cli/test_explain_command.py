@@ -11,8 +11,8 @@ import pytest
 import torch
 from toys import write_toy_jets
 
-from hepml.evaluation.explain import saliency
-from hepml.training import explaining
+from hepml.evaluation.saliency import saliency
+from hepml.inference import explaining
 from hepml.training.checkpoints import load_model
 
 Run = Callable[..., Any]
@@ -40,7 +40,9 @@ def test_a_run_is_explained_in_its_own_folder_with_as_many_jets_of_each_class(
     ]  # fmt: skip
     for name in said["figures"]:
         assert (run / "explain" / name).read_bytes()[:4] == b"\x89PNG"
-    assert json.loads((run / "explain" / "summary.json").read_text())["mean_saliency"] == said["mean_saliency"]
+    assert (
+        json.loads((run / "explain" / "summary.json").read_text())["mean_saliency"] == said["mean_saliency"]
+    )
     for kind in ("gradient_x_input", "integrated"):
         for means in said["mean_saliency"][kind].values():
             assert len(means) == 7

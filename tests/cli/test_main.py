@@ -24,7 +24,9 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
         "import sys; from hepml.cli.main import main; code = main(sys.argv[1:]);"
         f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr); sys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True, check=True
+    )
     assert done.stderr.strip() == "[]"
     assert "Usage" in done.stdout
 
@@ -42,9 +44,12 @@ def test_the_version_is_that_of_the_package(hepml: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "hint"), [(["trian"], "train"), (["train", "--otput", "x"], "--output"), (["predict", "x"], "FILES")]
+    ("words", "hint"),
+    [(["trian"], "train"), (["train", "--otput", "x"], "--output"), (["predict", "x"], "FILES")],
 )
-def test_a_mistyped_command_line_is_one_line_with_exit_code_2(hepml: Run, words: list[str], hint: str) -> None:
+def test_a_mistyped_command_line_is_one_line_with_exit_code_2(
+    hepml: Run, words: list[str], hint: str
+) -> None:
     result = hepml(*words)
     assert result.code == 2
     assert result.err.startswith("error: ")

@@ -15,7 +15,7 @@ from toys import toy_arrays, write_toy_jets
 
 import hepml as package
 from hepml import models
-from hepml.training import prediction
+from hepml.inference import prediction
 
 Run = Callable[..., Any]
 
@@ -47,7 +47,9 @@ def test_a_file_of_scores_has_one_row_a_jet(hepml: Run, run: Path, tmp_path: Pat
     assert not list(Path.cwd().glob(".*tmp*"))
 
 
-def test_several_files_are_scored_in_their_order_with_their_place(hepml: Run, run: Path, tmp_path: Path) -> None:
+def test_several_files_are_scored_in_their_order_with_their_place(
+    hepml: Run, run: Path, tmp_path: Path
+) -> None:
     files = [write_toy_jets(tmp_path / f"{n}.root", n, seed=n) for n in (30, 1, 55)]
     hepml("predict", run, *files, "-o", "scores.root", "-q")
     columns = uproot.open("scores.root")["tree"].arrays(library="np")
@@ -59,7 +61,9 @@ def test_several_files_are_scored_in_their_order_with_their_place(hepml: Run, ru
     np.testing.assert_allclose(columns["score_Tbqq"], whole[:, 1], rtol=1e-5)
 
 
-def test_scores_do_not_depend_on_batches_or_chunks(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_do_not_depend_on_batches_or_chunks(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = write_toy_jets(tmp_path / "jets.root", 90, seed=4)
     model = package.load_model(run)
     once = package.predict(model, file)
@@ -85,7 +89,9 @@ def test_jets_without_constituents_are_scored_and_stay_in_place(tmp_path: Path, 
     assert np.isfinite(rows).all()
 
 
-def test_a_jet_that_cannot_be_scored_keeps_its_row_and_is_counted(hepml: Run, run: Path, tmp_path: Path) -> None:
+def test_a_jet_that_cannot_be_scored_keeps_its_row_and_is_counted(
+    hepml: Run, run: Path, tmp_path: Path
+) -> None:
     arrays = toy_arrays(20)
     momenta = ak.to_numpy(ak.flatten(arrays["part_px"])).copy()
     counts = ak.num(arrays["part_px"])

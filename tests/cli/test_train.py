@@ -1,4 +1,5 @@
-"""`hepml train`: from a config file to a table and a run folder; every bad input is one line and exit code 2."""
+"""`hepml train`: from a config file to a table and a run folder; every bad input is one line and exit
+code 2."""
 
 from __future__ import annotations
 
@@ -76,7 +77,16 @@ def test_schema_prints_one_json_schema(hepml: Run) -> None:
 
 def test_a_batch_job_that_is_cancelled_ends_as_killed_and_can_go_on(config: Path) -> None:
     """SIGTERM to a real process: exit code 143, status KILLED, and the printed command resumes it."""
-    words = [sys.executable, "-m", "hepml.cli.main", "train", str(config), "training.epochs=4000", "-o", "run"]
+    words = [
+        sys.executable,
+        "-m",
+        "hepml.cli.main",
+        "train",
+        str(config),
+        "training.epochs=4000",
+        "-o",
+        "run",
+    ]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not Path("run/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
@@ -87,8 +97,18 @@ def test_a_batch_job_that_is_cancelled_ends_as_killed_and_can_go_on(config: Path
     assert "stopped by SIGTERM; go on with: hepml train run --resume" in err
     assert json.loads(Path("run/run.json").read_text())["status"] == "KILLED"
     assert not list(Path("run").rglob("*.tmp"))
-    behind = epochs_of(Path("run/checkpoints/last.ckpt"))  # how many there were time for depends on the machine
-    resume = [sys.executable, "-m", "hepml.cli.main", "train", "run", "--resume", f"training.epochs={behind + 1}"]
+    behind = epochs_of(
+        Path("run/checkpoints/last.ckpt")
+    )  # how many there were time for depends on the machine
+    resume = [
+        sys.executable,
+        "-m",
+        "hepml.cli.main",
+        "train",
+        "run",
+        "--resume",
+        f"training.epochs={behind + 1}",
+    ]
     done = subprocess.run(resume, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(Path("run/summary.json").read_text())["epochs"] == behind + 1
@@ -167,7 +187,15 @@ def cut_short(folder: Path) -> Path:
         (no_root, ["text.root"]),
         (cut_short, ["short.root"]),
     ],
-    ids=["missing file", "one class", "two labels a jet", "missing branch", "empty tree", "no ROOT file", "truncated"],
+    ids=[
+        "missing file",
+        "one class",
+        "two labels a jet",
+        "missing branch",
+        "empty tree",
+        "no ROOT file",
+        "truncated",
+    ],
 )
 def test_unusable_jets_are_one_line_and_leave_no_run(
     hepml: Run, config: Path, make: Callable[[Path], Path], words: list[str]

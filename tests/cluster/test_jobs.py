@@ -1,4 +1,5 @@
-"""What a task does on its node, without a batch system: runs the command, says when it failed, ends cleanly for a checkpoint."""
+"""What a task does on its node, without a batch system: runs the command, says when it failed, ends cleanly
+for a checkpoint."""
 
 from __future__ import annotations
 

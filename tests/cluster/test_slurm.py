@@ -38,7 +38,9 @@ def slurm(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     finally:
         with open(tmp_path / "stop.log", "wb") as log:
             subprocess.run(["scancel", "--user", "root"], stdout=log, stderr=log, timeout=20, check=False)
-            subprocess.run(["bash", scripts / "stop_slurm.sh", folder], stdout=log, stderr=log, timeout=20, check=False)
+            subprocess.run(
+                ["bash", scripts / "stop_slurm.sh", folder], stdout=log, stderr=log, timeout=20, check=False
+            )
 
 
 def test_jobs_of_an_array_train_and_are_gathered_into_one_leaderboard(

@@ -1,4 +1,5 @@
-"""Runs the Python of a course page, block after block in one namespace, and compares what each prints with the text below it."""
+"""Runs the Python of a course page, block after block in one namespace, and compares what each prints with
+the text below it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from typing import Any, NamedTuple
 
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n(?:\n```text\n(?P<said>.*?)```\n)?", re.DOTALL)
 NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
-# Another machine's rounding may move the last digit that is shown by a few units: seeds are fixed, sums are not associative.
+# Another machine's rounding may move the last digit that is shown by a few units: seeds are fixed, sums are
+# not associative.
 UNITS = 3
 
 
@@ -35,7 +37,8 @@ def run(page: Path) -> list[Ran]:
 
 
 def agrees(quoted: str, printed: str) -> bool:
-    """Whether two outputs have the same words, the same integers, and decimals that differ by at most `UNITS` of their last digit."""
+    """Whether two outputs have the same words, the same integers, and decimals that differ by at most `UNITS`
+    of their last digit."""
     if NUMBER.sub("#", quoted) != NUMBER.sub("#", printed):
         return False
     for a, b in zip(NUMBER.findall(quoted), NUMBER.findall(printed), strict=True):
@@ -49,7 +52,8 @@ def agrees(quoted: str, printed: str) -> bool:
 
 
 def quote(page: Path) -> None:
-    """Writes into a page what its blocks print: `python tests/course/pages.py PAGE` from the repository's folder."""
+    """Writes into a page what its blocks print: `python tests/course/pages.py PAGE` from the repository's
+    folder."""
     ran = iter(run(page))
 
     def filled(block: re.Match[str]) -> str:

@@ -13,7 +13,9 @@ PAGES = sorted(FOLDER.glob("[0-9]-*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
-def test_the_page_runs_and_prints_what_it_quotes(page: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_runs_and_prints_what_it_quotes(
+    page: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(repository)
     with torch.random.fork_rng():
         ran = run(page)

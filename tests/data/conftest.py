@@ -27,15 +27,23 @@ def write(tmp_path: Path) -> Write:
     """Writes branches as a TTree (or an RNTuple) called `tree`; `compression` and `baskets` choose how."""
 
     def make(
-        branches: Arrays, name: str = "jets.root", *, ntuple: bool = False, compression: Any = None, baskets: int = 1
+        branches: Arrays,
+        name: str = "jets.root",
+        *,
+        ntuple: bool = False,
+        compression: Any = None,
+        baskets: int = 1,
     ) -> Path:
         path = tmp_path / name
-        with uproot.recreate(path, compression=uproot.ZSTD(1) if compression is None else compression) as file:
+        with uproot.recreate(
+            path, compression=uproot.ZSTD(1) if compression is None else compression
+        ) as file:
             if ntuple:
                 file.mkrntuple("tree", {n: ak.Array(v) for n, v in branches.items()})
                 return path
             kinds = {
-                n: ak.type(ak.Array(v)).content if _is_list(v) else np.asarray(v).dtype for n, v in branches.items()
+                n: ak.type(ak.Array(v)).content if _is_list(v) else np.asarray(v).dtype
+                for n, v in branches.items()
             }
             tree = file.mktree("tree", kinds)
             for part in np.array_split(np.arange(len(next(iter(branches.values())))), baskets):

@@ -1,4 +1,5 @@
-"""Input that cannot be used: one line that says what, where and how to mend it; nothing is dropped without a count."""
+"""Input that cannot be used: one line that says what, where and how to mend it; nothing is dropped without a
+count."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import pytest
 
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
-from hepml.data.reader import read_jets, scan
+from hepml.data.reading.reader import read_jets, scan
 from hepml.errors import DataError, FileError, HepmlError, LayoutError
 
 FULL = Inputs(features=("log_pt", "d0"))
@@ -132,14 +133,18 @@ def test_a_data_set_drops_bad_jets_and_counts_them(write, arrays) -> None:
 
 
 def test_only_columns_that_are_used_can_make_a_jet_bad(write, arrays) -> None:
-    dataset = JetDataset.open(write(with_value(arrays, "part_d0val", 17, np.nan)), Inputs(features=("log_pt",)))
+    dataset = JetDataset.open(
+        write(with_value(arrays, "part_d0val", 17, np.nan)), Inputs(features=("log_pt",))
+    )
     assert len(dataset) == 60
 
 
 def test_jets_without_constituents_are_kept_and_counted(write, arrays) -> None:
     lists = [n for n in arrays if n.startswith("part_")]
     empty = {**arrays, **{n: ak.Array([[], *arrays[n][1:].to_list()]) for n in lists}}
-    empty = {n: ak.values_astype(v, arrays[n].layout.content.dtype) if n in lists else v for n, v in empty.items()}
+    empty = {
+        n: ak.values_astype(v, arrays[n].layout.content.dtype) if n in lists else v for n, v in empty.items()
+    }
     dataset = JetDataset.open(write(empty), FULL)
     assert dataset.counts[0] == 0
     assert dataset.report.without_constituents == 1

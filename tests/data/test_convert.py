@@ -1,4 +1,5 @@
-"""Published formats become our ROOT files: same jets, same labels, no truth, in bounded memory, whole or not at all."""
+"""Published formats become our ROOT files: same jets, same labels, no truth, in bounded memory, whole or not
+at all."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import pytest
 import uproot
 
 from hepml.cli.main import main
-from hepml.data.convert import convert
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
+from hepml.data.public.convert import convert
 from hepml.errors import ConfigError, DataError, FileError, LayoutError
 
 
@@ -38,8 +39,12 @@ def write_table(path: Path, p: np.ndarray, labels: np.ndarray, truth: float = 1e
         p.reshape(len(p), -1), columns=[f"{q}_{i}" for i in range(most) for q in ("E", "PX", "PY", "PZ")]
     )
     truths = pandas.DataFrame({f"truth{q}": np.float32(truth) * labels for q in ("E", "PX", "PY", "PZ")})
-    last = pandas.DataFrame({"ttv": np.zeros(len(p), dtype=np.int64), "is_signal_new": labels.astype(np.int64)})
-    pandas.concat([table, truths, last], axis=1).to_hdf(path, key="table", format="table", complib="blosc", complevel=5)
+    last = pandas.DataFrame(
+        {"ttv": np.zeros(len(p), dtype=np.int64), "is_signal_new": labels.astype(np.int64)}
+    )
+    pandas.concat([table, truths, last], axis=1).to_hdf(
+        path, key="table", format="table", complib="blosc", complevel=5
+    )
     return path
 
 
@@ -62,11 +67,16 @@ def test_the_top_tagging_table_keeps_every_constituent_and_label(
     assert read.classes == ("QCD", "Tbqq")
     assert np.array_equal(read.labels.numpy(), labels)  # type: ignore[union-attr]
     assert np.array_equal(read.counts, (p[:, :, 0] > 0).sum(axis=1))
-    assert np.array_equal(read.four_momenta.numpy(), p[p[:, :, 0] > 0]), "bit by bit, in the order of the file"
+    assert np.array_equal(read.four_momenta.numpy(), p[p[:, :, 0] > 0]), (
+        "bit by bit, in the order of the file"
+    )
 
 
-def test_the_truth_never_reaches_the_output(table: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
-    """truthE and its kin are non-zero for tops only: a tagger that saw them would be perfect and worthless."""
+def test_the_truth_never_reaches_the_output(
+    table: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """truthE and its kin are non-zero for tops only: a tagger that saw them would be perfect and
+    worthless."""
     path, p, labels = table
     convert([path], tmp_path / "out.root")
     with uproot.open(tmp_path / "out.root") as file:
@@ -117,7 +127,9 @@ def test_energyflow_jets_get_their_masses_charges_and_kinds_from_the_ids(tmp_pat
     assert proton == pytest.approx(
         [transverse * np.cosh(1), 10 * np.cos(2), 10 * np.sin(2), transverse * np.sinh(1)], rel=1e-6
     )
-    read = JetDataset.open(tmp_path / "qg.root", Inputs(features=("charge", "is_photon")), classes=["gluon", "quark"])
+    read = JetDataset.open(
+        tmp_path / "qg.root", Inputs(features=("charge", "is_photon")), classes=["gluon", "quark"]
+    )
     assert read.labels is not None
     assert read.labels.tolist() == [1, 0, 1]
 
@@ -131,7 +143,9 @@ def test_the_reference_jets_survive_the_way_through_root(shared: Path, tmp_path:
         assert np.array_equal(read.labels.numpy(), real["labels"])
         assert np.array_equal(read.counts, np.diff(real["offsets"]))
         assert report["constituents"] == len(real["four_momenta"])
-        order = np.lexsort((-np.hypot(*real["four_momenta"][:, 1:3].T), np.repeat(np.arange(1000), read.counts)))
+        order = np.lexsort(
+            (-np.hypot(*real["four_momenta"][:, 1:3].T), np.repeat(np.arange(1000), read.counts))
+        )
         assert np.allclose(read.four_momenta.numpy(), real["four_momenta"][order], rtol=1e-6)
 
 
@@ -150,10 +164,14 @@ def test_what_is_wrong_with_a_file_is_said_and_nothing_is_left(tmp_path: Path) -
     good = write_table(tmp_path / "good.h5", jets_of(np.random.default_rng(0), 5, 3), np.arange(5) % 2)
     bad = jets_of(np.random.default_rng(0), 5, 3)
     bad[2, 0, 1] = np.nan
-    pandas.DataFrame({"E_0": [1.0], "PX_0": [1.0]}).to_hdf(tmp_path / "columns.h5", key="table", format="table")
+    pandas.DataFrame({"E_0": [1.0], "PX_0": [1.0]}).to_hdf(
+        tmp_path / "columns.h5", key="table", format="table"
+    )
     (tmp_path / "broken.h5").write_bytes(good.read_bytes()[:500])
     np.savez(tmp_path / "other.npz", nothing=np.zeros(3))
-    np.savez(tmp_path / "ours.npz", four_momenta=np.ones((2, 4)), offsets=np.array([0, 2]), labels=np.array([5]))
+    np.savez(
+        tmp_path / "ours.npz", four_momenta=np.ones((2, 4)), offsets=np.array([0, 2]), labels=np.array([5])
+    )
     cases = [
         (["missing.h5"], FileError, "no such file"),
         (["columns.h5"], LayoutError, "PY_0"),
@@ -182,7 +200,7 @@ def test_an_npz_of_any_size_takes_the_memory_of_a_piece(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "qg.npz", X=x, y=np.arange(30_000) % 2)
     program = (
         "import resource, sys\n"
-        "from hepml.data.convert import convert\n"
+        "from hepml.data.public.convert import convert\n"
         "convert([sys.argv[1]], sys.argv[2], max_jets=2000, chunk=2000)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "convert([sys.argv[1]], sys.argv[2], chunk=2000)\n"

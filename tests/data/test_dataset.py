@@ -1,4 +1,5 @@
-"""Data sets: the cache equals memory and is never left half-written; samples, splits, weights, digests; bounded memory."""
+"""Data sets: the cache equals memory and is never left half-written; samples, splits, weights, digests;
+bounded memory."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import torch
 
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
-from hepml.data.report import DataReport
+from hepml.data.reading.report import DataReport
 from hepml.errors import DataError, FileError
 
 INPUTS = Inputs(features=("log_pt", "d0"), jet_features=("jet_sdmass", "jet_mass"))
@@ -134,12 +135,15 @@ def test_npz_labels_count_the_classes_that_were_asked_for(tmp_path) -> None:
     assert dataset.report.classes == {"QCD": 1, "Tbqq": 2}
     with pytest.raises(DataError, match=r"label 1 for 1 classes"):
         JetDataset.open(tmp_path / "j.npz", classes=["QCD"])
-    np.savez(tmp_path / "k.npz", four_momenta=p, offsets=[0, 2, 4, 6], labels=[0, 1, 1], classes=["Tbqq", "QCD"])
+    np.savez(
+        tmp_path / "k.npz", four_momenta=p, offsets=[0, 2, 4, 6], labels=[0, 1, 1], classes=["Tbqq", "QCD"]
+    )
     assert JetDataset.open(tmp_path / "k.npz", classes=["QCD", "Tbqq"]).labels.tolist() == [1, 0, 0]
 
 
 def test_memory_stays_bounded_whatever_the_number_of_files(write, tmp_path) -> None:
-    """Building a cache of ten times the jets takes hardly more memory: chunks are let go, and the cache is mapped, not held."""
+    """Building a cache of ten times the jets takes hardly more memory: chunks are let go, and the cache is
+    mapped, not held."""
     from toys import toy_arrays
 
     path = write(toy_arrays(4000, seed=1), baskets=4)

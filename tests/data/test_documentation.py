@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hepml.data.layouts import TRANSFORMS, Layout
-from hepml.data.selection import FUNCTIONS
+from hepml.data.reading.layouts import TRANSFORMS, Layout
+from hepml.data.reading.selection import FUNCTIONS
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""Fetching public data: checksums, going on where a download was cut off, and what servers do wrong; against a server on this machine."""
+"""Fetching public data: checksums, going on where a download was cut off, and what servers do wrong; against
+a server on this machine."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from hepml.cli.main import main
-from hepml.data import fetch as fetching
-from hepml.data.fetch import DATASETS, PublicData, fetch
+from hepml.data.public import fetch as fetching
+from hepml.data.public.fetch import DATASETS, PublicData, fetch
 from hepml.errors import ConfigError, FileError
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB: several blocks
@@ -27,7 +28,9 @@ class Server:
 
     url: str = ""
     ranges: list[str | None] = field(default_factory=list)
-    cut_after: list[int] = field(default_factory=list)  # each answer ends after so many bytes; then they are whole
+    cut_after: list[int] = field(
+        default_factory=list
+    )  # each answer ends after so many bytes; then they are whole
     takes_ranges: bool = True
     answers: list[int] = field(default_factory=list)  # status codes to give first
 
@@ -77,7 +80,9 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def registry(checksum: str | None = None) -> dict[str, PublicData]:
     digest = checksum or hashlib.md5(CONTENT).hexdigest()
     return {
-        "toy": PublicData("toy", "0000.00000", "http://nowhere.invalid/", {"jets.bin": f"md5:{digest}"}, "3 MB", "")
+        "toy": PublicData(
+            "toy", "0000.00000", "http://nowhere.invalid/", {"jets.bin": f"md5:{digest}"}, "3 MB", ""
+        )
     }
 
 
@@ -133,7 +138,9 @@ def test_a_file_that_has_changed_since_is_fetched_again(server: Server, tmp_path
     assert file.read_bytes() == CONTENT
 
 
-def test_a_connection_that_is_always_lost_leaves_the_part_and_says_how_to_go_on(server: Server, tmp_path: Path) -> None:
+def test_a_connection_that_is_always_lost_leaves_the_part_and_says_how_to_go_on(
+    server: Server, tmp_path: Path
+) -> None:
     server.cut_after = [1_100_000] + [0] * 50
     with pytest.raises(FileError, match="same command goes on"):
         fetch("toy", tmp_path, url=server.url, registry=registry())

@@ -10,9 +10,9 @@ import pytest
 
 from hepml.cli.inspect import bars
 from hepml.cli.main import main
-from hepml.data.inspection import inspect
+from hepml.data.reading.inspection import inspect
 from hepml.errors import DataError, FileError
-from hepml.evaluation.inspection_plot import plot_inspection
+from hepml.evaluation.plots.inspection import plot_inspection
 
 
 def test_a_known_file_is_described(write, arrays) -> None:
@@ -49,7 +49,9 @@ def test_problems_are_told_not_raised(write, arrays) -> None:
     assert any("do not sum to 1" in p for p in found.problems)
     arrays["jet_pt"][3] = np.nan
     assert any("NaN or infinite jet momentum: 1" in p for p in inspect(write(arrays, "b.root")).problems)
-    assert inspect(write({n: v[:0] for n, v in arrays.items()}, "c.root")).problems == ("the tree has no entries",)
+    assert inspect(write({n: v[:0] for n, v in arrays.items()}, "c.root")).problems == (
+        "the tree has no entries",
+    )
 
 
 def test_a_file_that_cannot_be_read_is_an_error_of_the_user(tmp_path, capsys) -> None:

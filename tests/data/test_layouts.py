@@ -1,4 +1,5 @@
-"""Layouts map any flat ntuple: collections, relative angles, constants, transforms, labels; mistakes are named."""
+"""Layouts map any flat ntuple: collections, relative angles, constants, transforms, labels; mistakes are
+named."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ import torch
 
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
-from hepml.data.layouts import BUILT_IN, TRANSFORMS, Column, Layout, recognise
-from hepml.data.reader import classes_of, read_jets
+from hepml.data.reading.layouts import BUILT_IN, TRANSFORMS, Column, Layout, recognise
+from hepml.data.reading.reader import classes_of, read_jets
 from hepml.errors import ConfigError, HepmlError, LayoutError
 
 TWO = {
@@ -69,7 +70,9 @@ def test_two_collections_become_one_pt_ordered_list(write, two_collections) -> N
     pt = jets.constituents.pt
     assert ak.all(ak.num(pt) == ak.num(two_collections["c_pt"]) + ak.num(two_collections["n_pt"]))
     assert ak.all(pt[:, 1:] <= pt[:, :-1] * (1 + 1e-6))
-    both = ak.sort(ak.concatenate([two_collections["c_pt"], two_collections["n_pt"]], axis=1), ascending=False)
+    both = ak.sort(
+        ak.concatenate([two_collections["c_pt"], two_collections["n_pt"]], axis=1), ascending=False
+    )
     assert ak.all(ak.isclose(pt, both, rtol=1e-5))
 
 
@@ -79,7 +82,9 @@ def test_relative_angles_and_constants_give_four_momenta(write, two_collections)
     assert ak.all(ak.isclose(c.mass[charged], 0.13957, atol=5e-2))
     eta = ak.flatten(c.eta[charged])
     expected = ak.flatten(
-        (two_collections["c_deta"] + two_collections["j_eta"])[ak.argsort(-two_collections["c_pt"], stable=True)]
+        (two_collections["c_deta"] + two_collections["j_eta"])[
+            ak.argsort(-two_collections["c_pt"], stable=True)
+        ]
     )
     assert np.allclose(eta, expected, atol=1e-4)
     assert ak.all(c.d0[~charged] == 0)
@@ -147,7 +152,10 @@ def test_fill_mends_columns_that_are_nan_by_convention() -> None:
             {"constituents": {"pt": {"branch": "a", "transfrom": "log"}}},
             r"unknown key 'transfrom'.*did you mean 'transform'",
         ),
-        ({"constituents": {"pt": {"branch": "a", "transform": "lg"}}}, r"unknown transform 'lg'.*did you mean 'log'"),
+        (
+            {"constituents": {"pt": {"branch": "a", "transform": "lg"}}},
+            r"unknown transform 'lg'.*did you mean 'log'",
+        ),
         ({"constituents": {"pt": {"branch": "a", "constant": 1}}}, "either a branch or a constant"),
         ({"constituents": {"pt": {"branch": "a", "clip": [1]}}}, "clip takes two bounds"),
         ({"unlabelled": "ignore"}, "unlabelled is 'ignore'"),
@@ -160,7 +168,9 @@ def test_mistakes_in_a_layout_are_named_with_their_key(change, message) -> None:
 
 
 def test_an_unknown_layout_names_the_nearest_and_the_page() -> None:
-    with pytest.raises(LayoutError, match=r"unknown layout 'jetclas'.*did you mean 'jetclass'.*data-layouts.md"):
+    with pytest.raises(
+        LayoutError, match=r"unknown layout 'jetclas'.*did you mean 'jetclass'.*data-layouts.md"
+    ):
         Layout.parse("jetclas")
 
 
@@ -184,7 +194,8 @@ def test_every_shipped_layout_parses(repository: Path) -> None:
 
 
 def test_cms_jets_are_mapped_by_the_shipped_layout(repository: Path, shared: Path) -> None:
-    """Real CMS simulation (DeepJet ntuple): all jets, all classes, candidates in units and ranges that make sense."""
+    """Real CMS simulation (DeepJet ntuple): all jets, all classes, candidates in units and ranges that make
+    sense."""
     path = shared / "data" / "root" / "cms_deepjet_ttbar_7199jets.root"
     if not path.is_file():
         pytest.skip(f"{path} is absent")

@@ -18,7 +18,9 @@ def dataset(jets: int, seed: int = 0) -> JetDataset:
     counts = np.random.default_rng(seed).poisson(20, jets)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     p = np.repeat(np.arange(jets), counts)[:, None] * np.ones(4)
-    return JetDataset.from_batch(JetBatch.from_arrays(p.astype(np.float32), offsets, labels=np.arange(jets) % 2))
+    return JetDataset.from_batch(
+        JetBatch.from_arrays(p.astype(np.float32), offsets, labels=np.arange(jets) % 2)
+    )
 
 
 SMALL = dataset(157)
@@ -110,7 +112,10 @@ def test_buckets_save_padding_and_still_mix_the_whole_data_set() -> None:
     big = dataset(20_000, seed=1)
 
     def padding(buckets: bool) -> float:
-        return sum(b.max_count * len(b) for b in JetLoader(big, 128, shuffle=True, buckets=buckets)) / big.counts.sum()
+        return (
+            sum(b.max_count * len(b) for b in JetLoader(big, 128, shuffle=True, buckets=buckets))
+            / big.counts.sum()
+        )
 
     assert padding(True) < 1.08 < 1.4 < padding(False)
     first = next(iter(JetLoader(big, 128, shuffle=True)))

@@ -1,4 +1,5 @@
-"""Packing keeps every constituent of every jet, in order; features equal their formulas, however jets come."""
+"""Packing keeps every constituent of every jet, in order; features equal their formulas, however jets
+come."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
 from hepml.data.packing import from_awkward, pack
-from hepml.data.reader import read_jets
+from hepml.data.reading.reader import read_jets
 from hepml.errors import LayoutError
 
 COUNTS = st.lists(st.integers(0, 9), min_size=1, max_size=25)
@@ -24,7 +25,12 @@ COUNTS = st.lists(st.integers(0, 9), min_size=1, max_size=25)
 def jets_of(counts: list[int], seed: int = 0) -> ak.Array:
     rng = np.random.default_rng(seed)
     p = rng.normal(0, 10, (sum(counts), 3)).astype(np.float32)
-    columns = {"px": p[:, 0], "py": p[:, 1], "pz": p[:, 2], "energy": np.sqrt((p**2).sum(1) + 1).astype(np.float32)}
+    columns = {
+        "px": p[:, 0],
+        "py": p[:, 1],
+        "pz": p[:, 2],
+        "energy": np.sqrt((p**2).sum(1) + 1).astype(np.float32),
+    }
     lists = ak.unflatten(ak.zip({**columns, "d0": p[:, 0] / 7}, with_name="Momentum4D"), counts)
     return ak.zip({"constituents": lists, "label": np.arange(len(counts)) % 3}, depth_limit=1)
 
@@ -52,7 +58,10 @@ def test_any_jets_in_any_order_can_be_taken(counts, data) -> None:
     which = data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=30))
     dataset = dataset_of(counts)
     whole = dataset.batch(slice(None))
-    for taken in (dataset.batch(np.array(which, dtype=np.int64)), whole.take(torch.tensor(which, dtype=torch.int64))):
+    for taken in (
+        dataset.batch(np.array(which, dtype=np.int64)),
+        whole.take(torch.tensor(which, dtype=torch.int64)),
+    ):
         assert taken.counts.tolist() == [counts[i] for i in which]
         for at, i in enumerate(which):
             a, b = slice(*taken.offsets[at : at + 2].tolist()), slice(*whole.offsets[i : i + 2].tolist())
@@ -76,7 +85,8 @@ def test_the_leading_constituents_are_those_of_largest_pt(counts, most) -> None:
 
 @pytest.mark.parametrize("name", [*feature_table.FULL, "pt_fraction"])
 def test_every_feature_equals_its_published_formula(write, arrays, name) -> None:
-    """JetClass (arXiv:2202.03772): shift, scale and clip, computed here from the branches in double precision."""
+    """JetClass (arXiv:2202.03772): shift, scale and clip, computed here from the branches in double
+    precision."""
     a = {n: v if np.asarray(v[0]).ndim == 0 else ak.values_astype(v, np.float64) for n, v in arrays.items()}
     pt = np.hypot(a["part_px"], a["part_py"])
     formula = {
@@ -120,7 +130,9 @@ def test_double_precision_jets_stay_double() -> None:
     jets = ak.with_field(jets, ak.values_astype(jets.constituents, np.float64), "constituents")
     batch = pack(jets, "kinematic", dtype=torch.float64)
     assert batch.four_momenta.dtype == batch.features.dtype == torch.float64
-    assert torch.equal(batch.four_momenta[:, 1], torch.from_numpy(ak.to_numpy(ak.flatten(jets.constituents.px))))
+    assert torch.equal(
+        batch.four_momenta[:, 1], torch.from_numpy(ak.to_numpy(ak.flatten(jets.constituents.px)))
+    )
 
 
 def test_collider_coordinates_are_accepted() -> None:

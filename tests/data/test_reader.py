@@ -10,8 +10,8 @@ import pytest
 import uproot
 
 import hepml
-from hepml.data.columns import TreeReader
-from hepml.data.reader import classes_of, iterate_chunks, iterate_jets, read_jets, scan
+from hepml.data.reading.reader import classes_of, iterate_chunks, iterate_jets, read_jets, scan
+from hepml.data.reading.tree_reader import TreeReader
 from hepml.errors import DataError, FileError
 
 
@@ -32,7 +32,9 @@ def test_jets_have_momenta_columns_labels_and_class_names(write, arrays) -> None
     assert np.array_equal(jets.jet_sdmass, arrays["jet_sdmass"])
 
 
-@pytest.mark.parametrize("compression", [uproot.ZSTD(1), uproot.LZ4(1), uproot.ZLIB(1), uproot.LZMA(1), uproot.ZLIB(0)])
+@pytest.mark.parametrize(
+    "compression", [uproot.ZSTD(1), uproot.LZ4(1), uproot.ZLIB(1), uproot.LZMA(1), uproot.ZLIB(0)]
+)
 def test_every_compression_and_basket_size_gives_the_same_jets(write, arrays, compression) -> None:
     reference = read_jets(write(arrays, "reference.root"))
     assert same(read_jets(write(arrays, compression=compression, baskets=7)), reference)
@@ -40,7 +42,9 @@ def test_every_compression_and_basket_size_gives_the_same_jets(write, arrays, co
 
 def test_an_rntuple_gives_the_same_jets_as_a_ttree(write, arrays) -> None:
     ntuple, tree = read_jets(write(arrays, "n.root", ntuple=True)), read_jets(write(arrays))
-    counters = [n for n in tree.fields if n not in ntuple.fields]  # a TTree counts its lists in branches of their own
+    counters = [
+        n for n in tree.fields if n not in ntuple.fields
+    ]  # a TTree counts its lists in branches of their own
     assert all(n.startswith("npart") for n in counters)
     assert same(ntuple, tree[[n for n in tree.fields if n not in counters]])
 
@@ -123,7 +127,9 @@ def test_labels_of_files_with_different_label_branches_agree(write, arrays) -> N
 def test_npz_files_in_the_reference_format_are_jets_too(tmp_path) -> None:
     p = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     p[:, 0] = np.sqrt((p[:, 1:] ** 2).sum(1)) + 1
-    np.savez(tmp_path / "j.npz", four_momenta=p, offsets=[0, 4, 4, 9], labels=np.array([1, 0, 1], dtype=np.int16))
+    np.savez(
+        tmp_path / "j.npz", four_momenta=p, offsets=[0, 4, 4, 9], labels=np.array([1, 0, 1], dtype=np.int16)
+    )
     jets = read_jets(tmp_path / "j.npz")
     assert ak.num(jets.constituents).to_list() == [4, 0, 5]
     assert np.array_equal(ak.flatten(jets.constituents.pz), p[:, 3])
@@ -133,7 +139,8 @@ def test_npz_files_in_the_reference_format_are_jets_too(tmp_path) -> None:
 def test_constituents_beyond_the_leading_ones_are_cut_by_pt_and_counted(write, arrays) -> None:
     order = np.random.default_rng(0).permutation
     shuffled = {
-        n: ak.Array([np.asarray(j)[order(len(j))] for j in v]) if n == "part_px" else v for n, v in arrays.items()
+        n: ak.Array([np.asarray(j)[order(len(j))] for j in v]) if n == "part_px" else v
+        for n, v in arrays.items()
     }
     jets = read_jets(write(shuffled), max_constituents=5)
     full = read_jets(write(shuffled, "again.root"))

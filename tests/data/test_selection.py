@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hepml.data.dataset import JetDataset
-from hepml.data.reader import read_jets
-from hepml.data.selection import Selection
+from hepml.data.reading.reader import read_jets
+from hepml.data.reading.selection import Selection
 from hepml.errors import ConfigError, LayoutError
 
 COLUMNS = {

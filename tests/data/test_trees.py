@@ -1,4 +1,5 @@
-"""Clustering trees: FastJet's own, well-formed for every ordering, and carried by batches, data sets and caches as any column is."""
+"""Clustering trees: FastJet's own, well-formed for every ordering, and carried by batches, data sets and
+caches as any column is."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def fastjet_clusters(p: np.ndarray, algorithm: str) -> set[frozenset[int]]:
     jets = [fastjet.PseudoJet(*(float(x) for x in (v[1], v[2], v[3], v[0]))) for v in p]
     for i, jet in enumerate(jets):
         jet.set_user_index(i)
-    kind = {"kt": "kt_algorithm", "cambridge_aachen": "cambridge_algorithm", "antikt": "antikt_algorithm"}[algorithm]
+    kind = {"kt": "kt_algorithm", "cambridge_aachen": "cambridge_algorithm", "antikt": "antikt_algorithm"}[
+        algorithm
+    ]
     sequence = swig.ClusterSequence(jets, fastjet.JetDefinition(getattr(fastjet, kind), 100.0))
     found: set[frozenset[int]] = set()
 
@@ -143,12 +146,16 @@ def test_data_sets_build_trees_at_loading_and_hand_them_out(write, arrays, tmp_p
     sample = JetDataset.open(path, KT, cache=tmp_path, max_jets=17)
     for dataset in (memory, *cached, sample, memory.subset(np.arange(3, 40)), memory.split(0.3)[1]):
         for batch in JetLoader(dataset, 16, shuffle=True):
-            assert torch.equal(batch.extras["tree_kt"], lookup("tree_kt").build(batch.four_momenta, batch.offsets))
+            assert torch.equal(
+                batch.extras["tree_kt"], lookup("tree_kt").build(batch.four_momenta, batch.offsets)
+            )
     assert not JetDataset.open(path, Inputs(), cache=tmp_path).extras
 
 
 def test_trees_are_those_of_the_leading_constituents_where_only_those_are_kept(write, arrays) -> None:
-    batch = JetDataset.open(write(arrays), Inputs(extras=("tree_kt",), max_constituents=4)).batch(slice(0, 20))
+    batch = JetDataset.open(write(arrays), Inputs(extras=("tree_kt",), max_constituents=4)).batch(
+        slice(0, 20)
+    )
     assert batch.max_count == 4
     assert torch.equal(batch.extras["tree_kt"], lookup("tree_kt").build(batch.four_momenta, batch.offsets))
 

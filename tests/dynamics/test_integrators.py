@@ -1,4 +1,5 @@
-"""The integrators have the order, the reversibility and the symplecticity that they claim, in float64, in batches, with gradients."""
+"""The integrators have the order, the reversibility and the symplecticity that they claim, in float64, in
+batches, with gradients."""
 
 from __future__ import annotations
 
@@ -92,7 +93,10 @@ def test_energy_error_of_symplectic_steps_stays_bounded_over_many_periods(method
 def test_rk4_loses_energy_where_verlet_does_not() -> None:
     s = Spring()
     z, times = torch.tensor([[0.8, 0.0]], dtype=torch.float64), span(200.0, 11)
-    lost = {m: float((s.hamiltonian(rollout(s, z, times, m, substeps=100)) - 0.64)[0, -1]) for m in ("rk4", "verlet")}
+    lost = {
+        m: float((s.hamiltonian(rollout(s, z, times, m, substeps=100)) - 0.64)[0, -1])
+        for m in ("rk4", "verlet")
+    }
     phase = 2 * 0.2  # H = q² + p² turns at angular frequency 2; steps of 0.2
     damping = 1 - phase**6 / 72 + phase**8 / 576  # |R(i phase)|² of the classical Runge-Kutta step
     assert lost["rk4"] == pytest.approx(0.64 * (damping**1000 - 1), abs=1e-6)

@@ -145,14 +145,19 @@ def test_even_potential_is_the_same_on_both_sides() -> None:
 
 def test_lagrangian_network_gives_the_motion_of_a_known_lagrangian() -> None:
     class Known(LagrangianNN):
-        def lagrangian(self, q: Tensor, v: Tensor) -> Tensor:  # a pendulum on a cart, masses and length 1, g = 1
+        def lagrangian(
+            self, q: Tensor, v: Tensor
+        ) -> Tensor:  # a pendulum on a cart, masses and length 1, g = 1
             x, a, dx, da = q[..., 0], q[..., 1], v[..., 0], v[..., 1]
             return dx**2 + 0.5 * da**2 + dx * da * torch.cos(a) + torch.cos(a) + 0 * x
 
     z = states(5, 4)
     a, v = z[:, 1], z[:, 2:]
     mass = torch.stack(
-        (torch.stack((2 * torch.ones_like(a), torch.cos(a)), -1), torch.stack((torch.cos(a), torch.ones_like(a)), -1)),
+        (
+            torch.stack((2 * torch.ones_like(a), torch.cos(a)), -1),
+            torch.stack((torch.cos(a), torch.ones_like(a)), -1),
+        ),
         -2,
     )
     push = torch.stack((v[:, 1] ** 2 * torch.sin(a), -torch.sin(a)), -1)

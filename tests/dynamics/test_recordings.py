@@ -74,7 +74,11 @@ def test_trajectories_of_an_npz_are_those_that_were_written(tmp_path: Path) -> N
     assert torch.equal(measured.derivatives, motion.derivatives)
     differences = read_recording(write(tmp_path / "b.npz", **arrays))
     assert differences.states.shape == (3, 10, 8)
-    assert (differences.derivatives - motion.derivatives[:, :-1]).abs().max() < 0.2 < motion.derivatives.abs().max()
+    assert (
+        (differences.derivatives - motion.derivatives[:, :-1]).abs().max()
+        < 0.2
+        < motion.derivatives.abs().max()
+    )
     alone = read_recording(write(tmp_path / "c.npz", times=arrays["times"], states=arrays["states"][0]))
     assert torch.equal(alone.states, differences.states[:1])
 
@@ -115,7 +119,9 @@ def test_a_file_that_is_no_npz_is_named(tmp_path: Path) -> None:
             read_recording(path)
 
 
-def test_command_learns_from_a_recording(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_learns_from_a_recording(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     motion = generate(TwoBody(), trajectories=6, points=11, span=2.0)
     file = write(tmp_path / "orbits.npz", times=motion.times.numpy(), states=motion.states.numpy())
     words = [
@@ -128,5 +134,8 @@ def test_command_learns_from_a_recording(repository: Path, tmp_path: Path, capsy
     words += ["--only", "hnn", "-q", "-o", str(tmp_path / "run")]
     assert main(["dynamics", str(repository / "configs/dynamics/two_body.yaml"), *words]) == 0
     assert "hnn (hnn)" in capsys.readouterr().out
-    assert main(["dynamics", str(repository / "configs/dynamics/spring.yaml"), *words[:-1], str(tmp_path / "b")]) == 2
+    assert (
+        main(["dynamics", str(repository / "configs/dynamics/spring.yaml"), *words[:-1], str(tmp_path / "b")])
+        == 2
+    )
     assert "states have 8 coordinates, 'spring' has 2" in capsys.readouterr().err

@@ -10,7 +10,17 @@ import torch
 
 from hepml.dynamics.adaptive import adaptive_rollout
 from hepml.dynamics.integrators import rollout
-from hepml.dynamics.systems import SYSTEMS, Dipole, Fodo, FodoByCell, NBody, Spring, ThreeBody, TwoBody, system
+from hepml.dynamics.systems import (
+    SYSTEMS,
+    Dipole,
+    Fodo,
+    FodoByCell,
+    NBody,
+    Spring,
+    ThreeBody,
+    TwoBody,
+    system,
+)
 from hepml.dynamics.trajectories import generate, solve
 from hepml.errors import ConfigError
 from hepml.nn.hamiltonian import hamiltonian_field
@@ -131,12 +141,15 @@ def test_bodies_keep_momentum_and_angular_momentum(kind: type[NBody]) -> None:
 
 
 def test_two_body_start_is_the_published_one_for_its_seed() -> None:
-    # numpy.random.seed(0); rand(2) = .5488135, .71518937; the velocity factor 1 + .05 randn() with the next normal deviate
+    # numpy.random.seed(0); rand(2) = .5488135, .71518937; the velocity factor 1 + .05 randn() with the next
+    # normal deviate
     random = np.random.RandomState(0)
     x, y = random.rand(2) + 0.5
     r = math.hypot(x, y)
     factor = (1 + 0.05 * random.randn()) / (2 * r**1.5)
-    wanted = torch.tensor([x, y, -x, -y, -y * factor, x * factor, y * factor, -x * factor], dtype=torch.float64)
+    wanted = torch.tensor(
+        [x, y, -x, -y, -y * factor, x * factor, y * factor, -x * factor], dtype=torch.float64
+    )
     assert torch.allclose(TwoBody().sample(1, np.random.RandomState(0))[0], wanted, atol=1e-15)
 
 
@@ -149,7 +162,9 @@ def test_energy_of_bodies_does_not_depend_on_their_order() -> None:
 
 
 def test_noise_is_on_states_only_and_of_the_stated_size() -> None:
-    clean, noisy = (generate(Spring(), trajectories=400, points=30, span=3.0, noise=n, seed=5) for n in (0.0, 0.1))
+    clean, noisy = (
+        generate(Spring(), trajectories=400, points=30, span=3.0, noise=n, seed=5) for n in (0.0, 0.1)
+    )
     assert torch.equal(clean.derivatives, noisy.derivatives)
     assert float((noisy.states - clean.states).std()) == pytest.approx(0.1, rel=0.02)
 

@@ -1,4 +1,5 @@
-"""Laws are learned, recorded and reported: data sets, objectives, evaluation, the run folder and the command."""
+"""Laws are learned, recorded and reported: data sets, objectives, evaluation, the run folder and the
+command."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from hepml.dynamics.networks import network
 from hepml.dynamics.systems import Pendulum, Spring, TwoBody
 from hepml.dynamics.trajectories import Trajectories, generate
 from hepml.errors import ConfigError, DataError, FileError
-from hepml.training.dynamics import load_dynamics_config, load_network, run_dynamics
+from hepml.training.dynamics.run import load_dynamics_config, load_network, run_dynamics
 
 QUICK = [
     "tracking.enabled=false",
@@ -44,7 +45,9 @@ def test_split_keeps_trajectories_whole() -> None:
 
 
 def test_denoising_shrinks_the_noise_by_the_root_of_the_number_of_times() -> None:
-    clean, noisy = (generate(Spring(), trajectories=200, points=30, span=3.0, noise=n, seed=2) for n in (0.0, 0.1))
+    clean, noisy = (
+        generate(Spring(), trajectories=200, points=30, span=3.0, noise=n, seed=2) for n in (0.0, 0.1)
+    )
     left = float((denoised(noisy).states - clean.states).std())
     assert left == pytest.approx(0.1 / 30**0.5, rel=0.15)
 
@@ -60,7 +63,9 @@ def test_denoising_shrinks_the_noise_by_the_root_of_the_number_of_times() -> Non
 )
 def test_every_objective_lowers_the_test_loss(name: str, settings: dict) -> None:
     train, test = (
-        spring() if name != "pair_hnn" else generate(TwoBody(), trajectories=20, points=10, span=5.0).split(0.8)
+        spring()
+        if name != "pair_hnn"
+        else generate(TwoBody(), trajectories=20, points=10, span=5.0).split(0.8)
     )
     torch.manual_seed(0)
     net = network(name, train.states.shape[-1], hidden=(32, 32))
@@ -76,13 +81,20 @@ def test_polishing_finds_the_spring_behind_noisy_states() -> None:
     torch.manual_seed(0)
     net = network("mechanical_hnn", 2, hidden=(16, 16), even=True)
     settings = FitSettings(
-        steps=100, polish=120, every=60, objective="denoised", schedule="cosine", learning_rate=1e-2, weight_decay=2e-5
+        steps=100,
+        polish=120,
+        every=60,
+        objective="denoised",
+        schedule="cosine",
+        learning_rate=1e-2,
+        weight_decay=2e-5,
     )
     found = fit(net, train, test, settings)
     assert [entry["step"] for entry in found.history] == [0, 60, 100, 160, 220]
     assert found.history[-1]["train_loss"] < 1e-6
     assert next(net.parameters()).dtype == torch.float32
-    # the noise is 0.1: only exact derivatives, and beginnings that are learned with the law, can be as good as this
+    # the noise is 0.1: only exact derivatives, and beginnings that are learned with the law, can be as good
+    # as this
     assert float(net.inverse_mass_root.detach().square()) == pytest.approx(2.0, rel=1e-3)
     q = torch.linspace(-1, 1, 21)[:, None]
     assert torch.allclose(net.force(q), -2 * q, atol=2e-2)
@@ -137,7 +149,9 @@ def test_law_that_runs_away_is_counted_not_averaged_away() -> None:
         def forward(self, z: torch.Tensor) -> torch.Tensor:
             return z**3 * (z[..., :1] > 0)
 
-    truth = Reference(torch.tensor([[[1.0, 1.0]] * 3, [[-1.0, 1.0]] * 3], dtype=torch.float64), torch.linspace(0, 5, 3))
+    truth = Reference(
+        torch.tensor([[[1.0, 1.0]] * 3, [[-1.0, 1.0]] * 3], dtype=torch.float64), torch.linspace(0, 5, 3)
+    )
     found = follow(Explodes(), truth)
     assert found.diverged == 1
     assert energy_report(Spring(), truth, found)["energy_mse"] == float("inf")
@@ -168,7 +182,13 @@ def test_training_settings_that_do_not_fit_are_refused(settings: dict, message: 
     "task", sorted(p.stem for p in (Path(__file__).parents[2] / "configs" / "dynamics").glob("*.yaml"))
 )
 def test_every_shipped_config_runs(task: str, repository: Path, tmp_path: Path) -> None:
-    words = [*QUICK, "training.steps=2", "training.batch_size=8", "evaluation.trajectories=2", "data.points=6"]
+    words = [
+        *QUICK,
+        "training.steps=2",
+        "training.batch_size=8",
+        "evaluation.trajectories=2",
+        "data.points=6",
+    ]
     if task == "real_pendulum":
         words = [w for w in words if "trajectories=10" not in w and "points=6" not in w] + ["data.points=60"]
     config = load_dynamics_config(repository / "configs" / "dynamics" / f"{task}.yaml", words)
@@ -180,7 +200,9 @@ def test_every_shipped_config_runs(task: str, repository: Path, tmp_path: Path) 
     if config.evaluation.starts != "test":
         config.evaluation.span = 0.5
     summary = run_dynamics(config, tmp_path / "run")
-    assert load_dynamics_config(tmp_path / "run" / "config.yaml") == config, "a run starts again from its own config"
+    assert load_dynamics_config(tmp_path / "run" / "config.yaml") == config, (
+        "a run starts again from its own config"
+    )
     for label in config.models:
         assert summary[label]["energy_mse"] >= 0, summary[label]
         assert np.isfinite(summary[label]["test_loss"]), summary[label]
@@ -197,10 +219,20 @@ def test_command_leaves_a_summary_with_energies_weights_and_plots(
         "animate=true",
     ]
     code = main(
-        ["dynamics", str(repository / "configs/dynamics/spring.yaml"), *words, "-o", str(tmp_path / "run"), "--json"]
+        [
+            "dynamics",
+            str(repository / "configs/dynamics/spring.yaml"),
+            *words,
+            "-o",
+            str(tmp_path / "run"),
+            "--json",
+        ]
     )
     assert code == 0
-    printed, written = json.loads(capsys.readouterr().out), json.loads((tmp_path / "run" / "summary.json").read_text())
+    printed, written = (
+        json.loads(capsys.readouterr().out),
+        json.loads((tmp_path / "run" / "summary.json").read_text()),
+    )
     assert printed["energy_mse"] == written["energy_mse"]
     assert set(written["energy_mse"]) == {"baseline", "hnn", "best"}
     assert written["baseline"]["energy_mse"] > 0
@@ -241,7 +273,14 @@ def test_command_refuses_what_it_does_not_know_in_one_line(
     word: str, message: str, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main(
-        ["dynamics", str(repository / "configs/dynamics/spring.yaml"), *QUICK, word, "-o", str(tmp_path / "run")]
+        [
+            "dynamics",
+            str(repository / "configs/dynamics/spring.yaml"),
+            *QUICK,
+            word,
+            "-o",
+            str(tmp_path / "run"),
+        ]
     )
     said = capsys.readouterr().err.strip()
     assert code == 2
@@ -272,15 +311,27 @@ def test_only_the_named_networks_are_trained(repository: Path) -> None:
 def test_hnn_conserves_energy_as_published_and_the_best_variant_ten_times_better(
     task: str, label: str, bar: float, repository: Path, tmp_path: Path
 ) -> None:
-    path, quiet = repository / "configs" / "dynamics" / f"{task}.yaml", ["tracking.enabled=false", "animate=false"]
-    energy = run_dynamics(load_dynamics_config(path, quiet, only=[label, "best"]), tmp_path / "run")["energy_mse"]
+    path, quiet = (
+        repository / "configs" / "dynamics" / f"{task}.yaml",
+        ["tracking.enabled=false", "animate=false"],
+    )
+    energy = run_dynamics(load_dynamics_config(path, quiet, only=[label, "best"]), tmp_path / "run")[
+        "energy_mse"
+    ]
     assert energy[label] <= bar
     assert energy["best"] <= bar / 10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["spring", "pendulum", "fodo"])
-def test_baseline_conserves_energy_three_times_worse_than_the_hnn(task: str, repository: Path, tmp_path: Path) -> None:
-    path, quiet = repository / "configs" / "dynamics" / f"{task}.yaml", ["tracking.enabled=false", "animate=false"]
-    energy = run_dynamics(load_dynamics_config(path, quiet, only=["baseline", "hnn"]), tmp_path / "run")["energy_mse"]
+def test_baseline_conserves_energy_three_times_worse_than_the_hnn(
+    task: str, repository: Path, tmp_path: Path
+) -> None:
+    path, quiet = (
+        repository / "configs" / "dynamics" / f"{task}.yaml",
+        ["tracking.enabled=false", "animate=false"],
+    )
+    energy = run_dynamics(load_dynamics_config(path, quiet, only=["baseline", "hnn"]), tmp_path / "run")[
+        "energy_mse"
+    ]
     assert energy["baseline"] > 3 * energy["hnn"]

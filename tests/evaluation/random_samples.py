@@ -11,7 +11,8 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @st.composite
 def samples(draw: st.DrawFn, negative_weights: bool = False) -> Sample:
-    """Labels 0 or 1, scores from nine values, weights (small whole numbers, or floats of either sign with positive sums); each [N]."""
+    """Labels 0 or 1, scores from nine values, weights (small whole numbers, or floats of either sign with
+    positive sums); each [N]."""
     jets = draw(st.integers(2, 40))
     labels = np.array(
         draw(st.lists(st.integers(0, 1), min_size=jets, max_size=jets).filter(lambda y: 0 < sum(y) < len(y)))

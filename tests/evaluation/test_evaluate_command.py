@@ -21,7 +21,10 @@ from hepml.evaluation.score_files import read_scores
 
 GENERATOR = np.random.default_rng(16)
 LABELS = GENERATOR.integers(0, 2, 2000)
-SCORES = {name: 1 / (1 + np.exp(-GENERATOR.normal(a * LABELS - a / 2))) for name, a in (("good", 3.0), ("poor", 1.0))}
+SCORES = {
+    name: 1 / (1 + np.exp(-GENERATOR.normal(a * LABELS - a / 2)))
+    for name, a in (("good", 3.0), ("poor", 1.0))
+}
 ONE_HOT_NAMES = ("label_QCD", "label_Tbqq")
 
 
@@ -84,7 +87,9 @@ def test_weights_and_classes_in_the_file_are_used(tmp_path: Path, capsys: pytest
     labels = np.arange(900) % 3
     scores = GENERATOR.dirichlet(np.ones(3), 900) + np.eye(3)[labels]
     weights = GENERATOR.exponential(size=900)
-    np.savez(tmp_path / "s.npz", labels=labels, net=scores, weights=weights, classes=np.array(["QCD", "b", "c"]))
+    np.savez(
+        tmp_path / "s.npz", labels=labels, net=scores, weights=weights, classes=np.array(["QCD", "b", "c"])
+    )
     assert run("--scores", tmp_path / "s.npz", "--json", "--signal", "c", "--plot", tmp_path / "roc.png") == 0
     expected = hepml.evaluate(labels, scores, weights, classes=["QCD", "b", "c"], signal="c")
     assert document(capsys)["net"] == json.loads(json.dumps(expected))
@@ -93,7 +98,9 @@ def test_weights_and_classes_in_the_file_are_used(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("ending", ["root", "npz"])
-def test_what_predict_writes_is_evaluated(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_predict_writes_is_evaluated(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     columns = {
         "label_QCD": (LABELS == 0).astype(np.float32),
         "label_Tbqq": (LABELS == 1).astype(np.float32),
@@ -148,7 +155,9 @@ def test_a_run_without_files_reports_on_its_own_test_scores(
 ) -> None:
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / "checkpoints" / "best.ckpt").write_bytes((checkpoint / "checkpoints" / "best.ckpt").read_bytes())
+    (folder / "checkpoints" / "best.ckpt").write_bytes(
+        (checkpoint / "checkpoints" / "best.ckpt").read_bytes()
+    )
     assert run(folder) == 2
     assert "name files" in capsys.readouterr().err
     (folder / "scores").mkdir()
@@ -162,12 +171,21 @@ def test_a_run_without_files_reports_on_its_own_test_scores(
     [
         ((), "nothing to evaluate"),
         (("run", "--scores", "x.npz"), "either a run or --scores"),
-        (("--scores", "{folder}/score.npz"), "no such file (in {folder}/score.npz): did you mean 'scores.npz'"),
-        (("--scores", "{folder}/scores.npz", "--signal-efficiency", "30%"), "'30%' is no list of signal efficiencies"),
+        (
+            ("--scores", "{folder}/score.npz"),
+            "no such file (in {folder}/score.npz): did you mean 'scores.npz'",
+        ),
+        (
+            ("--scores", "{folder}/scores.npz", "--signal-efficiency", "30%"),
+            "'30%' is no list of signal efficiencies",
+        ),
         (("--scores", "{folder}/scores.npz", "--plot", "roc.doc"), "cannot draw 'roc.doc'"),
         (("--scores", "{folder}/broken.npz"), "not an npz file"),
         (("--scores", "{folder}/text.root"), "not a ROOT file"),
-        (("--scores", "{folder}/nan.npz"), "3 of 2000 scores are NaN or infinite, the first is of jet 5 (in net)"),
+        (
+            ("--scores", "{folder}/nan.npz"),
+            "3 of 2000 scores are NaN or infinite, the first is of jet 5 (in net)",
+        ),
         (("--scores", "{folder}/one.npz"), "all 2000 jets are signal, one class only (in net)"),
         (("--scores", "{folder}/short.npz"), "tagger 'net' has 1999 scores, there are 2000 labels"),
         (("--scores", "{folder}/unnamed.npz"), "array 'labels' not found"),
@@ -212,10 +230,15 @@ def test_the_command_imports_neither_torch_nor_matplotlib_for_scores(npz: Path) 
         "heavy = [m for m in ('torch', 'matplotlib', 'lightning', 'mlflow') if m in sys.modules]; "
         "sys.exit(code or (3 if heavy else 0))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False).returncode
+        == 0
+    )
 
 
-def test_published_figures_are_printed(reference_scores_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_figures_are_printed(
+    reference_scores_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("--scores", reference_scores_path) == 0
     text = capsys.readouterr().out
     rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import DataError, ModelError
-from hepml.evaluation import explain, plot_jets
+from hepml.evaluation import saliency as explain
+from hepml.evaluation.plots import jets as plot_jets
 from hepml.models import create
-from hepml.nn.segments import segment_sum
+from hepml.packed.segments import segment_sum
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 from cloud import cloud
@@ -83,7 +84,9 @@ def test_integrated_gradients_account_for_the_score_of_real_taggers(name: str) -
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert torch.isfinite(found.integrated).all()
     assert float(found.integrated.abs().sum()) > 0
-    if name == "pfn":  # graphs jump where neighbours change, and Lorentz invariants have no answer at zero momentum
+    if (
+        name == "pfn"
+    ):  # graphs jump where neighbours change, and Lorentz invariants have no answer at zero momentum
         assert found.incompleteness(batch) < 0.1
 
 

@@ -32,7 +32,9 @@ def jets(count: int, classes: int, seed: int = 0, separation: float = 2.0) -> tu
 
 
 @given(st.integers(0, 10_000), st.integers(3, 5), st.integers(1, 4))
-def test_one_vs_one_and_one_vs_rest_equal_scikit_learn_with_ties(seed: int, classes: int, digits: int) -> None:
+def test_one_vs_one_and_one_vs_rest_equal_scikit_learn_with_ties(
+    seed: int, classes: int, digits: int
+) -> None:
     labels, scores = jets(60, classes, seed)
     rounded = np.round(scores, digits) + 1e-9
     rounded /= rounded.sum(axis=1, keepdims=True)
@@ -50,13 +52,17 @@ def test_a_jet_of_weight_n_counts_as_n_jets() -> None:
     assert one_vs_one_auc(labels, scores, n) == pytest.approx(one_vs_one_auc(*repeated), abs=1e-12)
     assert one_vs_rest_auc(labels, scores, n) == pytest.approx(one_vs_rest_auc(*repeated), abs=1e-12)
     np.testing.assert_allclose(confusion_matrix(labels, scores, n), confusion_matrix(*repeated))
-    assert evaluate(labels, scores, n)["accuracy"] == pytest.approx(evaluate(*repeated)["accuracy"], abs=1e-12)
+    assert evaluate(labels, scores, n)["accuracy"] == pytest.approx(
+        evaluate(*repeated)["accuracy"], abs=1e-12
+    )
 
 
 def test_the_confusion_matrix_equals_scikit_learn() -> None:
     labels, scores = jets(300, 4)
     ours = confusion_matrix(labels, scores)
-    np.testing.assert_allclose(ours, metrics.confusion_matrix(labels, scores.argmax(axis=1), normalize="true"))
+    np.testing.assert_allclose(
+        ours, metrics.confusion_matrix(labels, scores.argmax(axis=1), normalize="true")
+    )
     counts = confusion_matrix(labels, scores, normalise=False)
     np.testing.assert_array_equal(counts, metrics.confusion_matrix(labels, scores.argmax(axis=1)))
 
@@ -70,7 +76,9 @@ def test_jetclass_rejections_are_quoted_at_their_own_working_points_on_pairs_of_
     labels, scores = jets(4000, 10)
     names = [f"label_{name}" for name in JETCLASS]
     report = evaluate(labels, scores, classes=names)
-    points = {name.removeprefix("label_"): list(row.get("rejection", {})) for name, row in report["classes"].items()}
+    points = {
+        name.removeprefix("label_"): list(row.get("rejection", {})) for name, row in report["classes"].items()
+    }
     assert points["QCD"] == []
     assert points["Hqql"] == ["0.99"]
     assert points["Tbl"] == ["0.995"]

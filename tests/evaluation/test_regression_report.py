@@ -13,8 +13,11 @@ from hepml.errors import DataError
 from hepml.evaluation import evaluate_regression
 
 
-def masses(count: int = 20_000, bias: float = 3.0, claimed: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True masses in GeV, predictions off by `bias` with a resolution between 5 and 15 GeV, of which `claimed` is owned up to."""
+def masses(
+    count: int = 20_000, bias: float = 3.0, claimed: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True masses in GeV, predictions off by `bias` with a resolution between 5 and 15 GeV, of which
+    `claimed` is owned up to."""
     generator = np.random.default_rng(10)
     truth, sigma = generator.uniform(50, 250, count), generator.uniform(5, 15, count)
     return truth, truth + bias + sigma * generator.normal(size=count), claimed * sigma
@@ -52,7 +55,9 @@ def test_the_likelihood_is_that_of_the_gaussian_objective() -> None:
 
 def test_the_errors_are_the_spread_over_samples() -> None:
     generator = np.random.default_rng(11)
-    reports = [evaluate_regression(np.zeros(300), generator.standard_t(8, 300), np.ones(300)) for _ in range(400)]
+    reports = [
+        evaluate_regression(np.zeros(300), generator.standard_t(8, 300), np.ones(300)) for _ in range(400)
+    ]
     for key in ("bias", "resolution", "pull_width", "nll"):
         spread = np.std([r[key] for r in reports])
         assert np.mean([r[f"{key}_error"] for r in reports]) == pytest.approx(spread, rel=0.15), key
@@ -94,7 +99,10 @@ def test_several_targets_have_a_report_each_and_their_likelihoods_add() -> None:
     [
         (([1.0, 2.0], [1.0]), "targets have shape [2], predictions [1]"),
         (([1.0, np.nan], [1.0, 2.0]), "1 of 2 targets are NaN or infinite, the first is of jet 1"),
-        (([1.0, 2.0], [1.0, 2.0], [1.0, 0.0]), "1 of 2 predicted sigmas are not positive, the first is of jet 1"),
+        (
+            ([1.0, 2.0], [1.0, 2.0], [1.0, 0.0]),
+            "1 of 2 predicted sigmas are not positive, the first is of jet 1",
+        ),
         (([1.0, 2.0], [1.0, 2.0], [1.0]), "sigmas have shape [1], targets [2]"),
         (([1.0], [1.0]), "too few for a resolution"),
         (([1.0, 2.0], [1.0, 2.0], None, [1.0, -1.0]), "the weights sum to 0"),

@@ -134,7 +134,9 @@ def test_the_limit_of_weighted_jets_uses_the_effective_count() -> None:
     assert scaled.value == pytest.approx(background_rejection(labels, labels, 0.3).value, rel=1e-9)
     uneven = np.where(np.arange(1010) % 2, 1.0, 3.0)
     effective = uneven[10:].sum() ** 2 / (uneven[10:] ** 2).sum()
-    assert background_rejection(labels, labels, 0.3, uneven).value == pytest.approx(effective / 2.303, rel=3e-3)
+    assert background_rejection(labels, labels, 0.3, uneven).value == pytest.approx(
+        effective / 2.303, rel=3e-3
+    )
 
 
 def test_weights_that_cancel_give_a_limit() -> None:

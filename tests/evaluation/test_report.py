@@ -28,7 +28,9 @@ def test_the_report_has_the_promised_shape_and_survives_json(tagger: tuple[np.nd
     assert report["jets"] == 2000
     assert report["signal_jets"] + report["background_jets"] == 2000
     assert report["accuracy"] == pytest.approx(metrics.accuracy_score(labels, scores > 0.5))
-    assert report["accuracy_error"] == pytest.approx(np.sqrt(report["accuracy"] * (1 - report["accuracy"]) / 2000))
+    assert report["accuracy_error"] == pytest.approx(
+        np.sqrt(report["accuracy"] * (1 - report["accuracy"]) / 2000)
+    )
     assert (report["auc"], report["auc_error"]) == pytest.approx(auc_with_error(labels, scores))
     assert set(report["rejection"]) == {"0.3", "0.5"}
     expected = background_rejection(labels, scores, 0.3)
@@ -40,7 +42,9 @@ def test_the_report_has_the_promised_shape_and_survives_json(tagger: tuple[np.nd
 
 
 def test_a_limit_is_marked_and_survives_json() -> None:
-    report = json.loads(json.dumps(hepml.evaluate([0] * 50 + [1] * 50, [0.1] * 50 + [0.9] * 50), allow_nan=False))
+    report = json.loads(
+        json.dumps(hepml.evaluate([0] * 50 + [1] * 50, [0.1] * 50 + [0.9] * 50), allow_nan=False)
+    )
     entry = report["rejection"]["0.3"]
     assert entry["lower_limit"] is True
     assert entry["error"] is None
@@ -83,7 +87,9 @@ def test_weights_change_the_report_as_repeated_jets_do(tagger: tuple[np.ndarray,
         assert weighted[key] == pytest.approx(repeated[key], abs=1e-12)
     for point in ("0.3", "0.5"):
         assert weighted["rejection"][point]["value"] == pytest.approx(repeated["rejection"][point]["value"])
-        assert weighted["rejection"][point]["error"] > repeated["rejection"][point]["error"]  # copies are not jets
+        assert (
+            weighted["rejection"][point]["error"] > repeated["rejection"][point]["error"]
+        )  # copies are not jets
 
 
 def test_the_working_points_are_those_asked_for(tagger: tuple[np.ndarray, np.ndarray]) -> None:

@@ -25,7 +25,9 @@ def brute_force_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray)
 @given(samples())
 def test_auc_is_the_probability_that_signal_beats_background_ties_counting_half(sample: Sample) -> None:
     labels, scores, _ = sample
-    assert auc(labels, scores) == pytest.approx(brute_force_auc(labels, scores, np.ones(len(labels))), abs=1e-12)
+    assert auc(labels, scores) == pytest.approx(
+        brute_force_auc(labels, scores, np.ones(len(labels))), abs=1e-12
+    )
     assert auc(labels, scores) == pytest.approx(metrics.roc_auc_score(labels, scores), abs=1e-12)
 
 
@@ -43,7 +45,9 @@ def test_a_jet_of_weight_n_counts_as_n_jets(sample: Sample) -> None:
 @given(samples(negative_weights=True))
 def test_auc_with_negative_weights_is_the_weighted_sum_over_pairs(sample: Sample) -> None:
     labels, scores, weights = sample
-    assert auc(labels, scores, weights) == pytest.approx(brute_force_auc(labels, scores, weights), rel=1e-9, abs=1e-9)
+    assert auc(labels, scores, weights) == pytest.approx(
+        brute_force_auc(labels, scores, weights), rel=1e-9, abs=1e-9
+    )
 
 
 @given(samples())
@@ -60,7 +64,9 @@ def test_roc_curve_equals_scikit_learn(sample: Sample) -> None:
 def test_the_order_of_jets_changes_nothing(sample: Sample, random: object) -> None:
     labels, scores, _ = sample
     order = np.random.default_rng(random.randint(0, 2**31)).permutation(len(labels))  # type: ignore[attr-defined]
-    for ours, shuffled in zip(roc_curve(labels, scores), roc_curve(labels[order], scores[order]), strict=True):
+    for ours, shuffled in zip(
+        roc_curve(labels, scores), roc_curve(labels[order], scores[order]), strict=True
+    ):
         np.testing.assert_array_equal(ours, shuffled)
 
 
@@ -156,7 +162,9 @@ def test_what_has_no_roc_is_refused_with_count_and_index(
     assert error.value.mend
 
 
-@pytest.mark.parametrize(("tagger", "expected"), [("particlenet", (0.93839, 0.98477)), ("pfn", (0.93209, 0.98208))])
+@pytest.mark.parametrize(
+    ("tagger", "expected"), [("particlenet", (0.93839, 0.98477)), ("pfn", (0.93209, 0.98208))]
+)
 def test_published_accuracy_and_auc_are_reproduced(
     reference_scores: dict[str, np.ndarray], tagger: str, expected: tuple[float, float]
 ) -> None:

@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from hepml.errors import ConfigError, DataError, FileError
-from hepml.evaluation import evaluate, evaluate_regression, plot_style, plots
+from hepml.evaluation import evaluate, evaluate_regression
+from hepml.evaluation.plots import scores as plots
+from hepml.evaluation.plots import style as plot_style
 from hepml.evaluation.published import TOPTAG, published
 from hepml.evaluation.tables import classes_table, regression_table, report_table, value_with_error
 
@@ -44,7 +46,9 @@ def text_of(table: Any, width: int = 100) -> str:
         (0.98477, None, "0.98477"),
     ],
 )
-def test_a_value_is_given_to_the_digits_that_its_error_supports(value: float, error: float | None, text: str) -> None:
+def test_a_value_is_given_to_the_digits_that_its_error_supports(
+    value: float, error: float | None, text: str
+) -> None:
     assert value_with_error(value, error) == text
 
 
@@ -85,7 +89,9 @@ def test_tables_of_classes_and_of_regressions_name_every_row() -> None:
     text = text_of(classes_table(evaluate(CLASSES, PROBABILITIES, classes=NAMES)))
     assert all(f" {name} " in text for name in NAMES)
     sigma = np.full((50, 2), 1.0)
-    report = evaluate_regression(GENERATOR.normal(size=(50, 2)), np.zeros((50, 2)), sigma, names=["mass", "pt"])
+    report = evaluate_regression(
+        GENERATOR.normal(size=(50, 2)), np.zeros((50, 2)), sigma, names=["mass", "pt"]
+    )
     text = text_of(regression_table({"pfn": report}, unit="GeV"))
     assert "pfn: mass" in text
     assert "pfn: pt" in text
@@ -93,13 +99,17 @@ def test_tables_of_classes_and_of_regressions_name_every_row() -> None:
 
 
 def figures() -> dict[str, Figure]:
-    history = [{"epoch": i, "train_loss": 0.5 / (i + 1), "val_loss": 0.6 / (i + 1), "val_auc": 0.9} for i in range(4)]
+    history = [
+        {"epoch": i, "train_loss": 0.5 / (i + 1), "val_loss": 0.6 / (i + 1), "val_auc": 0.9} for i in range(4)
+    ]
     return {
         "roc": plots.plot_roc(
             {"one": (LABELS, SCORES), "two": (LABELS, SCORES**2 - 0.1 * GENERATOR.random(3000), None)}
         ),
         "roc of one": plots.plot_roc({"one": (LABELS, SCORES, np.ones(3000))}, title="toys"),
-        "roc of many": plots.plot_roc({str(i): (LABELS, SCORES + GENERATOR.normal(size=3000) / 5) for i in range(9)}),
+        "roc of many": plots.plot_roc(
+            {str(i): (LABELS, SCORES + GENERATOR.normal(size=3000) / 5) for i in range(9)}
+        ),
         "scores": plots.plot_scores(LABELS, SCORES, classes=("QCD", "top")),
         "scores with train": plots.plot_scores(LABELS, SCORES, np.ones(3000), train=(LABELS, SCORES)),
         "class scores": plots.plot_class_scores(CLASSES, PROBABILITIES, classes=NAMES),
@@ -159,7 +169,9 @@ def test_the_curve_goes_through_the_quoted_rejection(drawn: dict[str, Figure]) -
 
 
 def test_score_histograms_have_area_one(drawn: dict[str, Figure]) -> None:
-    heights = [patch.get_data().values for patch in drawn["scores"].axes[0].patches if hasattr(patch, "get_data")]
+    heights = [
+        patch.get_data().values for patch in drawn["scores"].axes[0].patches if hasattr(patch, "get_data")
+    ]
     assert len(heights) == 2
     for values in heights:
         assert np.nansum(values) / 50 == pytest.approx(1.0)

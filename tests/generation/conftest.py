@@ -13,8 +13,8 @@ from hepml.generation.events import electric_charge
 
 @pytest.fixture(scope="session")
 def beam() -> Callable[..., Particles]:
-    """Equal particles, one an event unless `event` says otherwise: `beam(pdg, pt, eta, phi, number)`; pT in GeV,
-    lengths in mm."""
+    """Equal particles, one an event unless `event` says otherwise: `beam(pdg, pt, eta, phi, number)`; pT in
+    GeV, lengths in mm."""
     masses = {11: 0.000511, 13: 0.10566, 211: 0.13957, 130: 0.4976, 310: 0.4976}
 
     def make(

@@ -21,10 +21,13 @@ def rng(seed: int = 1) -> np.random.Generator:
 
 def together(*beams: Particles) -> Particles:
     """Several beams in the same events."""
-    return Particles(*(np.concatenate(columns) for columns in zip(*(vars(b).values() for b in beams), strict=True)))
+    return Particles(
+        *(np.concatenate(columns) for columns in zip(*(vars(b).values() for b in beams), strict=True))
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------ propagation
+# ------------------------------------------------------------------------------------------------------------
+# propagation
 def test_a_charged_particle_bends_by_the_radius_of_its_helix(beam: Beam) -> None:
     for pdg, side in ((211, -1), (-211, 1)):
         _, phi, reaches = detector.propagate(beam(pdg, 2.0, eta=0.4, phi=0.3))
@@ -55,7 +58,8 @@ def test_neutrinos_and_what_is_made_outside_the_tracker_are_not_seen(beam: Beam)
     assert len(detector.simulate(beam(22, 50.0, number=50, vertex=(1000.0, 0.0, 0.0)), rng())) == 50
 
 
-# ---------------------------------------------------------------------------------------------------------------- tracker
+# ------------------------------------------------------------------------------------------------------------
+# tracker
 @pytest.mark.parametrize(
     ("pdg", "pt", "eta", "efficiency"),
     [
@@ -71,7 +75,9 @@ def test_tracking_efficiency_is_the_published_one(
     tracks = detector.track(beam(pdg, pt, eta, number=MANY), np.full(MANY, eta), rng())
     kind = detector.track_kind(np.array([pdg]))
     resolution = float(detector.momentum_resolution(kind, np.array([pt]), np.array([eta]))[0])
-    positive = 0.5 * (1 + math.erf(1 / resolution / math.sqrt(2))) if resolution else 1.0  # a track needs a positive pT
+    positive = (
+        0.5 * (1 + math.erf(1 / resolution / math.sqrt(2))) if resolution else 1.0
+    )  # a track needs a positive pT
     spread = np.sqrt(max(efficiency * (1 - efficiency), 1e-9) / MANY)
     assert len(tracks.pt) / MANY == pytest.approx(efficiency * positive, abs=4 * spread + 1e-9)
 
@@ -93,7 +99,8 @@ def test_momentum_resolution_is_the_published_one(
     assert np.mean(tracks.pt / pt) == pytest.approx(1.0, abs=4 * resolution / np.sqrt(MANY) + 1e-4)
 
 
-# ------------------------------------------------------------------------------------------------------------ calorimeter
+# ------------------------------------------------------------------------------------------------------------
+# calorimeter
 @pytest.mark.parametrize(("energy", "eta"), [(20.0, 0.25), (100.0, 0.25), (100.0, 2.05)])
 def test_photon_energy_resolution_is_the_published_one(beam: Beam, energy: float, eta: float) -> None:
     flow = detector.simulate(beam(22, energy / np.cosh(eta), eta, number=MANY), rng())
@@ -138,7 +145,8 @@ def test_nothing_below_half_a_gev_is_a_photon_nor_below_one_sigma_a_neutral_hadr
     assert (energy >= detector.hcal_resolution(np.full(len(energy), 0.05), energy) - 1e-9).all()
 
 
-# ------------------------------------------------------------------------------------------------------------ energy flow
+# ------------------------------------------------------------------------------------------------------------
+# energy flow
 def test_a_short_lived_kaon_leaves_three_tenths_in_the_electromagnetic_part(beam: Beam) -> None:
     flow = detector.simulate(beam(310, 100.0, eta=0.05, number=MANY), rng())
     energy = flow.pt * np.cosh(flow.eta)
@@ -171,7 +179,8 @@ def test_a_soft_hadron_keeps_its_track_and_a_hard_one_takes_the_energy_of_the_ca
 def test_energy_beside_a_track_is_kept_once(beam: Beam) -> None:
     alone = detector.simulate(beam(211, 20.0, eta=0.05, number=MANY), rng())
     both = detector.simulate(
-        together(beam(211, 20.0, eta=0.05, number=MANY), beam(130, 30.0, eta=0.05, phi=0.27, number=MANY)), rng()
+        together(beam(211, 20.0, eta=0.05, number=MANY), beam(130, 30.0, eta=0.05, phi=0.27, number=MANY)),
+        rng(),
     )
     gained = (both.pt * np.cosh(both.eta)).sum() / MANY - (alone.pt * np.cosh(alone.eta)).sum() / MANY
     assert gained == pytest.approx(30.0, rel=0.05)

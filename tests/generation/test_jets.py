@@ -33,7 +33,9 @@ def batch(events: int, truth: Truth | None = None) -> EventBatch:
     return EventBatch(events, np.full(events, 600.0), np.ones(events), nothing, truth)
 
 
-def truth_of(rows: list[tuple[int, int, float, float]], partons: list[tuple[int, int, float, float]]) -> Truth:
+def truth_of(
+    rows: list[tuple[int, int, float, float]], partons: list[tuple[int, int, float, float]]
+) -> Truth:
     """Rows are (event, sign, eta, phi)."""
     e, s, eta, phi = (np.array(c) for c in zip(*rows, strict=True))
     pe, ps, peta, pphi = (np.array(c) for c in zip(*partons, strict=True))
@@ -57,7 +59,9 @@ def test_only_the_leading_jet_counts_and_only_inside_the_window() -> None:
 
 def test_constituents_come_in_falling_transverse_momentum() -> None:
     jets = select_jets(
-        flow_of([[(50.0, 0.0, 0.0), (500.0, 0.1, 0.0), (60.0, 0.0, 0.1)]]), batch(1), Selection("leading", 550, 650)
+        flow_of([[(50.0, 0.0, 0.0), (500.0, 0.1, 0.0), (60.0, 0.0, 0.1)]]),
+        batch(1),
+        Selection("leading", 550, 650),
     )
     assert jets is not None
     assert ak.to_list(jets.constituents.pt) == [[500.0, 60.0, 50.0]]

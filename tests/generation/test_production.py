@@ -34,7 +34,8 @@ JETCLASS_BRANCHES = {
 
 @pytest.fixture(scope="session")
 def dozen(tmp_path_factory: pytest.TempPathFactory) -> GenerationReport:
-    """Twelve jets of seed 5, made at one go in this process: what every other way of making them must give."""
+    """Twelve jets of seed 5, made at one go in this process: what every other way of making them must
+    give."""
     return generate("toptag", 12, 5, 1, tmp_path_factory.mktemp("generation") / "dozen.root", **SMALL)
 
 
@@ -52,8 +53,11 @@ def read(path: Path) -> ak.Array:
         return file["tree"].arrays()
 
 
-# ----------------------------------------------------------------------------------------------------------------- layout
-def test_the_tree_has_every_jetclass_branch_and_weight_and_pthat(sample: tuple[GenerationReport, ak.Array]) -> None:
+# ------------------------------------------------------------------------------------------------------------
+# layout
+def test_the_tree_has_every_jetclass_branch_and_weight_and_pthat(
+    sample: tuple[GenerationReport, ak.Array],
+) -> None:
     report, jets = sample
     assert set(jets.fields) == JETCLASS_BRANCHES | {"npart", "weight", "aux_pthat"}
     with uproot.open(report.output) as file:
@@ -86,7 +90,9 @@ def test_every_jet_is_in_the_window(sample: tuple[GenerationReport, ak.Array]) -
     assert ak.all((jets.jet_pt >= 550) & (jets.jet_pt <= 650) & (abs(jets.jet_eta) <= 2))
 
 
-def test_constituents_are_massless_sorted_and_add_up_to_the_jet(sample: tuple[GenerationReport, ak.Array]) -> None:
+def test_constituents_are_massless_sorted_and_add_up_to_the_jet(
+    sample: tuple[GenerationReport, ak.Array],
+) -> None:
     _, jets = sample
     pt = np.hypot(jets.part_px, jets.part_py)
     assert ak.all(pt[:, 1:] <= pt[:, :-1])
@@ -94,7 +100,9 @@ def test_constituents_are_massless_sorted_and_add_up_to_the_jet(sample: tuple[Ge
     assert ak.all(abs(momentum / jets.part_energy - 1) < 1e-5)
     assert ak.all(ak.num(jets.part_px) == jets.npart)
     assert ak.all(jets.npart == np.minimum(jets.jet_nparticles, 200))
-    assert ak.to_numpy(ak.sum(jets.part_energy, axis=1)) == pytest.approx(ak.to_numpy(jets.jet_energy), rel=1e-5)
+    assert ak.to_numpy(ak.sum(jets.part_energy, axis=1)) == pytest.approx(
+        ak.to_numpy(jets.jet_energy), rel=1e-5
+    )
     px, py = ak.sum(jets.part_px, axis=1), ak.sum(jets.part_py, axis=1)
     assert ak.to_numpy(np.hypot(px, py)) == pytest.approx(ak.to_numpy(jets.jet_pt), rel=1e-5)
 
@@ -122,7 +130,9 @@ def test_weights_have_mean_one_in_each_class_and_favour_the_sparse_slices(
     assert ak.std(jets.weight) > 0
 
 
-def test_top_jets_have_the_mass_of_the_top_and_qcd_jets_do_not(sample: tuple[GenerationReport, ak.Array]) -> None:
+def test_top_jets_have_the_mass_of_the_top_and_qcd_jets_do_not(
+    sample: tuple[GenerationReport, ak.Array],
+) -> None:
     _, jets = sample
     total = {c: ak.sum(jets[f"part_{c}"], axis=1) for c in ("energy", "px", "py", "pz")}
     mass = np.sqrt(total["energy"] ** 2 - total["px"] ** 2 - total["py"] ** 2 - total["pz"] ** 2)
@@ -130,7 +140,8 @@ def test_top_jets_have_the_mass_of_the_top_and_qcd_jets_do_not(sample: tuple[Gen
     assert np.median(ak.to_numpy(mass[jets.label_QCD == 1])) < 130
 
 
-# -------------------------------------------------------------------------------------------------------- reproducibility
+# --------------------------------------------------------------------------------------------------------
+# reproducibility
 def test_any_number_of_workers_gives_the_same_jets(tmp_path: Path, dozen: GenerationReport) -> None:
     two = generate("toptag", 12, 5, 2, tmp_path / "two.root", **SMALL)
     assert two.chunks == dozen.chunks >= 2
@@ -141,7 +152,9 @@ def test_any_number_of_workers_gives_the_same_jets(tmp_path: Path, dozen: Genera
 def test_a_killed_run_goes_on_to_the_same_jets(tmp_path: Path, dozen: GenerationReport) -> None:
     output = tmp_path / "jets.root"
     parts = tmp_path / "jets.root.parts"
-    program = f"from hepml.generation import generate; generate('toptag', 12, 5, 1, {str(output)!r}, **{SMALL!r})"
+    program = (
+        f"from hepml.generation import generate; generate('toptag', 12, 5, 1, {str(output)!r}, **{SMALL!r})"
+    )
     with subprocess.Popen([sys.executable, "-c", program]) as process:
         deadline = time.monotonic() + 120
         while not list(parts.glob("*.npz")) and process.poll() is None and time.monotonic() < deadline:
@@ -196,7 +209,9 @@ def test_unweighted_jets_all_weigh_one_and_another_seed_gives_other_jets(
     assert not set(ak.to_list(jets.jet_pt)) & set(ak.to_list(read(dozen.output).jet_pt))
 
 
-def test_progress_starts_at_nothing_rises_and_ends_at_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_starts_at_nothing_rises_and_ends_at_all(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     seen: list[tuple[int, int]] = []
     generate("toptag", 4, 5, 1, tmp_path / "jets.root", progress=lambda *state: seen.append(state), **SMALL)
     assert seen[0] == (0, 4)
@@ -206,15 +221,20 @@ def test_progress_starts_at_nothing_rises_and_ends_at_all(tmp_path: Path, capfd:
 
 
 def test_jetclass_makes_every_class_it_names(tmp_path: Path) -> None:
-    report = generate("jetclass", 6, 5, 1, tmp_path / "jets.root", multiple_interactions=False, events_per_chunk=15)
+    report = generate(
+        "jetclass", 6, 5, 1, tmp_path / "jets.root", multiple_interactions=False, events_per_chunk=15
+    )
     jets = read(report.output)
     made = {process.label for process in recipes()["jetclass"].processes}
     assert made == {"Hbb", "Hgg", "Wqq", "Zqq", "Tbqq", "QCD"}
-    assert {name: int(ak.sum(jets[f"label_{name}"])) for name in LABELS} == {name: int(name in made) for name in LABELS}
+    assert {name: int(ak.sum(jets[f"label_{name}"])) for name in LABELS} == {
+        name: int(name in made) for name in LABELS
+    }
     assert ak.all((jets.jet_pt >= 500) & (jets.jet_pt <= 1000))
 
 
-# ----------------------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------------------------
+# errors
 def test_a_misspelt_recipe_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'toptag'"):
         generate("toptaq", 4, 1, 1, tmp_path / "jets.root")

@@ -28,7 +28,12 @@ def test_every_process_leaves_a_margin_around_its_window_and_slices_without_gaps
     for process in find_recipe(name).processes:
         window, selection = process.parton_window, process.selection
         assert (
-            window.outer[0] < window.inner[0] < selection.pt_min < selection.pt_max < window.inner[1] < window.outer[1]
+            window.outer[0]
+            < window.inner[0]
+            < selection.pt_min
+            < selection.pt_max
+            < window.inner[1]
+            < window.outer[1]
         )
         assert sum(piece.share for piece in process.slices) == pytest.approx(1.0)
         for below, above in zip(process.slices, process.slices[1:], strict=False):

@@ -1,4 +1,5 @@
-"""P-CNN on a padded rectangle, layer by layer from its published description: what hepml's is compared with."""
+"""P-CNN on a padded rectangle, layer by layer from its published description: what hepml's is compared
+with."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 class PaddedPCNN(nn.Module):
     """A state dict of `hepml.models.p_cnn.ParticleCNN` fits it."""
 
-    def __init__(self, columns: int, outputs: int, stem: int, stages: Sequence[Sequence[int]], head: int) -> None:
+    def __init__(
+        self, columns: int, outputs: int, stem: int, stages: Sequence[Sequence[int]], head: int
+    ) -> None:
         super().__init__()
         self.fts_conv = nn.Sequential(
             nn.BatchNorm1d(columns), nn.Conv1d(columns, stem, 3, padding=1), nn.BatchNorm1d(stem), nn.ReLU()

@@ -29,7 +29,9 @@ def built(dtype: torch.dtype = torch.float64, **hyperparameters: object) -> nn.M
 def test_scores_are_linear_in_the_polynomials() -> None:
     """A jet made of three others' polynomials has their scores' sum with the same weights."""
     model = built()
-    values = torch.stack([b.extra(model.inputs.extras[0]) for b in (cloud(seed=s).take([0]) for s in range(3))])[:, 0]
+    values = torch.stack(
+        [b.extra(model.inputs.extras[0]) for b in (cloud(seed=s).take([0]) for s in range(3))]
+    )[:, 0]
     weights = torch.tensor([0.5, 0.7, -0.2], dtype=torch.float64)
     mixed = torch.cat((values, (weights @ values)[None]))
     p, offsets = torch.zeros(0, 4, dtype=torch.float64), torch.zeros(5, dtype=torch.int64)

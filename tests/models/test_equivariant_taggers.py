@@ -1,4 +1,5 @@
-"""What every Lorentz-equivariant tagger promises beside its declared symmetry: what reference vectors break and keep."""
+"""What every Lorentz-equivariant tagger promises beside its declared symmetry: what reference vectors break
+and keep."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def test_the_symmetry_is_whole_where_the_reference_vectors_move_along(case: str)
 @pytest.mark.parametrize("case", ["lgatr", "lgatr_slim", "lloca", "lloca_transformer"])
 def test_reference_vectors_break_the_symmetry_by_name(case: str) -> None:
     beams, time = (
-        random_tagger(case, references=(reference,)).double().eval() for reference in ("lightlike_beam", "time")
+        random_tagger(case, references=(reference,)).double().eval()
+        for reference in ("lightlike_beam", "time")
     )
     assert_invariant(beams, "azimuthal-rotation")
     assert_invariant(time, "rotation")

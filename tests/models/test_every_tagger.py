@@ -1,5 +1,6 @@
-"""What every registered tagger promises, and its variants: answers for jets of any length, jets that do not see each other, gradients
-where they belong, and the same numbers in every precision. What single taggers promise besides is in the files beside this one."""
+"""What every registered tagger promises, and its variants: answers for jets of any length, jets that do not
+see each other, gradients where they belong, and the same numbers in every precision. What single taggers
+promise besides is in the files beside this one."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def test_training_steps_on_short_jets_stay_finite(case: str) -> None:
         jets = cloud(counts, dtype=torch.float32)
         momenta = jets.four_momenta.requires_grad_()
         model(jets.with_four_momenta(momenta)).square().sum().backward()
-        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in (momenta, *model.parameters())), counts
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in (momenta, *model.parameters())), (
+            counts
+        )
     assert all(torch.isfinite(b).all() for b in model.buffers())
 
 
@@ -73,7 +76,9 @@ def test_a_score_does_not_depend_on_the_rest_of_its_batch(case: str) -> None:
         crowded = model(joined)[: len(batch)]
     for other in (alone, backwards, crowded):
         # a lone massless constituent's norm is rounding, by which L-GATr-slim divides
-        torch.testing.assert_close(other, together, rtol=0, atol=1e-10 if case.startswith("lgatr_slim") else 1e-12)
+        torch.testing.assert_close(
+            other, together, rtol=0, atol=1e-10 if case.startswith("lgatr_slim") else 1e-12
+        )
     assert together[batch.counts > 2].std(0).min() > 1e-4, "jets differ"
 
 
@@ -94,7 +99,8 @@ def test_gradients_reach_every_parameter(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_float32_and_mixed_precision_stay_near_float64(case: str) -> None:
-    """But for local frames and Minkowski norms of up to three massless constituents, which hang on rounding (docs/lorentz-layers.md)."""
+    """But for local frames and Minkowski norms of up to three massless constituents, which hang on rounding
+    (docs/lorentz-layers.md)."""
     model, batch = seen(case), cloud(dtype=torch.float32)
     with torch.no_grad():
         exact = model(cloud())
@@ -131,4 +137,8 @@ def test_it_learns_the_side_of_a_simple_boundary(case: str) -> None:
 
 def _without_bivectors(case: str, key: str) -> bool:
     """Whether the parameter acts on bivectors before the first product has made any."""
-    return case.partition(",")[0] == "lgatr" and key.endswith(".bivectors") and key.startswith(("embed.", "blocks.0."))
+    return (
+        case.partition(",")[0] == "lgatr"
+        and key.endswith(".bivectors")
+        and key.startswith(("embed.", "blocks.0."))
+    )

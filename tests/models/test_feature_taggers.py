@@ -1,4 +1,5 @@
-"""What single taggers on features and observables promise beside what every tagger does: inputs that are asked for, starts, refusals."""
+"""What single taggers on features and observables promise beside what every tagger does: inputs that are
+asked for, starts, refusals."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from hepml.models import create
 
 
 def test_jet_observables_that_the_file_must_have_are_declared() -> None:
-    assert create("mlp", observables=("jet_mass", "jet_sdmass", "jet_d2")).inputs.jet_features == ("jet_sdmass",)
+    assert create("mlp", observables=("jet_mass", "jet_sdmass", "jet_d2")).inputs.jet_features == (
+        "jet_sdmass",
+    )
     with pytest.raises(HepmlError, match="jet_sdmass"):
         create("mlp", observables=("jet_sdmass",))(cloud())
 
@@ -19,7 +22,9 @@ def test_jet_observables_that_the_file_must_have_are_declared() -> None:
 def test_particlenet_asks_for_its_coordinates_where_the_features_lack_them() -> None:
     assert create("particlenet", features=("log_pt",)).inputs.features == ("log_pt", "delta_eta", "delta_phi")
     with torch.no_grad():
-        assert torch.isfinite(create("particlenet", features=("log_pt",)).eval()(cloud(dtype=torch.float32))).all()
+        assert torch.isfinite(
+            create("particlenet", features=("log_pt",)).eval()(cloud(dtype=torch.float32))
+        ).all()
 
 
 def test_efn_refuses_a_feature_that_depends_on_momentum() -> None:
@@ -33,7 +38,8 @@ def test_a_misspelt_hyperparameter_is_refused_with_the_nearest() -> None:
 
 
 def test_pfn_begins_with_an_average_over_so_many_constituents_as_multiplicity_says() -> None:
-    """Only F's first weights differ from those of the plain start, by that factor, and the first logits are of order one."""
+    """Only F's first weights differ from those of the plain start, by that factor, and the first logits are
+    of order one."""
     features = ("log_pt_rel", "delta_eta", "delta_phi")
     batch = cloud([48] * 16, dtype=torch.float32)
     models = {}

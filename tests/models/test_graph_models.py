@@ -13,7 +13,7 @@ from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError
 from hepml.models import create, graph_network
 from hepml.nn.convolutions import Convolution, convolution_names
-from hepml.nn.pooling import segment_max
+from hepml.packed.pooling import segment_max
 
 NAMES = ("gcn", "gat", "dgcnn", "graph_network")
 SMALL: dict[str, Any] = {"widths": (8, 8), "head": (8,), "neighbours": 4}
@@ -53,7 +53,9 @@ def built(name: str, dtype: torch.dtype = torch.float64, **hyperparameters: Any)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_convolutions_on_a_few_jets_at_a_time_give_the_same_scores(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convolutions_on_a_few_jets_at_a_time_give_the_same_scores(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, batch = built(name), cloud()
     with torch.no_grad():
         together = model(batch)
@@ -101,7 +103,10 @@ def test_a_convolution_that_does_not_fit_jets_is_refused_in_one_line(name: str) 
         ({"convolution": "GATv2"}, "did you mean 'GATv2Conv'"),
         ({"convolution": "GATConv", "convolution_arguments": {"haeds": 2}}, "did you mean 'heads'"),
         ({"convolution": "GATConv", "convolution_arguments": {"heads": 3}}, "3 heads do not share 8 columns"),
-        ({"convolution": "GCNConv", "convolution_arguments": {"cached": True}}, "'cached' is not yours to set"),
+        (
+            {"convolution": "GCNConv", "convolution_arguments": {"cached": True}},
+            "'cached' is not yours to set",
+        ),
         ({"convolution": "ChebConv"}, "needs K"),
         ({"convolution": "EdgeConv", "convolution_arguments": {"nn": 8}}, "is a list of widths"),
         ({"edges": "full", "dynamic": True}, "dynamic edges are nearest neighbours"),
@@ -115,7 +120,9 @@ def test_a_wrong_choice_is_refused_with_what_mends_it(hyperparameters: dict[str,
 def test_edge_features_move_the_score_where_the_convolution_takes_them_and_are_not_made_where_not() -> None:
     """The features are the angles alone, so that a change of energies is seen through the edges only."""
     batch = cloud((9, 14))
-    softer = batch.with_four_momenta(batch.four_momenta * torch.linspace(0.5, 1, 23, dtype=torch.float64)[:, None])
+    softer = batch.with_four_momenta(
+        batch.four_momenta * torch.linspace(0.5, 1, 23, dtype=torch.float64)[:, None]
+    )
     features = batch.select(("delta_eta", "delta_phi"))
     before, after = (
         JetBatch.from_arrays(b.four_momenta, b.offsets, features, feature_names=("delta_eta", "delta_phi"))

@@ -1,4 +1,5 @@
-"""The Hamiltonian cloud is what it says: reversible, volume-preserving, energy-conserving, permutation-invariant, frugal."""
+"""The Hamiltonian cloud is what it says: reversible, volume-preserving, energy-conserving,
+permutation-invariant, frugal."""
 
 from __future__ import annotations
 
@@ -13,16 +14,20 @@ from hepml.errors import ConfigError
 from hepml.models import create
 from hepml.models.catalogue import count_parameters
 from hepml.nn.symplectic import CloudHamiltonian, flow
-from hepml.nn.unordered_pairs import differences, packed_pairs, products, spread
+from hepml.packed.unordered_pairs import differences, packed_pairs, products, spread
 
 
-def jets(counts: tuple[int, ...] = (7, 0, 12, 1, 30), seed: int = 0, dtype: torch.dtype = torch.float64) -> JetBatch:
+def jets(
+    counts: tuple[int, ...] = (7, 0, 12, 1, 30), seed: int = 0, dtype: torch.dtype = torch.float64
+) -> JetBatch:
     """Collimated massless constituents around pT = 500 GeV jets."""
     g = torch.Generator().manual_seed(seed)
     n = sum(counts)
     pt = torch.rand(n, generator=g, dtype=dtype) * 40 + 1
     eta, phi = 0.3 * torch.randn(n, generator=g, dtype=dtype), 0.3 * torch.randn(n, generator=g, dtype=dtype)
-    p = torch.stack((pt * torch.cosh(eta), pt * torch.cos(phi), pt * torch.sin(phi), pt * torch.sinh(eta)), dim=-1)
+    p = torch.stack(
+        (pt * torch.cosh(eta), pt * torch.cos(phi), pt * torch.sin(phi), pt * torch.sinh(eta)), dim=-1
+    )
     offsets = torch.tensor((0, *counts)).cumsum(0)
     return JetBatch.from_arrays(p, offsets)
 
@@ -53,7 +58,9 @@ def test_packed_pairs_are_each_two_constituents_of_each_jet_once() -> None:
 
 
 @pytest.mark.parametrize("counts", [(4, 0, 1, 6), (0, 1), ()])
-def test_sums_over_pairs_are_those_of_the_dense_matrix_and_so_are_their_gradients(counts: tuple[int, ...]) -> None:
+def test_sums_over_pairs_are_those_of_the_dense_matrix_and_so_are_their_gradients(
+    counts: tuple[int, ...],
+) -> None:
     offsets = torch.tensor((0, *counts)).cumsum(0)
     x = torch.randn(sum(counts), 3, dtype=torch.float64, requires_grad=True)
     jet = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
@@ -166,7 +173,10 @@ def test_memory_kept_for_the_backward_pass_does_not_grow_with_the_number_of_step
 
 def test_twin_has_as_many_parameters() -> None:
     for arguments in ({}, {"dimension": 8, "hidden": 200}, {"positions": "physical"}):
-        a, b = (count_parameters(create(n, outputs=2, **arguments)) for n in ("hamiltonian_cloud", "residual_cloud"))
+        a, b = (
+            count_parameters(create(n, outputs=2, **arguments))
+            for n in ("hamiltonian_cloud", "residual_cloud")
+        )
         assert abs(a - b) / a < 0.005
 
 

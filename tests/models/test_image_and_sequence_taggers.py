@@ -1,11 +1,12 @@
-"""Taggers on images and on ordered constituents beside what every tagger promises: what lies beyond a limit, P-CNN against the padded
-network that it is, poses, orders, refusals."""
+"""Taggers on images and on ordered constituents beside what every tagger promises: what lies beyond a limit,
+P-CNN against the padded network that it is, poses, orders, refusals."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from cloud import COUNTS, cloud, shuffled
+from padded import dense_features
 from padded_p_cnn import PaddedPCNN
 from small_taggers import seen
 from torch import Tensor
@@ -15,7 +16,6 @@ from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError
 from hepml.models import create
 from hepml.models.topodnn import standard_pose
-from hepml.representations.dense import dense_features
 from hepml.representations.sequence import leading
 
 
@@ -26,7 +26,10 @@ def test_what_is_beyond_the_longest_sequence_is_not_read(name: str) -> None:
     rows, offsets = leading(batch, 10)
     # The features of the short jets are those in the long ones, relative to the same axes.
     whole = JetBatch.from_arrays(
-        batch.four_momenta, batch.offsets, batch.select(model.inputs.features), feature_names=model.inputs.features
+        batch.four_momenta,
+        batch.offsets,
+        batch.select(model.inputs.features),
+        feature_names=model.inputs.features,
     )
     short = JetBatch.from_arrays(
         whole.four_momenta[rows], offsets, whole.features[rows], feature_names=model.inputs.features
@@ -74,7 +77,9 @@ def test_topodnn_pose_keeps_the_mass_and_puts_the_two_hardest_where_it_says() ->
     def mass(momenta: Tensor) -> Tensor:
         return kinematics.mass(momenta.new_zeros(len(batch), 4).index_add_(0, batch.jet_of, momenta))
 
-    assert torch.allclose(mass(kinematics.from_pt_eta_phi(pt, eta, phi)), mass(p), rtol=0, atol=1e-4)  # of ~100 GeV
+    assert torch.allclose(
+        mass(kinematics.from_pt_eta_phi(pt, eta, phi)), mass(p), rtol=0, atol=1e-4
+    )  # of ~100 GeV
     first = offsets[:-1][batch.counts > 0]
     second = offsets[:-1][batch.counts > 1] + 1
     assert torch.allclose(pose[first, 1:], torch.zeros(len(first), 2, dtype=p.dtype), atol=1e-12)

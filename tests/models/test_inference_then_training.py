@@ -25,6 +25,8 @@ print("trained after a prediction:", len(registry()))
 
 def test_every_model_can_be_trained_after_a_prediction() -> None:
     """In a process of its own, where no earlier test has filled what models keep."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trained after a prediction" in done.stdout

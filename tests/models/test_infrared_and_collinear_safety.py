@@ -1,5 +1,5 @@
-"""Infrared and collinear safety as it fades in and out; that it holds, as all declared symmetries, is measured in
-`test_declared_symmetries.py`."""
+"""Infrared and collinear safety as it fades in and out; that it holds, as all declared symmetries, is
+measured in `test_declared_symmetries.py`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def test_efn_score_is_unchanged_by_a_collinear_splitting_and_pfn_is_not() -> Non
 
 def test_efn_score_tends_to_the_unsplit_one_as_the_angle_closes() -> None:
     batch = cloud((30, 12, 41, 5, 1))
-    wide, narrow, closed = (change("efn", batch, with_splitting(batch, 0.3, angle)) for angle in (1e-1, 1e-3, 1e-6))
+    wide, narrow, closed = (
+        change("efn", batch, with_splitting(batch, 0.3, angle)) for angle in (1e-1, 1e-3, 1e-6)
+    )
     assert wide > 10 * narrow > 100 * closed
     assert closed < 1e-5
 

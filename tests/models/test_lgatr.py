@@ -1,4 +1,5 @@
-"""L-GATr and L-GATr-slim: outputs of the authors' networks with the same weights, symmetry at full size, scalars, dropout."""
+"""L-GATr and L-GATr-slim: outputs of the authors' networks with the same weights, symmetry at full size,
+scalars, dropout."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from hepml.nn.attention import Rectangle
 from hepml.nn.lorentz.tokens import TokenGroup
 from hepml.testing import assert_invariant, sample_jets
 
-# Made by the `lgatr` package 2.0.0: its networks with random weights on three jets of tokens, weights under hepml's names.
+# Made by the `lgatr` package 2.0.0: its networks with random weights on three jets of tokens, weights under
+# hepml's names.
 GOLDEN = Path(__file__).parent / "golden_lgatr.npz"
 SMALL: dict[str, dict[str, Any]] = {
     "lgatr": {"channels": 2, "scalars": 4, "blocks": 2, "heads": 2},
@@ -38,7 +40,9 @@ def scores(model: torch.nn.Module, batch: JetBatch) -> torch.Tensor:
 def test_outputs_are_those_of_the_authors_network_with_the_same_weights(name: str) -> None:
     golden = {key: torch.from_numpy(value) for key, value in np.load(GOLDEN).items()}
     model = small(name)
-    model.load_state_dict({k.removeprefix(f"{name}/"): v for k, v in golden.items() if k.startswith(f"{name}/")})
+    model.load_state_dict(
+        {k.removeprefix(f"{name}/"): v for k, v in golden.items() if k.startswith(f"{name}/")}
+    )
     where = Rectangle.of(golden["offsets"], int(golden["offsets"].diff().max()))
     with torch.no_grad():
         group = TokenGroup(golden["vectors"], golden["scalars"], where)
@@ -51,7 +55,9 @@ def test_at_full_size_a_boost_of_gamma_4000_moves_nothing(name: str) -> None:
     torch.manual_seed(0)
     model = create(name)
     assert_invariant(model, "lorentz", sample_jets(3), tolerance=1e-9, gammas=(4000,), repeats=1)
-    assert_invariant(model, "lorentz", sample_jets(3), dtype=torch.float32, tolerance=1e-3, gammas=(4000,), repeats=1)
+    assert_invariant(
+        model, "lorentz", sample_jets(3), dtype=torch.float32, tolerance=1e-3, gammas=(4000,), repeats=1
+    )
 
 
 def test_without_mixed_parity_mirrors_change_nothing() -> None:

@@ -1,4 +1,5 @@
-"""LGN and PELICAN beside what every tagger promises: symmetry at full size, what beams break, pieces of a batch, right gradients."""
+"""LGN and PELICAN beside what every tagger promises: symmetry at full size, what beams break, pieces of a
+batch, right gradients."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def test_at_the_published_size_a_boost_of_gamma_4000_moves_nothing(name: str) ->
     model, jets = create(name), sample_jets(3, largest=25)
     deviation = assert_invariant(model, "lorentz", jets, tolerance=1e-9, gammas=(10, 4000), repeats=2)
     assert deviation.relative < 1e-11
-    assert_invariant(model, "lorentz", jets, dtype=torch.float32, tolerance=1e-3, gammas=(10, 4000), repeats=1)
+    assert_invariant(
+        model, "lorentz", jets, dtype=torch.float32, tolerance=1e-3, gammas=(10, 4000), repeats=1
+    )
 
 
 def test_lgn_needs_the_rest_frame_for_its_digits_but_not_for_its_answer() -> None:
@@ -83,7 +86,9 @@ def test_gradients_with_respect_to_momenta_are_right(name: str) -> None:
     def score(p: torch.Tensor) -> torch.Tensor:
         return model(jets.with_four_momenta(p))
 
-    assert torch.autograd.gradcheck(score, (jets.four_momenta.requires_grad_(),), eps=1e-7, rtol=1e-3, atol=1e-6)
+    assert torch.autograd.gradcheck(
+        score, (jets.four_momenta.requires_grad_(),), eps=1e-7, rtol=1e-3, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("recompute", [True, False])
@@ -95,7 +100,9 @@ def test_training_in_pieces_is_training_at_once(recompute: bool, monkeypatch: py
         model = small("pelican", recompute=recompute if numbers < 2**30 else False).train()
         model(jets).square().sum().backward()
         found.append([*(p.grad for p in model.parameters()), *model.buffers()])
-    assert all(torch.allclose(a.double(), b.double(), rtol=1e-9, atol=1e-9) for a, b in zip(*found, strict=True))
+    assert all(
+        torch.allclose(a.double(), b.double(), rtol=1e-9, atol=1e-9) for a, b in zip(*found, strict=True)
+    )
 
 
 def test_dropout_is_the_same_when_pairs_are_made_again() -> None:

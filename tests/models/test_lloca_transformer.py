@@ -1,4 +1,5 @@
-"""The LLoCa-Transformer: outputs of the authors' network with the same weights, size, symmetry and what breaks it, jets at the edge."""
+"""The LLoCa-Transformer: outputs of the authors' network with the same weights, size, symmetry and what
+breaks it, jets at the edge."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from hepml.nn.attention import Rectangle
 from hepml.nn.lorentz.tensorial import FrameMaps
 from hepml.testing import assert_invariant, measure, sample_jets
 
-# Made by the `lloca` package 2.0.0 (`tests/benchmarks/bench_lloca_transformer.py --golden`): its transformer with random weights, features
+# Made by the `lloca` package 2.0.0 (`tests/benchmarks/bench_lloca_transformer.py --golden`): its transformer
+# with random weights, features
 # and frames, weights under hepml's names.
 GOLDEN = Path(__file__).parent / "golden_lloca.npz"
 SMALL: dict[str, Any] = {"width": 24, "heads": 2, "vectors": 2, "blocks": 2, "hidden": 8}
@@ -46,7 +48,9 @@ def short_jets() -> JetBatch:
 def test_outputs_are_those_of_the_authors_network_with_the_same_weights(balanced: bool) -> None:
     golden = {key: torch.from_numpy(value) for key, value in np.load(GOLDEN).items()}
     model = small(width=22, expansion=2, balanced=balanced)
-    state = {key.removeprefix("weights/"): value for key, value in golden.items() if key.startswith("weights/")}
+    state = {
+        key.removeprefix("weights/"): value for key, value in golden.items() if key.startswith("weights/")
+    }
     left = model.load_state_dict(state, strict=False)
     assert all(name.startswith("predict.") for name in left.missing_keys)
     assert not left.unexpected_keys
@@ -85,7 +89,8 @@ def test_tensors_that_are_not_turned_back_break_the_symmetry(monkeypatch: pytest
 
 
 def test_messages_are_tensors() -> None:
-    """The direction that one constituent tells changes what others make of it: without vectors, frames of others do not matter."""
+    """The direction that one constituent tells changes what others make of it: without vectors, frames of
+    others do not matter."""
     jets = sample_jets(1, smallest=6)
     told = []
     for vectors in (0, 2):
@@ -98,14 +103,17 @@ def test_messages_are_tensors() -> None:
             *(torch.cat((a[:3], b[3:])) for a, b in ((maps.local, other.local), (maps.common, other.common)))
         )
         with torch.no_grad():
-            told.append(float((model.pooled(seen, maps, where) - model.pooled(seen, other, where)).abs().max()))
+            told.append(
+                float((model.pooled(seen, maps, where) - model.pooled(seen, other, where)).abs().max())
+            )
     assert told[0] == 0
     assert told[1] > 1e-3
 
 
 @pytest.mark.parametrize("group", ["lorentz", "boost-x", "boost-z", "permutation"])
 def test_jets_of_few_constituents_are_invariant_too(group: str) -> None:
-    """One or two constituents have an axis, and frames around it, whatever stands for the directions across."""
+    """One or two constituents have an axis, and frames around it, whatever stands for the directions
+    across."""
     axes = torch.tensor([[5.0, 0, 0, 5], [3, 0, 0, -3], [1, 1, 0, 0], [4, 0, 4, 0], [2, 0, -2, 0]]).double()
     along = JetBatch.from_arrays(axes, torch.tensor([0, 2, 3, 5]))
     for batch in (short_jets(), along):

@@ -1,4 +1,5 @@
-"""LorentzNet beside what every tagger promises: symmetry at the published size, digits, what references break, right gradients."""
+"""LorentzNet beside what every tagger promises: symmetry at the published size, digits, what references
+break, right gradients."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def scores(model: torch.nn.Module, batch: JetBatch) -> torch.Tensor:
 def test_at_the_published_size_a_boost_of_gamma_4000_moves_nothing() -> None:
     torch.manual_seed(0)
     model = create("lorentznet")
-    deviation = assert_invariant(model, "lorentz", sample_jets(4), tolerance=1e-9, gammas=(10, 1000, 4000), repeats=2)
+    deviation = assert_invariant(
+        model, "lorentz", sample_jets(4), tolerance=1e-9, gammas=(10, 1000, 4000), repeats=2
+    )
     assert deviation.relative < 1e-10
     assert_invariant(
         model, "lorentz", sample_jets(4), dtype=torch.float32, tolerance=1e-4, gammas=(10, 4000), repeats=2

@@ -1,4 +1,5 @@
-"""RecNN and TreeNiN: the same as a recursion node by node, and trees that travel in the batch or are made on demand."""
+"""RecNN and TreeNiN: the same as a recursion node by node, and trees that travel in the batch or are made on
+demand."""
 
 from __future__ import annotations
 

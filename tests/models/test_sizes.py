@@ -1,5 +1,5 @@
-"""Parameters of every registered model: at the published configuration, which `hepml models` prints, and at others that papers or
-their packages give a number for."""
+"""Parameters of every registered model: at the published configuration, which `hepml models` prints, and at
+others that papers or their packages give a number for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ PUBLISHED = {
     "gcn": 21_776,
     "graph_network": 34_064,
     "hamiltonian_cloud": 58_048,  # ours
-    "lgatr": 1_074_050,  # the package has 1,077,317: weights of which the head reads nothing are left out here
+    # the package has 1,077,317: weights of which the head reads nothing are left out here
+    "lgatr": 1_074_050,
     "lgatr_slim": 2_014_114,  # 2,030,242, the same
     "lgn": 4_518,
     "lloca": 2_002_594,

@@ -1,4 +1,5 @@
-"""What the transformers promise beside what every tagger does: that groups of jets change nothing, and maps of attention."""
+"""What the transformers promise beside what every tagger does: that groups of jets change nothing, and maps
+of attention."""
 
 from __future__ import annotations
 

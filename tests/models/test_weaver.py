@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from cloud import cloud
+from padded import dense_features
 from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.models.particlenet import weaver_state_dict_to_hepml
-from hepml.representations.dense import dense_features, mask_of, to_dense
+from hepml.packed.dense import mask_of, to_dense
 
 weaver = pytest.importorskip(
     "weaver.nn.model.ParticleNet", reason="weaver-core is absent: pip install 'hepml-jets[bench]'"
@@ -21,9 +22,15 @@ weaver = pytest.importorskip(
 WIDTHS = ((16, 16, 16), (24, 24, 24))
 
 
-def theirs(columns: int, outputs: int, widths: tuple[tuple[int, ...], ...], k: int, **options: object) -> nn.Module:
+def theirs(
+    columns: int, outputs: int, widths: tuple[tuple[int, ...], ...], k: int, **options: object
+) -> nn.Module:
     return weaver.ParticleNet(
-        columns, outputs, [(k, w) for w in widths], [(32, 0.1)], **{"use_fusion": False, "trim": False, **options}
+        columns,
+        outputs,
+        [(k, w) for w in widths],
+        [(32, 0.1)],
+        **{"use_fusion": False, "trim": False, **options},
     )
 
 
@@ -51,10 +58,14 @@ def padded(model: nn.Module, batch: JetBatch, names: tuple[str, ...], width: int
 @pytest.mark.parametrize("features", ["kinematic", ("delta_eta", "log_pt", "delta_phi")])
 def test_outputs_equal_weaver_whatever_its_padding(fusion: bool, features: str | tuple[str, ...]) -> None:
     batch = cloud((30, 0, 12, 1, 41, 2, 17, 25, 16, 7))
-    ours = create("particlenet", outputs=3, features=features, neighbours=7, widths=WIDTHS, head=(32,), fusion=fusion)
+    ours = create(
+        "particlenet", outputs=3, features=features, neighbours=7, widths=WIDTHS, head=(32,), fusion=fusion
+    )
     names = ours.inputs.features
     reference = stirred(theirs(len(names), 3, WIDTHS, 7, use_fusion=fusion)).double().eval()
-    ours.load_state_dict(weaver_state_dict_to_hepml({f"mod.{k}": v for k, v in reference.state_dict().items()}))
+    ours.load_state_dict(
+        weaver_state_dict_to_hepml({f"mod.{k}": v for k, v in reference.state_dict().items()})
+    )
     ours = ours.double().eval()
     with torch.no_grad():
         found = ours(batch)
@@ -73,10 +84,15 @@ def test_a_training_step_equals_weaver_where_nothing_is_padded() -> None:
             module.p = 0.0
     ours.load_state_dict(weaver_state_dict_to_hepml(reference.state_dict()))
     results = []
-    for logits, model in ((ours(batch), ours), (padded(reference, batch, ours.inputs.features, 25), reference)):
+    for logits, model in (
+        (ours(batch), ours),
+        (padded(reference, batch, ours.inputs.features, 25), reference),
+    ):
         nn.functional.cross_entropy(logits, batch.labels).backward()
         gradients = {f"{name}.grad": p.grad for name, p in model.named_parameters()}
-        results.append(weaver_state_dict_to_hepml({**model.state_dict(), **gradients, "logits": logits.detach()}))
+        results.append(
+            weaver_state_dict_to_hepml({**model.state_dict(), **gradients, "logits": logits.detach()})
+        )
     assert results[0].keys() == results[1].keys()
     for name, value in results[0].items():
         assert torch.allclose(value, results[1][name], rtol=1e-8, atol=1e-11), name
@@ -97,7 +113,12 @@ def published(shared: Path, jets: str, dtype: torch.dtype, most: int) -> tuple[T
     ours = create("particlenet", outputs=10)
     ours.load_state_dict(weaver_state_dict_to_hepml(state))
     reference = weaver.ParticleNet(
-        7, 10, [(16, (64,) * 3), (16, (128,) * 3), (16, (256,) * 3)], [(256, 0.1)], use_fusion=False, trim=False
+        7,
+        10,
+        [(16, (64,) * 3), (16, (128,) * 3), (16, (256,) * 3)],
+        [(256, 0.1)],
+        use_fusion=False,
+        trim=False,
     )
     reference.load_state_dict({name.removeprefix("mod."): value for name, value in state.items()})
     with torch.no_grad():

@@ -1,4 +1,5 @@
-"""The permutation-equivariant aggregations against their definition, index by index, and their equivariance."""
+"""The permutation-equivariant aggregations against their definition, index by index, and their
+equivariance."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hepml.nn.lorentz.aggregations import Aggregate1to2, Aggregate2to0, Aggregate2to2, Scales
-from hepml.nn.lorentz.halves import Halves
+from hepml.packed.halves import Halves
 
 COUNTS = (4, 0, 1, 6, 2)
 
@@ -31,7 +32,8 @@ def to_packed(jets: list[Tensor], halves: Halves) -> Tensor:
     diagonal = torch.cat([t.diagonal().T for t in jets])
     above = [torch.triu_indices(len(t), len(t), 1) for t in jets]
     up, down = (
-        torch.cat([t[i, j] for t, (i, j) in zip(made, above, strict=True)]) for made in (jets, transposed(jets))
+        torch.cat([t[i, j] for t, (i, j) in zip(made, above, strict=True)])
+        for made in (jets, transposed(jets))
     )
     return torch.cat((diagonal, up, down))
 
@@ -50,7 +52,8 @@ def to_matrices(t: Tensor, halves: Halves) -> list[Tensor]:
 
 
 def fifteen(t: Tensor) -> Tensor:
-    """The fifteen aggregations of one jet by their definition, without a normalisation: [N, N, C] -> [15, N, N, C]."""
+    """The fifteen aggregations of one jet by their definition, without a normalisation: [N, N, C] -> [15, N,
+    N, C]."""
     n = len(t)
     out = t.new_zeros(15, *t.shape)
     for i, j in itertools.product(range(n), repeat=2):
@@ -105,7 +108,10 @@ def test_rank_2_to_2_is_the_combination_of_the_fifteen(normalisation: str) -> No
 @pytest.mark.parametrize("normalisation", ["mean", "sum"])
 def test_rank_1_to_2_and_2_to_0_are_their_definitions(normalisation: str) -> None:
     halves, jets = packed(), matrices()
-    up, down = layer(Aggregate1to2, normalisation=normalisation), layer(Aggregate2to0, normalisation=normalisation)
+    up, down = (
+        layer(Aggregate1to2, normalisation=normalisation),
+        layer(Aggregate2to0, normalisation=normalisation),
+    )
     x = randn(sum(COUNTS), 3, seed=9)
     raised, pooled = to_matrices(up(x, halves), halves), down(to_packed(jets, halves), halves)
     for b, (low, high) in enumerate(itertools.pairwise(halves.jets.tolist())):
@@ -145,7 +151,10 @@ def test_permuting_rows_alone_is_noticed() -> None:
     flipped = [t.flip(0) for t in jets]
     after = to_matrices(made(to_packed(flipped, halves), halves), halves)
     before = to_matrices(made(to_packed(jets, halves), halves), halves)
-    assert max((a - b.flip(0)).abs().max().item() for a, b in zip(after, before, strict=True) if len(a) > 1) > 0.1
+    assert (
+        max((a - b.flip(0)).abs().max().item() for a, b in zip(after, before, strict=True) if len(a) > 1)
+        > 0.1
+    )
 
 
 def test_gradients_are_right() -> None:
@@ -165,5 +174,7 @@ def test_alphas_turn_means_into_sums() -> None:
     with torch.no_grad():
         assert scales(torch.tensor([10]))[0, :, 0].tolist() == pytest.approx([0.1, 0.01])
         scales.alphas.copy_(torch.tensor([[1.0], [2.0]]))
-        assert scales(torch.tensor([10, 3]))[:, :, 0].flatten().tolist() == pytest.approx([0.2, 0.04, 0.2, 0.04])
+        assert scales(torch.tensor([10, 3]))[:, :, 0].flatten().tolist() == pytest.approx(
+            [0.2, 0.04, 0.2, 0.04]
+        )
         assert torch.isfinite(scales(torch.tensor([0]))).all()

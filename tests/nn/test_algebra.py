@@ -1,4 +1,5 @@
-"""The space-time algebra and its layers: the multiplication table, values of the `lgatr` package, and covariance under Lorentz elements."""
+"""The space-time algebra and its layers: the multiplication table, values of the `lgatr` package, and
+covariance under Lorentz elements."""
 
 from __future__ import annotations
 
@@ -75,7 +76,9 @@ def test_the_product_is_that_of_the_multiplication_table() -> None:
 def test_products_and_norm_are_those_of_the_lgatr_package() -> None:
     golden = {k: torch.from_numpy(v) for k, v in np.load(GOLDEN).items() if "/" not in k}
     x, y = Multivectors.of_components(golden["x"]), Multivectors.of_components(golden["y"])
-    assert torch.allclose(geometric_product(x, y).components(), golden["geometric_product"], rtol=1e-12, atol=1e-12)
+    assert torch.allclose(
+        geometric_product(x, y).components(), golden["geometric_product"], rtol=1e-12, atol=1e-12
+    )
     assert torch.allclose(inner_product(x, y), golden["inner_product"], rtol=1e-12, atol=1e-12)
     assert torch.allclose(normalised(x).components(), golden["norm"], rtol=1e-12)
 
@@ -157,7 +160,9 @@ def test_only_layers_that_keep_parity_commute_with_mirrors(name: str) -> None:
 
 
 def test_linear_maps_have_ten_weights_a_pair_of_channels() -> None:
-    counts = [sum(q.numel() for q in MultivectorLinear(a, b, bias=False).parameters()) for a, b in ((1, 1), (3, 5))]
+    counts = [
+        sum(q.numel() for q in MultivectorLinear(a, b, bias=False).parameters()) for a, b in ((1, 1), (3, 5))
+    ]
     assert counts == [10, 150]
 
 
@@ -198,8 +203,14 @@ def test_scalar_vector_layers_commute_with_lorentz_transformations(
             v, t = layer.to(dtype)(x.to(dtype), s.to(dtype))
             w, u = layer((matrix @ x).to(dtype), s.to(dtype))
         expected = matrix @ v.double()
-        return max(float((w - expected).abs().max() / expected.abs().max()), float((u - t).abs().max() / t.abs().max()))
+        return max(
+            float((w - expected).abs().max() / expected.abs().max()),
+            float((u - t).abs().max() / t.abs().max()),
+        )
 
     for seed in range(3):
         assert moved(element(seed=seed), dtype) < tolerance
-    assert moved(torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))[0], torch.float64) > 1e-3 or name == "linear"
+    assert (
+        moved(torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))[0], torch.float64) > 1e-3
+        or name == "linear"
+    )

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from hepml import kinematics
 from hepml.nn.attention import Attention, Block, Rectangle
-from hepml.nn.dropout import Dropout, dropout
+from hepml.nn.kernels.byte_dropout import Dropout, dropout
 from hepml.nn.pair_embedding import PairEmbedding
-from hepml.nn.pairs import PAIR_FEATURES, Pairs, masking_value, pair_bias, pair_features
+from hepml.packed.pair_features import PAIR_FEATURES, Pairs, masking_value, pair_bias, pair_features
 from hepml.testing import sample_jets
 
 
@@ -104,7 +104,7 @@ def test_dropout_in_a_block_by_hand_is_that_of_dropout() -> None:
 def test_a_pair_embedding_in_pieces_equals_its_definition(
     last_activation: bool, frozen: bool, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hepml.nn.pair_training.PIECE", 64)
+    monkeypatch.setattr("hepml.nn.kernels.pair_embedding.PIECE", 64)
     monkeypatch.setattr("hepml.nn.pair_embedding.PIECE", 64)
     pieces = stirred(PairEmbedding(4, widths, last_activation))
     if frozen:
@@ -113,7 +113,10 @@ def test_a_pair_embedding_in_pieces_equals_its_definition(
             norm.running_mean.normal_()
             norm.running_var.uniform_(0.5, 2)
     plain = copy.deepcopy(pieces)
-    x, direction = 3 * torch.randn(500, 4, dtype=torch.float64), torch.randn(500, widths[-1], dtype=torch.float64)
+    x, direction = (
+        3 * torch.randn(500, 4, dtype=torch.float64),
+        torch.randn(500, widths[-1], dtype=torch.float64),
+    )
     given = direction.clone()
     results = [(pieces(x), pieces), (plain.embed(x), plain)]
     gradients = [torch.autograd.grad((out * given).sum(), list(m.parameters())) for out, m in results]
@@ -141,7 +144,9 @@ def test_pair_features_are_those_of_the_paper() -> None:
     found = dict(zip(PAIR_FEATURES, pair_features(jets.four_momenta, pairs).unbind(1), strict=True))
     a, b = jets.four_momenta[pairs.i], jets.four_momenta[pairs.j]
     apart = pairs.i != pairs.j
-    distance = kinematics.delta_r(kinematics.rapidity(a), kinematics.phi(a), kinematics.rapidity(b), kinematics.phi(b))
+    distance = kinematics.delta_r(
+        kinematics.rapidity(a), kinematics.phi(a), kinematics.rapidity(b), kinematics.phi(b)
+    )
     softer = torch.minimum(kinematics.pt(a), kinematics.pt(b))
     assert torch.allclose(found["ln_delta_r"][apart], distance.log()[apart], atol=1e-9)
     assert torch.allclose(found["ln_kt"][apart], (softer * distance).log()[apart], atol=1e-9)

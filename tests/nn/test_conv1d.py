@@ -1,4 +1,5 @@
-"""Convolutions that skip shared padding give what those that do not give, in value, gradient and statistics."""
+"""Convolutions that skip shared padding give what those that do not give, in value, gradient and
+statistics."""
 
 from __future__ import annotations
 
@@ -62,8 +63,12 @@ def test_batch_norm_takes_the_statistics_of_the_padded_rectangle(counts: tuple[i
         got = ours(convolution(Padded(inputs[0], x.silent)))
         expected = theirs(nn.Conv1d.forward(convolution, inputs[1]))
         assert torch.allclose(whole(got), expected, rtol=0, atol=1e-10)
-        grads = torch.autograd.grad((whole(got) ** 3).sum(), [inputs[0], *ours.parameters(), *convolution.parameters()])
-        wanted = torch.autograd.grad((expected**3).sum(), [inputs[1], *theirs.parameters(), *convolution.parameters()])
+        grads = torch.autograd.grad(
+            (whole(got) ** 3).sum(), [inputs[0], *ours.parameters(), *convolution.parameters()]
+        )
+        wanted = torch.autograd.grad(
+            (expected**3).sum(), [inputs[1], *theirs.parameters(), *convolution.parameters()]
+        )
         assert torch.allclose(grads[0], wanted[0].transpose(1, 2)[:, : max(counts)], rtol=1e-7, atol=1e-7)
         for a, b in zip(grads[1:], wanted[1:], strict=True):
             assert torch.allclose(a, b, rtol=1e-7, atol=1e-7)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hepml.nn import edge_messages as pieces
 from hepml.nn.edgeconv import EdgeConv
-from hepml.nn.neighbours import nearest_neighbours
+from hepml.nn.kernels import edge_messages as pieces
+from hepml.packed.neighbours import nearest_neighbours
 
 OFFSETS = torch.tensor([0, 0, 1, 5, 40, 41, 130])
 
@@ -62,7 +62,9 @@ def test_training_in_pieces_equals_the_plain_definition(
             assert torch.allclose(fast[name], expected, rtol=1e-9, atol=1e-10), name
 
 
-def test_training_in_pieces_with_fixed_norms_equals_the_plain_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_in_pieces_with_fixed_norms_equals_the_plain_definition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Norms in evaluation, everything else in training: statistics are used as they are, and kept."""
     monkeypatch.setattr(pieces, "_PIECE", 1 << 12)
     block, plain, x, near = pair((24, 32, 16), torch.float64)
@@ -142,5 +144,7 @@ def test_an_absent_neighbour_has_features_of_zero() -> None:
     absent = torch.full((1, 3), 1)
     with torch.no_grad():
         lonely = block(x[:1], absent)
-        with_zero = block(torch.cat((x[:1], torch.zeros(1, 7, dtype=x.dtype))), torch.tensor([[1, 1, 1], [0, 0, 0]]))
+        with_zero = block(
+            torch.cat((x[:1], torch.zeros(1, 7, dtype=x.dtype))), torch.tensor([[1, 1, 1], [0, 0, 0]])
+        )
     assert torch.allclose(lonely, with_zero[:1], atol=1e-12)

@@ -1,4 +1,5 @@
-"""What a frame network gives to pairs: in pieces, the definition and its gradients; no memory for hidden units of all pairs."""
+"""What a frame network gives to pairs: in pieces, the definition and its gradients; no memory for hidden
+units of all pairs."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hepml.nn.lorentz import canonical, frame_pairs, frames
+from hepml.nn.kernels import frame_pairs
+from hepml.nn.kernels.frame_pairs import pair_logits, plain_logits
+from hepml.nn.lorentz import canonical, frames
 from hepml.nn.lorentz.canonical import frame_vectors
-from hepml.nn.lorentz.frame_pairs import pair_logits, plain_logits
 from hepml.nn.lorentz.frames import FrameNetwork
 from hepml.testing import sample_jets
 
@@ -65,7 +67,9 @@ def test_groups_and_pieces_change_nothing(references: int, monkeypatch: pytest.M
     fixed = torch.tensor([[1.0, 0, 0, 1], [1, 0, 0, -1], [1, 0, 0, 0]], dtype=torch.float64)[:references]
     jets = jets.take(torch.tensor([3, 0, 6, 1, 5, 2, 4]))
     whole = frame_vectors(network, jets, fixed)[1]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # sizes of groups and pieces are so many a thread
+    monkeypatch.setattr(
+        torch, "get_num_threads", lambda: 1
+    )  # sizes of groups and pieces are so many a thread
     monkeypatch.setattr(canonical, "_PAIRS", 200)
     monkeypatch.setattr(frame_pairs, "_PIECE", 30)
     assert torch.allclose(frame_vectors(network, jets, fixed)[1], whole, rtol=1e-12)

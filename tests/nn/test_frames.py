@@ -33,7 +33,9 @@ def test_frames_are_lorentz_matrices_of_unit_determinant() -> None:
     assert (matrices[:, 0, 0] >= 1).all()
 
 
-@pytest.mark.parametrize(("dtype", "gamma", "tolerance"), [(torch.float64, 5.0, 1e-11), (torch.float32, 2.0, 1e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "gamma", "tolerance"), [(torch.float64, 5.0, 1e-11), (torch.float32, 2.0, 1e-3)]
+)
 def test_frames_move_with_their_vectors(dtype: torch.dtype, gamma: float, tolerance: float) -> None:
     matrix, v = element(gamma), some()
     before, after = frames(v.to(dtype)), frames((v @ matrix.T).to(dtype))
@@ -63,9 +65,13 @@ def test_a_boost_to_rest_has_no_rotation() -> None:
 
 def test_parallel_and_absent_vectors_have_a_frame_too() -> None:
     a = torch.tensor([[0.0, 3.0, 4.0]] * 2 + [[0.0] * 3] * 2, dtype=torch.float64)
-    b = torch.stack((2 * a[0], torch.zeros(3, dtype=torch.float64), a[0], torch.zeros(3, dtype=torch.float64)))
+    b = torch.stack(
+        (2 * a[0], torch.zeros(3, dtype=torch.float64), a[0], torch.zeros(3, dtype=torch.float64))
+    )
     matrices = orthonormal(a, b)
-    assert torch.allclose(matrices @ matrices.mT, torch.eye(3, dtype=torch.float64).expand(4, 3, 3), atol=1e-14)
+    assert torch.allclose(
+        matrices @ matrices.mT, torch.eye(3, dtype=torch.float64).expand(4, 3, 3), atol=1e-14
+    )
     assert torch.allclose(matrices[:3, 0], (a[:1] / 5).expand(3, 3))
     assert torch.allclose(torch.linalg.det(matrices), torch.ones(4, dtype=torch.float64))
 

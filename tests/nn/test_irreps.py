@@ -1,4 +1,5 @@
-"""Irreps of SO+(1,3): all are covariant under random Lorentz elements, as are all Clebsch–Gordan products, and the maps are orthogonal."""
+"""Irreps of SO+(1,3): all are covariant under random Lorentz elements, as are all Clebsch–Gordan products,
+and the maps are orthogonal."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def test_matrices_of_sl2_are_those_of_the_lorentz_group() -> None:
     assert torch.allclose(lorentz_matrix(sl2_rotation(axis, 1.1)), kinematics.rotation(axis, 1.1), atol=1e-14)
     for gamma in GAMMAS:
         expected = kinematics.boost(axis, gamma)
-        assert torch.allclose(lorentz_matrix(sl2_boost(axis, gamma)), expected, rtol=1e-12, atol=1e-13 * gamma)
+        assert torch.allclose(
+            lorentz_matrix(sl2_boost(axis, gamma)), expected, rtol=1e-12, atol=1e-13 * gamma
+        )
 
 
 @pytest.mark.parametrize("irrep", IRREPS)
@@ -67,7 +70,9 @@ def test_every_irrep_is_a_representation(irrep: tuple[int, int]) -> None:
         scale = largest(irrep_matrix(irrep, a)) * largest(irrep_matrix(irrep, b))
         assert largest(together - apart) < 1e-13 * scale
     one = torch.eye(2, dtype=torch.complex128)
-    assert torch.allclose(irrep_matrix(irrep, one), torch.eye(dimension(irrep), dtype=torch.complex128), atol=1e-14)
+    assert torch.allclose(
+        irrep_matrix(irrep, one), torch.eye(dimension(irrep), dtype=torch.complex128), atol=1e-14
+    )
     turn = irrep_matrix(irrep, sl2_rotation(torch.tensor([1.0, 2.0, 3.0]), 0.7))
     unit = torch.eye(dimension(irrep), dtype=torch.complex128)
     assert torch.allclose(turn @ turn.mH, unit, atol=1e-14)
@@ -104,7 +109,8 @@ def test_four_vectors_are_embedded_in_the_irrep_1_1() -> None:
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_every_product_is_covariant(first: tuple[int, int], second: tuple[int, int]) -> None:
-    """product(D x, D y) = D product(x, y) for boosts to gamma = 4000, relative to the size of the moved factors."""
+    """product(D x, D y) = D product(x, y) for boosts to gamma = 4000, relative to the size of the moved
+    factors."""
     x, y = vectors(first), vectors(second, seed=1)
     for a, _ in elements():
         dx, dy = x @ irrep_matrix(first, a).T, y @ irrep_matrix(second, a).T
@@ -130,7 +136,9 @@ def test_a_product_that_is_not_clebsch_gordan_is_not_covariant() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_coefficients_are_an_orthogonal_change_of_basis(first: tuple[int, int], second: tuple[int, int]) -> None:
+def test_coefficients_are_an_orthogonal_change_of_basis(
+    first: tuple[int, int], second: tuple[int, int]
+) -> None:
     parts = [coefficients(first, second, r).flatten(0, 1) for r in decomposition(first, second)]
     whole = torch.cat(parts, dim=1)
     assert whole.shape == (dimension(first) * dimension(second),) * 2

@@ -1,4 +1,5 @@
-"""Minkowski products keep their digits under boosts, and the packed pairs compute what their definitions say."""
+"""Minkowski products keep their digits under boosts, and the packed pairs compute what their definitions
+say."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.errors import ConfigError
+from hepml.nn.kernels import lorentznet_messages as message_file
+from hepml.nn.kernels.lorentznet_messages import Maps, messages, messages_in_pieces
 from hepml.nn.lorentz import (
     REFERENCES,
     ComponentVectors,
@@ -25,11 +28,9 @@ from hepml.nn.lorentz import (
     signed_log,
     with_references,
 )
-from hepml.nn.lorentz import messages as message_file
-from hepml.nn.lorentz.messages import Maps, messages, messages_in_pieces
 from hepml.nn.lorentz.statistics import normalised, pair_statistics
 from hepml.nn.norm import PackedBatchNorm
-from hepml.representations.dense import to_dense
+from hepml.packed.dense import to_dense
 from hepml.testing import sample_jets
 
 COUNTS = (4, 0, 1, 9, 2, 30)
@@ -46,7 +47,8 @@ def exact_products(p: Tensor) -> Tensor:
     return torch.tensor([[float(x) for x in row] for row in products], dtype=torch.float64)
 
 
-# ---------------------------------------------------------------------------------------------------------------- products
+# ------------------------------------------------------------------------------------------------------------
+# products
 
 
 @pytest.mark.parametrize("mass", [0.0, 0.13957, 5.0])
@@ -99,7 +101,8 @@ def test_masses_are_zero_exactly_where_they_are_rounding() -> None:
 
 def test_products_of_vectors_at_rest_back_to_back_and_zero() -> None:
     p = torch.tensor(
-        [[[1.0, 0, 0, 0], [5.0, 0, 0, 5.0], [5.0, 0, 0, -5.0], [0, 0, 0, 0], [2.0, 0, 0, 3.0]]], dtype=torch.float64
+        [[[1.0, 0, 0, 0], [5.0, 0, 0, 5.0], [5.0, 0, 0, -5.0], [0, 0, 0, 0], [2.0, 0, 0, 3.0]]],
+        dtype=torch.float64,
     )
     expected = torch.tensor(
         [[1, 5, 5, 0, 2], [5, 0, 50, 0, -5], [5, 50, 0, 0, 25], [0, 0, 0, 0, 0], [2, -5, 25, 0, -5]],
@@ -124,11 +127,13 @@ def test_gradients_of_products_are_finite_and_right() -> None:
 def test_signed_log_is_odd_and_logarithmic() -> None:
     x = torch.tensor([-1e6, -1.0, 0.0, 1.0, 1e6], dtype=torch.float64)
     assert torch.allclose(
-        signed_log(x), torch.tensor([-math.log(1e6 + 1), -math.log(2), 0, math.log(2), math.log(1e6 + 1)]).double()
+        signed_log(x),
+        torch.tensor([-math.log(1e6 + 1), -math.log(2), 0, math.log(2), math.log(1e6 + 1)]).double(),
     )
 
 
-# --------------------------------------------------------------------------------------------------------------- references
+# ------------------------------------------------------------------------------------------------------------
+# references
 
 
 def test_reference_vectors_stand_before_the_constituents_of_each_jet() -> None:
@@ -152,7 +157,8 @@ def test_reference_vectors_are_known_by_name() -> None:
         reference_vectors(("beams",))
 
 
-# ----------------------------------------------------------------------------------------------------------- pairs, vectors
+# -----------------------------------------------------------------------------------------------------------
+# pairs, vectors
 
 
 def test_pairs_are_all_ordered_pairs_of_each_jet_once() -> None:
@@ -191,10 +197,13 @@ def test_a_limit_bounds_every_component_of_a_change() -> None:
     pairs = packed((2,))
     x = torch.tensor([[900.0, 0, 0, 900], [1, 0, 1, 0]], dtype=torch.float64)
     moved = ComponentVectors(x, pairs, limit=100.0).moved(torch.ones(2, dtype=torch.float64), 0.5)
-    assert torch.equal(moved.x - x, torch.tensor([[50, 0, -0.5, 50], [-50, 0, 0.5, -50]], dtype=torch.float64))
+    assert torch.equal(
+        moved.x - x, torch.tensor([[50, 0, -0.5, 50], [-50, 0, 0.5, -50]], dtype=torch.float64)
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------------- messages
+# ------------------------------------------------------------------------------------------------------------
+# messages
 
 
 def random_maps(width: int, *, moves: bool) -> Maps:
@@ -221,7 +230,10 @@ def test_messages_in_pieces_are_the_messages_with_their_gradients(
     s = torch.randn(len(pairs), 2, dtype=torch.float64, requires_grad=True)
     maps = random_maps(width, moves=moves)
     inputs = [a, b, s, *(t for t in maps if t is not None)]
-    g_out, g_phi = torch.randn(sum(COUNTS), width, dtype=torch.float64), torch.randn(len(pairs), dtype=torch.float64)
+    g_out, g_phi = (
+        torch.randn(sum(COUNTS), width, dtype=torch.float64),
+        torch.randn(len(pairs), dtype=torch.float64),
+    )
     results = []
     for function in (messages, messages_in_pieces):
         out, phi = function(a, b, s, maps, pairs)

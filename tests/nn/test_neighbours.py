@@ -4,15 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from hepml.nn import neighbours as module
-from hepml.nn.neighbours import nearest_neighbours
+from hepml.packed import neighbours as module
+from hepml.packed.neighbours import nearest_neighbours
 
 COUNTS = (0, 1, 2, 9, 30, 0, 5, 17)
 
 
 def packed(columns: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     offsets = torch.tensor([0, *COUNTS]).cumsum(0)
-    return torch.randn(int(offsets[-1]), columns, dtype=dtype, generator=torch.Generator().manual_seed(0)), offsets
+    return torch.randn(
+        int(offsets[-1]), columns, dtype=dtype, generator=torch.Generator().manual_seed(0)
+    ), offsets
 
 
 @pytest.mark.parametrize("columns", [2, 64])

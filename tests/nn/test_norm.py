@@ -7,7 +7,9 @@ from hepml.nn.norm import PackedBatchNorm, Standardise
 
 
 def test_standardise_gives_mean_zero_and_spread_one_after_any_split_into_batches() -> None:
-    x = torch.randn(300, 3, dtype=torch.float64) * torch.tensor([1e3, 1.0, 1e-3]) + torch.tensor([500.0, 0.0, 2.0])
+    x = torch.randn(300, 3, dtype=torch.float64) * torch.tensor([1e3, 1.0, 1e-3]) + torch.tensor(
+        [500.0, 0.0, 2.0]
+    )
     whole, parts = Standardise(3).double(), Standardise(3).double()
     whole(x)
     for part in x.split([1, 99, 0, 200]):

@@ -1,4 +1,5 @@
-"""Blocks on pairs by hand: equal to the layers they are made of, with autograd's gradients, in the memory of two tensors of pairs."""
+"""Blocks on pairs by hand: equal to the layers they are made of, with autograd's gradients, in the memory of
+two tensors of pairs."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.models import pelican as pelican_file
 from hepml.models.pelican import PELICAN
-from hepml.nn.lorentz import pair_network
-from hepml.nn.lorentz.halves import Halves
-from hepml.nn.lorentz.pair_blocks import Scratch, drops, normalise
+from hepml.nn.kernels import pelican_network as pair_network
+from hepml.nn.kernels.pelican_blocks import Scratch, drops, normalise
+from hepml.packed.halves import Halves
 from hepml.testing import sample_jets
 
 SIZE = {"hidden": 9, "messages": 6, "blocks": 4, "scalars": 3, "dropout": 0.0}
@@ -35,7 +36,9 @@ def network(**arguments: object) -> PELICAN:
 
 def jets(count: int = 5) -> JetBatch:
     made = sample_jets(count, mass=0.2)
-    return JetBatch.from_arrays(made.four_momenta, torch.cat((made.offsets, made.offsets[-1:])))  # the last is empty
+    return JetBatch.from_arrays(
+        made.four_momenta, torch.cat((made.offsets, made.offsets[-1:]))
+    )  # the last is empty
 
 
 def by_layers(model: PELICAN, batch: JetBatch) -> Tensor:
@@ -77,7 +80,9 @@ def test_the_network_by_hand_is_the_network_by_its_layers(
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 9])
-def test_two_tensors_of_pairs_are_kept_whatever_the_depth(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_tensors_of_pairs_are_kept_whatever_the_depth(
+    blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[int] = []
     tensors = pair_network._Run._tensors
 
@@ -146,7 +151,9 @@ def test_a_level_keeps_expectations_under_dropout() -> None:
     with torch.no_grad():
         expected = F.batch_norm(t, None, None, model.norms[0].weight, model.norms[0].bias, training=True)
         scratch = Scratch()
-        mean = sum(normalise(t, level.gain, level.bias, p, seed, scratch).x.clone() for seed in range(400)) / 400
+        mean = (
+            sum(normalise(t, level.gain, level.bias, p, seed, scratch).x.clone() for seed in range(400)) / 400
+        )
     assert (mean - expected).abs().max() < 6 * (p / (1 - p) / 400) ** 0.5 * expected.abs().max()
     assert torch.allclose((1 - p) * (level.gain * t + level.bias), expected)
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hepml.nn.recursive import _Fold, fold, gated_cell, simple_cell
 
-# Three jets of 3, 4 and 1 constituents, one of them a chain; leaves are nodes 0 to 7, merges 8 to 12 by level.
+# Three jets of 3, 4 and 1 constituents, one of them a chain; leaves are nodes 0 to 7, merges 8 to 12 by
+# level.
 CHILDREN = torch.tensor([[0, 1], [4, 3], [2, 8], [9, 5], [11, 6]])
 LEVELS = (2, 2, 1)
 

@@ -1,4 +1,5 @@
-"""Jets boosted into their rest frames: at rest, the same jet in every frame but for a rotation, and no digits lost on the way."""
+"""Jets boosted into their rest frames: at rest, the same jet in every frame but for a rotation, and no digits
+lost on the way."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.nn.lorentz import gram_matrix, plain_product
 from hepml.nn.lorentz.rest_frame import RestFrames, to_rest_frame
-from hepml.nn.segments import segment_sum
-from hepml.representations.dense import to_dense
+from hepml.packed.dense import to_dense
+from hepml.packed.segments import segment_sum
 from hepml.testing import sample_jets
 
 
@@ -24,7 +25,9 @@ def products(p: Tensor, offsets: Tensor) -> Tensor:
 def boosted(jets: JetBatch, gamma: float, seed: int = 0) -> Tensor:
     axis = torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     turn = kinematics.rotation(axis.roll(1), 1.0 + seed)
-    return kinematics.transform(jets.four_momenta.double(), kinematics.boost(axis, gamma) @ turn).to(jets.dtype)
+    return kinematics.transform(jets.four_momenta.double(), kinematics.boost(axis, gamma) @ turn).to(
+        jets.dtype
+    )
 
 
 @pytest.mark.parametrize("mass", [0.0, 0.5])
@@ -50,8 +53,8 @@ def test_it_is_the_boost_by_the_jets_velocity() -> None:
 
 @pytest.mark.parametrize("gamma", [1.5, 100.0, 4000.0, 1e5])
 def test_every_frame_leads_to_the_same_jet_but_for_a_rotation(gamma: float) -> None:
-    """Products by their definition, from components, agree to 1e-9 of the jet's mass squared; from the boosted components themselves
-    they do not by far."""
+    """Products by their definition, from components, agree to 1e-9 of the jet's mass squared; from the
+    boosted components themselves they do not by far."""
     jets = sample_jets()
     there, frames = to_rest_frame(jets.four_momenta, jets.offsets)
     before, scale = products(there, jets.offsets), frames.mass.square()[:, None, None]
@@ -123,5 +126,8 @@ def test_reference_vectors_move_along() -> None:
 def test_gradients_are_right() -> None:
     jets = sample_jets(2, mass=1.0, smallest=2, largest=4)
     assert torch.autograd.gradcheck(
-        lambda p: to_rest_frame(p, jets.offsets)[0], (jets.four_momenta.requires_grad_(),), rtol=1e-4, atol=1e-7
+        lambda p: to_rest_frame(p, jets.offsets)[0],
+        (jets.four_momenta.requires_grad_(),),
+        rtol=1e-4,
+        atol=1e-7,
     )

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from hepml.models import create
 from hepml.nn.attention import Rectangle
+from hepml.nn.kernels.scalar_vector import Places, minkowski
 from hepml.nn.lorentz.scalar_vector import PairBlock
-from hepml.nn.lorentz.scalar_vector_steps import Places, minkowski
 from hepml.testing import sample_jets
 
 COUNTS = (3, 1, 5, 2)
@@ -92,10 +92,14 @@ def test_minkowski_has_the_metric() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_network_is_the_same_where_blocks_are_not_by_hand(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_is_the_same_where_blocks_are_not_by_hand(
+    training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Which is so under autocast, with dropout, when compiled and on other devices."""
     torch.manual_seed(0)
-    model = create("lgatr_slim", vectors=4, scalars=8, blocks=3, heads=2, expansion=2).double().train(training)
+    model = (
+        create("lgatr_slim", vectors=4, scalars=8, blocks=3, heads=2, expansion=2).double().train(training)
+    )
     jets, found = sample_jets(7, mass=0.1, largest=90), []
     for by_hand in (True, False):
         if not by_hand:

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from hepml.nn import segments
-from hepml.nn.segments import segment_mean, segment_sum, sum_of
+from hepml.packed import segments
+from hepml.packed.segments import segment_mean, segment_sum, sum_of
 
 OFFSETS = torch.tensor([0, 0, 3, 4, 4, 9, 9])
 
@@ -15,7 +15,9 @@ def test_sums_and_means_are_those_of_each_jet_and_zero_for_empty_jets() -> None:
     x = torch.randn(9, 5, dtype=torch.float64)
     expected = torch.stack([x[a:b].sum(0) for a, b in pairwise(OFFSETS.tolist())])
     assert torch.allclose(segment_sum(x, OFFSETS), expected, atol=1e-14)
-    assert torch.allclose(segment_mean(x, OFFSETS), expected / torch.tensor([1, 3, 1, 1, 5, 1])[:, None], atol=1e-14)
+    assert torch.allclose(
+        segment_mean(x, OFFSETS), expected / torch.tensor([1, 3, 1, 1, 5, 1])[:, None], atol=1e-14
+    )
 
 
 def test_the_gradient_of_a_sum_is_exact() -> None:

@@ -1,4 +1,5 @@
-"""Attention of tensors between local frames: the definition, pair by pair; what keeps the symmetry, and what loses it."""
+"""Attention of tensors between local frames: the definition, pair by pair; what keeps the symmetry, and what
+loses it."""
 
 from __future__ import annotations
 
@@ -97,7 +98,9 @@ def test_without_one_of_its_parts_the_symmetry_is_lost(left_out: str) -> None:
 
     change = torch.linalg.inv(element())
     if left_out == "a Lorentz matrix":
-        change = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(6)))[0]
+        change = torch.linalg.qr(
+            torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+        )[0]
     assert float((outputs(frame @ change) - outputs(frame)).abs().max()) > 1e-2
 
 
@@ -123,7 +126,9 @@ def test_balanced_maps_divide_by_the_frames_factor() -> None:
     maps = FrameMaps.of(frame, torch.float64, balanced=True)
     gamma = frame[:, 0, 0]
     assert torch.allclose(maps.local * gamma[:, None, None], frame)
-    assert torch.allclose(maps.common @ maps.local * gamma.square()[:, None, None], torch.eye(4).double(), atol=1e-10)
+    assert torch.allclose(
+        maps.common @ maps.local * gamma.square()[:, None, None], torch.eye(4).double(), atol=1e-10
+    )
     turn = torch.eye(4, dtype=torch.float64)
     turn[1:, 1:] = kinematics.rotation(torch.tensor([1.0, 2, 3]).double(), 1.0)[1:, 1:]
     assert torch.allclose(FrameMaps.of(frame @ turn, torch.float64, balanced=True).local @ turn.T, maps.local)

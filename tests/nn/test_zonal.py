@@ -1,4 +1,5 @@
-"""Messages of irreps, made without pairs of irreps, against their definition as a sum over pairs; and their covariance."""
+"""Messages of irreps, made without pairs of irreps, against their definition as a sum over pairs; and their
+covariance."""
 
 from __future__ import annotations
 
@@ -9,8 +10,21 @@ from torch import Tensor
 from hepml import kinematics
 from hepml.nn.lorentz import zonal
 from hepml.nn.lorentz.clebsch_gordan import decomposition, product
-from hepml.nn.lorentz.irreps import dimension, from_four_vector, irrep_matrix, lorentz_matrix, sl2_boost, sl2_rotation
-from hepml.nn.lorentz.zonal import Distances, RadialFunctions, groups_of_similar_size, message_types, zonal_messages
+from hepml.nn.lorentz.irreps import (
+    dimension,
+    from_four_vector,
+    irrep_matrix,
+    lorentz_matrix,
+    sl2_boost,
+    sl2_rotation,
+)
+from hepml.nn.lorentz.zonal import (
+    Distances,
+    RadialFunctions,
+    groups_of_similar_size,
+    message_types,
+    zonal_messages,
+)
 from hepml.testing import sample_jets
 
 IRREPS = [(0, 0), (1, 1), (2, 0), (2, 2)]

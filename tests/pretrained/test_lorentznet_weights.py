@@ -1,4 +1,5 @@
-"""The published LorentzNet weights load by `hepml.pretrained.load`, and their logits are the published network's."""
+"""The published LorentzNet weights load by `hepml.pretrained.load`, and their logits are the published
+network's."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def test_published_weights_give_the_golden_logits(weights: Path, shared: Path) -
 
 
 def test_published_weights_give_the_published_float32_logits(weights: Path, shared: Path) -> None:
-    """In float32 the masses of massless constituents are rounding, on which this network depends: the arithmetic must be the same, too."""
+    """In float32 the masses of massless constituents are rounding, on which this network depends: the
+    arithmetic must be the same, too."""
     jets = np.load(shared / "data/real/toptag_reference_1000.npz")
     expected = np.load(shared / "data/real/toptag_reference_lorentznet_logits.npz")["logits"]
     some = torch.arange(0, 1000, 20)
@@ -105,7 +107,9 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
         pretrained.load(tmp_path / "half.pt")
 
 
-def test_a_checkpoint_of_hepml_is_handed_to_load_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_hepml_is_handed_to_load_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import hepml
 
     asked: list[Path] = []

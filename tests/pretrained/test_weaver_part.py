@@ -1,4 +1,5 @@
-"""Particle Transformers trained with weaver-core load by `hepml.pretrained.load`, and their outputs are weaver's."""
+"""Particle Transformers trained with weaver-core load by `hepml.pretrained.load`, and their outputs are
+weaver's."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from padded import dense_features
 from torch import nn
 
 from hepml import pretrained
@@ -15,7 +17,7 @@ from hepml.data.features import FEATURE_SETS
 from hepml.errors import ModelError
 from hepml.models import count_parameters, create
 from hepml.models.part import weaver_state_dict_to_hepml
-from hepml.representations.dense import dense_features, to_dense
+from hepml.packed.dense import to_dense
 from hepml.training.checkpoints import initialise_from
 
 DATA = Path(__file__).parent / "data"
@@ -109,7 +111,9 @@ def test_the_published_network_is_weavers(features: str, columns: int, outputs: 
     """2,141,134 and 2,143,486 parameters, and the same outputs whatever weaver's padding."""
     weaver = pytest.importorskip("weaver.nn.model.ParticleTransformer", reason="extra 'bench'")
     torch.manual_seed(2)
-    theirs = stirred(weaver.ParticleTransformer(columns, outputs, use_pre_activation_pair=False)).double().eval()
+    theirs = (
+        stirred(weaver.ParticleTransformer(columns, outputs, use_pre_activation_pair=False)).double().eval()
+    )
     ours = create("part", features=features, outputs=outputs).double().eval()
     assert count_parameters(ours) == sum(p.numel() for p in theirs.parameters())
     ours.load_state_dict(weaver_state_dict_to_hepml(theirs.state_dict()))
@@ -121,17 +125,20 @@ def test_the_published_network_is_weavers(features: str, columns: int, outputs: 
 
 
 def test_outputs_are_weavers_on_real_jets(shared: Path) -> None:
-    """Momenta of the file are float32, so that the mass of a narrow pair is rounding. In float64 both take the same rounding for
-    it.
+    """Momenta of the file are float32, so that the mass of a narrow pair is rounding. In float64 both take
+    the same rounding for it.
 
-    In float32 weaver's own arithmetic rounds it again, which moves its logits here by 0.1; hepml's stay with those of float64.
+    In float32 weaver's own arithmetic rounds it again, which moves its logits here by 0.1; hepml's stay with
+    those of float64.
     """
     weaver = pytest.importorskip("weaver.nn.model.ParticleTransformer", reason="extra 'bench'")
     path = shared / "data" / "real" / "toptag_reference_1000.npz"
     if not path.is_file():
         pytest.skip(f"{path} is absent")
     file = np.load(path)
-    batch = JetBatch.from_arrays(file["four_momenta"], file["offsets"], dtype=torch.float64).take(torch.arange(12))
+    batch = JetBatch.from_arrays(file["four_momenta"], file["offsets"], dtype=torch.float64).take(
+        torch.arange(12)
+    )
     torch.manual_seed(2)
     theirs = weaver.ParticleTransformer(7, 2, use_pre_activation_pair=False).double().train()
     ours = create("part", rounded_masses=True).double().eval()
@@ -169,7 +176,9 @@ def test_a_training_step_is_weavers_where_nothing_is_padded(last_activation: boo
     for logits, model in ((ours(batch), ours), (theirs(*padded(batch, ours.features, 20)), theirs)):
         nn.functional.cross_entropy(logits, batch.labels).backward()
         gradients = {f"{name}.grad": p.grad for name, p in model.named_parameters()}
-        results.append(weaver_state_dict_to_hepml({**model.state_dict(), **gradients, "logits": logits.detach()}))
+        results.append(
+            weaver_state_dict_to_hepml({**model.state_dict(), **gradients, "logits": logits.detach()})
+        )
     assert results[0].keys() == results[1].keys()
     for name, value in results[0].items():
         assert torch.allclose(value, results[1][name].reshape(value.shape), rtol=1e-7, atol=1e-10), name

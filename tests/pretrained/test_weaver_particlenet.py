@@ -20,7 +20,8 @@ SETS = {7: "kinematic", 13: "kinematic_pid", 17: "full"}
 
 @pytest.mark.parametrize("columns", SETS)
 def test_stored_weaver_logits_are_reproduced_for_jets_of_any_length(columns: int) -> None:
-    """The stored logits were made by `data/make_weaver_golden.py`; jets of 1, 2, 5 and 16 constituents have fewer than k + 1."""
+    """The stored logits were made by `data/make_weaver_golden.py`; jets of 1, 2, 5 and 16 constituents have
+    fewer than k + 1."""
     golden = np.load(DATA / "weaver_particlenet.npz")
     model = pretrained.load(DATA / f"weaver_particlenet_{columns}.pt")
     assert model.hepml_hyperparameters["features"] == SETS[columns]
@@ -29,7 +30,11 @@ def test_stored_weaver_logits_are_reproduced_for_jets_of_any_length(columns: int
     offsets = np.concatenate([[0], np.cumsum(golden["counts"])])
     momenta = np.ones((offsets[-1], 4))
     batch = JetBatch.from_arrays(
-        momenta, offsets, golden[f"features_{columns}"], feature_names=FEATURE_SETS[SETS[columns]], dtype=torch.float64
+        momenta,
+        offsets,
+        golden[f"features_{columns}"],
+        feature_names=FEATURE_SETS[SETS[columns]],
+        dtype=torch.float64,
     )
     with torch.no_grad():
         exact = model.double()(batch).numpy()
@@ -40,7 +45,10 @@ def test_stored_weaver_logits_are_reproduced_for_jets_of_any_length(columns: int
 
 def test_published_jetclass_weights_equal_weaver_on_real_jets(shared: Path) -> None:
     particlenet = pytest.importorskip("weaver.nn.model.ParticleNet", reason="extra 'bench'")
-    path, jets = shared / "reference/weights/particlenet_jetclass_kin.pt", shared / "data/real/jetclass_500.npz"
+    path, jets = (
+        shared / "reference/weights/particlenet_jetclass_kin.pt",
+        shared / "data/real/jetclass_500.npz",
+    )
     for needed in (path, jets):
         if not needed.is_file():
             pytest.skip(f"{needed} is absent")
@@ -73,7 +81,10 @@ def test_published_jetclass_weights_equal_weaver_on_real_jets(shared: Path) -> N
 
 def test_published_jetclass_weights_tell_real_jets_apart(shared: Path) -> None:
     """Seven kinematic inputs give an accuracy of 0.72 on the 500 jets, of which the largest class is 13 %."""
-    path, jets = shared / "reference/weights/particlenet_jetclass_kin.pt", shared / "data/real/jetclass_500.npz"
+    path, jets = (
+        shared / "reference/weights/particlenet_jetclass_kin.pt",
+        shared / "data/real/jetclass_500.npz",
+    )
     for needed in (path, jets):
         if not needed.is_file():
             pytest.skip(f"{needed} is absent")
@@ -116,7 +127,8 @@ def jet_file(path: Path) -> JetBatch:
 
 
 def first_constituents(batch: JetBatch, most: tuple[int, ...]) -> JetBatch:
-    """The jets cut to their first so many constituents, a number for each jet in turn, with the axis of what is left."""
+    """The jets cut to their first so many constituents, a number for each jet in turn, with the axis of what
+    is left."""
     limit = torch.tensor(most).repeat(len(batch) // len(most) + 1)[: len(batch)]
     within = torch.arange(len(batch.four_momenta)) - batch.offsets[batch.jet_of]
     counts = torch.minimum(batch.counts, limit)

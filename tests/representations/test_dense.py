@@ -1,9 +1,10 @@
 """The dense view and the way back."""
 
 import torch
+from padded import dense_features
 
 from hepml.data.batch import JetBatch
-from hepml.representations.dense import dense_features, mask_of, to_dense, to_packed
+from hepml.packed.dense import mask_of, to_dense, to_packed
 
 OFFSETS = torch.tensor([0, 3, 3, 4, 9])
 

@@ -1,4 +1,5 @@
-"""Energy-flow polynomials: all multigraphs once, values of the definition and of the energyflow package, defined for short jets."""
+"""Energy-flow polynomials: all multigraphs once, values of the definition and of the energyflow package,
+defined for short jets."""
 
 from __future__ import annotations
 
@@ -35,7 +36,10 @@ def test_relabelled_multigraphs_are_recognised_and_others_are_not() -> None:
         matrix = np.zeros((n, n), dtype=int)
         for i, j, m in edges:
             matrix[i, j] = matrix[j, i] = m
-        own = {canonical(tuple(map(tuple, matrix[np.ix_(p, p)].tolist()))) for p in map(list, permutations(range(n)))}
+        own = {
+            canonical(tuple(map(tuple, matrix[np.ix_(p, p)].tolist())))
+            for p in map(list, permutations(range(n)))
+        }
         assert len(own) == 1
         forms |= own
     assert len(forms) == len(connected(4))
@@ -75,7 +79,8 @@ def test_values_are_those_of_the_definition(beta: float) -> None:
 
 
 def test_k4_and_its_kin_are_those_of_the_definition() -> None:
-    """Degrees 6 and 7, where a sum over four vertices does not factor, on a jet of three constituents and two unequal pairs."""
+    """Degrees 6 and 7, where a sum over four vertices does not factor, on a jet of three constituents and two
+    unequal pairs."""
     p = sample_jets(1, smallest=4, largest=4).four_momenta
     found = polynomials(p, torch.tensor([0, 4]), 7, 1.0)
     torch.testing.assert_close(found[0], by_definition(p, 7, 1.0), rtol=1e-11, atol=0)
@@ -87,7 +92,8 @@ def test_k4_and_its_kin_are_those_of_the_definition() -> None:
         ("beta1", 1.0, torch.float64, 1e-6),
         ("beta05", 0.5, torch.float64, 1e-6),
         ("beta1", 1.0, torch.float32, 1e-5),
-        # Constituents of one calorimeter cell differ in direction by the rounding of their momenta. Here that is no distance;
+        # Constituents of one calorimeter cell differ in direction by the rounding of their momenta. Here that
+        # is no distance;
         # R^0.5 of it shows.
         ("beta05", 0.5, torch.float32, 1e-3),
     ],
@@ -95,7 +101,8 @@ def test_k4_and_its_kin_are_those_of_the_definition() -> None:
 def test_values_on_real_jets_are_those_of_energyflow(
     name: str, beta: float, dtype: torch.dtype, tolerance: float
 ) -> None:
-    """Kept in single precision, which is good to 6e-8; the largest difference in double precision was 1.3e-12 when they were made."""
+    """Kept in single precision, which is good to 6e-8; the largest difference in double precision was 1.3e-12
+    when they were made."""
     with np.load(REFERENCE) as file:
         p, offsets = torch.from_numpy(file["four_momenta"]).to(dtype), torch.from_numpy(file["offsets"])
         wanted = torch.from_numpy(file[name])
@@ -119,7 +126,9 @@ def test_short_jets_have_their_limits() -> None:
 def test_a_value_does_not_depend_on_the_other_jets() -> None:
     batch = sample_jets(12, smallest=0, largest=30)
     together = polynomials(batch.four_momenta, batch.offsets, 7, 0.5)
-    alone = torch.cat([polynomials(b.four_momenta, b.offsets, 7, 0.5) for b in (batch.take([i]) for i in range(12))])
+    alone = torch.cat(
+        [polynomials(b.four_momenta, b.offsets, 7, 0.5) for b in (batch.take([i]) for i in range(12))]
+    )
     torch.testing.assert_close(together, alone, rtol=1e-10, atol=0)
 
 

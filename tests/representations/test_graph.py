@@ -1,4 +1,5 @@
-"""Jets as graphs: edges as a plain loop finds them, PyG batches that PyG itself would have made, and the way back."""
+"""Jets as graphs: edges as a plain loop finds them, PyG batches that PyG itself would have made, and the way
+back."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def test_edge_features_are_the_published_ones_and_symmetric() -> None:
     delta_r, ln_kt, ln_z, ln_m2 = edge_features(batch, edges).unbind(1)
     a, b = batch.four_momenta[edges[0]], batch.four_momenta[edges[1]]
     distance = torch.hypot(
-        kinematics.rapidity(a) - kinematics.rapidity(b), kinematics.delta_phi(kinematics.phi(a), kinematics.phi(b))
+        kinematics.rapidity(a) - kinematics.rapidity(b),
+        kinematics.delta_phi(kinematics.phi(a), kinematics.phi(b)),
     )
     soft = torch.minimum(kinematics.pt(a), kinematics.pt(b))
     for found, wanted in (
@@ -65,7 +67,9 @@ def test_edge_features_are_the_published_ones_and_symmetric() -> None:
         (ln_m2, kinematics.mass_squared(a + b).log()),
     ):
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(edge_features(batch, edges.flip(0)), edge_features(batch, edges), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        edge_features(batch, edges.flip(0)), edge_features(batch, edges), rtol=0, atol=1e-9
+    )
 
 
 def test_a_pyg_batch_is_the_one_that_pyg_makes_of_its_graphs() -> None:
@@ -78,7 +82,9 @@ def test_a_pyg_batch_is_the_one_that_pyg_makes_of_its_graphs() -> None:
     assert set(again.keys()) == set(graphs.keys())
     for name in sorted(graphs.keys()):
         assert torch.equal(again[name], graphs[name]), name
-    assert torch.equal(graphs[3].edge_index, make_edges(batch.take([3]), "radius", radius=0.5, self_loops=True))
+    assert torch.equal(
+        graphs[3].edge_index, make_edges(batch.take([3]), "radius", radius=0.5, self_loops=True)
+    )
     assert len(next(iter(DataLoader(apart, batch_size=4))).ptr) == 5
 
 
@@ -86,7 +92,12 @@ def test_to_pyg_copies_neither_momenta_nor_features_nor_offsets_and_comes_back()
     names = ("log_pt", "delta_r", *POINTS)
     bare = cloud((5, 0, 1, 12))
     batch = JetBatch.from_arrays(
-        bare.four_momenta, bare.offsets, bare.select(names), bare.labels, feature_names=names, index=[3, 1, 4, 9]
+        bare.four_momenta,
+        bare.offsets,
+        bare.select(names),
+        bare.labels,
+        feature_names=names,
+        index=[3, 1, 4, 9],
     )
     graphs = to_pyg(batch, names)
     assert graphs.x.data_ptr() == batch.features.data_ptr()

@@ -25,7 +25,8 @@ POSES = [
 
 
 def jet(points: list[tuple[float, float, float]], eta: float = 0.3, phi: float = 3.0) -> JetBatch:
-    """One jet of massless constituents (pT, eta, phi) around a place near the seam of phi, with its axis stated to be there."""
+    """One jet of massless constituents (pT, eta, phi) around a place near the seam of phi, with its axis
+    stated to be there."""
     pt, x, y = torch.tensor(points, dtype=torch.float64).unbind(1)
     p = kinematics.from_pt_eta_phi(pt, eta + x, phi + y)
     batch = JetBatch.from_arrays(p, [0, len(points)])
@@ -38,7 +39,9 @@ def centre_of(picture: Tensor, half_width: float) -> tuple[float, float]:
     """Mean (eta, phi) of a picture [P, P], of pixel centres."""
     side = len(picture)
     at = (torch.arange(side, dtype=picture.dtype) + 0.5) / side * 2 * half_width - half_width
-    return float((picture.sum(0) * at).sum() / picture.sum()), float((picture.sum(1) * at).sum() / picture.sum())
+    return float((picture.sum(0) * at).sum() / picture.sum()), float(
+        (picture.sum(1) * at).sum() / picture.sum()
+    )
 
 
 def test_each_constituent_fills_the_pixel_it_is_in_across_the_seam_of_phi() -> None:
@@ -70,7 +73,9 @@ def test_positions_are_those_of_the_features() -> None:
 
 
 def test_the_centroid_is_in_the_middle() -> None:
-    picture = jet_images(jet([(60, 0.3, 0.2), (30, -0.1, 0.5), (10, 0.2, 0.1)]), 200, 1.0, centre="centroid")[0, 0]
+    picture = jet_images(jet([(60, 0.3, 0.2), (30, -0.1, 0.5), (10, 0.2, 0.1)]), 200, 1.0, centre="centroid")[
+        0, 0
+    ]
     assert max(map(abs, centre_of(picture, 1.0))) < 0.01
 
 
@@ -125,7 +130,9 @@ def test_a_picture_does_not_depend_on_the_rest_of_its_batch(pose: dict[str, str]
 def test_channels_count_what_they_say() -> None:
     batch = sample_jets(4)
     charge = (torch.arange(len(batch.four_momenta)) % 3 - 1).double()
-    batch = JetBatch.from_arrays(batch.four_momenta, batch.offsets, charge[:, None], feature_names=("charge",))
+    batch = JetBatch.from_arrays(
+        batch.four_momenta, batch.offsets, charge[:, None], feature_names=("charge",)
+    )
     pt, count, charged, neutral = jet_images(
         batch, 16, 4.0, channels=("pt", "count", "charged_pt", "neutral_pt"), intensity="gev"
     ).unbind(1)
@@ -139,7 +146,11 @@ def test_channels_count_what_they_say() -> None:
 
 
 def test_derivatives_by_momenta_are_those_of_the_intensities_and_finite() -> None:
-    for pose in ({}, {"centre": "leading", "rotate": "second"}, {"centre": "centroid", "rotate": "principal"}):
+    for pose in (
+        {},
+        {"centre": "leading", "rotate": "second"},
+        {"centre": "centroid", "rotate": "principal"},
+    ):
         batch = sample_jets(6, smallest=0, largest=10)
         p = batch.four_momenta.clone().requires_grad_()
         jet_images(batch.with_four_momenta(p), 16, 4.0, intensity="gev", **pose).sum().backward()

@@ -1,4 +1,5 @@
-"""The sequence view puts constituents in order of transverse momentum, and packs them without a step of padding."""
+"""The sequence view puts constituents in order of transverse momentum, and packs them without a step of
+padding."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ def test_packed_sequences_are_those_of_torch(counts: tuple[int, ...]) -> None:
     got, which = packed_sequence(batch.four_momenta, batch.offsets)
     parts = ragged(batch.four_momenta, batch.offsets)
     assert sorted(which.tolist()) == [i for i, part in enumerate(parts) if len(part)]
-    expected = pack_sequence([parts[i] for i in which.tolist()])  # refuses sequences that are not sorted by length
+    expected = pack_sequence(
+        [parts[i] for i in which.tolist()]
+    )  # refuses sequences that are not sorted by length
     assert torch.equal(got.data, expected.data)
     assert torch.equal(got.batch_sizes, expected.batch_sizes)
 
@@ -86,7 +89,9 @@ def test_the_last_state_of_each_jet_is_that_of_its_own_sequence() -> None:
     packed, which = packed_sequence(batch.four_momenta, batch.offsets)
     with torch.no_grad():
         together = rnn(packed)[1][0]
-        alone = torch.stack([rnn(ragged(batch.four_momenta, batch.offsets)[i][:, None])[1][0, 0] for i in which])
+        alone = torch.stack(
+            [rnn(ragged(batch.four_momenta, batch.offsets)[i][:, None])[1][0, 0] for i in which]
+        )
     assert torch.allclose(together, alone, rtol=0, atol=1e-14)
 
 

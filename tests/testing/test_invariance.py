@@ -88,7 +88,8 @@ def test_every_group_has_a_function_that_passes_and_one_that_fails() -> None:
 
 def test_the_message_says_how_much_which_jet_and_which_element() -> None:
     with pytest.raises(
-        AssertionError, match=r"relative deviation [\d.e+]+ > .* in jet \d+ under (a )?rotation by .* about \(.*became"
+        AssertionError,
+        match=r"relative deviation [\d.e+]+ > .* in jet \d+ under (a )?rotation by .* about \(.*became",
     ):
         assert_invariant(jet_pt, "rotation")
     with pytest.raises(AssertionError, match=r"boost along -?x with gamma 3"):
@@ -109,7 +110,9 @@ def test_outputs_that_are_not_finite_fail() -> None:
 
         def forward(self, batch: JetBatch) -> Tensor:
             OnlyHere.calls += 1
-            return torch.full((len(batch), 1), 1.0 if OnlyHere.calls == 1 else float("nan"), dtype=batch.dtype)
+            return torch.full(
+                (len(batch), 1), 1.0 if OnlyHere.calls == 1 else float("nan"), dtype=batch.dtype
+            )
 
     with pytest.raises(AssertionError, match="inf"):
         assert_invariant(OnlyHere(), "permutation")
@@ -140,7 +143,9 @@ def test_the_model_stays_as_it_is() -> None:
 
 def test_own_jets_with_track_features_keep_them_under_a_boost() -> None:
     jets = sample_jets()
-    columns = torch.stack((jets.select(("log_pt",))[:, 0], torch.arange(len(jets.four_momenta)).double().sin()), dim=1)
+    columns = torch.stack(
+        (jets.select(("log_pt",))[:, 0], torch.arange(len(jets.four_momenta)).double().sin()), dim=1
+    )
     own = JetBatch.from_arrays(jets.four_momenta, jets.offsets, columns, feature_names=("log_pt", "d0"))
     displaced = Function(lambda b: per_jet(b, b.select(("d0",))))
     assert_invariant(displaced, "lorentz", own)

@@ -30,7 +30,9 @@ def test_a_server_that_refuses_costs_a_warning_and_nothing_else(
     assert tracking.open_run(tmp_path / "run").status == "FINISHED"
 
 
-def test_reports_return_while_the_server_hangs_and_finish_keeps_its_bound(tmp_path: Path, hanging: Any) -> None:
+def test_reports_return_while_the_server_hangs_and_finish_keeps_its_bound(
+    tmp_path: Path, hanging: Any
+) -> None:
     tracker = tracking.start(tmp_path / "run", uri=hanging.uri, system_interval=0)
     assert hanging.asked.wait(60)  # the sink is in the middle of a request that is never answered
     for step in range(200):
@@ -53,7 +55,10 @@ def test_a_process_whose_server_hangs_ends_by_itself(tmp_path: Path, hanging: An
         "print('warned' if t.finish(timeout=4) else 'nothing')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "run"), hanging.uri], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, str(tmp_path / "run"), hanging.uri],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "warned\n"

@@ -111,7 +111,9 @@ def test_a_second_writer_is_refused_and_a_killed_one_leaves_no_lock(tmp_path: Pa
     Journal(tmp_path).close()
 
 
-def test_a_full_disk_is_reported_when_the_journal_is_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_is_reported_when_the_journal_is_closed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
     (tmp_path / FILE_NAME).symlink_to("/dev/full")
@@ -147,5 +149,9 @@ def test_entries_of_a_disk_that_was_full_for_a_while_all_arrive(
     journal.append("note", text="there is room again")
     journal.close()
     record = read_journal(tmp_path)
-    assert [e["text"] for e in record.entries] == ["half of this fits", "nothing of this fits", "there is room again"]
+    assert [e["text"] for e in record.entries] == [
+        "half of this fits",
+        "nothing of this fits",
+        "there is room again",
+    ]
     assert record.torn == 0

@@ -29,7 +29,9 @@ def jets(
         np.concatenate([[0], np.cumsum(counts)]),
         rng.normal(size=(n, len(features))).astype(np.float32) if features else None,
         feature_names=features,
-        jet_features=rng.uniform(1, 100, (len(counts), len(jet_features))).astype(np.float32) if jet_features else None,
+        jet_features=rng.uniform(1, 100, (len(counts), len(jet_features))).astype(np.float32)
+        if jet_features
+        else None,
         jet_feature_names=jet_features,
     )
 
@@ -48,7 +50,9 @@ def test_mlflow_loads_the_model_with_its_signature_and_the_same_scores(
     batch = jets([12, 1, 30, 5, 8, 44])
     model.train()
     tracker = tracking.start(tmp_path / "run", uri=store, system_interval=0)
-    tracker.model(model, batch, objective=objectives.objective("categorical", classes=2), classes=["qcd", "top"])
+    tracker.model(
+        model, batch, objective=objectives.objective("categorical", classes=2), classes=["qcd", "top"]
+    )
     assert tracker.finish() is None
     assert model.training  # the training goes on as it was
 
@@ -56,13 +60,19 @@ def test_mlflow_loads_the_model_with_its_signature_and_the_same_scores(
     loaded = mlflow.pyfunc.load_model(f"runs:/{tracker.run_id}/model")
     signature = loaded.metadata.signature
     assert signature.inputs.input_names() == ["four_momenta", "offsets"]
-    assert signature.outputs.to_dict() == [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": (-1, 2)}}]
+    assert signature.outputs.to_dict() == [
+        {"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": (-1, 2)}}
+    ]
     with torch.inference_mode():
         expected = torch.softmax(model.eval()(batch), dim=-1).numpy()
     np.testing.assert_allclose(loaded.predict(arrays(batch)), expected, rtol=0, atol=1e-6)
     experiment = mlflow.get_run(tracker.run_id).info.experiment_id
     (registered,) = mlflow.search_logged_models(experiment_ids=[experiment], output_format="list")
-    assert (registered.name, registered.source_run_id, registered.status.value) == ("model", tracker.run_id, "READY")
+    assert (registered.name, registered.source_run_id, registered.status.value) == (
+        "model",
+        tracker.run_id,
+        "READY",
+    )
     again = mlflow.pyfunc.load_model(f"models:/{registered.model_id}")
     np.testing.assert_array_equal(again.predict(arrays(batch)), loaded.predict(arrays(batch)))
     requirements = Path(
@@ -71,10 +81,14 @@ def test_mlflow_loads_the_model_with_its_signature_and_the_same_scores(
     assert requirements.startswith("hepml-jets==")
 
 
-@pytest.mark.parametrize("objective", ["bernoulli", "categorical", {"name": "gaussian", "centre": 80.0, "width": 10.0}])
+@pytest.mark.parametrize(
+    "objective", ["bernoulli", "categorical", {"name": "gaussian", "centre": 80.0, "width": 10.0}]
+)
 def test_every_objective_comes_back(tmp_path: Path, objective: Any) -> None:
     name = objective if isinstance(objective, str) else objective["name"]
-    head = objectives.objective(name, **({} if isinstance(objective, str) else {"centre": 80.0, "width": 10.0}))
+    head = objectives.objective(
+        name, **({} if isinstance(objective, str) else {"centre": 80.0, "width": 10.0})
+    )
     model = models.create("pfn", outputs=head.outputs).eval()
     batch = jets([3, 9, 20])
     packaging.save(tmp_path / "by-name", model, batch, objective=objective)
@@ -82,7 +96,9 @@ def test_every_objective_comes_back(tmp_path: Path, objective: Any) -> None:
     with torch.inference_mode():
         expected = head.activation(model(batch)).numpy()
     for folder in ("by-name", "by-instance"):
-        np.testing.assert_allclose(PackagedModel(tmp_path / folder).predict(arrays(batch)), expected, rtol=1e-6)
+        np.testing.assert_allclose(
+            PackagedModel(tmp_path / folder).predict(arrays(batch)), expected, rtol=1e-6
+        )
         example = np.load(tmp_path / folder / "example.npz")
         np.testing.assert_allclose(example["scores"], expected, rtol=1e-6)
 

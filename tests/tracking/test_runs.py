@@ -110,7 +110,9 @@ def test_the_command_line_lists_shows_and_compares(root: Path) -> None:
     assert "no runs" in runner.invoke(app, ["list", str(root / "nothing")]).output
 
 
-def test_the_command_line_synchronises_and_fails_where_the_store_is_dead(root: Path, store: str, refusing: str) -> None:
+def test_the_command_line_synchronises_and_fails_where_the_store_is_dead(
+    root: Path, store: str, refusing: str
+) -> None:
     runner = CliRunner()
     dead = runner.invoke(app, ["sync", "pfn-1", "--root", str(root), "--uri", refusing])
     assert isinstance(dead.exception, TrackingError)
@@ -123,7 +125,9 @@ def test_the_command_line_synchronises_and_fails_where_the_store_is_dead(root: P
     assert all_of_them.output.count("tracking is off") == 3
 
 
-def test_the_pages_are_opened_on_the_store(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_are_opened_on_the_store(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()
     printed = runner.invoke(app, ["ui", "--print", "--port", "5001"]).output

@@ -36,11 +36,20 @@ def server(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "--artifacts-destination",
         str(folder / "artifacts"),
     ]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     environment.pop("MLFLOW_TRACKING_URI", None)
     log = (folder / "log.txt").open("w")
     process = subprocess.Popen(
-        [sys.executable, *command, *stores], stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True
+        [sys.executable, *command, *stores],
+        stdout=log,
+        stderr=log,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
     )
     uri = f"http://127.0.0.1:{port}"
     try:
@@ -109,7 +118,9 @@ def test_a_run_is_replayed_to_a_server_exactly_once(
     example = np.load(finished / "model" / "example.npz")
     scores = loaded.predict({"four_momenta": example["four_momenta"], "offsets": example["offsets"]})
     np.testing.assert_allclose(scores, example["scores"], rtol=0, atol=1e-6)
-    assert len(mlflow.search_logged_models(experiment_ids=[run.info.experiment_id], output_format="list")) == 1
+    assert (
+        len(mlflow.search_logged_models(experiment_ids=[run.info.experiment_id], output_format="list")) == 1
+    )
 
 
 def test_a_live_run_arrives_on_the_server(server: str, tmp_path: Path) -> None:

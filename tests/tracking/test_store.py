@@ -16,7 +16,9 @@ from hepml.tracking import store as stores
 
 def python(code: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST", "CI"))}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]
+    )
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,
@@ -36,7 +38,9 @@ def test_four_processes_that_start_at_once_share_one_fresh_store(tmp_path: Path)
         "print(t.finish(timeout=170), t.run_id)"
     )
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]
+    )
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(i)],
@@ -56,7 +60,9 @@ def test_four_processes_that_start_at_once_share_one_fresh_store(tmp_path: Path)
     assert len({a[1] for a in answers}) == 4
     database = sqlite3.connect(tmp_path / "mlflow.db")
     assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert database.execute("SELECT name FROM experiments WHERE name != 'Default'").fetchall() == [("shared",)]
+    assert database.execute("SELECT name FROM experiments WHERE name != 'Default'").fetchall() == [
+        ("shared",)
+    ]
     assert database.execute("SELECT count(*) FROM metrics").fetchone() == (8,)
     assert sorted(p.name for p in tmp_path.iterdir() if "partial" in p.name) == []
 
@@ -128,7 +134,8 @@ def test_a_password_in_the_uri_is_written_nowhere(tmp_path: Path) -> None:
 
 
 def test_importing_tracking_does_not_import_mlflow(tmp_path: Path) -> None:
-    code = "import sys; import hepml.tracking as t; t.start, t.sync, t.list_runs, t.capture_environment; print('mlflow' in sys.modules)"
+    code = "import sys; import hepml.tracking as t; t.start, t.sync, t.list_runs, "
+    "t.capture_environment; print('mlflow' in sys.modules)"
     assert python(code, cwd=tmp_path).communicate(timeout=120)[0] == "False\n"
 
 

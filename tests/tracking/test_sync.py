@@ -38,7 +38,9 @@ def make_run(folder: Path, epochs: int = 4, **arguments: Any) -> tracking.Tracke
 LOSSES = [(0, 1.0), (1, 0.5), (2, 1.0 / 3), (3, 0.25)]
 
 
-def test_sync_replays_a_run_whose_server_was_dead_exactly_once(tmp_path: Path, refusing: str, store: str) -> None:
+def test_sync_replays_a_run_whose_server_was_dead_exactly_once(
+    tmp_path: Path, refusing: str, store: str
+) -> None:
     assert make_run(tmp_path / "run", uri=refusing).finish(timeout=1) is not None
     (first,) = tracking.sync(tmp_path / "run", store)
     assert first.problem is None
@@ -65,7 +67,8 @@ def test_sync_to_a_dead_server_says_so_and_loses_nothing(tmp_path: Path, refusin
 def test_what_arrived_without_an_answer_is_not_sent_again(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request is carried out and its answer lost; the metrics given to the store are counted, since sqlite would hide a repetition."""
+    """The request is carried out and its answer lost; the metrics given to the store are counted, since
+    sqlite would hide a repetition."""
     from mlflow.tracking import MlflowClient
 
     make_run(tmp_path / "run", enabled=False).finish()
@@ -132,7 +135,9 @@ def test_a_run_killed_without_a_word_is_completed_and_ended_by_sync(tmp_path: Pa
         "for i in range(50): t.metrics({'loss': float(i)}, i)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run"), store], capture_output=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "run"), store], capture_output=True, timeout=120
+    )
     assert done.returncode == -signal.SIGKILL
     assert tracking.open_run(tmp_path / "run").status == "KILLED"
     (result,) = tracking.sync(tmp_path / "run")
@@ -141,7 +146,9 @@ def test_a_run_killed_without_a_word_is_completed_and_ended_by_sync(tmp_path: Pa
     assert client_of(store).get_run(result.run_id).info.status == "KILLED"
 
 
-def test_a_resumed_run_goes_on_in_the_same_mlflow_run_without_repeating_epochs(tmp_path: Path, store: str) -> None:
+def test_a_resumed_run_goes_on_in_the_same_mlflow_run_without_repeating_epochs(
+    tmp_path: Path, store: str
+) -> None:
     first = make_run(tmp_path / "run", epochs=3, uri=store)
     assert first.finish("KILLED") is None
     second = tracking.start(
@@ -161,8 +168,12 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run_without_repeating_epochs(t
     assert any("2 values were already reported" in note for note in tracking.open_run(tmp_path / "run").notes)
 
 
-def test_a_parameter_changed_by_a_resumed_run_stands_beside_the_first_value(tmp_path: Path, store: str) -> None:
-    tracking.start(tmp_path / "run", uri=store, parameters={"epochs": 2, "lr": 0.1}, system_interval=0).finish()
+def test_a_parameter_changed_by_a_resumed_run_stands_beside_the_first_value(
+    tmp_path: Path, store: str
+) -> None:
+    tracking.start(
+        tmp_path / "run", uri=store, parameters={"epochs": 2, "lr": 0.1}, system_interval=0
+    ).finish()
     second = tracking.start(
         tmp_path / "run", uri=store, parameters={"epochs": 5, "lr": 0.1, "new": True}, system_interval=0
     )
@@ -179,7 +190,9 @@ def test_a_store_that_lost_the_run_gets_all_of_it_again(tmp_path: Path, migrated
     other = f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}"
     Path(other.removeprefix("sqlite:///")).write_bytes(migrated.read_bytes())
     state = tmp_path / "run" / "tracking.json"
-    state.write_text(state.read_text().replace(store, other))  # as if the database had been replaced by an empty one
+    state.write_text(
+        state.read_text().replace(store, other)
+    )  # as if the database had been replaced by an empty one
     (result,) = tracking.sync(tmp_path / "run", other)
     assert result.problem is None
     assert history(other, result.run_id, "loss") == LOSSES
@@ -194,7 +207,9 @@ def test_runs_that_are_alive_or_not_for_mlflow_are_left_alone(tmp_path: Path, st
     assert tracking.open_run(tmp_path / "alive").status == "FINISHED"
 
 
-def test_an_entry_that_mlflow_refuses_is_reported_and_does_not_block_the_rest(tmp_path: Path, store: str) -> None:
+def test_an_entry_that_mlflow_refuses_is_reported_and_does_not_block_the_rest(
+    tmp_path: Path, store: str
+) -> None:
     tracker = tracking.start(tmp_path / "run", uri=store, enabled=False, system_interval=0)
     gone = tmp_path / "run" / "gone.txt"
     gone.write_text("x")

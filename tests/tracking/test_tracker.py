@@ -1,4 +1,5 @@
-"""What a run reports stands in MLflow afterwards: parameters, metrics, figures, data sets, provenance, status."""
+"""What a run reports stands in MLflow afterwards: parameters, metrics, figures, data sets, provenance,
+status."""
 
 from __future__ import annotations
 
@@ -29,7 +30,12 @@ def test_parameters_metrics_tags_and_provenance_arrive(tmp_path: Path, store: st
     (run_dir / "git.json").write_text(json.dumps({"commit": "0123abc", "branch": "main", "dirty": True}))
     (run_dir / "environment.json").write_text(json.dumps(tracking.capture_environment()))
     tracker = tracking.start(
-        run_dir, experiment="tests", name="my run", uri=store, parameters={"long": "x" * 7000}, tags={"kind": "test"}
+        run_dir,
+        experiment="tests",
+        name="my run",
+        uri=store,
+        parameters={"long": "x" * 7000},
+        tags={"kind": "test"},
     )
     tracker.metrics({"loss": np.float32(0.5), "auc": 0.9}, 3)
     assert tracker.finish() is None
@@ -41,7 +47,11 @@ def test_parameters_metrics_tags_and_provenance_arrive(tmp_path: Path, store: st
     assert (tags["kind"], tags["mlflow.source.git.commit"], tags["git.dirty"]) == ("test", "0123abc", "true")
     assert {"system/cpu_utilization_percentage", "system/process_memory_megabytes"} <= set(run.data.metrics)
     client = open_store(store)
-    assert {a.path for a in client.list_artifacts(tracker.run_id)} == {"config.yaml", "environment.json", "git.json"}
+    assert {a.path for a in client.list_artifacts(tracker.run_id)} == {
+        "config.yaml",
+        "environment.json",
+        "git.json",
+    }
 
 
 def test_metrics_that_are_not_finite_are_never_sent_and_always_told(
@@ -52,7 +62,10 @@ def test_metrics_that_are_not_finite_are_never_sent_and_always_told(
     tracker.metrics({"loss": float("nan"), "rejection": 300.0}, 1)
     tracker.finish()
     client = open_store(store)
-    sent = {k: [(m.step, m.value) for m in client.get_metric_history(tracker.run_id, k)] for k in ("loss", "rejection")}
+    sent = {
+        k: [(m.step, m.value) for m in client.get_metric_history(tracker.run_id, k)]
+        for k in ("loss", "rejection")
+    }
     assert sent == {"loss": [(0, 1.0)], "rejection": [(1, 300.0)]}
     tags = client.get_run(tracker.run_id).data.tags
     assert (tags["not_finite.rejection"], tags["not_finite.loss"]) == ("inf at step 0", "nan at step 1")
@@ -82,7 +95,11 @@ def test_a_data_set_is_an_input_with_its_digest(tmp_path: Path, store: str) -> N
     (entry,) = run.inputs.dataset_inputs
     assert (entry.dataset.name, entry.dataset.digest) == ("train", digest[:36])
     assert json.loads(entry.dataset.source) == {"files": ["a.root", "b.root"]}
-    assert json.loads(entry.dataset.profile) == {"jets": 1000, "digest": digest, "classes": {"qcd": 500, "top": 500}}
+    assert json.loads(entry.dataset.profile) == {
+        "jets": 1000,
+        "digest": digest,
+        "classes": {"qcd": 500, "top": 500},
+    }
     assert [(t.key, t.value) for t in entry.tags] == [("mlflow.data.context", "training")]
     assert run.data.tags["data.train.digest"] == digest
 
@@ -98,7 +115,8 @@ def test_artifacts_from_elsewhere_are_copied_into_the_run(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(RuntimeError("bad"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(143), "KILLED")]
+    ("error", "status"),
+    [(RuntimeError("bad"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(143), "KILLED")],
 )
 def test_the_status_says_how_the_run_ended(tmp_path: Path, error: BaseException, status: str) -> None:
     with pytest.raises(type(error)), tracking.start(tmp_path / "run", enabled=False, system_interval=0):

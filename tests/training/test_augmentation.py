@@ -1,4 +1,5 @@
-"""Augmentations are symmetries: masses stay, and stored features change as those computed from the changed momenta."""
+"""Augmentations are symmetries: masses stay, and stored features change as those computed from the changed
+momenta."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def test_an_augmentation_keeps_every_mass_and_transverse_momentum(batch: JetBatc
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_stored_features_change_as_those_computed_from_the_changed_momenta(batch: JetBatch, name: str) -> None:
+def test_stored_features_change_as_those_computed_from_the_changed_momenta(
+    batch: JetBatch, name: str
+) -> None:
     torch.manual_seed(3)
     changed = apply([name], batch)
     fresh = JetBatch.from_arrays(changed.four_momenta, changed.offsets)

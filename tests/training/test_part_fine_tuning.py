@@ -17,7 +17,8 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "pretrained" / "data"
 
 @pytest.mark.parametrize("how", ["training.freeze_norms=true", "training.freeze=[embed, pair_embed]"])
 def test_weavers_weights_are_fine_tuned(tiny: Callable[..., RunConfig], tmp_path: Path, how: str) -> None:
-    """The stored weights are random ones of weaver's network with 7 inputs; frozen norms keep its statistics, and the rest learns."""
+    """The stored weights are random ones of weaver's network with 7 inputs; frozen norms keep its statistics,
+    and the rest learns."""
     path = WEIGHTS / "weaver_part_7.pt"
     config = tiny(f"model={{pretrained: '{path}'}}", "training.epochs=1", "training.learning_rate=1e-3", how)
     train(config, tmp_path / "run")

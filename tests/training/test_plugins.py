@@ -1,4 +1,5 @@
-"""A model of the user's own, in a file beside the config, trains, is saved and is read back like any other."""
+"""A model of the user's own, in a file beside the config, trains, is saved and is read back like any
+other."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ PLUGIN = '''
 import torch
 from hepml.data.inputs import Inputs
 from hepml.models import register
-from hepml.nn.segments import segment_mean
+from hepml.packed.segments import segment_mean
 
 @register("users_own", paper="none", symmetries=("permutation",))
 class UsersOwn(torch.nn.Module):
@@ -73,11 +74,13 @@ def test_a_model_in_a_file_of_ones_own_trains_and_is_read_back(
 def test_a_benchmark_trains_measures_and_boosts_a_model_of_ones_own(
     toy_files: dict[str, Path], plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each in a process that has not imported the plugin, and elsewhere; that of the measurements is a real one."""
+    """Each in a process that has not imported the plugin, and elsewhere; that of the measurements is a real
+    one."""
     monkeypatch.chdir(plugin.parent)
     source = tmp_path / "own.yaml"
     source.write_text(
-        f"plugins: [mine.py]\ndata: {{train: {toy_files['train']}, val: {toy_files['val']}, test: {toy_files['test']}}}\n"
+        "plugins: [mine.py]\ndata: "
+        f"{{train: {toy_files['train']}, val: {toy_files['val']}, test: {toy_files['test']}}}\n"
         "model: {name: users_own, scale: 2.0}\ntracking: {enabled: false}\n"
         "training: {epochs: 1, batch_size: 50, device: cpu, threads: 1}\n"
     )

@@ -16,10 +16,10 @@ from toys import toy_arrays, write_toy_jets
 
 import hepml
 from hepml.errors import ConfigError, DataError, FileError, HepmlError, ModelError
+from hepml.inference.prediction import predict
 from hepml.models import create
 from hepml.training.callbacks import Killed
 from hepml.training.checkpoints import load_model, read_checkpoint, write_atomically
-from hepml.training.prediction import predict
 from hepml.training.progress import Progress
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig, load_run_config
@@ -29,7 +29,12 @@ Tiny = Callable[..., RunConfig]
 
 def metrics_of(summary: Mapping[str, Any]) -> list[float]:
     test = summary["test"]
-    return [test["accuracy"], test["auc"], summary["validation"]["val_loss"], summary["validation"]["train_loss"]]
+    return [
+        test["accuracy"],
+        test["auc"],
+        summary["validation"]["val_loss"],
+        summary["validation"]["train_loss"],
+    ]
 
 
 def test_a_run_learns_toy_jets_and_leaves_everything_in_its_folder(tiny: Tiny, tmp_path: Path) -> None:
@@ -74,7 +79,9 @@ class StopAt(Progress):
             os.kill(os.getpid(), self.signum)
 
 
-@pytest.mark.parametrize(("epoch", "step"), [(1, 3), (1, 8), (0, 1)], ids=["mid-epoch", "end of epoch", "first step"])
+@pytest.mark.parametrize(
+    ("epoch", "step"), [(1, 3), (1, 8), (0, 1)], ids=["mid-epoch", "end of epoch", "first step"]
+)
 def test_a_killed_and_resumed_run_ends_with_the_metrics_of_an_uninterrupted_one(
     tiny: Tiny, tmp_path: Path, epoch: int, step: int
 ) -> None:
@@ -87,7 +94,9 @@ def test_a_killed_and_resumed_run_ends_with_the_metrics_of_an_uninterrupted_one(
     resumed = train(config, tmp_path / "broken", resume=True)
     assert metrics_of(resumed) == metrics_of(whole)
     assert resumed["epochs"] == whole["epochs"] == 4
-    one, two = (load_model(tmp_path / name / "checkpoints/last.ckpt").state_dict() for name in ("whole", "broken"))
+    one, two = (
+        load_model(tmp_path / name / "checkpoints/last.ckpt").state_dict() for name in ("whole", "broken")
+    )
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
@@ -114,7 +123,10 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tiny: Tiny, tmp_path: Path
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(
-        "training.epochs=30", "training.learning_rate=0.2", "training.early_stopping=2", "training.schedule=constant"
+        "training.epochs=30",
+        "training.learning_rate=0.2",
+        "training.early_stopping=2",
+        "training.schedule=constant",
     )
     summary = train(config, tmp_path / "run")
     assert summary["epochs"] < 30
@@ -168,13 +180,17 @@ def test_bernoulli_and_more_than_two_classes_train(tiny: Tiny, tmp_path: Path) -
         train(tiny("objective=bernoulli", *(f"data.{n}={p}" for n, p in files.items())), tmp_path / "refused")
 
 
-def test_held_out_shares_are_disjoint_and_tested(tiny: Tiny, tmp_path: Path, toy_files: dict[str, Path]) -> None:
+def test_held_out_shares_are_disjoint_and_tested(
+    tiny: Tiny, tmp_path: Path, toy_files: dict[str, Path]
+) -> None:
     summary = train(tiny("data.val=0.2", "data.test=0.3"), tmp_path / "run")
     assert summary["jets"] == {"train": 200, "val": 80, "test": 120}
     assert len(np.load(tmp_path / "run/scores/test.npz")["labels"]) == 120
 
 
-def test_several_test_samples_are_reported_by_name(tiny: Tiny, tmp_path: Path, toy_files: dict[str, Path]) -> None:
+def test_several_test_samples_are_reported_by_name(
+    tiny: Tiny, tmp_path: Path, toy_files: dict[str, Path]
+) -> None:
     config = tiny(f"data.test={{generated: '{toy_files['test']}', other: '{toy_files['val']}'}}")
     summary = train(config, tmp_path / "run")
     assert summary["test"]["jets"] == 240
@@ -219,7 +235,9 @@ def test_weights_of_another_architecture_are_refused_for_fine_tuning(tiny: Tiny,
 
 def test_pretrained_weights_bring_their_architecture(tiny: Tiny, tmp_path: Path) -> None:
     train(tiny("training.epochs=1"), tmp_path / "first")
-    config = tiny(f"model={{pretrained: '{tmp_path / 'first'}'}}", "training.epochs=1", "training.freeze=[phi]")
+    config = tiny(
+        f"model={{pretrained: '{tmp_path / 'first'}'}}", "training.epochs=1", "training.freeze=[phi]"
+    )
     train(config, tmp_path / "second")
     before, after = (load_model(tmp_path / name) for name in ("first", "second"))
     assert after.hepml_hyperparameters == before.hepml_hyperparameters
@@ -231,8 +249,13 @@ def test_pretrained_weights_bring_their_architecture(tiny: Tiny, tmp_path: Path)
 def test_pretrained_weights_keep_their_architecture_where_the_config_names_the_model_and_is_silent(
     tiny: Tiny, tmp_path: Path
 ) -> None:
-    train(tiny("model={name: pfn, phi: [16, 12], f: [16], dropout: 0.1}", "training.epochs=1"), tmp_path / "first")
-    config = tiny(f"model={{name: pfn, pretrained: '{tmp_path / 'first'}', dropout: 0.3}}", "training.epochs=1")
+    train(
+        tiny("model={name: pfn, phi: [16, 12], f: [16], dropout: 0.1}", "training.epochs=1"),
+        tmp_path / "first",
+    )
+    config = tiny(
+        f"model={{name: pfn, pretrained: '{tmp_path / 'first'}', dropout: 0.3}}", "training.epochs=1"
+    )
     train(config, tmp_path / "second")
     before, after = (load_model(tmp_path / name).hepml_hyperparameters for name in ("first", "second"))
     assert (after["phi"], after["f"]) == (before["phi"], before["f"])
@@ -258,8 +281,16 @@ def test_given_weights_learn_at_their_own_rate(tiny: Tiny, tmp_path: Path) -> No
     train(tiny("training.epochs=1"), tmp_path / "first")
     classes = ("label_QCD", "label_Wqq", "label_Tbqq")
     three = write_toy_jets(tmp_path / "three.root", 150, classes=classes)
-    config = tiny(f"training.init_from={tmp_path / 'first'}", f"data.train={three}", "data.val=0.2", "data.test=0.2",
-                  "training.epochs=1", "training.pretrained_rate=1e-9", "training.weight_decay=0")  # fmt: skip
+    config = tiny(
+        f"training.init_from={tmp_path / 'first'}",
+        f"data.train={three}",
+        "data.val=0.2",
+        "data.test=0.2",
+        # fmt: skip
+        "training.epochs=1",
+        "training.pretrained_rate=1e-9",
+        "training.weight_decay=0",
+    )
     train(config, tmp_path / "second")
     before, after = (load_model(tmp_path / name).state_dict() for name in ("first", "second"))
     old = [n for n in before if before[n].shape == after[n].shape and before[n].is_floating_point()]
@@ -270,9 +301,13 @@ def test_given_weights_learn_at_their_own_rate(tiny: Tiny, tmp_path: Path) -> No
     assert (after[new] - fresh[new]).abs().max() > 1e-4, "the new layer learns at the full rate"
 
 
-def test_resuming_for_fewer_epochs_than_there_were_is_refused_with_the_mend(tiny: Tiny, tmp_path: Path) -> None:
+def test_resuming_for_fewer_epochs_than_there_were_is_refused_with_the_mend(
+    tiny: Tiny, tmp_path: Path
+) -> None:
     train(tiny("training.epochs=3"), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"3 epochs behind it, training.epochs asks for 2.*training.epochs=3"):
+    with pytest.raises(
+        ConfigError, match=r"3 epochs behind it, training.epochs asks for 2.*training.epochs=3"
+    ):
         train(tiny("training.epochs=2"), tmp_path / "run", resume=True)
 
 
@@ -322,7 +357,9 @@ def test_a_full_disk_gives_one_line_and_leaves_no_half_checkpoint(
         real_fsync(descriptor)
 
     monkeypatch.setattr(module.os, "fsync", fsync)
-    with pytest.raises(FileError, match=r"cannot write \w+\.ckpt: No space left on device.*--resume") as caught:
+    with pytest.raises(
+        FileError, match=r"cannot write \w+\.ckpt: No space left on device.*--resume"
+    ) as caught:
         train(tiny(), tmp_path / "run")
     assert "\n" not in str(caught.value)
     monkeypatch.undo()

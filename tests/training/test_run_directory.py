@@ -1,4 +1,5 @@
-"""What a run writes about itself is what it was told: its config read again is the config that was checked."""
+"""What a run writes about itself is what it was told: its config read again is the config that was
+checked."""
 
 from __future__ import annotations
 
@@ -49,8 +50,12 @@ def test_a_null_that_was_set_is_written_and_one_that_was_not_is_left_out(tmp_pat
     assert "output" not in values
 
 
-def test_a_hyperparameter_whose_default_is_not_null_stays_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_ENTRIES", dict(catalogue._ENTRIES))  # the test's own model is gone after it
+def test_a_hyperparameter_whose_default_is_not_null_stays_null(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        catalogue, "_ENTRIES", dict(catalogue._ENTRIES)
+    )  # the test's own model is gone after it
     mine = tmp_path / "nullable.py"
     mine.write_text(
         "from torch import nn\n"
@@ -62,7 +67,8 @@ def test_a_hyperparameter_whose_default_is_not_null_stays_null(tmp_path: Path, m
     )
     source = tmp_path / "given.yaml"
     source.write_text(
-        f"plugins: ['{mine}']\ndata: {{train: jets.root}}\nmodel: {{name: nullable_for_a_test, depth: null}}\n"
+        f"plugins: ['{mine}']\ndata: {{train: jets.root}}\nmodel: "
+        f"{{name: nullable_for_a_test, depth: null}}\n"
     )
     config = load_run_config(source)
     assert load_run_config(written(tmp_path, config)).hyperparameters == {"depth": None}

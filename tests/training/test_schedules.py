@@ -21,7 +21,9 @@ def test_a_decaying_schedule_ends_at_the_final_fraction(name: str) -> None:
 
 def test_one_cycle_has_the_published_three_pieces() -> None:
     rate = learning_rate("one_cycle", 1001, final=0.01)
-    assert [rate(s) for s in (0, 200, 400, 600, 800, 1000)] == pytest.approx([0.1, 0.55, 1.0, 0.55, 0.1, 0.001])
+    assert [rate(s) for s in (0, 200, 400, 600, 800, 1000)] == pytest.approx(
+        [0.1, 0.55, 1.0, 0.55, 0.1, 0.001]
+    )
 
 
 def test_particlenet_rises_stays_and_falls() -> None:

@@ -1,4 +1,5 @@
-"""`data.train_share`: fewer training jets, the same validation and test jets; a smaller share is a part of a larger one."""
+"""`data.train_share`: fewer training jets, the same validation and test jets; a smaller share is a part of a
+larger one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Networks that learn a law of motion, by name.
 
-They map states to time derivatives and know nothing of jets, so they live here and not among the taggers of `hepml.models`.
+They map states to time derivatives and know nothing of jets, so they live here and not among the taggers of
+`hepml.models`.
 """
 
 from __future__ import annotations
@@ -56,5 +57,7 @@ def network(name: str, dimension: int, **arguments: Any) -> nn.Module:
     known = [key for key in inspect.signature(NETWORKS[name]).parameters if key != "dimension"]
     for key in arguments:
         if key not in known:
-            raise ConfigError(f"network '{name}' takes no '{key}'", mend=did_you_mean(key, known, noun="it takes"))
+            raise ConfigError(
+                f"network '{name}' takes no '{key}'", mend=did_you_mean(key, known, noun="it takes")
+            )
     return NETWORKS[name](dimension, **arguments)

@@ -1,7 +1,8 @@
-"""The networks of arXiv:1906.01563: the plain baseline and the Hamiltonian network, and the Hamiltonians with more mechanics in them.
+"""The networks of arXiv:1906.01563: the plain baseline and the Hamiltonian network, and the Hamiltonians with
+more mechanics in them.
 
-Every network maps states [..., 2 d] to dz/dt [..., 2 d] when called. `Hamiltonian` ones have `hamiltonian(z) -> [...]`; separable ones also
-`force(q)` and `velocity(p)`, so that explicit symplectic steps apply.
+Every network maps states [..., 2 d] to dz/dt [..., 2 d] when called. `Hamiltonian` ones have `hamiltonian(z)
+-> [...]`; separable ones also `force(q)` and `velocity(p)`, so that explicit symplectic steps apply.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def published_mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: str = "tanh") -> nn.Sequential:
+def published_mlp(
+    inputs: int, hidden: Sequence[int], outputs: int, activation: str = "tanh"
+) -> nn.Sequential:
     """The network of arXiv:1906.01563: orthogonal weights everywhere, no bias in the last layer.
 
     Raises:
@@ -147,11 +150,13 @@ class SeparableHNN(Separable):
 
 
 class MechanicalHNN(Separable):
-    """H = p^T L L^T p / 2 + q^T K q / 2 + MLP(q): a learned mass matrix, and a potential that is harmonic up to a learned part.
+    """H = p^T L L^T p / 2 + q^T K q / 2 + MLP(q): a learned mass matrix, and a potential that is harmonic up
+    to a learned part.
 
-    This is what every mechanical system with a constant mass matrix looks like: the momenta enter as a quadratic form, and only the
-    potential is free. The network's share starts small, so that training begins at a harmonic oscillator: one with half the stiffness
-    and half the inverse mass of a unit oscillator, so that it is none of our systems.
+    This is what every mechanical system with a constant mass matrix looks like: the momenta enter as a
+        quadratic form, and only the
+    potential is free. The network's share starts small, so that training begins at a harmonic oscillator: one
+    with half the stiffness and half the inverse mass of a unit oscillator, so that it is none of our systems.
 
     Args:
         dimension: phase-space coordinates 2 d.

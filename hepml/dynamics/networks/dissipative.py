@@ -1,4 +1,5 @@
-"""The dissipative Hamiltonian network (arXiv:2201.10085): a conserved and a lossy part of the motion, learned apart."""
+"""The dissipative Hamiltonian network (arXiv:2201.10085): a conserved and a lossy part of the motion, learned
+apart."""
 
 from __future__ import annotations
 
@@ -13,10 +14,11 @@ from hepml.nn.hamiltonian import hamiltonian_field, scalar_gradient
 
 
 class DissipativeHNN(Hamiltonian):
-    """dz/dt = J grad H(z) + grad D(z): a rotational and an irrotational field, by Helmholtz's decomposition (arXiv:2201.10085).
+    """dz/dt = J grad H(z) + grad D(z): a rotational and an irrotational field, by Helmholtz's decomposition
+    (arXiv:2201.10085).
 
-    H is the energy, D the dissipation (Rayleigh) function; either can be changed or left out after training, so that friction may be
-    turned off.
+    H is the energy, D the dissipation (Rayleigh) function; either can be changed or left out after training,
+    so that friction may be turned off.
 
     Args:
         dimension: phase-space coordinates 2 d.
@@ -45,7 +47,8 @@ class DissipativeHNN(Hamiltonian):
 
 
 class DampedMechanicalHNN(MechanicalHNN):
-    """A mechanical Hamiltonian with a learned friction: dq/dt = dT/dp, dp/dt = -dV/dq - G G^T dq/dt, so that energy can only fall.
+    """A mechanical Hamiltonian with a learned friction: dq/dt = dT/dp, dp/dt = -dV/dq - G G^T dq/dt, so that
+    energy can only fall.
 
     Args:
         dimension: phase-space coordinates 2 d.

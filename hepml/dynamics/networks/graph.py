@@ -1,6 +1,8 @@
-"""A Hamiltonian graph network for N bodies: invariant under their permutation, and under translations where only pairs speak.
+"""A Hamiltonian graph network for N bodies: invariant under their permutation, and under translations where
+only pairs speak.
 
-(arXiv:1909.12790 integrates graph networks along learned Hamiltonians; the pair potential is its separable, physical case.)
+(arXiv:1909.12790 integrates graph networks along learned Hamiltonians; the pair potential is its separable,
+physical case.)
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from hepml.errors import ConfigError
 class GraphHNN(Hamiltonian):
     """H = sum_i f(p_i, sum_{j≠i} e(q_i - q_j, p_i, p_j)): one round of messages, then a sum over bodies.
 
-    Any two bodies are alike to it, so it is unchanged by permutations, and it takes any number of bodies after training.
+    Any two bodies are alike to it, so it is unchanged by permutations, and it takes any number of bodies
+    after training.
 
     Args:
         dimension: phase-space coordinates 2 N D.
@@ -53,10 +56,12 @@ class GraphHNN(Hamiltonian):
 
 
 class PairHNN(Separable):
-    """H = a sum_i p_i²/2 + sum_{i<j} u(r_ij): bodies of one kind, with a learned mass and a learned pair potential.
+    """H = a sum_i p_i²/2 + sum_{i<j} u(r_ij): bodies of one kind, with a learned mass and a learned pair
+    potential.
 
-    Unchanged by permutations, translations, rotations and reflections, so its motion also conserves momentum and angular momentum. The
-    potential is a network of ln r, with a linear start: u = MLP(ln r) + b/r^c with learned b and c.
+    Unchanged by permutations, translations, rotations and reflections, so its motion also conserves momentum
+    and angular momentum. The potential is a network of ln r, with a linear start: u = MLP(ln r) + b/r^c with
+    learned b and c.
 
     Args:
         dimension: phase-space coordinates 2 N D.
@@ -110,5 +115,8 @@ def _check_bodies(dimension: int, space: int) -> None:
 def _ordered_pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """All i ≠ j, sorted by i."""
     every = torch.arange(n, device=device)
-    i, j = every.repeat_interleave(n - 1), torch.cat([torch.cat((every[:k], every[k + 1 :])) for k in range(n)])
+    i, j = (
+        every.repeat_interleave(n - 1),
+        torch.cat([torch.cat((every[:k], every[k + 1 :])) for k in range(n)]),
+    )
     return i, j

@@ -1,4 +1,5 @@
-"""The Lagrangian network (arXiv:2003.04630): the law of motion from a learned L(q, dq/dt), without canonical momenta."""
+"""The Lagrangian network (arXiv:2003.04630): the law of motion from a learned L(q, dq/dt), without canonical
+momenta."""
 
 from __future__ import annotations
 
@@ -13,9 +14,11 @@ from hepml.nn.hamiltonian import one_scalar
 
 
 class LagrangianNN(nn.Module):
-    """Euler-Lagrange with a learned Lagrangian: a = (d²L/dv²)^-1 (dL/dq - d²L/dv dq v) (arXiv:2003.04630, eq. 6).
+    """Euler-Lagrange with a learned Lagrangian: a = (d²L/dv²)^-1 (dL/dq - d²L/dv dq v) (arXiv:2003.04630, eq.
+    6).
 
-    The states of our systems hold momenta p = m v with known masses, so they are turned into velocities and back.
+    The states of our systems hold momenta p = m v with known masses, so they are turned into velocities and
+    back.
 
     Args:
         dimension: coordinates of the state, 2 d.

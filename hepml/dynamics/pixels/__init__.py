@@ -1,6 +1,8 @@
-"""The pixel pendulum (arXiv:1906.01563, task 6): a law of motion learned from nothing but movies of 28 x 28 pixels.
+"""The pixel pendulum (arXiv:1906.01563, task 6): a law of motion learned from nothing but movies of 28 x 28
+pixels.
 
-`frames` makes the movies, `networks` has the autoencoder with its law, `training` teaches it, `judging` says how well it conserves energy.
+`frames` makes the movies, `networks` has the autoencoder with its law, `training` teaches it, `judging` says
+how well it conserves energy.
 """
 
 from hepml.dynamics.pixels.frames import (

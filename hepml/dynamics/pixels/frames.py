@@ -1,10 +1,12 @@
 """Movies of the pixel pendulum, drawn by us as OpenAI Gym's screen shows it after the published preparation.
 
-Gym's pendulum is a rod of length 1 and width 0.2 with round ends, on a screen of 4.4 x 4.4; the paper cuts out 1.5 x 1.5 of it around the
-hanging rod, subtracts green from red, which leaves the rod at half brightness on black, and shrinks that to 28 x 28 bytes. Ours are drawn
-from the angle with the same geometry and edges, without Gym. The motion is Gym's own: semi-implicit Euler steps of 0.05 s.
+Gym's pendulum is a rod of length 1 and width 0.2 with round ends, on a screen of 4.4 x 4.4; the paper cuts
+out 1.5 x 1.5 of it around the hanging rod, subtracts green from red, which leaves the rod at half brightness
+on black, and shrinks that to 28 x 28 bytes. Ours are drawn from the angle with the same geometry and edges,
+without Gym. The motion is Gym's own: semi-implicit Euler steps of 0.05 s.
 
-Units are the paper's canonical ones, H = 1.875 (1 - cos q) + p² with p a quarter of Gym's angular velocity; a frame is 0.1 long in them.
+Units are the paper's canonical ones, H = 1.875 (1 - cos q) + p² with p a quarter of Gym's angular velocity; a
+frame is 0.1 long in them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ SIDE = 28
 FRAME = 0.1  # time between frames
 STRENGTH = 1.875
 LARGEST_ANGLE, LARGEST_MOMENTUM = math.pi / 6, 0.25
-# The rod in pixels: 340 of the screen's 1000 rows and columns become 28, and the axle is 60 rows below the upper edge.
+# The rod in pixels: 340 of the screen's 1000 rows and columns become 28, and the axle is 60 rows below the
+# upper edge.
 LENGTH, HALF_WIDTH, AXLE = 18.72, 1.87, 4.44
 BRIGHTNESS = 127  # of 255: red minus green of the rod's colour
 
@@ -56,7 +59,8 @@ class Frames:
 
     Args:
         pixels: [K, T, 28 * 28] brightness in [0, 0.5].
-        states: [K, T, 2] Gym's (q, p) of each frame. Gym's momentum belongs half a frame earlier, so that their energy is not constant.
+        states: [K, T, 2] Gym's (q, p) of each frame. Gym's momentum belongs half a frame earlier, so that
+            their energy is not constant.
     """
 
     pixels: Tensor
@@ -74,20 +78,23 @@ class Frames:
 
 
 def render(angle: Tensor) -> Tensor:
-    """The rod at an angle from the vertical, in steps of 1/255. Shapes: [...] -> [..., 28 * 28] in [0, 0.5]."""
+    """The rod at an angle from the vertical, in steps of 1/255. Shapes: [...] -> [..., 28 * 28] in [0,
+    0.5]."""
     line = torch.arange(SIDE, dtype=angle.dtype, device=angle.device)
     down, right = torch.meshgrid(line - AXLE, line - (SIDE - 1) / 2, indexing="ij")
     tip = torch.stack((torch.sin(angle), torch.cos(angle)), dim=-1)[..., None, None, :]
     along = (right * tip[..., 0] + down * tip[..., 1]).clamp(0, LENGTH)
     distance = torch.sqrt((right - along * tip[..., 0]) ** 2 + (down - along * tip[..., 1]) ** 2)
-    # Shrinking weights the screen's pixels by a triangle, one pixel to each side: an edge is that triangle's integral.
+    # Shrinking weights the screen's pixels by a triangle, one pixel to each side: an edge is that triangle's
+    # integral.
     inside = (HALF_WIDTH - distance).clamp(-1, 1)
     covered = 0.5 + inside - 0.5 * inside * inside.abs()
     return ((BRIGHTNESS * covered).round() / 255).flatten(-2)
 
 
 def read_angle(pixels: Tensor) -> Tensor:
-    """The angle of the rod in a frame, from the direction of the centre of brightness. Shapes: [..., 28 * 28] -> [...]."""
+    """The angle of the rod in a frame, from the direction of the centre of brightness. Shapes: [..., 28 * 28]
+    -> [...]."""
     seen, true = (t.to(pixels) for t in _directions())
     found = _direction(pixels)
     above = torch.searchsorted(seen, found.contiguous()).clamp(1, len(seen) - 1)
@@ -96,7 +103,8 @@ def read_angle(pixels: Tensor) -> Tensor:
 
 
 def _direction(pixels: Tensor) -> Tensor:
-    """The direction of the centre of brightness from the axle, up to 0.003 off the angle, because pixels are coarse."""
+    """The direction of the centre of brightness from the axle, up to 0.003 off the angle, because pixels are
+    coarse."""
     line = torch.arange(SIDE, dtype=pixels.dtype, device=pixels.device)
     # The dark ground of a decoded frame is noise around zero: only what is bright counts.
     bright = (pixels - 0.05).clamp_min(0).unflatten(-1, (SIDE, SIDE))

@@ -1,4 +1,5 @@
-"""Energies of latent rollouts, in two ways: from what the decoded frames show, and as the paper's notebook estimates them."""
+"""Energies of latent rollouts, in two ways: from what the decoded frames show, and as the paper's notebook
+estimates them."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ NOTEBOOK_ANGLES = (math.pi / 11, math.pi / 10)
 
 
 def follow_pixels(model: PixelLaw, data: Frames, trajectories: int = 15) -> Tensor:
-    """(q, p) read from decoded frames along latent rollouts, [B, T - 1, 2]; they begin at the first two frames of each movie.
+    """(q, p) read from decoded frames along latent rollouts, [B, T - 1, 2]; they begin at the first two
+    frames of each movie.
 
     Raises:
         DivergenceError: a rollout runs away.
@@ -33,10 +35,11 @@ def notebook_energies(
 ) -> tuple[Reference, Rollouts]:
     """The motion whose energies the paper compares for its table (its notebook `analyze-pixels`).
 
-    Latents are rolled out from the first two frames, decoded into pairs of frames and encoded again; a linear map, fitted to Gym's states
-    over the training movies, makes canonical coordinates of them; the first is the truth's. Energies follow from the coordinates. The
-    notebook has one movie and fits its map by Adam; this has several, other ones than the training's, and least squares. Its clock runs
-    slower than its frames by 1.5 %, which this leaves out.
+    Latents are rolled out from the first two frames, decoded into pairs of frames and encoded again; a linear
+    map, fitted to Gym's states over the training movies, makes canonical coordinates of them; the first is
+    the truth's. Energies follow from the coordinates. The notebook has one movie and fits its map by Adam;
+    this has several, other ones than the training's, and least squares. Its clock runs slower than its frames
+    by 1.5 %, which this leaves out.
 
     Raises:
         DivergenceError: a rollout runs away.

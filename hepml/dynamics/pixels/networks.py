@@ -1,4 +1,5 @@
-"""The autoencoder of arXiv:1906.01563 with a law of motion in its latent space, and the variant that knows what a frame can show."""
+"""The autoencoder of arXiv:1906.01563 with a law of motion in its latent space, and the variant that knows
+what a frame can show."""
 
 from __future__ import annotations
 
@@ -14,18 +15,21 @@ from hepml.errors import ConfigError
 class PixelLaw(nn.Module):
     """An autoencoder of two stacked frames, and a law of motion in its latent space, in units of frames.
 
-    With `components`, the autoencoder works on the principal components of single frames. They are fixed and orthonormal, so that squared
-    errors are those of the pixels up to what the basis leaves out; a step costs a third, because most pixels never change.
+    With `components`, the autoencoder works on the principal components of single frames. They are fixed and
+    orthonormal, so that squared errors are those of the pixels up to what the basis leaves out; a step costs
+    a third, because most pixels never change.
 
-    With `by_frame`, one autoencoder of single frames gives each frame w, a place without a velocity, and the latents are
-    (w of the first, w of the second - w of the first): what the paper's canonical-coordinate loss asks for, exactly. The law then
-    moves (mean of both, difference of both), a place and a velocity of the same moment, as a law with a kinetic energy needs them.
+    With `by_frame`, one autoencoder of single frames gives each frame w, a place without a velocity, and the
+    latents are (w of the first, w of the second - w of the first): what the paper's canonical-coordinate loss
+    asks for, exactly. The law then moves (mean of both, difference of both), a place and a velocity of the
+    same moment, as a law with a kinetic energy needs them.
 
     Args:
         law: name of a network of `hepml.dynamics.networks`.
         latent: coordinates of the latent space; even.
         width: units of the autoencoder's layers.
-        components: principal components of a frame that the autoencoder sees; the pixels themselves where None, as in the paper.
+        components: principal components of a frame that the autoencoder sees; the pixels themselves where
+            None, as in the paper.
         by_frame: see above; not in the paper.
         autoencoder_activation: of the autoencoder; the paper has relu.
         law_arguments: of the law.
@@ -49,11 +53,17 @@ class PixelLaw(nn.Module):
     ) -> None:
         super().__init__()
         if components is not None and not 0 < components <= SIDE * SIDE:
-            raise ConfigError(f"{components} components of {SIDE * SIDE} pixels", mend="24 leave out almost nothing")
+            raise ConfigError(
+                f"{components} components of {SIDE * SIDE} pixels", mend="24 leave out almost nothing"
+            )
         if latent < 2 or latent % 2:
-            raise ConfigError(f"a latent space of {latent} coordinates", mend="give each place its velocity: 2, 4, …")
+            raise ConfigError(
+                f"a latent space of {latent} coordinates", mend="give each place its velocity: 2, 4, …"
+            )
         if autoencoder_activation not in ACTIVATIONS:
-            raise ConfigError(f"unknown activation '{autoencoder_activation}'", mend=f"one of {', '.join(ACTIVATIONS)}")
+            raise ConfigError(
+                f"unknown activation '{autoencoder_activation}'", mend=f"one of {', '.join(ACTIVATIONS)}"
+            )
         self.components, self.by_frame = components, by_frame
         self.register_buffer("basis", torch.zeros(components or 0, SIDE * SIDE))
         self.register_buffer("average", torch.zeros(SIDE * SIDE))
@@ -64,7 +74,8 @@ class PixelLaw(nn.Module):
         self.law = network(law, latent, **law_arguments)
 
     def look(self, data: Frames) -> None:
-        """Finds the principal components of the frames of a training set; nothing to do where the pixels themselves are seen."""
+        """Finds the principal components of the frames of a training set; nothing to do where the pixels
+        themselves are seen."""
         if self.components is None:
             return
         frames = data.pixels.flatten(0, 1)
@@ -110,12 +121,14 @@ class PixelLaw(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Linear, two residual layers and a linear map, orthogonal, as the paper's autoencoder has on each side."""
+    """Linear, two residual layers and a linear map, orthogonal, as the paper's autoencoder has on each
+    side."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, activation: str) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in ((inputs, hidden), (hidden, hidden), (hidden, hidden), (hidden, outputs))
+            nn.Linear(a, b)
+            for a, b in ((inputs, hidden), (hidden, hidden), (hidden, hidden), (hidden, outputs))
         )
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)

@@ -1,4 +1,5 @@
-"""How a law is learned from pairs of frames: autoencoder, canonical coordinates and law in one loss (arXiv:1906.01563, section 5)."""
+"""How a law is learned from pairs of frames: autoencoder, canonical coordinates and law in one loss
+(arXiv:1906.01563, section 5)."""
 
 from __future__ import annotations
 
@@ -27,13 +28,16 @@ def pixel_loss(
     method: str = "euler",
     relative: bool = False,
 ) -> Tensor:
-    """Autoencoder + canonical-coordinate + weighted law loss of each pair of pairs (arXiv:1906.01563, section 5), [B].
+    """Autoencoder + canonical-coordinate + weighted law loss of each pair of pairs (arXiv:1906.01563, section
+    5), [B].
 
     Args:
-        now, then: stacked frames, and the same a frame later, as `PixelLaw.compress` gives them, [B, 2 * 28 * 28] where it sees pixels.
+        now, then: stacked frames, and the same a frame later, as `PixelLaw.compress` gives them, [B, 2 * 28 *
+            28] where it sees pixels.
         law_weight: of the law; the paper has 0.1.
         method: `euler` as in the paper, or `rk4`, which does not mistake curvature for force.
-        relative: the law's error in units of how far the latents move in a frame, so that smaller latents are no better.
+        relative: the law's error in units of how far the latents move in a frame, so that smaller latents are
+            no better.
 
     Raises:
         ConfigError: another method.
@@ -63,7 +67,8 @@ def fit_pixels(
     """Trains autoencoder and law together.
 
     Args:
-        settings: see `FitSettings`; `objective: steps` takes its `method` for the law, any other Euler's, as in the paper.
+        settings: see `FitSettings`; `objective: steps` takes its `method` for the law, any other Euler's, as
+            in the paper.
         seed: of the batches.
         progress: called with the step and the losses every so often.
 

@@ -13,7 +13,18 @@ from hepml.errors import ConfigError, did_you_mean
 
 SYSTEMS: dict[str, type[System]] = {
     kind.name: kind
-    for kind in (Spring, Pendulum, DampedPendulum, DampedSpring, TwoBody, ThreeBody, NBody, Dipole, Fodo, FodoByCell)
+    for kind in (
+        Spring,
+        Pendulum,
+        DampedPendulum,
+        DampedSpring,
+        TwoBody,
+        ThreeBody,
+        NBody,
+        Dipole,
+        Fodo,
+        FodoByCell,
+    )
 }
 
 __all__ = [
@@ -44,5 +55,7 @@ def system(name: str, **arguments: Any) -> System:
     known = inspect.signature(SYSTEMS[name]).parameters
     for key in arguments:
         if key not in known:
-            raise ConfigError(f"system '{name}' takes no '{key}'", mend=did_you_mean(key, known, noun="it takes"))
+            raise ConfigError(
+                f"system '{name}' takes no '{key}'", mend=did_you_mean(key, known, noun="it takes")
+            )
     return SYSTEMS[name](**arguments)

@@ -1,6 +1,8 @@
-"""A charged particle in accelerator magnets: the dipole that bends it, and the FODO lattice that keeps it in the pipe.
+"""A charged particle in accelerator magnets: the dipole that bends it, and the FODO lattice that keeps it in
+the pipe.
 
-Units: c = 1, momenta in units of the reference momentum, so that fields are curvatures (1/m) and gradients are focusing strengths (1/m²).
+Units: c = 1, momenta in units of the reference momentum, so that fields are curvatures (1/m) and gradients
+are focusing strengths (1/m²).
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from hepml.errors import ConfigError
 
 
 class Dipole(System):
-    """A unit charge in a uniform magnetic field B e_z, H = |p - A|²/2 with A = B/2 (-y, x): not separable in canonical momenta.
+    """A unit charge in a uniform magnetic field B e_z, H = |p - A|²/2 with A = B/2 (-y, x): not separable in
+    canonical momenta.
 
     The orbit is a circle, run through with the cyclotron frequency B (unit mass and charge).
 
@@ -59,26 +62,33 @@ class Dipole(System):
 
 
 class Fodo(System):
-    """Transverse motion through a FODO lattice, H(x, y, px, py; s) = (px² + py²)/2 + k(s) (x² - y²)/2, with path length s as time.
+    """Transverse motion through a FODO lattice, H(x, y, px, py; s) = (px² + py²)/2 + k(s) (x² - y²)/2, with
+    path length s as time.
 
-    A cell is a focusing quadrupole, a drift, a defocusing quadrupole and a drift, hard-edged, so that k(s) jumps. To keep H free of
-    explicit time the path length and its conjugate travel along as a third pair, z = (x, y, s, px, py, ps) with H = H_transverse + ps
-    and ds/dt = 1. H is not conserved in a cell; the Courant-Snyder invariants are, from cell to cell.
+    A cell is a focusing quadrupole, a drift, a defocusing quadrupole and a drift, hard-edged, so that k(s)
+    jumps. To keep H free of explicit time the path length and its conjugate travel along as a third pair, z =
+    (x, y, s, px, py, ps) with H = H_transverse + ps and ds/dt = 1. H is not conserved in a cell; the
+    Courant-Snyder invariants are, from cell to cell.
 
     Args:
         cell: length of a cell in m.
         quadrupole: length of each quadrupole in m.
         gradient: focusing strength k of the quadrupoles in 1/m².
-        spread: standard deviation of initial transverse positions; momenta have it divided by the cell length.
+        spread: standard deviation of initial transverse positions; momenta have it divided by the cell
+            length.
     """
 
     name: ClassVar[str] = "fodo"
     conserves: ClassVar[bool] = False
     coordinates = ("x", "y", "s", "px", "py", "ps")
 
-    def __init__(self, cell: float = 4.0, quadrupole: float = 0.5, gradient: float = 1.0, spread: float = 0.01) -> None:
+    def __init__(
+        self, cell: float = 4.0, quadrupole: float = 0.5, gradient: float = 1.0, spread: float = 0.01
+    ) -> None:
         if not 0 < 2 * quadrupole <= cell:
-            raise ConfigError(f"two quadrupoles of {quadrupole} m do not fit a cell of {cell} m", mend="shorten them")
+            raise ConfigError(
+                f"two quadrupoles of {quadrupole} m do not fit a cell of {cell} m", mend="shorten them"
+            )
         self.cell, self.quadrupole, self.gradient, self.spread = cell, quadrupole, gradient, spread
         # ends of the four elements within a cell, and the focusing strength in x of each
         self.ends = (quadrupole, cell / 2, cell / 2 + quadrupole, cell)
@@ -94,7 +104,9 @@ class Fodo(System):
         """k at path length s. Shapes: [...] -> [...]."""
         at = torch.remainder(s, self.cell)
         ends = torch.tensor(self.ends[:3], dtype=s.dtype, device=s.device)
-        return torch.tensor(self.strengths, dtype=s.dtype, device=s.device)[torch.bucketize(at, ends, right=True)]
+        return torch.tensor(self.strengths, dtype=s.dtype, device=s.device)[
+            torch.bucketize(at, ends, right=True)
+        ]
 
     def hamiltonian(self, z: Tensor) -> Tensor:
         x, y, s, px, py, ps = z.unbind(-1)
@@ -124,7 +136,8 @@ class Fodo(System):
         return math.acos(float(x.trace()) / 2), math.acos(float(y.trace()) / 2)
 
     def courant_snyder(self, z: Tensor) -> Tensor:
-        """Invariants g x² + 2 a x x' + b x'² in x and in y at the beginning of a cell. Shapes: [..., 6] -> [..., 2]."""
+        """Invariants g x² + 2 a x x' + b x'² in x and in y at the beginning of a cell. Shapes: [..., 6] ->
+        [..., 2]."""
         return self.invariants(z[..., :2], z[..., 3:5])
 
     def invariants(self, q: Tensor, p: Tensor) -> Tensor:
@@ -138,9 +151,12 @@ class Fodo(System):
         return torch.stack(found, dim=-1)
 
     def exact(self, z0: Tensor, times: Tensor) -> Tensor:
-        """Transfer matrices from element to element; every state must start at s = 0, and `times` must rise from 0."""
+        """Transfer matrices from element to element; every state must start at s = 0, and `times` must rise
+        from 0."""
         if bool((z0[:, 2] != 0).any()):
-            raise ConfigError("the exact solution of a lattice starts at s = 0", mend="set the third coordinate to 0")
+            raise ConfigError(
+                "the exact solution of a lattice starts at s = 0", mend="set the third coordinate to 0"
+            )
         states = []
         for t in times.tolist():
             x = y = torch.eye(2, dtype=torch.float64)
@@ -170,13 +186,15 @@ class Fodo(System):
 class FodoByCell(System):
     """The lattice seen once a cell, as a beam position monitor sees it: z = (x, y, px, py) in mm and mrad.
 
-    Between the beginnings of two cells a state is multiplied by the cell's matrix, a turn by the phase advance mu on the ellipse of its
-    Courant-Snyder invariant e. That is the flow of a conserved H = sum mu e/(2 L) for a path length L, L being the cell's length: what a
-    Hamiltonian network finds from positions and momenta at the monitor alone is this invariant.
+    Between the beginnings of two cells a state is multiplied by the cell's matrix, a turn by the phase
+    advance mu on the ellipse of its Courant-Snyder invariant e. That is the flow of a conserved H = sum mu
+    e/(2 L) for a path length L, L being the cell's length: what a Hamiltonian network finds from positions
+    and momenta at the monitor alone is this invariant.
 
     Args:
         cell, quadrupole, gradient: see `Fodo`.
-        spread: standard deviation of initial positions in mm; momenta have it divided by the cell length in m.
+        spread: standard deviation of initial positions in mm; momenta have it divided by the cell length in
+            m.
     """
 
     name: ClassVar[str] = "fodo_by_cell"
@@ -184,7 +202,9 @@ class FodoByCell(System):
     space: ClassVar[int] = 1
     coordinates = ("x", "y", "px", "py")
 
-    def __init__(self, cell: float = 4.0, quadrupole: float = 0.5, gradient: float = 1.0, spread: float = 1.0) -> None:
+    def __init__(
+        self, cell: float = 4.0, quadrupole: float = 0.5, gradient: float = 1.0, spread: float = 1.0
+    ) -> None:
         self.lattice, self.spread = Fodo(cell, quadrupole, gradient), spread
         # the sense of rotation goes with the sign of m12, as that of the invariant's form does
         turns = [
@@ -222,5 +242,6 @@ def _transfer(k: float, length: float) -> Tensor:
     w = math.sqrt(abs(k))
     c, s = (math.cos, math.sin) if k > 0 else (math.cosh, math.sinh)
     return torch.tensor(
-        [[c(w * length), s(w * length) / w], [-math.copysign(w, k) * s(w * length), c(w * length)]], dtype=torch.float64
+        [[c(w * length), s(w * length) / w], [-math.copysign(w, k) * s(w * length), c(w * length)]],
+        dtype=torch.float64,
     )

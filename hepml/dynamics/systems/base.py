@@ -1,7 +1,8 @@
 """`System`: what every mechanical system offers.
 
-A state is z = (q, p), [..., 2 d] in float64 by default: positions first, then momenta. Every function batches over leading axes and
-differentiates. Energies are in the units of the published task (masses, lengths and couplings of order one).
+A state is z = (q, p), [..., 2 d] in float64 by default: positions first, then momenta. Every function batches
+over leading axes and differentiates. Energies are in the units of the published task (masses, lengths and
+couplings of order one).
 """
 
 from __future__ import annotations

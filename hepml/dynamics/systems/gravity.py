@@ -1,8 +1,8 @@
 """Bodies that attract each other: the two- and three-body tasks of arXiv:1906.01563, and N of them.
 
-States are body-major: q = (x1, y1, x2, y2, ...), p likewise; G = 1. Two- and three-body initial states draw their random numbers in
-the order of the paper's published notebooks, so that seeds 0 to 14 of numpy's `RandomState` give the very orbits that the paper was
-evaluated on.
+States are body-major: q = (x1, y1, x2, y2, ...), p likewise; G = 1. Two- and three-body initial states draw
+their random numbers in the order of the paper's published notebooks, so that seeds 0 to 14 of numpy's
+`RandomState` give the very orbits that the paper was evaluated on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from hepml.errors import ConfigError
 class NBody(System):
     """N self-gravitating bodies, H = sum_i p_i²/(2 m_i) - sum_{i<j} m_i m_j / sqrt(r_ij² + e²).
 
-    Initial states: bodies on a disc with velocities near those of circular orbits about their common centre, which rests at the origin.
+    Initial states: bodies on a disc with velocities near those of circular orbits about their common centre,
+        which rests at the origin.
 
     Args:
         bodies: N.
@@ -49,7 +50,9 @@ class NBody(System):
                 f"{bodies} bodies in {space} dimensions", mend="give at least 2 bodies and 2 or 3 dimensions"
             )
         self.bodies, self.space, self.softening, self.spread = bodies, space, softening, spread
-        self.masses = torch.tensor(masses if masses is not None else [1.0 / bodies] * bodies, dtype=torch.float64)
+        self.masses = torch.tensor(
+            masses if masses is not None else [1.0 / bodies] * bodies, dtype=torch.float64
+        )
         axes = "xyz"[:space]
         self.coordinates = tuple(f"{a}{i + 1}" for i in range(bodies) for a in axes) + tuple(
             f"p{a}{i + 1}" for i in range(bodies) for a in axes

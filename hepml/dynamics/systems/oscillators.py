@@ -1,4 +1,5 @@
-"""One-dimensional oscillators: the ideal spring and pendulum of arXiv:1906.01563, and their damped relatives."""
+"""One-dimensional oscillators: the ideal spring and pendulum of arXiv:1906.01563, and their damped
+relatives."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from hepml.errors import ConfigError
 
 
 class Spring(System):
-    """Ideal mass-spring, H = q² + p² (arXiv:1906.01563, task 1). It turns in phase space with angular frequency 2.
+    """Ideal mass-spring, H = q² + p² (arXiv:1906.01563, task 1). It turns in phase space with angular
+    frequency 2.
 
     Args:
         smallest, largest: bounds of the radius in phase space of initial states.
@@ -70,9 +72,11 @@ class Pendulum(System):
 
 
 class DampedPendulum(Pendulum):
-    """A pendulum with friction, dp/dt = -k sin q - c p: the simulated stand-in for the real pendulum of arXiv:1906.01563, task 3.
+    """A pendulum with friction, dp/dt = -k sin q - c p: the simulated stand-in for the real pendulum of
+    arXiv:1906.01563, task 3.
 
-    The recorded pendulum (Schmidt and Lipson 2009) is described in the paper's code by H = 2.4 (1 - cos q) + p² and loses energy slowly.
+    The recorded pendulum (Schmidt and Lipson 2009) is described in the paper's code by H = 2.4 (1 - cos q) +
+    p² and loses energy slowly.
 
     Args:
         strength: k.

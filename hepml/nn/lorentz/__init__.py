@@ -1,11 +1,11 @@
 """Lorentz-equivariant layers and the numerics under them."""
 
 from hepml.kinematics import root
-from hepml.nn.lorentz.pairs import Pairs
 from hepml.nn.lorentz.products import gram_matrix, plain_product, resolved_mass_squared
 from hepml.nn.lorentz.references import REFERENCES, reference_vectors, with_references
 from hepml.nn.lorentz.scalars import signed_log
 from hepml.nn.lorentz.vectors import ComponentVectors, GramVectors, Vectors
+from hepml.packed.ordered_pairs import Pairs
 
 __all__ = [
     "REFERENCES",

@@ -1,16 +1,17 @@
 """Permutation-equivariant linear maps of rank-2 tensors T_ij over the particles of a jet (arXiv:2211.00454).
 
-A linear map from rank 2 to rank 2 that commutes with permutations is a combination of fifteen: with r_i = sum_j T_ij, c_i = sum_j T_ji,
-t = sum_i T_ii and s = sum_ij T_ij,
+A linear map from rank 2 to rank 2 that commutes with permutations is a combination of fifteen: with r_i =
+sum_j T_ij, c_i = sum_j T_ji, t = sum_i T_ii and s = sum_ij T_ij,
 
     1 T_ij   2 T_ji   3 δ_ij T_ii   4 T_jj   5 T_ii   6 δ_ij c_i   7 c_j   8 c_i   9 δ_ij r_i   10 r_j   11 r_i
     12 t   13 δ_ij t   14 s   15 δ_ij s.
 
-All but the first two have one value a particle or a jet. So their channels are mixed there, once, and added to pairs; for pairs there is
-one matrix product for T_ij + T_ji and one for T_ij - T_ji, where the definition has fifteen tensors of pairs.
+All but the first two have one value a particle or a jet. So their channels are mixed there, once, and added
+to pairs; for pairs there is one matrix product for T_ij + T_ji and one for T_ij - T_ji, where the definition
+has fifteen tensors of pairs.
 
-A rank-2 tensor of packed jets is [M + 2 U, C], in the layout of `Halves`: the diagonal of the M particles, then T_ij and T_ji of the U
-unordered pairs.
+A rank-2 tensor of packed jets is [M + 2 U, C], in the layout of `Halves`: the diagonal of the M particles,
+then T_ij and T_ji of the U unordered pairs.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hepml.nn.lorentz.halves import Halves
-from hepml.nn.segments import segment_sum
+from hepml.packed.halves import Halves
+from hepml.packed.segments import segment_sum
 
 Normalisation = Literal["mean", "sum"]
 
@@ -30,7 +31,8 @@ Normalisation = Literal["mean", "sum"]
 class Scales(nn.Module):
     """The factors by which sums over particles are multiplied, one for each aggregation and channel.
 
-    For sums over N particles, r times: (N / N̄)^alpha / N^r with trainable alpha where the normalisation is `mean`, so that a mean may
+    For sums over N particles, r times: (N / N̄)^alpha / N^r with trainable alpha where the normalisation is
+        `mean`, so that a mean may
     become a sum; 1 / N̄^r where it is `sum`.
 
     Args:
@@ -44,7 +46,13 @@ class Scales(nn.Module):
     powers: Tensor
 
     def __init__(
-        self, channels: int, powers: tuple[int, ...], normalisation: Normalisation, nodes: float, *, random: bool
+        self,
+        channels: int,
+        powers: tuple[int, ...],
+        normalisation: Normalisation,
+        nodes: float,
+        *,
+        random: bool,
     ) -> None:
         super().__init__()
         self.nodes = nodes
@@ -64,7 +72,9 @@ class Scales(nn.Module):
 class Aggregate1to2(nn.Module):
     """Rank 1 to rank 2: δ_ij x_i, x_j, x_i, δ_ij <x> and <x>, mixed. [M, C] -> [M + 2 U, C']."""
 
-    def __init__(self, inputs: int, outputs: int, normalisation: Normalisation = "mean", nodes: float = 49) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, normalisation: Normalisation = "mean", nodes: float = 49
+    ) -> None:
         super().__init__()
         self.scales = Scales(inputs, (0, 0, 0, 1, 1), normalisation, nodes, random=False)
         self.weight = nn.Parameter(torch.randn(5, inputs, outputs) * (2 / (5 * inputs)) ** 0.5)
@@ -73,7 +83,9 @@ class Aggregate1to2(nn.Module):
     def forward(self, x: Tensor, halves: Halves) -> Tensor:
         scale = self.scales(halves.jets.diff())
         mean = segment_sum(x, halves.jets)
-        own, column, row = ((x * _spread(scale[:, k], halves.jets, len(x))) @ w for k, w in enumerate(self.weight[:3]))
+        own, column, row = (
+            (x * _spread(scale[:, k], halves.jets, len(x))) @ w for k, w in enumerate(self.weight[:3])
+        )
         on_diagonal = own + _spread((mean * scale[:, 3]) @ self.weight[3], halves.jets, len(x))
         row = row + _spread(torch.addmm(self.bias, mean * scale[:, 4], self.weight[4]), halves.jets, len(x))
         first, second = halves.first, halves.second
@@ -87,20 +99,25 @@ class Aggregate1to2(nn.Module):
 
 
 class Aggregate2to2(nn.Module):
-    """The fifteen aggregations of a rank-2 tensor, their channels mixed, with a bias and one for the diagonal.
+    """The fifteen aggregations of a rank-2 tensor, their channels mixed, with a bias and one for the
+    diagonal.
 
     Shapes: [M + 2 U, C] -> [M + 2 U, C'].
 
-    The weight of input channel d, output channel e and aggregation b is A_db B_de + C_eb D_de, as in the published network: 15 (C + C') +
-    2 C C' numbers instead of 15 C C'.
+    The weight of input channel d, output channel e and aggregation b is A_db B_de + C_eb D_de, as in the
+    published network: 15 (C + C') + 2 C C' numbers instead of 15 C C'.
     """
 
-    def __init__(self, inputs: int, outputs: int, normalisation: Normalisation = "mean", nodes: float = 49) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, normalisation: Normalisation = "mean", nodes: float = 49
+    ) -> None:
         super().__init__()
         self.scales = Scales(inputs, (1, 1, 1, 1, 1, 1, 1, 1, 2, 2), normalisation, nodes, random=True)
         self.input_basis = nn.Parameter(torch.randn(15, inputs) / 15**0.5)
         self.output_basis = nn.Parameter(torch.randn(15, outputs) / 15**0.5)
-        self.input_mix, self.output_mix = (nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5) for _ in range(2))
+        self.input_mix, self.output_mix = (
+            nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5) for _ in range(2)
+        )
         self.bias, self.diagonal_bias = (nn.Parameter(torch.zeros(outputs)) for _ in range(2))
 
     @property
@@ -153,7 +170,9 @@ class Aggregate2to2(nn.Module):
 class Aggregate2to0(nn.Module):
     """Rank 2 to one vector a jet: s and t, activated, their channels mixed. [M + 2 U, C] -> [B, C']."""
 
-    def __init__(self, inputs: int, outputs: int, normalisation: Normalisation = "mean", nodes: float = 49) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, normalisation: Normalisation = "mean", nodes: float = 49
+    ) -> None:
         super().__init__()
         self.scales = Scales(inputs, (2, 1), normalisation, nodes, random=True)
         self.weight = nn.Parameter(torch.randn(2 * inputs, outputs) * (2 / inputs) ** 0.5)

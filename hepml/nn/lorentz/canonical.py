@@ -1,8 +1,10 @@
-"""What the constituents of a jet see from their local frames, for the networks that read it (LLoCa, arXiv:2505.20280).
+"""What the constituents of a jet see from their local frames, for the networks that read it (LLoCa,
+arXiv:2505.20280).
 
-A frame network is given momenta in the jet's rest frame and the reference vectors beside them; its vectors make the frames
-(`hepml.nn.lorentz.frames`), and features that follow from momenta are computed from what each constituent sees. All of it is done in
-float64, outside of autocast: products and boosts of momenta need the digits.
+A frame network is given momenta in the jet's rest frame and the reference vectors beside them; its vectors
+make the frames (`hepml.nn.lorentz.frames`), and features that follow from momenta are computed from what each
+constituent sees. All of it is done in float64, outside of autocast: products and boosts of momenta need the
+digits.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from hepml.data.batch import JetBatch
 from hepml.nn.lorentz.frames import FrameNetwork
 from hepml.nn.lorentz.products import gram_matrix
 from hepml.nn.lorentz.rest_frame import to_rest_frame
-from hepml.nn.segments import segment_sum
-from hepml.representations.dense import mask_of, to_dense, to_packed
+from hepml.packed.dense import mask_of, to_dense, to_packed
+from hepml.packed.segments import segment_sum
 
-# Pairs of a group of jets on a CPU, for each thread, and elsewhere: some twenty tensors of so many float64 numbers are made.
+# Pairs of a group of jets on a CPU, for each thread, and elsewhere: some twenty tensors of so many float64
+# numbers are made.
 _PAIRS, _MANY_PAIRS = 2**14, 2**20
 
 
@@ -31,7 +34,9 @@ def follows_from_momenta(name: str) -> bool:
     return bool(set(feature_table.lookup(name).needs) & set(feature_table.MOMENTUM_COLUMNS))
 
 
-def frame_vectors(network: FrameNetwork, batch: JetBatch, references: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def frame_vectors(
+    network: FrameNetwork, batch: JetBatch, references: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """What frames are made of.
 
     Args:
@@ -40,7 +45,8 @@ def frame_vectors(network: FrameNetwork, batch: JetBatch, references: Tensor) ->
         references: [R, 4] the same for all jets, in the frame of their momenta.
 
     Returns:
-        momenta [ΣN, 4] in the jets' rest frames, three vectors [ΣN, 3, 4] for each, and the jets [B, 4] there: float64.
+        momenta [ΣN, 4] in the jets' rest frames, three vectors [ΣN, 3, 4] for each, and the jets [B, 4]
+        there: float64.
     """
     moved, rest = to_rest_frame(batch.four_momenta, batch.offsets)
     momenta, jets = moved.double(), segment_sum(moved.double(), batch.offsets)
@@ -53,7 +59,9 @@ def frame_vectors(network: FrameNetwork, batch: JetBatch, references: Tensor) ->
     parts = []
     for these, own, at in _groups(offsets, extra, batch.device):
         which, width = order[these], int(own[-1] - own[-2])
-        gram_rows = torch.cat((references.to(x).expand(len(which), extra, 4), to_dense(x[at], own, width)), dim=1)
+        gram_rows = torch.cat(
+            (references.to(x).expand(len(which), extra, 4), to_dense(x[at], own, width)), dim=1
+        )
         exact = torch.arange(extra + width, device=x.device).expand(len(which), -1) < extra
         vectors = network.dense(
             torch.cat((fixed[which], to_dense(p[at], own, width)), dim=1),
@@ -77,7 +85,8 @@ def _rows_of(offsets: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _groups(offsets: Tensor, extra: int, device: torch.device) -> Iterator[tuple[slice, Tensor, slice]]:
-    """Consecutive jets by rising count, their offsets from zero, and their rows: none without constituents."""
+    """Consecutive jets by rising count, their offsets from zero, and their rows: none without
+    constituents."""
     most = _PAIRS * torch.get_num_threads() if device.type == "cpu" else _MANY_PAIRS
     counts = offsets.diff()
     pairs = (counts * (counts + extra)).cumsum(0)
@@ -90,9 +99,11 @@ def _groups(offsets: Tensor, extra: int, device: torch.device) -> Iterator[tuple
 
 
 def seen_from(matrices: Tensor, p: Tensor, dtype: torch.dtype) -> Tensor:
-    """L p, components that are rounding set to zero, so that angles of momenta on an axis do not turn with it.
+    """L p, components that are rounding set to zero, so that angles of momenta on an axis do not turn with
+    it.
 
-    Momenta along z are given a trace of x, where angles have derivatives. Shapes: [M, 4, 4], [M, 4] -> [M, 4].
+    Momenta along z are given a trace of x, where angles have derivatives. Shapes: [M, 4, 4], [M, 4] -> [M,
+    4].
     """
     seen = (matrices @ p[..., None])[..., 0]
     energy = seen[:, :1].detach().abs()
@@ -101,8 +112,11 @@ def seen_from(matrices: Tensor, p: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(trace > 0, trace, seen).to(dtype)
 
 
-def local_features(batch: JetBatch, names: Sequence[str], frames: Tensor, momenta: Tensor, jets: Tensor) -> Tensor:
-    """Constituent features by name, those that follow from momenta as seen from each constituent's frame: [ΣN, len(names)].
+def local_features(
+    batch: JetBatch, names: Sequence[str], frames: Tensor, momenta: Tensor, jets: Tensor
+) -> Tensor:
+    """Constituent features by name, those that follow from momenta as seen from each constituent's frame:
+    [ΣN, len(names)].
 
     Args:
         batch: the jets, which have the other features.

@@ -1,9 +1,11 @@
-"""Clebsch–Gordan products of the irreps of SO+(1,3): the only bilinear maps that commute with Lorentz transformations.
+"""Clebsch–Gordan products of the irreps of SO+(1,3): the only bilinear maps that commute with Lorentz
+transformations.
 
     (m1, n1) (x) (m2, n2) = sum of (m, n),  m = |m1 - m2|, |m1 - m2| + 2, …, m1 + m2,  n likewise.
 
-In the basis of `hepml.nn.lorentz.irreps`, where an irrep is a product of two of SU(2), the coefficients are products of those of SU(2):
-real, and the same for both kinds of spinor indices. Nothing is conjugated, so products are linear over the complex numbers.
+In the basis of `hepml.nn.lorentz.irreps`, where an irrep is a product of two of SU(2), the coefficients are
+products of those of SU(2): real, and the same for both kinds of spinor indices. Nothing is conjugated, so
+products are linear over the complex numbers.
 """
 
 from __future__ import annotations
@@ -32,13 +34,16 @@ def coefficients(first: Irrep, second: Irrep, result: Irrep) -> Tensor:
     """[d1, d2, d] float64, orthonormal in the last index; do not write into it."""
     left = spin_coefficients(first[0], second[0], result[0])
     right = spin_coefficients(first[1], second[1], result[1])
-    return torch.einsum("abc,xyz->axbycz", left, right).reshape(dimension(first), dimension(second), dimension(result))
+    return torch.einsum("abc,xyz->axbycz", left, right).reshape(
+        dimension(first), dimension(second), dimension(result)
+    )
 
 
 @functools.cache
 @torch.inference_mode(False)  # what is kept must serve training after a prediction
 def spin_coefficients(m1: int, m2: int, m: int) -> Tensor:
-    """<j1 a; j2 b | j c> of SU(2) for j = m/2 by Racah's formula, [m1 + 1, m2 + 1, m + 1], projections falling from the highest."""
+    """<j1 a; j2 b | j c> of SU(2) for j = m/2 by Racah's formula, [m1 + 1, m2 + 1, m + 1], projections
+    falling from the highest."""
     out = torch.zeros(m1 + 1, m2 + 1, m + 1, dtype=torch.float64)
     if m not in range(abs(m1 - m2), m1 + m2 + 1, 2):
         return out
@@ -51,7 +56,12 @@ def spin_coefficients(m1: int, m2: int, m: int) -> Tensor:
             if not 0 <= c <= m:
                 continue
             states = (
-                factorial(a) * factorial(m1 - a) * factorial(b) * factorial(m2 - b) * factorial(c) * factorial(m - c)
+                factorial(a)
+                * factorial(m1 - a)
+                * factorial(b)
+                * factorial(m2 - b)
+                * factorial(c)
+                * factorial(m - c)
             )
             total = 0.0
             for k in range(common[0] + 1):
@@ -66,7 +76,8 @@ def spin_coefficients(m1: int, m2: int, m: int) -> Tensor:
 
 
 def product(x: Tensor, y: Tensor, first: Irrep, second: Irrep, result: Irrep) -> Tensor:
-    """The part of x (x) y in one irrep, for any batches that broadcast. Shapes: [..., d1], [..., d2] complex -> [..., d]."""
+    """The part of x (x) y in one irrep, for any batches that broadcast. Shapes: [..., d1], [..., d2] complex
+    -> [..., d]."""
     (part,) = products(x, y, first, second, (result,))
     return part
 
@@ -92,7 +103,8 @@ def _matrix(
 
 
 def invariant_product(x: Tensor, y: Tensor, irrep: Irrep) -> Tensor:
-    """The Lorentz-invariant bilinear form of an irrep; p·q for four-vectors. Shapes: [..., d], [..., d] complex -> [...]."""
+    """The Lorentz-invariant bilinear form of an irrep; p·q for four-vectors. Shapes: [..., d], [..., d]
+    complex -> [...]."""
     signs, turned = _metric(irrep)
     return (x * y[..., turned.to(y.device)] * signs.to(device=x.device, dtype=x.dtype)).sum(-1)
 
@@ -107,5 +119,8 @@ def _metric(irrep: Irrep) -> tuple[Tensor, Tensor]:
 
 
 def exchange_sign(first: Irrep, second: Irrep, result: Irrep) -> int:
-    """s such that the product of y and x is s times that of x and y; where first = second, s = -1 means that x (x) x has no such part."""
-    return -1 if ((first[0] + second[0] - result[0]) // 2 + (first[1] + second[1] - result[1]) // 2) % 2 else 1
+    """s such that the product of y and x is s times that of x and y; where first = second, s = -1 means that
+    x (x) x has no such part."""
+    return (
+        -1 if ((first[0] + second[0] - result[0]) // 2 + (first[1] + second[1] - result[1]) // 2) % 2 else 1
+    )

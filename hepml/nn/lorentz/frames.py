@@ -1,10 +1,13 @@
-"""Local canonical frames (arXiv:2505.20280): a frame for each constituent, which turns with the jet and is boosted with it.
+"""Local canonical frames (arXiv:2505.20280): a frame for each constituent, which turns with the jet and is
+boosted with it.
 
-A small network of invariants weighs sums of momenta into three vectors for each constituent. The first, time-like one is boosted to rest;
-what the other two become there is made orthonormal. The frame is L = R B with the rotation R and the boost B, and a momentum seen from it,
-L p, does not change under any Lorentz transformation of the jet: L' = L Λ⁻¹. Any network may then read it.
+A small network of invariants weighs sums of momenta into three vectors for each constituent. The first,
+time-like one is boosted to rest; what the other two become there is made orthonormal. The frame is L = R B
+with the rotation R and the boost B, and a momentum seen from it, L p, does not change under any Lorentz
+transformation of the jet: L' = L Λ⁻¹. Any network may then read it.
 
-Momenta are those of the jet's rest frame (`hepml.nn.lorentz.rest_frame`), where components are small and nothing is lost.
+Momenta are those of the jet's rest frame (`hepml.nn.lorentz.rest_frame`), where components are small and
+nothing is lost.
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hepml.kinematics import root
-from hepml.nn.lorentz.frame_pairs import pair_logits, plain_logits
+from hepml.nn.kernels.frame_pairs import pair_logits, plain_logits
 from hepml.nn.lorentz.vectors import GramVectors
-from hepml.nn.pairs import masking_value
-from hepml.representations.dense import mask_of, to_dense, to_packed
+from hepml.packed.dense import mask_of, to_dense, to_packed
+from hepml.packed.pair_features import masking_value
 
 _ROUNDING = 1e-12  # of the energy of a vector: shorter momenta in float64 are nothing but rounding
 _FIRST = (0.0, 1e-3, 2e-3)  # which axis is farthest from a direction along another, whatever the rounding
@@ -30,8 +33,8 @@ class FrameNetwork(nn.Module):
 
         v_i = sum_j a_ij (p_i + p_j) / (|p_i + p_j| + floor) + a_ii (t + p_i / E_i),   a_ij = softmax_j phi(s_i, s_j, ln p_i·p_j)
 
-    with the jet's own direction in time t, so that a lone particle has vectors too. Sums of vectors into the future are vectors into the
-    future, so frames always exist.
+    with the jet's own direction in time t, so that a lone particle has vectors too. Sums of vectors into the
+    future are vectors into the future, so frames always exist.
 
     Args:
         scalars: S, invariants of each particle beyond its share of the jet's energy.
@@ -69,8 +72,11 @@ class FrameNetwork(nn.Module):
         vectors = self.dense(p, scalars, gram, masses[:, 0, 0], mask_of(offsets, width))
         return to_packed(vectors.flatten(2), offsets).unflatten(1, (3, 4))
 
-    def dense(self, p: Tensor, scalars: Tensor, gram: Tensor, mass: Tensor, mask: Tensor, skip: int = 0) -> Tensor:
-        """The same for jets in a rectangle, but for the first few particles of each, which only others look at.
+    def dense(
+        self, p: Tensor, scalars: Tensor, gram: Tensor, mass: Tensor, mask: Tensor, skip: int = 0
+    ) -> Tensor:
+        """The same for jets in a rectangle, but for the first few particles of each, which only others look
+        at.
 
         Args:
             p, scalars: [B, N, 4] and [B, N, S] of all particles.
@@ -120,9 +126,10 @@ class FrameNetwork(nn.Module):
 def frames(vectors: Tensor, parallel: float = 1e-8) -> Tensor:
     """Lorentz matrices L = R B of vectors [..., 3, 4], the first time-like and into the future: [..., 4, 4].
 
-    B brings the first vector to rest; R turns the second's momentum there to x and the third's into the upper half of the xy-plane. Under a
-    transformation of all vectors, L' = L Λ⁻¹. Vectors whose sine there is below `parallel` are taken to be parallel (see `orthonormal`).
-    Where all three are parallel as four-vectors, as those of a lone constituent are, the direction of the first stands for the others.
+    B brings the first vector to rest; R turns the second's momentum there to x and the third's into the upper
+    half of the xy-plane. Under a transformation of all vectors, L' = L Λ⁻¹. Vectors whose sine there is below
+    `parallel` are taken to be parallel (see `orthonormal`). Where all three are parallel as four-vectors, as
+    those of a lone constituent are, the direction of the first stands for the others.
     """
     boost = rest_boost(vectors[..., 0, :])
     others = vectors[..., 1:, :] @ boost.mT
@@ -135,14 +142,18 @@ def frames(vectors: Tensor, parallel: float = 1e-8) -> Tensor:
 
 
 def rest_boost(u: Tensor) -> Tensor:
-    """The boost, without a rotation, to the rest frame of time-like vectors. Shapes: [..., 4] -> [..., 4, 4]."""
+    """The boost, without a rotation, to the rest frame of time-like vectors. Shapes: [..., 4] -> [..., 4,
+    4]."""
     size = root(_mass_squared(u)).clamp_min(torch.finfo(u.dtype).tiny)[..., None]
     u = u / size
     gamma, momentum = u[..., :1], u[..., 1:]
     space = momentum[..., :, None] * momentum[..., None, :] / (1 + gamma)[..., None]
     space = space + torch.eye(3, dtype=u.dtype, device=u.device)
     return torch.cat(
-        (u.new_tensor([1.0, -1.0, -1.0, -1.0]).mul(u)[..., None, :], torch.cat((-momentum[..., None], space), dim=-1)),
+        (
+            u.new_tensor([1.0, -1.0, -1.0, -1.0]).mul(u)[..., None, :],
+            torch.cat((-momentum[..., None], space), dim=-1),
+        ),
         dim=-2,
     )
 
@@ -150,9 +161,11 @@ def rest_boost(u: Tensor) -> Tensor:
 def orthonormal(a: Tensor, b: Tensor, parallel: float = 1e-8, otherwise: Tensor | None = None) -> Tensor:
     """A right-handed orthonormal frame with a along x and b in the upper half of the xy-plane, by rows.
 
-    Where a and b are parallel, a direction across a stands for b: if all momenta lie on a line, all frames around it show the same. It is
-    the same direction for all frames on the line, so that one frame seen from another does not depend on it either. Where a is zero, b
-    stands for a, and where both are, `otherwise` or z. Shapes: [..., 3] two or three times -> [..., 3, 3].
+    Where a and b are parallel, a direction across a stands for b: if all momenta lie on a line, all frames
+        around it show the same. It is
+    the same direction for all frames on the line, so that one frame seen from another does not depend on it
+    either. Where a is zero, b stands for a, and where both are, `otherwise` or z. Shapes: [..., 3] two or
+    three times -> [..., 3, 3].
     """
     z = torch.zeros_like(a)
     z[..., 2] = 1.0
@@ -164,7 +177,9 @@ def orthonormal(a: Tensor, b: Tensor, parallel: float = 1e-8, otherwise: Tensor 
     across = torch.linalg.cross(x, b)
     least = (x.detach().abs() + x.new_tensor(_FIRST)).argmin(-1, keepdim=True)
     some = torch.zeros_like(x).scatter(-1, least, 1.0)
-    across = torch.where(_long(across, parallel * b.norm(dim=-1, keepdim=True)), across, torch.linalg.cross(x, some))
+    across = torch.where(
+        _long(across, parallel * b.norm(dim=-1, keepdim=True)), across, torch.linalg.cross(x, some)
+    )
     up = F.normalize(across, dim=-1)
     return torch.stack((x, torch.linalg.cross(up, x), up), dim=-2)
 

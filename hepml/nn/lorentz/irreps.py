@@ -1,14 +1,16 @@
-"""The finite-dimensional irreducible representations (m, n) of SO+(1,3), as complex vectors of dimension (m + 1)(n + 1).
+"""The finite-dimensional irreducible representations (m, n) of SO+(1,3), as complex vectors of dimension (m +
+1)(n + 1).
 
-SO+(1,3) is covered by SL(2, C): A moves a four-vector as p^mu sigma_mu -> A p^mu sigma_mu A†. Its Lie algebra, made complex, is
-sl(2) + sl(2), so an irrep is a pair of irreps of SU(2), of spin m/2 and n/2:
+SO+(1,3) is covered by SL(2, C): A moves a four-vector as p^mu sigma_mu -> A p^mu sigma_mu A†. Its Lie
+algebra, made complex, is sl(2) + sl(2), so an irrep is a pair of irreps of SU(2), of spin m/2 and n/2:
 
     D^(m,n)(A) = D^m(A) (x) D^n(conj A),   D^m = the symmetric part of the m-th tensor power of A.
 
-A vector of (m, n) is stored with components v[a (n + 1) + b], where a = 0 … m and b = 0 … n count how far the weights are below the
-highest, spin projections m/2 - a and n/2 - b. Under rotations alone, n transforms as its own dual, and (m, n) is the product of spins
-m/2 and n/2 restricted to their diagonal. Complex numbers are needed: of the irreps used here only those with m = n contain real vectors
-(four-vectors are the Hermitian matrices in (1, 1)); (m, n) and (n, m) are each other's conjugates. Irreps with m + n even are true
+A vector of (m, n) is stored with components v[a (n + 1) + b], where a = 0 … m and b = 0 … n count how far the
+weights are below the highest, spin projections m/2 - a and n/2 - b. Under rotations alone, n transforms as
+its own dual, and (m, n) is the product of spins m/2 and n/2 restricted to their diagonal. Complex numbers are
+needed: of the irreps used here only those with m = n contain real vectors (four-vectors are the Hermitian
+matrices in (1, 1)); (m, n) and (n, m) are each other's conjugates. Irreps with m + n even are true
 representations of the Lorentz group; the others know the sign of A.
 """
 
@@ -29,7 +31,8 @@ def dimension(irrep: Irrep) -> int:
 
 
 def from_four_vector(p: Tensor) -> Tensor:
-    """Four-vectors as vectors of (1, 1), scaled so that `invariant_product(v, v)` is p·p. Shapes: [..., 4] -> [..., 4] complex."""
+    """Four-vectors as vectors of (1, 1), scaled so that `invariant_product(v, v)` is p·p. Shapes: [..., 4] ->
+    [..., 4] complex."""
     p = p.double() if p.dtype not in (torch.float32, torch.float64) else p
     e, x, y, z = (p * math.sqrt(0.5)).unbind(-1)
     zero = torch.zeros_like(e)
@@ -39,7 +42,8 @@ def from_four_vector(p: Tensor) -> Tensor:
 
 
 def to_four_vector(v: Tensor) -> Tensor:
-    """The inverse of `from_four_vector`; the real part of a vector that is none. Shapes: [..., 4] complex -> [..., 4]."""
+    """The inverse of `from_four_vector`; the real part of a vector that is none. Shapes: [..., 4] complex ->
+    [..., 4]."""
     up, right, left, down = v.unbind(-1)
     parts = (up + down).real, (right + left).real, (left - right).imag, (up - down).real
     return torch.stack(parts, dim=-1) * math.sqrt(0.5)
@@ -56,7 +60,8 @@ def sl2_rotation(axis: Tensor, angle: float) -> Tensor:
 
 
 def lorentz_matrix(a: Tensor) -> Tensor:
-    """The Lorentz matrix of A: ½ tr(sigma_mu A sigma_nu A†). Shapes: [2, 2] complex -> [4, 4]; four-momenta transform as `p @ L.T`."""
+    """The Lorentz matrix of A: ½ tr(sigma_mu A sigma_nu A†). Shapes: [2, 2] complex -> [4, 4]; four-momenta
+    transform as `p @ L.T`."""
     sigma = _sigma()
     return 0.5 * torch.einsum("mij,jk,nkl,il->mn", sigma, a, sigma, a.conj()).real
 
@@ -67,7 +72,8 @@ def irrep_matrix(irrep: Irrep, a: Tensor) -> Tensor:
 
 
 def _spin_matrix(m: int, a: Tensor) -> Tensor:
-    """D^m(A) between the orthonormal symmetric states of m spins ½, of which the k-th has k spins down. Shape: [m + 1, m + 1]."""
+    """D^m(A) between the orthonormal symmetric states of m spins ½, of which the k-th has k spins down.
+    Shape: [m + 1, m + 1]."""
     power = torch.ones((1, 1), dtype=a.dtype)
     for _ in range(m):
         power = torch.kron(power, a)

@@ -1,14 +1,15 @@
 """Minkowski products, metric (+, -, -, -), and how they keep their digits.
 
-The product of two boosted momenta is a small difference of large numbers: at gamma = 4000, E_i E_j is 10^7 to 10^14 times p_i·p_j, and
-evaluating the definition leaves few digits or none. But almost nothing is lost in the momenta themselves: the angle between two
-particles is known to an epsilon over the angle. So here
+The product of two boosted momenta is a small difference of large numbers: at gamma = 4000, E_i E_j is 10^7 to
+10^14 times p_i·p_j, and evaluating the definition leaves few digits or none. But almost nothing is lost in
+the momenta themselves: the angle between two particles is known to an epsilon over the angle. So here
 
     p_i·p_j = d_i d_j + d_i |p_j| + |p_i| d_j + |p_i × p_j|² / (|p_i||p_j| + p_i.p_j),    d = E - |p| = m² / (E + |p|),
 
-in which every term is positive for physical momenta and nothing cancels. Only m² = E² - p² itself can be lost to rounding, and for massless
-constituents (energy-flow objects mostly are) it is nothing but rounding; a jet whose constituents are all massless as far as can be told
-is therefore taken to be exactly that. Products of updated vectors never go back to components (see `hepml.nn.lorentz.vectors`).
+in which every term is positive for physical momenta and nothing cancels. Only m² = E² - p² itself can be lost
+to rounding, and for massless constituents (energy-flow objects mostly are) it is nothing but rounding; a jet
+whose constituents are all massless as far as can be told is therefore taken to be exactly that. Products of
+updated vectors never go back to components (see `hepml.nn.lorentz.vectors`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# A jet whose mean |m|/E is below sqrt(MASS_RESOLUTION · epsilon) has no masses that its dtype resolves. A massless momentum that was
-# rounded once has |m²| of an epsilon E² or two; a boost by a matrix in the same precision leaves more, 100 epsilon E² in the worst jets.
+# A jet whose mean |m|/E is below sqrt(MASS_RESOLUTION · epsilon) has no masses that its dtype resolves. A
+# massless momentum that was
+# rounded once has |m²| of an epsilon E² or two; a boost by a matrix in the same precision leaves more, 100
+# epsilon E² in the worst jets.
 MASS_RESOLUTION = 128.0
 
 _CHUNK = 2**18  # elements of a temporary, so that it stays in cache
@@ -26,18 +29,19 @@ _CHUNK = 2**18  # elements of a temporary, so that it stays in cache
 def plain_product(a: Tensor, b: Tensor) -> Tensor:
     """a·b as 2 a⁰b⁰ - sum_mu a^mu b^mu, in the dtype of its arguments. Shapes: [..., 4], [..., 4] -> [...].
 
-    This order of operations is that of the published LorentzNet. It matters: in float32 the mass of a massless particle is nothing but
-    rounding, and the published weights were trained on just that.
+    This order of operations is that of the published LorentzNet. It matters: in float32 the mass of a
+    massless particle is nothing but rounding, and the published weights were trained on just that.
     """
     ab = a * b
     return 2 * ab[..., 0] - ab.sum(-1)
 
 
 def resolved_mass_squared(p: Tensor, exact: Tensor | None = None) -> Tensor:
-    """m² of the particles of each jet in GeV²; zero for all of a jet where it is rounding. Shapes: [B, N, 4] -> [B, N] float64.
+    """m² of the particles of each jet in GeV²; zero for all of a jet where it is rounding. Shapes: [B, N, 4]
+    -> [B, N] float64.
 
-    Absent particles are zero vectors. `exact` [B, N] marks vectors that were never rounded (reference vectors), whose m² is kept and
-    says nothing about that of others.
+    Absent particles are zero vectors. `exact` [B, N] marks vectors that were never rounded (reference
+    vectors), whose m² is kept and says nothing about that of others.
     """
     resolution = (MASS_RESOLUTION * torch.finfo(p.dtype).eps) ** 0.5
     p = p.double()
@@ -52,7 +56,8 @@ def resolved_mass_squared(p: Tensor, exact: Tensor | None = None) -> Tensor:
 
 
 def gram_matrix(p: Tensor, exact: Tensor | None = None) -> Tensor:
-    """All products p_i·p_j of the particles of each jet, m² on the diagonal. Shapes: [B, N, 4] -> [B, N, N] float64.
+    """All products p_i·p_j of the particles of each jet, m² on the diagonal. Shapes: [B, N, 4] -> [B, N, N]
+    float64.
 
     Absent particles are zero vectors, with zero products; `exact` as for `resolved_mass_squared`.
     """
@@ -77,4 +82,6 @@ def _gram(p: Tensor, exact: Tensor | None) -> Tensor:
     ahead = parallel > 0
     opening = torch.where(ahead, cross / torch.where(ahead, k + parallel, 1.0), k - parallel)
     out = di * dj + di * kj + ki * dj + opening
-    return out.masked_fill(torch.eye(out.shape[-1], dtype=torch.bool, device=p.device), 0.0) + torch.diag_embed(m2)
+    return out.masked_fill(
+        torch.eye(out.shape[-1], dtype=torch.bool, device=p.device), 0.0
+    ) + torch.diag_embed(m2)

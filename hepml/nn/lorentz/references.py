@@ -1,8 +1,9 @@
 """Reference vectors: fixed four-vectors that break Lorentz symmetry in a named way.
 
-A detector singles out the beam axis and its own rest frame. A network of invariants is told so by giving it these vectors as further
-particles; it then stays invariant only under what leaves them in place (rotations about the beam, for the beam). The default everywhere
-is no reference vector: a broken symmetry is asked for by name.
+A detector singles out the beam axis and its own rest frame. A network of invariants is told so by giving it
+these vectors as further particles; it then stays invariant only under what leaves them in place (rotations
+about the beam, for the beam). The default everywhere is no reference vector: a broken symmetry is asked for
+by name.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def reference_vectors(names: Sequence[str], dtype: torch.dtype = torch.float64) 
     return torch.tensor(rows, dtype=dtype).reshape(-1, 4)
 
 
-def with_references(four_momenta: Tensor, offsets: Tensor, references: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def with_references(
+    four_momenta: Tensor, offsets: Tensor, references: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Reference vectors put before the constituents of each jet.
 
     Args:
@@ -49,7 +52,8 @@ def with_references(four_momenta: Tensor, offsets: Tensor, references: Tensor) -
         references: [R, 4], the same for all jets.
 
     Returns:
-        vectors [ΣN + B R, 4] in the dtype of the momenta, their offsets [B + 1], and which of them are reference vectors [ΣN + B R] bool.
+        vectors [ΣN + B R, 4] in the dtype of the momenta, their offsets [B + 1], and which of them are
+        reference vectors [ΣN + B R] bool.
     """
     jets, extra = len(offsets) - 1, len(references)
     device = four_momenta.device

@@ -1,14 +1,16 @@
 """The rest frames of jets: a canonical frame in which components are as small as the jet's mass.
 
-A network that carries components (irreps, multivectors) loses the digits that a boost takes: at gamma = 4000 the components grow by as
-much, and invariants are differences of their products. An equivariant network gives the same output in every frame, so it may be
-evaluated in the one where nothing is large: there the jet's momenta are fixed by the jet but for a rotation, which costs no digits. What
-remains is to make the boost itself without loss. With n the jet's direction and p± = E ± p.n,
+A network that carries components (irreps, multivectors) loses the digits that a boost takes: at gamma = 4000
+the components grow by as much, and invariants are differences of their products. An equivariant network gives
+the same output in every frame, so it may be evaluated in the one where nothing is large: there the jet's
+momenta are fixed by the jet but for a rotation, which costs no digits. What remains is to make the boost
+itself without loss. With n the jet's direction and p± = E ± p.n,
 
     p- = d + |p_perp|² / (|p| + p.n),   d = E - |p| = m² / (E + |p|),   p_perp = p - (p.n) n,
     p'± = p± exp(∓y),                   exp(2y) = P+ / P-,              p'_perp = p_perp,
 
-where P± are the sums of the p± of the jet's constituents. Every term is positive: the digits are those of the angles.
+where P± are the sums of the p± of the jet's constituents. Every term is positive: the digits are those of the
+angles.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ import torch
 from torch import Tensor
 
 from hepml.nn.lorentz.products import resolved_mass_squared
-from hepml.nn.segments import segment_sum
-from hepml.representations.dense import to_dense, to_packed
+from hepml.packed.dense import to_dense, to_packed
+from hepml.packed.segments import segment_sum
 
 
 @dataclass(frozen=True, eq=False)
 class RestFrames:
     """The boost of each jet into its rest frame: along its direction, without a rotation.
 
-    A jet without a rest frame (one massless constituent, or several that are collinear) is boosted to an energy of 1 GeV instead; a
-    jet without constituents stays.
+    A jet without a rest frame (one massless constituent, or several that are collinear) is boosted to an
+    energy of 1 GeV instead; a jet without constituents stays.
 
     Args:
         direction: [B, 3] unit vectors, float64.
@@ -51,7 +53,9 @@ class RestFrames:
         total = segment_sum(p[:, 1:], offsets)
         momentum = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
         moves = momentum > 0
-        direction = torch.where(moves, total / torch.where(moves, momentum, 1.0), total.new_tensor([0.0, 0.0, 1.0]))
+        direction = torch.where(
+            moves, total / torch.where(moves, momentum, 1.0), total.new_tensor([0.0, 0.0, 1.0])
+        )
         plus, minus, _ = _light_cone(p, d, _spread(direction, offsets, len(p)))
         plus, minus = segment_sum(torch.stack((plus, minus), dim=-1), offsets).unbind(-1)
         present = plus > 0
@@ -64,7 +68,8 @@ class RestFrames:
     def boost(self, vectors: Tensor, offsets: Tensor) -> Tensor:
         """Vectors of each jet, of any kind (reference vectors, say), seen from its rest frame.
 
-        Their own masses are those of their components. Shapes: [M, 4] packed by `offsets` [B + 1] -> [M, 4], in the dtype of the vectors.
+        Their own masses are those of their components. Shapes: [M, 4] packed by `offsets` [B + 1] -> [M, 4],
+        in the dtype of the vectors.
         """
         v = vectors.double()
         d = v[:, 0] - torch.linalg.vector_norm(v[:, 1:], dim=-1)
@@ -82,16 +87,17 @@ class RestFrames:
 def to_rest_frame(four_momenta: Tensor, offsets: Tensor) -> tuple[Tensor, RestFrames]:
     """Packed jets, each boosted into its rest frame; differentiable, computed in float64.
 
-    Constituents whose masses are rounding are taken to be massless, jet by jet (see `resolved_mass_squared`). Boosted or rotated jets
-    have the same momenta in their rest frames but for a rotation: to about gamma · epsilon in relative terms, for massless
-    constituents.
+    Constituents whose masses are rounding are taken to be massless, jet by jet (see `resolved_mass_squared`).
+    Boosted or rotated jets have the same momenta in their rest frames but for a rotation: to about gamma ·
+    epsilon in relative terms, for massless constituents.
 
     Args:
         four_momenta: [ΣN, 4] (E, px, py, pz) in GeV.
         offsets: [B + 1].
 
     Returns:
-        momenta [ΣN, 4] in the dtype given, and the `RestFrames`, which boost further vectors of the same jets.
+        momenta [ΣN, 4] in the dtype given, and the `RestFrames`, which boost further vectors of the same
+        jets.
     """
     d = _energy_above_momentum(four_momenta, offsets)
     p = four_momenta.double()
@@ -100,7 +106,8 @@ def to_rest_frame(four_momenta: Tensor, offsets: Tensor) -> tuple[Tensor, RestFr
 
 
 def _energy_above_momentum(p: Tensor, offsets: Tensor) -> Tensor:
-    """E - |p| = m² / (E + |p|) of each constituent, zero where the jet's masses are rounding. Shapes: [ΣN, 4] -> [ΣN] float64."""
+    """E - |p| = m² / (E + |p|) of each constituent, zero where the jet's masses are rounding. Shapes: [ΣN, 4]
+    -> [ΣN] float64."""
     m2 = to_packed(resolved_mass_squared(to_dense(p, offsets))[..., None], offsets)[:, 0]
     p = p.double()
     momentum = torch.linalg.vector_norm(p[:, 1:], dim=-1)
@@ -110,7 +117,8 @@ def _energy_above_momentum(p: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _light_cone(p: Tensor, d: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """p+ [M], p- [M] and p_perp [M, 3] with respect to unit vectors [M, 3], for p [M, 4] and its E - |p| [M]."""
+    """p+ [M], p- [M] and p_perp [M, 3] with respect to unit vectors [M, 3], for p [M, 4] and its E - |p|
+    [M]."""
     momentum = torch.linalg.vector_norm(p[:, 1:], dim=-1)
     along = (p[:, 1:] * direction).sum(-1)
     transverse = p[:, 1:] - along[:, None] * direction

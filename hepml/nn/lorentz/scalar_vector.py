@@ -1,7 +1,9 @@
-"""Layers on scalars and four-vectors, the lightest features that commute with Lorentz transformations (arXiv:2512.17011).
+"""Layers on scalars and four-vectors, the lightest features that commute with Lorentz transformations
+(arXiv:2512.17011).
 
-Vectors are [M, 4, V], so that a map of their channels is one matrix product; scalars are [M, S]. They meet in the norm, which is joint,
-and in the attention, which weighs by products of vectors and of scalars; the nonlinearity of vectors is a gate made of their products.
+Vectors are [M, 4, V], so that a map of their channels is one matrix product; scalars are [M, S]. They meet in
+the norm, which is joint, and in the attention, which weighs by products of vectors and of scalars; the
+nonlinearity of vectors is a gate made of their products.
 """
 
 from __future__ import annotations
@@ -11,13 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepml.nn.attention import Rectangle
+from hepml.nn.kernels.scalar_vector import (
+    EPSILON,
+    AttentionWeights,
+    MLPWeights,
+    Places,
+    attention_step,
+    mlp_step,
+)
 from hepml.nn.lorentz.algebra.attention import attend
 from hepml.nn.lorentz.algebra.products import METRIC
-from hepml.nn.lorentz.scalar_vector_steps import EPSILON, AttentionWeights, MLPWeights, Places, attention_step, mlp_step
 
 
 def joint_scale(v: Tensor, s: Tensor) -> Tensor:
-    """1 / sqrt(mean(|v·v|, s²) + epsilon) over the channels of both. Shapes: [..., 4, V], [..., S] -> [...]."""
+    """1 / sqrt(mean(|v·v|, s²) + epsilon) over the channels of both. Shapes: [..., 4, V], [..., S] ->
+    [...]."""
     squares = _minkowski(v.square()).abs().sum(-1) + s.square().sum(-1)
     return (squares / (v.shape[-1] + s.shape[-1]) + EPSILON).rsqrt()
 
@@ -53,7 +63,9 @@ class PairLinear(nn.Module):
     ) -> None:
         super().__init__()
         bound = gain / max(vectors[0], 1) ** 0.5
-        self.vectors = nn.Parameter(torch.empty(vectors[::-1]).uniform_(-bound, bound)) if vectors[1] else None
+        self.vectors = (
+            nn.Parameter(torch.empty(vectors[::-1]).uniform_(-bound, bound)) if vectors[1] else None
+        )
         self.scalars = nn.Linear(*scalars, bias=bias)
         bound = gain / scalars[0] ** 0.5
         nn.init.uniform_(self.scalars.weight, -bound, bound)
@@ -67,7 +79,8 @@ class PairLinear(nn.Module):
 
 
 class PairGLU(nn.Module):
-    """Gated linear unit: sigmoid(½ a·b) v with three linear maps v, a, b of vectors, and GELU(t) s with two of scalars.
+    """Gated linear unit: sigmoid(½ a·b) v with three linear maps v, a, b of vectors, and GELU(t) s with two
+    of scalars.
 
     Args:
         vectors, scalars: channels before and after.
@@ -88,7 +101,8 @@ class PairGLU(nn.Module):
 
 
 class PairAttention(nn.Module):
-    """Multi-head attention of vectors and scalars between the particles of each jet, by their joint invariant product.
+    """Multi-head attention of vectors and scalars between the particles of each jet, by their joint invariant
+    product.
 
     Queries, keys and values are normalised head by head.
 
@@ -108,7 +122,9 @@ class PairAttention(nn.Module):
         signs = torch.tensor(METRIC).repeat_interleave(self.vectors)
         self.register_buffer("signs", torch.cat((signs, torch.ones(self.scalars))), persistent=False)
 
-    def forward(self, v: Tensor, s: Tensor, where: Rectangle, first_only: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, v: Tensor, s: Tensor, where: Rectangle, first_only: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Shapes: [M, 4, V], [M, S], kept; [B, ...] for the first particle of each jet only."""
         v, s = self.project(v, s)
         m, h = len(s), self.heads
@@ -133,7 +149,14 @@ class PairBlock(nn.Module):
     """
 
     def __init__(
-        self, vectors: int, scalars: int, heads: int, expansion: int, dropout: float = 0.0, *, last: bool = False
+        self,
+        vectors: int,
+        scalars: int,
+        heads: int,
+        expansion: int,
+        dropout: float = 0.0,
+        *,
+        last: bool = False,
     ) -> None:
         super().__init__()
         self.last, self.dropout = last, dropout
@@ -159,13 +182,20 @@ class PairBlock(nn.Module):
         dv, ds = self.out(*self.glu(*self.mlp_norm(v, s)))
         return v + self._dropped(dv), s + self._dropped(ds)
 
-    def of_groups(self, v: list[Tensor], s: list[Tensor], places: list[Places]) -> tuple[list[Tensor], list[Tensor]]:
-        """The same for some groups of jets: on a CPU by hand, with the weights' gradients summed on the way."""
+    def of_groups(
+        self, v: list[Tensor], s: list[Tensor], places: list[Places]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The same for some groups of jets: on a CPU by hand, with the weights' gradients summed on the
+        way."""
         if not s or not self._by_hand(v[0], s[0]):
             made = [self(x, y, p.where) for x, y, p in zip(v, s, places, strict=True)]
             return [v for v, _ in made], [s for _, s in made]
-        by_component = [x.transpose(0, 1).contiguous() for x in v]  # which they are already after a block by hand
-        by_component, s = attention_step(by_component, s, self._attention_weights, self.attention.heads, places)
+        by_component = [
+            x.transpose(0, 1).contiguous() for x in v
+        ]  # which they are already after a block by hand
+        by_component, s = attention_step(
+            by_component, s, self._attention_weights, self.attention.heads, places
+        )
         by_component, s = mlp_step(by_component, s, self._mlp_weights)
         return [x.transpose(0, 1) for x in by_component], s
 
@@ -191,7 +221,14 @@ class PairBlock(nn.Module):
         norm, glu, out = self.mlp_norm, self.glu.linear, self.out
         assert glu.vectors is not None
         assert out.vectors is not None
-        maps = glu.vectors, glu.scalars.weight, glu.scalars.bias, out.vectors, out.scalars.weight, out.scalars.bias
+        maps = (
+            glu.vectors,
+            glu.scalars.weight,
+            glu.scalars.bias,
+            out.vectors,
+            out.scalars.weight,
+            out.scalars.bias,
+        )
         return MLPWeights(norm.vectors, norm.scalars, *maps)
 
     def _dropped(self, x: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""Scalars made fit for a network: Minkowski products span ten orders of magnitude, their logarithm does not."""
+"""Scalars made fit for a network: Minkowski products span ten orders of magnitude, their logarithm does
+not."""
 
 from __future__ import annotations
 

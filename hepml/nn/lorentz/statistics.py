@@ -1,7 +1,7 @@
 """Batch statistics of the first layer of the messages, without going over its pairs.
 
-The first layer is e_ij = a_i + b_j + U s_ij with s_ij = s_ji, over all pairs i ≠ j of each jet. With a, b and s centred, and d_i the
-pairs of node i, S_i = sum_j s_ij, and B the sum of b over a jet,
+The first layer is e_ij = a_i + b_j + U s_ij with s_ij = s_ji, over all pairs i ≠ j of each jet. With a, b and
+s centred, and d_i the pairs of node i, S_i = sum_j s_ij, and B the sum of b over a jet,
 
     sum e² = sum_i d_i (a_i² + b_i²) + 2 sum_i a_i (B - b_i) + 2 sum_i (a_i + b_i) U S_i + sum_ij (U s_ij)²,
 
@@ -13,9 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hepml.nn.lorentz.pairs import Pairs
 from hepml.nn.norm import PackedBatchNorm
-from hepml.nn.segments import segment_sum
+from hepml.packed.ordered_pairs import Pairs
+from hepml.packed.segments import segment_sum
 
 
 def pair_statistics(a: Tensor, b: Tensor, s: Tensor, products: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
@@ -41,9 +41,11 @@ def pair_statistics(a: Tensor, b: Tensor, s: Tensor, products: Tensor, pairs: Pa
 def normalised(
     a: Tensor, b: Tensor, s: Tensor, products: Tensor, pairs: Pairs, norm: PackedBatchNorm
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """a, b and U such that a_i + b_j + U s_ij is what `norm` makes of it: the batch norm folded into the layer that it follows.
+    """a, b and U such that a_i + b_j + U s_ij is what `norm` makes of it: the batch norm folded into the
+    layer that it follows.
 
-    In training with more than one pair, statistics are those of the pairs, and the running ones learn from them.
+    In training with more than one pair, statistics are those of the pairs, and the running ones learn from
+    them.
     """
     if norm.training and len(pairs) > 1:
         with torch.autocast(a.device.type, enabled=False):

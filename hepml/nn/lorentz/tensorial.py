@@ -1,14 +1,15 @@
 """Attention that passes tensors between local frames (LLoCa, arXiv:2505.20280).
 
-What particle j says is known in its own frame. Its scalars mean the same everywhere; its vectors are seen from the frame of particle i by
-the Lorentz matrix L_i L_j⁻¹, and the scores are invariant products:
+What particle j says is known in its own frame. Its scalars mean the same everywhere; its vectors are seen
+from the frame of particle i by the Lorentz matrix L_i L_j⁻¹, and the scores are invariant products:
 
     out_i = sum_j softmax_j( <q_i, T_ij k_j> / sqrt(d) ) T_ij v_j,   T_ij = 1 for scalars, L_i L_j⁻¹ for vectors,
 
 with <a, b> = ab for scalars and a⁰b⁰ - a¹b¹ - a²b² - a³b³ for vectors.
 
-Nothing of it needs a matrix a pair. With queries, keys and values brought to the frame that all frames refer to, by L_j⁻¹, the signs of the
-metric put into the product, and the result brought back by L_i, it is ordinary attention, for which torch has a fused kernel.
+Nothing of it needs a matrix a pair. With queries, keys and values brought to the frame that all frames refer
+to, by L_j⁻¹, the signs of the metric put into the product, and the result brought back by L_i, it is ordinary
+attention, for which torch has a fused kernel.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from hepml.errors import ConfigError
 from hepml.nn.attention import Rectangle
-from hepml.nn.dropout import Dropout
+from hepml.nn.kernels.byte_dropout import Dropout
 from hepml.nn.lorentz.algebra.attention import attend
 from hepml.nn.lorentz.algebra.products import METRIC
 
@@ -46,9 +47,9 @@ class FrameMaps:
         Args:
             frames: L.
             dtype: of the maps.
-            balanced: divide both by the frame's Lorentz factor L_00 in the common frame, which has no gradient. A fast frame then makes no
-                vector large. Where the common frame is the jet's rest frame the factor is an invariant: the jet's energy as seen from
-                the frame, over its mass.
+            balanced: divide both by the frame's Lorentz factor L_00 in the common frame, which has no
+                gradient. A fast frame then makes no vector large. Where the common frame is the jet's rest
+                frame the factor is an invariant: the jet's energy as seen from the frame, over its mass.
         """
         signs = frames.new_tensor(METRIC)
         inverse = signs[:, None] * frames.mT * signs
@@ -66,11 +67,12 @@ class FrameMaps:
 class TensorialAttention(nn.Module):
     """Multi-head attention between the particles of each jet, of scalars and vectors in local frames.
 
-    A head of d = width / heads numbers has V vectors and d - 4 V scalars. Features are those of the local frames: to maps, norms and
-    activations before and after, vectors are four numbers like any other. With V = 0 it is ordinary attention.
+    A head of d = width / heads numbers has V vectors and d - 4 V scalars. Features are those of the local
+    frames: to maps, norms and activations before and after, vectors are four numbers like any other. With V =
+    0 it is ordinary attention.
 
-    `in_proj` gives the scalars of queries, keys and values by head, then their vectors, component by component; `out_proj` takes the
-    scalars by head, then the vectors likewise.
+    `in_proj` gives the scalars of queries, keys and values by head, then their vectors, component by
+    component; `out_proj` takes the scalars by head, then the vectors likewise.
 
     Args:
         width: C, a multiple of heads.
@@ -112,7 +114,9 @@ class TensorialAttention(nn.Module):
     def _attended(self, qkv: Tensor, frames: FrameMaps, where: Rectangle) -> Tensor:
         m, h = len(qkv), self.heads
         scalars, vectors = qkv.split((3 * h * self.scalars, 12 * h * self.vectors), dim=1)
-        common = torch.bmm(frames.common, vectors.view(m, 4, 3 * h * self.vectors)).view(m, 4, 3, h, self.vectors)
+        common = torch.bmm(frames.common, vectors.view(m, 4, 3 * h * self.vectors)).view(
+            m, 4, 3, h, self.vectors
+        )
         parts = (scalars.view(m, 3, h, self.scalars), common.permute(0, 2, 3, 1, 4).flatten(-2))
         found = attend(torch.cat(parts, dim=-1), self.signs.to(qkv.dtype), where)
         scalars, vectors = found.split((self.scalars, 4 * self.vectors), dim=-1)
@@ -121,7 +125,8 @@ class TensorialAttention(nn.Module):
 
 
 class TensorialBlock(nn.Module):
-    """y = x + drop(attention(norm(x))), then y + drop(W_2 drop(GELU(W_1 norm(y)))), in local frames; the norms have no parameters.
+    """y = x + drop(attention(norm(x))), then y + drop(W_2 drop(GELU(W_1 norm(y)))), in local frames; the
+    norms have no parameters.
 
     Args:
         width, heads, vectors: as for `TensorialAttention`.
@@ -129,7 +134,9 @@ class TensorialBlock(nn.Module):
         dropout: of both branches and of hidden units.
     """
 
-    def __init__(self, width: int, heads: int, vectors: int, expansion: int = 4, dropout: float = 0.0) -> None:
+    def __init__(
+        self, width: int, heads: int, vectors: int, expansion: int = 4, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.attention = TensorialAttention(width, heads, vectors)
         self.fc1 = nn.Linear(width, expansion * width)

@@ -1,7 +1,9 @@
-"""The sequence that an equivariant transformer reads: a class token, the reference vectors, then the constituents of each jet.
+"""The sequence that an equivariant transformer reads: a class token, the reference vectors, then the
+constituents of each jet.
 
-Momenta are seen from each jet's rest frame. There no component is large, so that a network that carries components keeps the digits that a
-boost would take; an equivariant network gives the same answer in every frame.
+Momenta are seen from each jet's rest frame. There no component is large, so that a network that carries
+components keeps the digits that a boost would take; an equivariant network gives the same answer in every
+frame.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ class TokenGroup:
     """Some jets of similar length, as tokens.
 
     Args:
-        vectors: [M, 4] in the jets' rest frames: zero for class tokens, constituents times the scale, reference vectors as they are.
-        scalars: [M, 1 + R + F] one column for the class token and one for each reference vector, then features of constituents.
+        vectors: [M, 4] in the jets' rest frames: zero for class tokens, constituents times the scale,
+            reference vectors as they are.
+        scalars: [M, 1 + R + F] one column for the class token and one for each reference vector, then
+            features of constituents.
         where: the rectangle of the jets; the class token is the first of each.
     """
 
@@ -37,7 +41,8 @@ class TokenGroup:
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """All jets of a batch as tokens, in groups; `jets.restore` brings results back to the order of the batch."""
+    """All jets of a batch as tokens, in groups; `jets.restore` brings results back to the order of the
+    batch."""
 
     jets: Grouped
     groups: tuple[TokenGroup, ...]
@@ -79,7 +84,9 @@ def jet_tokens(
     for group in jets:
         own, constituents = offsets[group.jets.start : group.jets.stop + 1], len(group.where.rows)
         high = low + constituents + extra * (group.jets.stop - group.jets.start)
-        width = extra + (group.where.width if constituents else 0)  # a rectangle without constituents is one wide
+        width = extra + (
+            group.where.width if constituents else 0
+        )  # a rectangle without constituents is one wide
         groups.append(TokenGroup(vectors[low:high], scalars[low:high], Rectangle.of(own - low, width)))
         low = high
     return Tokens(jets, tuple(groups))

@@ -1,9 +1,10 @@
 """The four-vectors of an equivariant network, in two forms with one interface.
 
-A network of scalars reads of its vectors only products, and changes them only as x_i <- x_i + sum_j w_ij (x_i - x_j) with scalar
-weights. So the vectors need no components at all: `GramVectors` carries the matrix of products G of each jet, and a change of the vectors
-by the matrix A is G <- A G Aᵀ. No boost, however large, costs more digits than the rounding of the input. `ComponentVectors` carries
-components, as the published networks do.
+A network of scalars reads of its vectors only products, and changes them only as x_i <- x_i + sum_j w_ij (x_i
+- x_j) with scalar weights. So the vectors need no components at all: `GramVectors` carries the matrix of
+products G of each jet, and a change of the vectors by the matrix A is G <- A G Aᵀ. No boost, however large,
+costs more digits than the rounding of the input. `ComponentVectors` carries components, as the published
+networks do.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hepml.nn.lorentz.pairs import Pairs
 from hepml.nn.lorentz.products import gram_matrix, plain_product
-from hepml.representations.dense import to_dense, to_packed
+from hepml.packed.dense import to_dense, to_packed
+from hepml.packed.ordered_pairs import Pairs
 
 
 class Vectors(Protocol):
@@ -46,7 +47,8 @@ class GramVectors:
 
     @classmethod
     def of(cls, x: Tensor, pairs: Pairs, dtype: torch.dtype, exact: Tensor | None = None) -> GramVectors:
-        """From components [ΣN, 4], made in float64 and kept in `dtype`; `exact` [ΣN] marks vectors that were never rounded."""
+        """From components [ΣN, 4], made in float64 and kept in `dtype`; `exact` [ΣN] marks vectors that were
+        never rounded."""
         dense = to_dense(x, pairs.jets, pairs.width)
         if exact is not None:
             exact = to_dense(exact[:, None], pairs.jets, pairs.width, fill=False)[..., 0]
@@ -65,8 +67,13 @@ class GramVectors:
         with torch.autocast(
             self.gram.device.type, enabled=False
         ):  # products span too many orders of magnitude for 16 bits
-            w = weights.to(self.gram.dtype) * (step / self.pairs.degree.to(self.gram.dtype))[self.pairs.receiver]
-            off = torch.zeros_like(self.gram).flatten().index_copy(0, self.pairs.in_dense, w).view_as(self.gram)
+            w = (
+                weights.to(self.gram.dtype)
+                * (step / self.pairs.degree.to(self.gram.dtype))[self.pairs.receiver]
+            )
+            off = (
+                torch.zeros_like(self.gram).flatten().index_copy(0, self.pairs.in_dense, w).view_as(self.gram)
+            )
             matrix = torch.diag_embed(1 + off.sum(-1)) - off
             return GramVectors(matrix @ self.gram @ matrix.transpose(-1, -2), self.pairs)
 

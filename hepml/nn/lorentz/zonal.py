@@ -1,10 +1,12 @@
-"""Messages of irreps between the particles of a jet, weighted by zonal functions of the difference of their momenta (arXiv:2006.04780).
+"""Messages of irreps between the particles of a jet, weighted by zonal functions of the difference of their
+momenta (arXiv:2006.04780).
 
     message_i = sum_j [R0(n_ij) F_j  +  R1(n_ij) (p_i - p_j) (x) F_j],   n_ij = ±|(p_i - p_j)²|^½
 
-with learnt complex functions R0, R1 of the invariant distance for each channel. Since R1 is a number, (p_i - p_j) (x) F_j splits into
-p_i (x) sum_j R1 F_j - sum_j R1 (p_j (x) F_j): products are made for particles, never for pairs, and what remains for pairs is a matrix
-product. Pairs i, j and j, i share R. Jets of similar size are taken together, so that next to nothing is padding.
+with learnt complex functions R0, R1 of the invariant distance for each channel. Since R1 is a number, (p_i -
+p_j) (x) F_j splits into p_i (x) sum_j R1 F_j - sum_j R1 (p_j (x) F_j): products are made for particles, never
+for pairs, and what remains for pairs is a matrix product. Pairs i, j and j, i share R. Jets of similar size
+are taken together, so that next to nothing is padding.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from hepml.kinematics import root
 from hepml.nn.lorentz.clebsch_gordan import decomposition, products
 from hepml.nn.lorentz.irreps import Irrep, dimension
 from hepml.nn.lorentz.products import gram_matrix
-from hepml.representations.dense import rows_in_dense, to_dense
+from hepml.packed.dense import rows_in_dense, to_dense
 
 VECTOR: Irrep = (1, 1)
 Features = dict[Irrep, Tensor]  # [C, M, d] complex each
@@ -33,7 +35,8 @@ _PAIRS_ELSEWHERE = 2**22
 
 
 def groups_of_similar_size(counts: Tensor) -> Iterator[tuple[int, int]]:
-    """Ranges of jets to take together, from counts [B] in ascending order: within a quarter of the same size, and not too many pairs."""
+    """Ranges of jets to take together, from counts [B] in ascending order: within a quarter of the same size,
+    and not too many pairs."""
     if not len(counts):
         return
     share = torch.div(
@@ -62,8 +65,11 @@ class Distances:
     pair: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, offsets: Tensor, exact: Tensor | None, scale: float, dtype: torch.dtype) -> Distances:
-        """From momenta [M, 4] packed by `offsets`, times `scale`; `exact` [M] marks vectors that were never rounded."""
+    def of(
+        cls, x: Tensor, offsets: Tensor, exact: Tensor | None, scale: float, dtype: torch.dtype
+    ) -> Distances:
+        """From momenta [M, 4] packed by `offsets`, times `scale`; `exact` [M] marks vectors that were never
+        rounded."""
         counts = offsets.diff()
         width = int(counts.max()) if len(counts) else 0
         dense = to_dense(x, offsets, width)
@@ -86,7 +92,9 @@ class Distances:
     def sums(self, weights: Tensor, features: Tensor) -> Tensor:
         """sum_j weights_ij features_j. Shapes: [C, B, W, W], [C, M, D] -> [C, M, D]."""
         channels, size = features.shape[0], features.shape[-1]
-        dense = features.new_zeros((channels, self.jets * self.width, size)).index_copy(1, self.rows, features)
+        dense = features.new_zeros((channels, self.jets * self.width, size)).index_copy(
+            1, self.rows, features
+        )
         dense = weights @ dense.view(channels, self.jets, self.width, size)
         return dense.flatten(1, 2).index_select(1, self.rows)
 
@@ -147,6 +155,8 @@ def zonal_messages(
     own, others = moved.split((sum(sizes), moved.shape[-1] - sum(sizes)), dim=-1)
     subtrahends = iter(others.split([part.shape[-1] for part in carried], dim=-1))
     for irrep, part in zip(irreps, own.split(sizes, dim=-1), strict=True):
-        for result, here in zip(results[irrep], products(vectors, part, VECTOR, irrep, results[irrep]), strict=True):
+        for result, here in zip(
+            results[irrep], products(vectors, part, VECTOR, irrep, results[irrep]), strict=True
+        ):
             out.setdefault(result, []).append(here - next(subtrahends))
     return out

@@ -1,7 +1,9 @@
-"""The leaderboard: run folders gathered by tagger, every figure as mean and standard deviation over seeds, ensembles of their scores.
+"""The leaderboard: run folders gathered by tagger, every figure as mean and standard deviation over seeds,
+ensembles of their scores.
 
-Only what lies in the run folders is read (`summary.json`, `scores/`, `cost.json`, `boost.json`, `benchmark.json`), so it makes no
-difference who made them. Rows are ordered by AUC. The result is one plain mapping, which is also `leaderboard.json`.
+Only what lies in the run folders is read (`summary.json`, `scores/`, `cost.json`, `boost.json`,
+`benchmark.json`), so it makes no difference who made them. Rows are ordered by AUC. The result is one plain
+mapping, which is also `leaderboard.json`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
         problems: what went wrong with runs that have no result, by run name; added to what their folders say.
 
     Returns:
-        {"taggers": [row, …], "tests": [name, …], "fractions": […], "boost": […], "failed": {…}, "remarks": […], …}.
+        {"taggers": [row, …], "tests": [name, …], "fractions": […], "boost": […], "failed": {…}, "remarks":
+        […], …}.
 
     Raises:
         FileError: no run there at all.
@@ -43,7 +46,9 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
     places = [Path(p) for p in places]
     folders = find_runs(places)
     if not folders:
-        raise FileError("no run here", where=", ".join(map(str, places)), mend="hepml benchmark CONFIG… -o FOLDER")
+        raise FileError(
+            "no run here", where=", ".join(map(str, places)), mend="hepml benchmark CONFIG… -o FOLDER"
+        )
     failed, remarks = dict(problems or {}), list[str]()
     groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for folder in folders:
@@ -67,7 +72,9 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
         "points": sorted({p for row in taggers for p in row["rejection"]}, key=float),
         "taggers": taggers,
         "fractions": _fractions(groups),
-        "boost": [row for row in (_boost(label, runs) for (label, s), runs in groups.items() if s == 1) if row],
+        "boost": [
+            row for row in (_boost(label, runs) for (label, s), runs in groups.items() if s == 1) if row
+        ],
         "failed": failed,
         "remarks": list(dict.fromkeys(remarks)),
     }
@@ -92,7 +99,8 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------------------------------------
+# helpers
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
@@ -101,12 +109,17 @@ def _read(folder: Path) -> dict[str, Any] | None:
     summary = place.read_json(SUMMARY)
     if not summary or not summary.get("test") or "auc" not in summary["test"]:
         return None
-    return {"folder": str(folder), "summary": summary, "cost": place.read_json(COST), "boost": place.read_json(BOOST)}
+    return {
+        "folder": str(folder),
+        "summary": summary,
+        "cost": place.read_json(COST),
+        "boost": place.read_json(BOOST),
+    }
 
 
 def _shares(cost: Mapping[str, Any]) -> dict[str, float | None]:
-    """Which share of the device's matmul rate a tagger's products are done at; None where one of the figures is unknown, as in the
-    `cost.json` of older versions. A training step is taken as three forward passes."""
+    """Which share of the device's matmul rate a tagger's products are done at; None where one of the figures
+    is unknown, as in the `cost.json` of older versions. A training step is taken as three forward passes."""
     rate, flops = cost.get("matmul_flop_per_second"), cost.get("step_flops", cost.get("flops"))
     shares: dict[str, float | None] = {}
     for what, passes in (("training", 3), ("inference", 1)):
@@ -126,8 +139,13 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
     for name in first.get("tests") or {}:
         tests[name] = [s["tests"][name] for s in summaries if name in (s.get("tests") or {})]
     for key in ("train", test):
-        different = [{s["jets"].get(key) for s in summaries}, {(s.get("digest") or {}).get(key) for s in summaries}]
-        remarks += [f"{label}: the seeds have different {key} jets"] * any(len(seen) > 1 for seen in different)
+        different = [
+            {s["jets"].get(key) for s in summaries},
+            {(s.get("digest") or {}).get(key) for s in summaries},
+        ]
+        remarks += [f"{label}: the seeds have different {key} jets"] * any(
+            len(seen) > 1 for seen in different
+        )
     costs = [run["cost"] for run in runs if run["cost"].get("flops") is not None]
     bad_cost = next((run["cost"]["problem"] for run in runs if run["cost"].get("problem")), None)
     if bad_cost and not costs:
@@ -167,11 +185,14 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
 
 
 def _report(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """Reports of several seeds as one: mean and standard deviation; one seed keeps the error of its test sample."""
+    """Reports of several seeds as one: mean and standard deviation; one seed keeps the error of its test
+    sample."""
     out: dict[str, Any] = {
         key: _figure([(r[key], r.get(f"{key}_error")) for r in reports]) for key in ("accuracy", "auc")
     }
-    points = [p for p in reports[0].get("rejection") or {} if all(p in (r.get("rejection") or {}) for r in reports)]
+    points = [
+        p for p in reports[0].get("rejection") or {} if all(p in (r.get("rejection") or {}) for r in reports)
+    ]
     out["rejection"] = {}
     for point in points:
         entries = [r["rejection"][point] for r in reports]
@@ -199,7 +220,9 @@ def _combined(folders: list[Path], test: str) -> dict[str, Scores]:
                 (key,) = [k for k in arrays if k not in ("labels", "weights")]
                 scores, weights = arrays[key], arrays.get("weights")
         except (OSError, ValueError, KeyError) as problem:
-            raise DataError(f"the scores of {folder.name} cannot be read ({problem})", where=str(folder)) from None
+            raise DataError(
+                f"the scores of {folder.name} cannot be read ({problem})", where=str(folder)
+            ) from None
         if labels is not None and not np.array_equal(labels, own):
             raise DataError("the seeds were tested on different jets", where=str(folder))
         labels = own
@@ -207,10 +230,15 @@ def _combined(folders: list[Path], test: str) -> dict[str, Scores]:
     if labels is None:
         raise DataError("there are no scores")
     stacked = np.stack(rows)
-    return {"mean": (labels, stacked.mean(0), weights), "median": (labels, np.median(stacked, axis=0), weights)}
+    return {
+        "mean": (labels, stacked.mean(0), weights),
+        "median": (labels, np.median(stacked, axis=0), weights),
+    }
 
 
-def _plain_report(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None, summary: dict[str, Any]) -> Any:
+def _plain_report(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None, summary: dict[str, Any]
+) -> Any:
     classes = summary.get("classes") if scores.ndim == 2 else None
     report = evaluate(labels, scores, weights, classes=classes or None)
     return {key: report[key] for key in ("accuracy", "accuracy_error", "auc", "auc_error", "rejection")}
@@ -247,6 +275,7 @@ def _boost(label: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
     betas = scans[0]["betas"]
     scans = [scan for scan in scans if scan["betas"] == betas]
     columns = {
-        key: [spread([scan[key][i] for scan in scans]) for i in range(len(betas))] for key in ("accuracy", "auc")
+        key: [spread([scan[key][i] for scan in scans]) for i in range(len(betas))]
+        for key in ("accuracy", "auc")
     }
     return {"label": label, "betas": betas, "jets": scans[0]["jets"], "seeds": len(scans), **columns}

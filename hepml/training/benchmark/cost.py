@@ -1,11 +1,14 @@
-"""What a tagger costs: floating-point operations of a forward pass, and jets a second in training and inference.
+"""What a tagger costs: floating-point operations of a forward pass, and jets a second in training and
+inference.
 
-Operations are counted by `torch.utils.flop_counter` while real jets pass through the model, a multiplication and an addition being two.
-It sees every matrix product that is carried out, so that a model which does less than its definition (ParticleNet's first edge layer
-is split here) counts for less. Three things would hide products from it, and are switched off while counting: fused recurrent cells,
-fused attention, and CPU-only kernels inside autograd functions, which only training uses (the count is taken in evaluation).
-Elementwise work, sums and gathers are not counted, which is the field's convention. Beside a speed stands what the same processor does
-with nothing but one large product, so that operations times speed can be given as a share of it.
+Operations are counted by `torch.utils.flop_counter` while real jets pass through the model, a multiplication
+and an addition being two. It sees every matrix product that is carried out, so that a model which does less
+than its definition (ParticleNet's first edge layer is split here) counts for less. Three things would hide
+products from it, and are switched off while counting: fused recurrent cells, fused attention, and CPU-only
+kernels inside autograd functions, which only training uses (the count is taken in evaluation). Elementwise
+work, sums and gathers are not counted, which is the field's convention. Beside a speed stands what the same
+processor does with nothing but one large product, so that operations times speed can be given as a share of
+it.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hepml.data.batch import JetBatch
 from hepml.errors import DataError
-from hepml.training.prediction import head_of
+from hepml.inference.prediction import head_of
 
 
 def count_flops(model: nn.Module, batch: JetBatch, *, ready: bool = False) -> float:
@@ -44,7 +47,9 @@ def count_flops(model: nn.Module, batch: JetBatch, *, ready: bool = False) -> fl
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
     counted = model if where.type == "cpu" else copy.deepcopy(model).cpu()
     training, learning = counted.training, [p for p in counted.parameters() if p.requires_grad]
-    counted.eval().requires_grad_(False)  # the counter's hooks want a graph wherever a parameter is an argument
+    counted.eval().requires_grad_(
+        False
+    )  # the counter's hooks want a graph wherever a parameter is an argument
     first = next(counted.parameters(), None)
     jets = (batch if ready else replace(batch, extras={})).to("cpu")
     jets = jets if first is None else jets.to(first.dtype)
@@ -81,8 +86,11 @@ def inference_speed(
     return _speed(model, batches, step, seconds)
 
 
-def training_speed(model: nn.Module, batches: Sequence[JetBatch], *, seconds: float = 3.0, bf16: bool = False) -> float:
-    """Jets a second of forward pass, loss, backward pass and AdamW step; the weights are not those of the model given."""
+def training_speed(
+    model: nn.Module, batches: Sequence[JetBatch], *, seconds: float = 3.0, bf16: bool = False
+) -> float:
+    """Jets a second of forward pass, loss, backward pass and AdamW step; the weights are not those of the
+    model given."""
     trained = copy.deepcopy(model).train()
     head = head_of(model)
     optimizer = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=1e-6)
@@ -100,7 +108,8 @@ def training_speed(model: nn.Module, batches: Sequence[JetBatch], *, seconds: fl
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5) -> float:
-    """Floating-point operations a second of one large matrix product: on one thread of a CPU by processor time, or on a GPU.
+    """Floating-point operations a second of one large matrix product: on one thread of a CPU by processor
+    time, or on a GPU.
 
     Args:
         device: where.
@@ -129,7 +138,9 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.
     return 2 * side**3 / statistics.median(rounds)
 
 
-def _speed(model: nn.Module, batches: Sequence[JetBatch], step: Callable[[JetBatch], Any], seconds: float) -> float:
+def _speed(
+    model: nn.Module, batches: Sequence[JetBatch], step: Callable[[JetBatch], Any], seconds: float
+) -> float:
     device = _device(model)
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     ready = [batch.to(device).to(dtype) for batch in batches]

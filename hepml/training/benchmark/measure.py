@@ -1,7 +1,9 @@
-"""Measurements on trained runs, in a process of their own: what a forward pass costs, and how the score bears a boost of the jets.
+"""Measurements on trained runs, in a process of their own: what a forward pass costs, and how the score bears
+a boost of the jets.
 
-`python -m hepml.training.benchmark.measure RUN… --cost` leaves `cost.json` in each run folder, `--betas 0,0.5,0.9` leaves `boost.json`.
-A run that cannot be measured gets a file that says why, and the next one is taken.
+`python -m hepml.training.benchmark.measure RUN… --cost` leaves `cost.json` in each run folder, `--betas
+0,0.5,0.9` leaves `boost.json`. A run that cannot be measured gets a file that says why, and the next one is
+taken.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.loader import JetLoader
 from hepml.errors import DataError
+from hepml.inference.prediction import head_of, inputs_of, score_dataset
 from hepml.training import metrics
 from hepml.training.benchmark.cost import count_flops, inference_speed, matmul_rate, training_speed
 from hepml.training.checkpoints import load_model
 from hepml.training.jets import Part, open_jets
-from hepml.training.prediction import head_of, inputs_of, score_dataset
 from hepml.training.run_config import RunConfig, load_run_config
 from hepml.training.run_directory import CONFIG, RunDirectory
 
@@ -37,25 +39,32 @@ COUNTED = 64  # jets on which operations are counted
 
 
 def boosted(batch: JetBatch, beta: float) -> JetBatch:
-    """The jets seen from a frame that moves along x: every four-momentum boosted, constituents again in the order of their pT.
+    """The jets seen from a frame that moves along x: every four-momentum boosted, constituents again in the
+    order of their pT.
 
-    Stored features that follow from four-momenta are left out, so that a model computes them anew; identities and charges stay.
+    Stored features that follow from four-momenta are left out, so that a model computes them anew; identities
+    and charges stay.
 
     Args:
         batch: on any device.
         beta: velocity in [0, 1).
 
     Raises:
-        DataError: the jets carry columns that a boost changes and that do not follow from the constituents (soft-drop mass, d0).
+        DataError: the jets carry columns that a boost changes and that do not follow from the constituents
+            (soft-drop mass, d0).
     """
     kept = [
-        n for n in batch.feature_names if not set(feature_table.lookup(n).needs) & set(feature_table.MOMENTUM_COLUMNS)
+        n
+        for n in batch.feature_names
+        if not set(feature_table.lookup(n).needs) & set(feature_table.MOMENTUM_COLUMNS)
     ]
     fixed = [n for n in kept if set(feature_table.lookup(n).needs) & set(feature_table.TRACK_COLUMNS)]
     derived = {"jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles"}
     fixed += [n for n in batch.jet_feature_names if n not in derived]
     if fixed:
-        raise DataError(f"{', '.join(fixed)} cannot be boosted", mend="such a tagger has no place in a boost test")
+        raise DataError(
+            f"{', '.join(fixed)} cannot be boosted", mend="such a tagger has no place in a boost test"
+        )
     if batch.features is not None and not batch.feature_names:
         raise DataError("the features have no names, so that they cannot be computed anew", mend="name them")
     axis = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64, device=batch.device)
@@ -82,8 +91,9 @@ def boosted(batch: JetBatch, beta: float) -> JetBatch:
 
 
 def cost(model: nn.Module, dataset: Any, config: RunConfig, *, seconds: float = 3.0) -> dict[str, Any]:
-    """Operations a jet and jets a second of a trained model on real jets (see `hepml.training.benchmark.cost`), and what the same
-    device makes of matrix products alone. Batches are those of a run: of similar lengths in inference, as the config says in training.
+    """Operations a jet and jets a second of a trained model on real jets (see
+    `hepml.training.benchmark.cost`), and what the same device makes of matrix products alone. Batches are
+    those of a run: of similar lengths in inference, as the config says in training.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     gpu = device.type == "cuda"
@@ -131,7 +141,9 @@ def boost_scan(
     for beta in betas:
         loader = JetLoader(dataset, size, buckets=True)
         moved = (boosted(batch, beta) for batch in loader)
-        rows = score_dataset(model, dataset, moved, device=device, bf16=config.training.precision == "bf16-mixed")
+        rows = score_dataset(
+            model, dataset, moved, device=device, bf16=config.training.precision == "bf16-mixed"
+        )
         reports.append(metrics.report(head_of(model), labels, rows, classes=model.hepml_classes))  # type: ignore[arg-type]
     return {
         "betas": list(betas),
@@ -162,7 +174,13 @@ def first_test(config: RunConfig, model: nn.Module) -> Any:
 
 
 def measure_run(
-    folder: Path, *, costs: bool, betas: Sequence[float], boost_jets: int | None, device: str, seconds: float = 3.0
+    folder: Path,
+    *,
+    costs: bool,
+    betas: Sequence[float],
+    boost_jets: int | None,
+    device: str,
+    seconds: float = 3.0,
 ) -> None:
     """Takes the measurements of one run and writes them beside it; what fails is written as `problem`."""
     place = RunDirectory(folder)

@@ -1,8 +1,9 @@
 """Which runs a benchmark has, where each lives, and which of them are done already.
 
-A run is one config with one seed (and perhaps a share of the training jets). Its folder is `runs/LABEL/seed_S`, with `benchmark.json`
-beside what every run leaves: whose run it is and a digest of its config. A run with a `summary.json` and the same digest is finished and
-kept; one with a checkpoint goes on; one whose config has changed since is put aside and begins again.
+A run is one config with one seed (and perhaps a share of the training jets). Its folder is
+`runs/LABEL/seed_S`, with `benchmark.json` beside what every run leaves: whose run it is and a digest of its
+config. A run with a `summary.json` and the same digest is finished and kept; one with a checkpoint goes on;
+one whose config has changed since is put aside and begins again.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Fraction:
-    """A share of the training jets, and perhaps other epochs than the config's (few jets make few steps an epoch)."""
+    """A share of the training jets, and perhaps other epochs than the config's (few jets make few steps an
+    epoch)."""
 
     share: float
     epochs: int | None = None
@@ -101,7 +103,9 @@ def plan(
         ConfigError: no config, a seed or share twice, a regression, or a config that is not valid.
     """
     if not files:
-        raise ConfigError("no config given", where="command line", mend="hepml benchmark configs/toptag/pfn.yaml …")
+        raise ConfigError(
+            "no config given", where="command line", mend="hepml benchmark configs/toptag/pfn.yaml …"
+        )
     if len(set(seeds)) < len(seeds) or not seeds:
         raise ConfigError("no seed, or a seed twice", where="command line", mend="name each seed once")
     output = Path(output).absolute()
@@ -125,7 +129,8 @@ def state(run: PlannedRun) -> State:
 
 
 def prepare(run: PlannedRun) -> State:
-    """Makes the folder ready for its process: writes config and mark, puts a run of another config aside; returns the state."""
+    """Makes the folder ready for its process: writes config and mark, puts a run of another config aside;
+    returns the state."""
     now = state(run)
     if now == "finished":
         return now
@@ -177,14 +182,19 @@ def prepared(output: Path | str) -> list[PlannedRun]:
         folder, known = mark.parent, _mark(mark.parent)
         file = folder.parent / f"{folder.name}.yaml"
         if ASIDE not in str(folder) and file.is_file() and known:
-            runs.append(PlannedRun(known["label"], known["seed"], load_run_config(file), folder, known["share"]))
+            runs.append(
+                PlannedRun(known["label"], known["seed"], load_run_config(file), folder, known["share"])
+            )
     if not runs:
-        raise FileError("no benchmark was begun here", where=str(output), mend="hepml benchmark CONFIG… -o FOLDER")
+        raise FileError(
+            "no benchmark was begun here", where=str(output), mend="hepml benchmark CONFIG… -o FOLDER"
+        )
     return runs
 
 
 def read_mark(folder: Path) -> dict[str, Any]:
-    """Label, seed and share of a run folder; of one that no benchmark made, what its summary and config say."""
+    """Label, seed and share of a run folder; of one that no benchmark made, what its summary and config
+    say."""
     known = _mark(folder)
     if known:
         return known
@@ -195,7 +205,11 @@ def read_mark(folder: Path) -> dict[str, Any]:
         values = {}
     seed = (values.get("training") or {}).get("seed", 0) if isinstance(values, dict) else 0
     share = (values.get("data") or {}).get("train_share", 1.0) if isinstance(values, dict) else 1.0
-    return {"label": summary.get("config") or summary.get("model") or folder.name, "seed": seed, "share": share}
+    return {
+        "label": summary.get("config") or summary.get("model") or folder.name,
+        "seed": seed,
+        "share": share,
+    }
 
 
 def parse_fractions(text: str) -> list[Fraction]:
@@ -214,14 +228,19 @@ def parse_fractions(text: str) -> list[Fraction]:
                 f"'{word}' is no share", where="--fractions", mend="as 0.005,0.05,1 or 0.005:200"
             ) from None
         if not 0 < fraction.share <= 1 or (fraction.epochs is not None and fraction.epochs < 1):
-            raise ConfigError(f"'{word}' is no share", where="--fractions", mend="shares lie above 0 and up to 1")
+            raise ConfigError(
+                f"'{word}' is no share", where="--fractions", mend="shares lie above 0 and up to 1"
+            )
         if any(fraction.share == other.share for other in out):
-            raise ConfigError(f"the share {fraction.share:g} twice", where="--fractions", mend="name each once")
+            raise ConfigError(
+                f"the share {fraction.share:g} twice", where="--fractions", mend="name each once"
+            )
         out.append(fraction)
     return out
 
 
-# ---------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------------------------------------
+# helpers
 
 
 def _run(
@@ -244,12 +263,18 @@ def _run(
         data.setdefault("cache", str(output / "jets"))  # all runs map the same packed jets
     config = check(composed)
     if config.objective_name == "gaussian":
-        raise ConfigError("a leaderboard ranks taggers, this is a regression", where=str(file), mend="hepml train")
+        raise ConfigError(
+            "a leaderboard ranks taggers, this is a regression", where=str(file), mend="hepml train"
+        )
     if not config.data.tests():
         raise ConfigError("no test jets to rank taggers on", where=str(file), mend="give data.test")
     if threads is not None and config.training.threads is None:
-        config = config.model_copy(update={"training": config.training.model_copy(update={"threads": threads})})
-    named = config.tracking.model_copy(update={"name": config.tracking.name or run_name(label, fraction.share, seed)})
+        config = config.model_copy(
+            update={"training": config.training.model_copy(update={"threads": threads})}
+        )
+    named = config.tracking.model_copy(
+        update={"name": config.tracking.name or run_name(label, fraction.share, seed)}
+    )
     config = config.model_copy(update={"output": None, "tracking": named})
     place = output / RUNS / label
     if fraction.share < 1:
@@ -258,7 +283,10 @@ def _run(
 
 
 def _combinations(variations: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    return [[f"{k}={v}" for k, v in zip(variations, values, strict=True)] for values in product(*variations.values())]
+    return [
+        [f"{k}={v}" for k, v in zip(variations, values, strict=True)]
+        for values in product(*variations.values())
+    ]
 
 
 def _label(file: Path | str, chosen: Sequence[str], taken: set[str]) -> str:
@@ -282,8 +310,9 @@ def _mark(folder: Path) -> dict[str, Any]:
 
 
 def _sizes(source: Any) -> Any:
-    """Sizes of the files that a source names, where they are files: other jets under the same name are another benchmark."""
-    from hepml.data.sources import expand
+    """Sizes of the files that a source names, where they are files: other jets under the same name are
+    another benchmark."""
+    from hepml.data.reading.sources import expand
 
     if source is None or isinstance(source, float):
         return source

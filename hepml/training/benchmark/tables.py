@@ -1,6 +1,7 @@
 """A leaderboard for people: as tables for the terminal and as a Markdown page, cell by cell the same.
 
-Every table is a title, headings and rows of text; one function draws them with rich, the other writes Markdown.
+Every table is a title, headings and rows of text; one function draws them with rich, the other writes
+Markdown.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Sheet:
 
 
 def sheets(board: Mapping[str, Any]) -> Iterator[Sheet]:
-    """The tables of a leaderboard: quality beside the published figures, ensembles, cost, sample efficiency, boosts, failures."""
+    """The tables of a leaderboard: quality beside the published figures, ensembles, cost, sample efficiency,
+    boosts, failures."""
     if board["taggers"]:
         yield _quality(board)
         if any(row["ensemble"] for row in board["taggers"]):
@@ -54,10 +56,16 @@ def rich_tables(board: Mapping[str, Any]) -> Iterator[Table]:
     """The tables as rich draws them, published rows in grey."""
     for sheet in sheets(board):
         table = Table(
-            title=sheet.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+            title=sheet.title,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
         )
         for i, heading in enumerate(sheet.headings):
-            table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=bool(i) and i < 12)
+            table.add_column(
+                heading, justify="right" if i else "left", overflow="fold", no_wrap=bool(i) and i < 12
+            )
         for row in sheet.rows:
             table.add_row(*map(Text, row), style="dim" if row[0].startswith("»") else "")
         table.caption, table.caption_justify = "\n".join(sheet.notes) or None, "left"
@@ -87,7 +95,8 @@ def cell(figure: Mapping[str, Any] | None) -> str:
     return value_with_error(figure["mean"], error, lower_limit=bool(figure.get("lower_limit")))
 
 
-# ---------------------------------------------------------------------------------------------------------------- sheets
+# ------------------------------------------------------------------------------------------------------------
+# sheets
 
 
 def _quality(board: Mapping[str, Any]) -> Sheet:
@@ -111,7 +120,9 @@ def _quality(board: Mapping[str, Any]) -> Sheet:
                 f"{known['accuracy']:g}",
                 f"{known['auc']:g}",
             ]
-            published += [value_with_error(*known["rejection"][p]) if p in known["rejection"] else NONE for p in points]
+            published += [
+                value_with_error(*known["rejection"][p]) if p in known["rejection"] else NONE for p in points
+            ]
             sheet.rows.append([*published, *[""] * (2 * len(others))])
     counts = {row["jets"].get("train") for row in board["taggers"]}
     tested = {row["jets"].get(first) for row in board["taggers"]}
@@ -122,11 +133,13 @@ def _quality(board: Mapping[str, Any]) -> Sheet:
         sheet.notes.append("± is the standard deviation over seeds")
     if single:
         sheet.notes.append(
-            f"± of {'a single seed' if several else 'these single seeds'} is the statistical error of the test jets"
+            f"± of {'a single seed' if several else 'these single seeds'} is the statistical error of "
+            "the test jets"
         )
     if any(row["published"] for row in board["taggers"]):
         sheet.notes.append(
-            "»: published, trained and tested on the reference data set (1.2 million jets), other jets than ours"
+            "»: published, trained and tested on the reference data set (1.2 million jets), other jets "
+            "than ours"
         )
     return sheet
 
@@ -135,7 +148,8 @@ def _ensembles(board: Mapping[str, Any]) -> Sheet:
     points = board["points"]
     columns = ["Accuracy", "AUC", *(f"{EPSILON_B} @ {p}" for p in points)]
     sheet = Sheet(
-        "Ensembles over seeds", ["Tagger", "Jets", *(f"{c}, {w}" for w in ("mean", "median") for c in columns)]
+        "Ensembles over seeds",
+        ["Tagger", "Jets", *(f"{c}, {w}" for w in ("mean", "median") for c in columns)],
     )
     for row in board["taggers"]:
         for test, ways in row["ensemble"].items():
@@ -184,11 +198,13 @@ def _cost(board: Mapping[str, Any]) -> Sheet:
     )
     if any(row.get("training_share_of_matmul") is not None for row in board["taggers"]):
         sheet.notes.append(
-            "share: MFLOP/jet (without views made at loading) times jets/s (three times in training / once in inference) over the rate of "
+            "share: MFLOP/jet (without views made at loading) times jets/s (three times in training / "
+            "once in inference) over the rate of "
             "one large product there"
         )
     sheet.notes.append(
-        "jets/s: one CPU thread by processor time, or a GPU by the clock; training time: mean over seeds, as it was run"
+        "jets/s: one CPU thread by processor time, or a GPU by the clock; training time: mean over "
+        "seeds, as it was run"
     )
     return sheet
 
@@ -196,7 +212,10 @@ def _cost(board: Mapping[str, Any]) -> Sheet:
 def _fractions(board: Mapping[str, Any]) -> Sheet:
     shares = sorted({p["share"] for row in board["fractions"] for p in row["points"]})
     point = (board["points"] or ["0.3"])[0]
-    headings = ["Tagger", *(f"{n} at {100 * s:g} %" for s in shares for n in ("AUC", f"{EPSILON_B} @ {point}"))]
+    headings = [
+        "Tagger",
+        *(f"{n} at {100 * s:g} %" for s in shares for n in ("AUC", f"{EPSILON_B} @ {point}")),
+    ]
     sheet = Sheet("Sample efficiency", headings)
     for row in board["fractions"]:
         known = {p["share"]: p for p in row["points"]}
@@ -219,12 +238,15 @@ def _boost(board: Mapping[str, Any]) -> Sheet:
             sheet.notes.append(f"{row['label']} was boosted with other velocities and is left out")
             continue
         sheet.rows.append([row["label"], *(f"{a['mean']:.4f}" for a in row["accuracy"])])
-    sheet.notes.append(f"trained on jets as they are; {rows[0]['jets']:,} test jets boosted along x, mean over seeds")
+    sheet.notes.append(
+        f"trained on jets as they are; {rows[0]['jets']:,} test jets boosted along x, mean over seeds"
+    )
     sheet.notes += [f"{row['label']}: {row['problem']}" for row in board["boost"] if "problem" in row]
     return sheet
 
 
-# ---------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------------------------------------
+# helpers
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
-"""The runs of a benchmark as processes of their own, several at a time; what they report is read from their journals.
+"""The runs of a benchmark as processes of their own, several at a time; what they report is read from their
+journals.
 
-A run that fails, or whose process dies, is one failed run: the others go on. A signal to this process is handed to all of them, so
-that each writes its checkpoint, and the same command goes on from there.
+A run that fails, or whose process dies, is one failed run: the others go on. A signal to this process is
+handed to all of them, so that each writes its checkpoint, and the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from hepml.data.cores import available_cores
+from hepml.data.reading.cores import available_cores
 from hepml.tracking.journal import read_journal
 from hepml.training.benchmark.plan import PlannedRun, prepare
 from hepml.training.callbacks import WATCHED
@@ -81,7 +82,9 @@ class Interrupted(Exception):
 
 
 def carry_out(
-    runs: Sequence[PlannedRun], workers: int, tell: Callable[[Sequence[Progress]], None] = lambda all_of_them: None
+    runs: Sequence[PlannedRun],
+    workers: int,
+    tell: Callable[[Sequence[Progress]], None] = lambda all_of_them: None,
 ) -> list[Progress]:
     """Trains all runs that are not finished, at most `workers` at a time.
 
@@ -135,9 +138,11 @@ def carry_out(
 
 
 def measure(folders: Sequence[Path], words: Sequence[str], result: str, log: Path, workers: int = 1) -> None:
-    """Takes measurements on runs (see `hepml.training.benchmark.measure`), each of which leaves a file in its folder.
+    """Takes measurements on runs (see `hepml.training.benchmark.measure`), each of which leaves a file in its
+    folder.
 
-    A process that dies takes none but the run it was at with it: that one is given up, and another process goes on behind it.
+    A process that dies takes none but the run it was at with it: that one is given up, and another process
+        goes on behind it.
 
     Args:
         folders: the runs.
@@ -158,7 +163,9 @@ def measure(folders: Sequence[Path], words: Sequence[str], result: str, log: Pat
                 (part[0] / result).unlink(missing_ok=True)
                 line = [sys.executable, "-m", "hepml.training.benchmark.measure", *map(str, part), *words]
                 mine = environment(devices[slot % len(devices)], threads)
-                running[slot] = subprocess.Popen(line, stdout=out, stderr=out, env=mine, start_new_session=True)
+                running[slot] = subprocess.Popen(
+                    line, stdout=out, stderr=out, env=mine, start_new_session=True
+                )
             time.sleep(_LOOK)
             for slot, process in list(running.items()):
                 code = process.poll()
@@ -173,7 +180,9 @@ def measure(folders: Sequence[Path], words: Sequence[str], result: str, log: Pat
                     parts[slot].pop(0)
                 if parts[slot]:
                     dead = parts[slot].pop(0)
-                    RunDirectory(dead).write_json(result, {"problem": f"the process died with exit code {code}"})
+                    RunDirectory(dead).write_json(
+                        result, {"problem": f"the process died with exit code {code}"}
+                    )
             if received:
                 raise Interrupted(received[0])
 
@@ -206,7 +215,8 @@ def last_words(log: Path) -> str | None:
     return told[-1] if told else None
 
 
-# ---------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------------------------------------
+# helpers
 
 
 def environment(device: str | None = None, threads: int | None = None) -> dict[str, str]:

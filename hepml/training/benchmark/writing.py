@@ -1,4 +1,5 @@
-"""What a benchmark leaves in its folder: `leaderboard.json`, `leaderboard.md`, the figures, and the MLflow run that its runs hang below."""
+"""What a benchmark leaves in its folder: `leaderboard.json`, `leaderboard.md`, the figures, and the MLflow
+run that its runs hang below."""
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ def write(board: Mapping[str, Any], output: Path, *, command: str | None = None)
 
 def figures(board: Mapping[str, Any]) -> dict[str, Any]:
     """The figures that a leaderboard has data for: `roc`, `cost`, `boost`, `fractions`."""
-    from hepml.evaluation import plot_benchmark
-    from hepml.evaluation.plots import plot_roc
+    from hepml.evaluation.plots import benchmark as plot_benchmark
+    from hepml.evaluation.plots.scores import plot_roc
 
     out: dict[str, Any] = {}
     rows = board["taggers"]
@@ -53,7 +54,10 @@ def figures(board: Mapping[str, Any]) -> dict[str, Any]:
     if curves:
         out["roc"] = plot_roc(curves)
     point = (board["points"] or ["0.3"])[0]
-    for name, key, axis in (("cost", "flops", "FLOP a jet, forward"), ("parameters", "parameters", "Parameters")):
+    for name, key, axis in (
+        ("cost", "flops", "FLOP a jet, forward"),
+        ("parameters", "parameters", "Parameters"),
+    ):
         drawn = {
             row["label"]: (row[key], row["rejection"][point]["mean"], _error(row["rejection"][point]))
             for row in rows
@@ -63,7 +67,11 @@ def figures(board: Mapping[str, Any]) -> dict[str, Any]:
             known = _published(rows, point) if key == "parameters" else None
             out[name] = plot_benchmark.plot_cost(drawn, published=known, cost=axis, efficiency=point)
     scans = {
-        row["label"]: (row["betas"], [a["mean"] for a in row["accuracy"]], [a["std"] for a in row["accuracy"]])
+        row["label"]: (
+            row["betas"],
+            [a["mean"] for a in row["accuracy"]],
+            [a["std"] for a in row["accuracy"]],
+        )
         for row in board["boost"]
         if "betas" in row
     }
@@ -79,7 +87,8 @@ def figures(board: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def track(board: Mapping[str, Any], output: Path, settings: TrackingConfig, files: list[Path]) -> list[str]:
-    """An MLflow run for the whole benchmark, with the leaderboard, and its runs nested below it; returns what did not arrive.
+    """An MLflow run for the whole benchmark, with the leaderboard, and its runs nested below it; returns what
+    did not arrive.
 
     Raises:
         FileError: the journal cannot be written.
@@ -107,7 +116,8 @@ def track(board: Mapping[str, Any], output: Path, settings: TrackingConfig, file
     return [problem for problem in problems if problem]
 
 
-# ---------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------------------------------------
+# helpers
 
 
 def _folders(board: Mapping[str, Any]) -> list[Path]:
@@ -116,7 +126,8 @@ def _folders(board: Mapping[str, Any]) -> list[Path]:
 
 
 def _nest(folder: Path, parent: str) -> str | None:
-    """Tags a finished run with its parent and sends the tag on; a run that is not tracked, or nested already, is left alone."""
+    """Tags a finished run with its parent and sends the tag on; a run that is not tracked, or nested already,
+    is left alone."""
     record = read_journal(folder)
     openings = record.of("start")
     if not openings or not openings[-1].get("enabled", True):

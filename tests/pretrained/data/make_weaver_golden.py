@@ -1,8 +1,10 @@
-"""Makes `weaver_particlenet_*.pt` and `weaver_particlenet.npz`: small ParticleNets of weaver-core 0.5.3 with random weights, their logits.
+"""Makes `weaver_particlenet_*.pt` and `weaver_particlenet.npz`: small ParticleNets of weaver-core 0.5.3 with
+random weights, their logits.
 
-Run by hand with weaver-core installed: `python tests/pretrained/data/make_weaver_golden.py`. Features are random numbers in the place of
-the 7, 13 or 17 columns of the JetClass recipe; jets have 1 to 40 constituents, so that some have fewer than k + 1 = 17. Random running
-statistics take the place of a training. Logits are weaver's, in float64, padded to the longest jet.
+Run by hand with weaver-core installed: `python tests/pretrained/data/make_weaver_golden.py`. Features are
+random numbers in the place of the 7, 13 or 17 columns of the JetClass recipe; jets have 1 to 40 constituents,
+so that some have fewer than k + 1 = 17. Random running statistics take the place of a training. Logits are
+weaver's, in float64, padded to the longest jet.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ def main() -> None:
     states = {}
     for columns in (7, 13, 17):
         torch.manual_seed(columns)
-        net = ParticleNet(columns, 10, WIDTHS, [(16, 0.1)], use_fusion=columns == 17, use_fts_bn=True, use_counts=True)
+        net = ParticleNet(
+            columns, 10, WIDTHS, [(16, 0.1)], use_fusion=columns == 17, use_fts_bn=True, use_counts=True
+        )
         for module in net.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.running_mean.normal_(0, 0.3)

@@ -1,10 +1,11 @@
-"""Makes `weaver_part_*.pt` and `weaver_part.npz`: small Particle Transformers of weaver-core 0.5.3 with random weights, their
-logits.
+"""Makes `weaver_part_*.pt` and `weaver_part.npz`: small Particle Transformers of weaver-core 0.5.3 with
+random weights, their logits.
 
-Run by hand with weaver-core installed: `python tests/pretrained/data/make_weaver_part_golden.py`. Features are random numbers in
-the place of the 7, 13 or 17 columns of the JetClass recipe; jets have 1 to 40 constituents of a few GeV with masses that float32
-resolves. Random running statistics, norms and scales take the place of a training. One file has the names of older weaver
-versions (`in_proj_weight`). Logits are weaver's, in float64, padded to the longest jet.
+Run by hand with weaver-core installed: `python tests/pretrained/data/make_weaver_part_golden.py`. Features
+are random numbers in the place of the 7, 13 or 17 columns of the JetClass recipe; jets have 1 to 40
+constituents of a few GeV with masses that float32 resolves. Random running statistics, norms and scales take
+the place of a training. One file has the names of older weaver versions (`in_proj_weight`). Logits are
+weaver's, in float64, padded to the longest jet.
 """
 
 from __future__ import annotations

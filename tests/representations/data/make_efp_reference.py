@@ -1,9 +1,10 @@
-"""Writes efp_reference.npz: energy-flow polynomials of twenty real jets by the `energyflow` package (GPL: only its values are kept here).
+"""Writes efp_reference.npz: energy-flow polynomials of twenty real jets by the `energyflow` package (GPL:
+only its values are kept here).
 
     python make_efp_reference.py toptag_reference_1000.npz      # with energyflow 1.4.0 and hepml installed
 
-`beta1` and `beta05` are [20, 1000] in the order of `hepml.representations.efp_graphs.multigraphs(7)`, for theta = R and theta = sqrt(R),
-in the normalised hadronic measure.
+`beta1` and `beta05` are [20, 1000] in the order of `hepml.representations.efp_graphs.multigraphs(7)`, for
+theta = R and theta = sqrt(R), in the normalised hadronic measure.
 """
 
 from __future__ import annotations

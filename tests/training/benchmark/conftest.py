@@ -17,11 +17,17 @@ from hepml.evaluation.report import evaluate
 def configs(toy_files: dict[str, Path], tmp_path: Path) -> list[Path]:
     """Two config files on the same toy jets, with a second test set."""
     out = []
-    for name, model in {"pfn": "{name: pfn, phi: [8, 8], f: [8]}", "efn": "{name: efn, phi: [8, 8], f: [8]}"}.items():
+    for name, model in {
+        "pfn": "{name: pfn, phi: [8, 8], f: [8]}",
+        "efn": "{name: efn, phi: [8, 8], f: [8]}",
+    }.items():
         path = tmp_path / f"{name}.yaml"
-        data = f"{{train: {toy_files['train']}, val: {toy_files['val']}, test: {{toys: {toy_files['test']}}}}}"
+        data = (
+            f"{{train: {toy_files['train']}, val: {toy_files['val']}, test: {{toys: {toy_files['test']}}}}}"
+        )
         path.write_text(
-            f"data: {data}\nmodel: {model}\ntraining: {{epochs: 1, batch_size: 50, device: cpu}}\ntracking: {{enabled: false}}\n"
+            f"data: {data}\nmodel: {model}\ntraining: "
+            f"{{epochs: 1, batch_size: 50, device: cpu}}\ntracking: {{enabled: false}}\n"
         )
         out.append(path)
     return out

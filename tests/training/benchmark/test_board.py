@@ -1,4 +1,5 @@
-"""The leaderboard says what the runs' own scores say: means, spreads, ensembles; beside the published figures; in every form."""
+"""The leaderboard says what the runs' own scores say: means, spreads, ensembles; beside the published
+figures; in every form."""
 
 from __future__ import annotations
 
@@ -45,13 +46,20 @@ def test_rows_are_means_and_spreads_over_seeds_in_the_order_of_auc(board_folder:
             own.append(evaluate(arrays["labels"], arrays["pfn"]))
     assert row["auc"]["mean"] == pytest.approx(np.mean([r["auc"] for r in own]))
     assert row["auc"]["std"] == pytest.approx(np.std([r["auc"] for r in own], ddof=1))
-    assert row["rejection"]["0.3"]["mean"] == pytest.approx(np.mean([r["rejection"]["0.3"]["value"] for r in own]))
+    assert row["rejection"]["0.3"]["mean"] == pytest.approx(
+        np.mean([r["rejection"]["0.3"]["value"] for r in own])
+    )
     assert set(row["tests"]) == {"toys", "real"}
     assert row["published"]["name"] == "PFN"
 
 
 def test_copies_that_mlflow_keeps_are_no_runs(board_folder: Path, finished: Callable[..., Path]) -> None:
-    finished(board_folder / "mlruns" / "1" / "abc" / "artifacts", "strong", 9, {"toys": (LABELS, scores(LABELS, 1.0))})
+    finished(
+        board_folder / "mlruns" / "1" / "abc" / "artifacts",
+        "strong",
+        9,
+        {"toys": (LABELS, scores(LABELS, 1.0))},
+    )
     assert gather([board_folder])["taggers"][0]["seeds"] == [1, 2, 3]
 
 
@@ -64,7 +72,9 @@ def test_ensembles_are_the_mean_and_median_of_the_scores_jet_by_jet(board_folder
     for way, combine in (("mean", np.mean), ("median", np.median)):
         expected = evaluate(LABELS, combine(stacked, axis=0))
         assert row["ensemble"]["toys"][way]["auc"] == pytest.approx(expected["auc"], abs=1e-12)
-        assert row["ensemble"]["toys"][way]["auc"] > row["auc"]["mean"] + 3 * row["auc"]["std"], "an ensemble is better"
+        assert row["ensemble"]["toys"][way]["auc"] > row["auc"]["mean"] + 3 * row["auc"]["std"], (
+            "an ensemble is better"
+        )
     assert np.array_equal(scores_of(row)[1], np.mean(stacked, axis=0))
 
 
@@ -105,7 +115,9 @@ def test_a_rejection_that_is_a_limit_is_shown_as_one() -> None:
     assert cell(None) == cell({"mean": None, "std": None}) == "—"
 
 
-def test_shares_of_the_jets_make_a_table_of_their_own(board_folder: Path, finished: Callable[..., Path]) -> None:
+def test_shares_of_the_jets_make_a_table_of_their_own(
+    board_folder: Path, finished: Callable[..., Path]
+) -> None:
     for seed in (1, 2):
         folder = board_folder / "runs" / "strong" / "share_0.05" / f"seed_{seed}"
         finished(folder, "strong", seed, {"toys": (LABELS, scores(LABELS, 1.0))}, share=0.05)
@@ -147,7 +159,10 @@ def test_markdown_and_terminal_say_the_same_and_nothing_is_cut(board_folder: Pat
         console.print(table)
     shown = console.export_text()
     cells = [
-        c.strip() for line in page.splitlines() if line.startswith("|") and "---" not in line for c in line.split("|")
+        c.strip()
+        for line in page.splitlines()
+        if line.startswith("|") and "---" not in line
+        for c in line.split("|")
     ]
     assert len(cells) > 60
     for text in cells:
@@ -158,7 +173,12 @@ def test_markdown_and_terminal_say_the_same_and_nothing_is_cut(board_folder: Pat
 
 
 def test_the_share_of_the_matmul_rate_counts_a_training_step_as_three_passes(board_folder: Path) -> None:
-    cost = {"flops": 2e6, "training_jets_per_second": 5e3, "inference_jets_per_second": 2e4, "constituents": 45.0}
+    cost = {
+        "flops": 2e6,
+        "training_jets_per_second": 5e3,
+        "inference_jets_per_second": 2e4,
+        "constituents": 45.0,
+    }
     file = board_folder / "runs" / "strong" / "seed_1" / "cost.json"
     file.write_text(json.dumps({**cost, "matmul_flop_per_second": 1e11, "matmul_dtype": "float32"}))
     board = gather([board_folder])
@@ -176,7 +196,13 @@ def test_the_share_of_the_matmul_rate_counts_a_training_step_as_three_passes(boa
 def test_everything_is_written_with_its_figures(board_folder: Path) -> None:
     (board_folder / "runs" / "strong" / "seed_1" / "cost.json").write_text(json.dumps({"flops": 1e6}))
     files = write(gather([board_folder]), board_folder, command=None)
-    assert {f.name for f in files} == {"leaderboard.json", "leaderboard.md", "roc.png", "cost.png", "parameters.png"}
+    assert {f.name for f in files} == {
+        "leaderboard.json",
+        "leaderboard.md",
+        "roc.png",
+        "cost.png",
+        "parameters.png",
+    }
     assert all(f.stat().st_size > 500 for f in files)
     again = json.loads((board_folder / "leaderboard.json").read_text())
     assert again["taggers"][0]["auc"] == gather([board_folder])["taggers"][0]["auc"]

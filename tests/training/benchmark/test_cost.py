@@ -24,7 +24,13 @@ def jets(count: int, constituents: int, seed: int = 0) -> JetBatch:
     """Massless constituents around an axis, in falling pT."""
     g = torch.Generator().manual_seed(seed)
     n = count * constituents
-    pt = torch.rand(count, constituents, generator=g).mul(20).add(1).sort(dim=1, descending=True).values.flatten()
+    pt = (
+        torch.rand(count, constituents, generator=g)
+        .mul(20)
+        .add(1)
+        .sort(dim=1, descending=True)
+        .values.flatten()
+    )
     eta, phi = torch.randn(n, generator=g) * 0.2 + 0.5, torch.randn(n, generator=g) * 0.2 + 1
     p = kinematics.from_pt_eta_phi(pt, eta, phi)
     labels = torch.arange(count) % 2
@@ -32,7 +38,8 @@ def jets(count: int, constituents: int, seed: int = 0) -> JetBatch:
 
 
 def test_particlenet_counts_what_it_computes() -> None:
-    """128 constituents: edges of three blocks, the first layer once a constituent, neighbours by a product but for the first search."""
+    """128 constituents: edges of three blocks, the first layer once a constituent, neighbours by a product
+    but for the first search."""
     n, k = 128, 16
     edges = n * k * 2 * 2 * (64**2 + 128**2 + 256**2)
     nodes = n * 2 * (3 * 7 * 64 + 3 * 64 * 128 + 3 * 128 * 256)
@@ -161,7 +168,9 @@ def test_identities_stay_with_their_constituents_and_kinematic_features_are_new(
 def test_columns_that_cannot_be_boosted_are_refused() -> None:
     batch = jets(2, 3)
     for name in ("d0", "dz_error"):
-        stored = JetBatch.from_arrays(batch.four_momenta, batch.offsets, torch.zeros(6, 1), feature_names=(name,))
+        stored = JetBatch.from_arrays(
+            batch.four_momenta, batch.offsets, torch.zeros(6, 1), feature_names=(name,)
+        )
         with pytest.raises(DataError, match=name):
             boosted(stored, 0.5)
 
@@ -169,7 +178,8 @@ def test_columns_that_cannot_be_boosted_are_refused() -> None:
 def test_an_invariant_tagger_keeps_its_accuracy_under_boosts_and_another_does_not(
     tiny: Callable[..., RunConfig],
 ) -> None:
-    """By jet mass, which no boost changes, and by jet energy, which every boost changes; float64 would make it exact."""
+    """By jet mass, which no boost changes, and by jet energy, which every boost changes; float64 would make
+    it exact."""
 
     class By(nn.Module):
         def __init__(self, what: str) -> None:
@@ -189,7 +199,9 @@ def test_an_invariant_tagger_keeps_its_accuracy_under_boosts_and_another_does_no
         above = (kinematics.mass(batch.jets) if what == "mass" else batch.jets[:, 0]) > median[what]
         labelled = JetBatch.from_arrays(batch.four_momenta, batch.offsets, labels=above.long())
         describe(model, {"classes": ["QCD", "Tbqq"]})
-        scans[what] = boost_scan(model, JetDataset.from_batch(labelled, ("QCD", "Tbqq")), tiny(), [0.0, 0.5, 0.9], 50)
+        scans[what] = boost_scan(
+            model, JetDataset.from_batch(labelled, ("QCD", "Tbqq")), tiny(), [0.0, 0.5, 0.9], 50
+        )
     assert scans["mass"]["jets"] == 50
     assert min(scans["mass"]["accuracy"]) > 0.97
     assert scans["energy"]["accuracy"][0] == 1.0

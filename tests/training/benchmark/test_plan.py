@@ -1,4 +1,5 @@
-"""Which runs a benchmark has and what becomes of those that are there: kept, resumed, begun anew; nothing is overwritten."""
+"""Which runs a benchmark has and what becomes of those that are there: kept, resumed, begun anew; nothing is
+overwritten."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def test_every_config_gets_every_seed_in_a_folder_of_its_own(configs: list[Path]
     assert {run.config.data.cache for run in runs} == {str(tmp_path / "board" / "jets")}
 
 
-def test_all_jets_are_one_and_the_same_run_with_and_without_shares(configs: list[Path], tmp_path: Path) -> None:
+def test_all_jets_are_one_and_the_same_run_with_and_without_shares(
+    configs: list[Path], tmp_path: Path
+) -> None:
     shares = plan(configs[:1], tmp_path, fractions=[Fraction(0.05, 200), Fraction(1.0)])
     (whole,) = plan(configs[:1], tmp_path)
     assert shares[0].config.data.train_share == 0.05
@@ -39,8 +42,14 @@ def test_all_jets_are_one_and_the_same_run_with_and_without_shares(configs: list
 
 
 def test_variations_are_taggers_of_their_own(configs: list[Path], tmp_path: Path) -> None:
-    runs = plan(configs[:1], tmp_path, variations={"training.batch_size": ["50", "100"], "training.epochs": ["1", "2"]})
-    assert [run.label for run in runs] == [f"pfn,batch_size={b},epochs={e}" for b in (50, 100) for e in (1, 2)]
+    runs = plan(
+        configs[:1],
+        tmp_path,
+        variations={"training.batch_size": ["50", "100"], "training.epochs": ["1", "2"]},
+    )
+    assert [run.label for run in runs] == [
+        f"pfn,batch_size={b},epochs={e}" for b in (50, 100) for e in (1, 2)
+    ]
     assert [run.config.training.batch_size for run in runs] == [50, 50, 100, 100]
     (dotted,) = plan(configs[:1], tmp_path, variations={"training.learning_rate": ["0.5"]})
     assert dotted.label == "pfn,learning_rate=0.5"
@@ -80,7 +89,9 @@ def test_other_jets_under_the_same_name_are_another_run(
     assert digest(before.config) != was
 
 
-def test_a_finished_run_is_kept_and_one_of_another_config_is_put_aside(configs: list[Path], tmp_path: Path) -> None:
+def test_a_finished_run_is_kept_and_one_of_another_config_is_put_aside(
+    configs: list[Path], tmp_path: Path
+) -> None:
     (run,) = plan(configs[:1], tmp_path)
     assert prepare(run) == "new"
     (run.folder / "config.yaml").write_text("")
@@ -96,9 +107,15 @@ def test_a_finished_run_is_kept_and_one_of_another_config_is_put_aside(configs: 
     assert find_runs([tmp_path]) == [run.folder], "what was put aside is not on the leaderboard"
 
 
-def test_a_prepared_benchmark_can_be_gone_on_with_without_its_configs(configs: list[Path], tmp_path: Path) -> None:
+def test_a_prepared_benchmark_can_be_gone_on_with_without_its_configs(
+    configs: list[Path], tmp_path: Path
+) -> None:
     runs = plan(
-        configs, tmp_path / "board", seeds=[3], overrides=["model.phi=[4, 4]"], fractions=[Fraction(0.5), Fraction(1)]
+        configs,
+        tmp_path / "board",
+        seeds=[3],
+        overrides=["model.phi=[4, 4]"],
+        fractions=[Fraction(0.5), Fraction(1)],
     )
     for run in runs:
         prepare(run)

@@ -1,6 +1,8 @@
-"""Processes of a benchmark: one that fails loses no other, a signal stops all cleanly, a measuring process may die.
+"""Processes of a benchmark: one that fails loses no other, a signal stops all cleanly, a measuring process
+may die.
 
-The processes are small scripts that leave what a training leaves, so that minutes of training are not needed to see one fail.
+The processes are small scripts that leave what a training leaves, so that minutes of training are not needed
+to see one fail.
 """
 
 from __future__ import annotations
@@ -116,10 +118,14 @@ def test_a_signal_ends_all_runs_cleanly(configs: list[Path], tmp_path: Path) -> 
     with pytest.raises(Interrupted) as stopped:
         carry_out(runs, 2)
     assert stopped.value.signum == signal.SIGINT
-    assert all((run.folder / "stopped").exists() for run in runs), "each was told by SIGTERM and ended by itself"
+    assert all((run.folder / "stopped").exists() for run in runs), (
+        "each was told by SIGTERM and ended by itself"
+    )
 
 
-def test_a_measuring_process_that_dies_takes_one_run_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measuring_process_that_dies_takes_one_run_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folders = [tmp_path / name for name in ("a", "b", "c")]
     for folder in folders:
         folder.mkdir()

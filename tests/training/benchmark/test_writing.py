@@ -1,4 +1,5 @@
-"""The benchmark's MLflow run: one parent with the leaderboard, its trainings nested below it, nothing twice."""
+"""The benchmark's MLflow run: one parent with the leaderboard, its trainings nested below it, nothing
+twice."""
 
 from __future__ import annotations
 
@@ -30,10 +31,16 @@ def test_trainings_are_nested_below_one_run_that_has_the_leaderboard(
 
     client = open_store(store)
     for seed in (1, 2):
-        folder = finished(tmp_path / "board" / "runs" / "pfn" / f"seed_{seed}", "pfn", seed, {"toys": (LABELS, SCORES)})
-        with tracking.start(folder, uri=store, experiment="e", name=f"pfn seed {seed}", system_interval=0) as tracker:
+        folder = finished(
+            tmp_path / "board" / "runs" / "pfn" / f"seed_{seed}", "pfn", seed, {"toys": (LABELS, SCORES)}
+        )
+        with tracking.start(
+            folder, uri=store, experiment="e", name=f"pfn seed {seed}", system_interval=0
+        ) as tracker:
             tracker.metrics({"val_auc": 0.9}, step=0)
-    finished(tmp_path / "board" / "runs" / "efn" / "seed_1", "efn", 1, {"toys": (LABELS, SCORES)})  # never tracked
+    finished(
+        tmp_path / "board" / "runs" / "efn" / "seed_1", "efn", 1, {"toys": (LABELS, SCORES)}
+    )  # never tracked
     settings = TrackingConfig(uri=store, experiment="e")
     for _ in range(2):  # a benchmark that is repeated goes on in the same run
         board = gather([tmp_path / "board"])

@@ -1,4 +1,5 @@
-"""The geometric algebra of space-time, Cl(1,3), as layers that commute with Lorentz transformations (arXiv:2405.14806)."""
+"""The geometric algebra of space-time, Cl(1,3), as layers that commute with Lorentz transformations
+(arXiv:2405.14806)."""
 
 from hepml.nn.lorentz.algebra.attention import MultivectorAttention
 from hepml.nn.lorentz.algebra.linear import MultivectorLinear

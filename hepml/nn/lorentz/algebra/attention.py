@@ -1,8 +1,10 @@
-"""Attention by the invariant inner product of multivectors, through torch's fused attention (arXiv:2405.14806, eq. 10).
+"""Attention by the invariant inner product of multivectors, through torch's fused attention
+(arXiv:2405.14806, eq. 10).
 
     softmax_j( (<q_i, k_j> + s_i·t_j) / sqrt(d) ) v_j
 
-The inner product is a sum over components with signs. With the signs put into the queries it is an ordinary dot product.
+The inner product is a sum over components with signs. With the signs put into the queries it is an ordinary
+dot product.
 """
 
 from __future__ import annotations
@@ -19,24 +21,30 @@ from hepml.nn.lorentz.algebra.products import METRIC
 
 
 class MultivectorAttention(nn.Module):
-    """Multi-head attention of multivectors and scalars between the particles of each jet, with a scale for each head.
+    """Multi-head attention of multivectors and scalars between the particles of each jet, with a scale for
+    each head.
 
     Args:
         channels, scalars: of multivectors and further scalars, at both ends.
         heads: H.
-        ratio: channels of all heads together, in units of these; a head has one multivector and four scalars at least.
+        ratio: channels of all heads together, in units of these; a head has one multivector and four scalars
+            at least.
         mix_parity: see `MultivectorLinear`.
     """
 
     signs: Tensor
 
-    def __init__(self, channels: int, scalars: int, heads: int, ratio: int = 2, *, mix_parity: bool = True) -> None:
+    def __init__(
+        self, channels: int, scalars: int, heads: int, ratio: int = 2, *, mix_parity: bool = True
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.channels = max(ratio * channels // heads, 1)
         self.scalars = max(ratio * scalars // heads, 4)
         own, further = heads * self.channels, heads * self.scalars
-        self.project = MultivectorLinear(channels, 3 * own, scalars, 3 * further, bias=False, mix_parity=mix_parity)
+        self.project = MultivectorLinear(
+            channels, 3 * own, scalars, 3 * further, bias=False, mix_parity=mix_parity
+        )
         self.out = MultivectorLinear(own, channels, further, scalars, gain=0.1, mix_parity=mix_parity)
         self.scale = nn.Parameter(torch.ones(heads))
         rows = torch.tensor((1.0, *METRIC, -1.0, -1.0, -1.0))
@@ -80,7 +88,8 @@ class MultivectorAttention(nn.Module):
 
 
 def attend(qkv: Tensor, signs: Tensor, where: Rectangle, first_only: bool = False) -> Tensor:
-    """Attention within jets of packed queries, keys and values [M, 3, H, d], with signs [d] in the dot product: [M, H, d].
+    """Attention within jets of packed queries, keys and values [M, 3, H, d], with signs [d] in the dot
+    product: [M, H, d].
 
     Only for the first row of each jet, [B, H, d], where wanted.
     """

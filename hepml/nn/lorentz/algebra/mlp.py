@@ -1,4 +1,5 @@
-"""What happens at each particle: geometric products of linear maps, and gated nonlinearities (arXiv:2405.14806, eqs. 7 and 9)."""
+"""What happens at each particle: geometric products of linear maps, and gated nonlinearities
+(arXiv:2405.14806, eqs. 7 and 9)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from hepml.nn.lorentz.algebra.products import geometric_product
 
 
 def gated(x: Multivectors, s: Tensor) -> tuple[Multivectors, Tensor]:
-    """GELU(scalar part) times x, and GELU of further scalars, in its tanh form. Shapes: C channels and [..., S], kept."""
+    """GELU(scalar part) times x, and GELU of further scalars, in its tanh form. Shapes: C channels and [...,
+    S], kept."""
     gate = F.gelu(x.scalars[..., ::2], approximate="tanh").repeat_interleave(2, dim=-1)
     x = Multivectors(x.scalars * gate, x.vectors * gate[..., None, :], x.bivectors * gate[..., None, :])
     return x, F.gelu(s, approximate="tanh")
@@ -41,7 +43,9 @@ class GeometricBilinear(nn.Module):
     def forward(self, x: Multivectors, s: Tensor) -> tuple[Multivectors, Tensor]:
         """Shapes: C channels and [..., S] -> C' channels and [..., S']."""
         both, _ = self.factors(x, s)
-        left, right = (Multivectors(*parts) for parts in zip(*(part.chunk(2, dim=-1) for part in both), strict=True))
+        left, right = (
+            Multivectors(*parts) for parts in zip(*(part.chunk(2, dim=-1) for part in both), strict=True)
+        )
         y, t = self.out(geometric_product(left, right), s)
         return normalised(y), F.layer_norm(t, t.shape[-1:])
 
@@ -56,7 +60,13 @@ class GeometricMLP(nn.Module):
     """
 
     def __init__(
-        self, channels: int, scalars: int, expansion: int, *, mix_parity: bool = True, invariants_only: bool = False
+        self,
+        channels: int,
+        scalars: int,
+        expansion: int,
+        *,
+        mix_parity: bool = True,
+        invariants_only: bool = False,
     ) -> None:
         super().__init__()
         hidden, further = expansion * channels, expansion * scalars

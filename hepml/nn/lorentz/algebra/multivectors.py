@@ -1,13 +1,16 @@
-"""Multivectors of the space-time algebra, in the form in which Lorentz-equivariant maps are plain matrix products.
+"""Multivectors of the space-time algebra, in the form in which Lorentz-equivariant maps are plain matrix
+products.
 
-With basis vectors e_mu (e_0² = 1, e_k² = -1) and the pseudoscalar I = e_0 e_1 e_2 e_3 (I² = -1), a multivector is
+With basis vectors e_mu (e_0² = 1, e_k² = -1) and the pseudoscalar I = e_0 e_1 e_2 e_3 (I² = -1), a
+multivector is
 
     x = (s + I p)  +  (v + I a)^mu e_mu  +  (E + I B)^k sigma_k,    sigma_k = e_k e_0:
 
-a scalar and a pseudoscalar, a vector and an axial vector, and a bivector, each a number with a plain part and a dual part (the multiple of
-I). So the sixteen components are one, four and three such numbers. Scalars and pseudoscalars may be mixed at will by a map that commutes
-with SO+(1,3), and so may vectors and axial vectors; bivectors may be multiplied by complex numbers, I being the imaginary unit. Channels
-stand last, plain and dual parts beside each other, so that a view as complex numbers costs nothing.
+a scalar and a pseudoscalar, a vector and an axial vector, and a bivector, each a number with a plain part and
+a dual part (the multiple of I). So the sixteen components are one, four and three such numbers. Scalars and
+pseudoscalars may be mixed at will by a map that commutes with SO+(1,3), and so may vectors and axial vectors;
+bivectors may be multiplied by complex numbers, I being the imaginary unit. Channels stand last, plain and
+dual parts beside each other, so that a view as complex numbers costs nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Where each component stands in the basis 1, e_0…e_3, e_01 e_02 e_03 e_12 e_13 e_23, e_012 e_013 e_023 e_123, e_0123 and with which
+# Where each component stands in the basis 1, e_0…e_3, e_01 e_02 e_03 e_12 e_13 e_23, e_012 e_013 e_023 e_123,
+# e_0123 and with which
 # sign, plain part first: I e_0 = -e_123, I sigma_1 = -e_23 and so on.
 _SCALARS = ((0, 1), (15, 1))
 _VECTORS = ((1, 1), (14, -1), (2, 1), (13, -1), (3, 1), (12, 1), (4, 1), (11, -1))

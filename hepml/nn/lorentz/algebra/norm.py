@@ -26,11 +26,14 @@ def absolute_square(x: Multivectors) -> Tensor:
 def normalised(x: Multivectors) -> Multivectors:
     """x over the root of its mean |x|² over channels."""
     factor = absolute_square(x).mean(-1, keepdim=True).clamp_min(EPSILON).rsqrt()
-    return Multivectors(x.scalars * factor, x.vectors * factor[..., None, :], x.bivectors * factor[..., None, :])
+    return Multivectors(
+        x.scalars * factor, x.vectors * factor[..., None, :], x.bivectors * factor[..., None, :]
+    )
 
 
 class MultivectorNorm(nn.Module):
-    """`normalised` multivectors, and the layer norm of further scalars, with a gain for each channel and grade.
+    """`normalised` multivectors, and the layer norm of further scalars, with a gain for each channel and
+    grade.
 
     Args:
         channels: C.

@@ -1,11 +1,14 @@
-"""The products of the space-time algebra: the geometric product, and the inner product that is Lorentz-invariant.
+"""The products of the space-time algebra: the geometric product, and the inner product that is
+Lorentz-invariant.
 
-Even elements (scalars and bivectors) multiply like complex 2x2 matrices, sigma_k being Pauli's and I the imaginary unit. An odd element is
-N e_0 with an even N, for vectors v^0 + v^k sigma_k. Since e_0 M = M' e_0 with M' = adj(M)†,
+Even elements (scalars and bivectors) multiply like complex 2x2 matrices, sigma_k being Pauli's and I the
+imaginary unit. An odd element is N e_0 with an even N, for vectors v^0 + v^k sigma_k. Since e_0 M = M' e_0
+with M' = adj(M)†,
 
     (M1 + N1 e_0)(M2 + N2 e_0) = (M1 M2 + N1 N2') + (M1 N2 + N1 M2') e_0,
 
-which is [M1 N1], 2x4, times a 4x4 matrix: 32 complex multiplications, half of the 256 real ones of the multiplication table.
+which is [M1 N1], 2x4, times a 4x4 matrix: 32 complex multiplications, half of the 256 real ones of the
+multiplication table.
 """
 
 from __future__ import annotations
@@ -38,7 +41,9 @@ def geometric_product(x: Multivectors, y: Multivectors) -> Multivectors:
     )
     (a, b, c, d), (e, f, g, h) = _matrix(*_even(x)), _matrix(*_odd(x))
     left = torch.stack((a, c)), torch.stack((b, d)), torch.stack((e, g)), torch.stack((f, h))
-    result = sum((i[:, None] * j for i, j in zip(left[1:], right[1:], strict=True)), left[0][:, None] * right[0])
+    result = sum(
+        (i[:, None] * j for i, j in zip(left[1:], right[1:], strict=True)), left[0][:, None] * right[0]
+    )
     (a, b, e, f), (c, d, g, h) = (row.unbind(0) for row in result.unbind(0))
     z, w = _from_matrix(a, b, c, d)
     n, v = _from_matrix(e, f, g, h)

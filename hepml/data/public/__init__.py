@@ -1,0 +1,1 @@
+"""Public data sets: fetching and converting them."""

@@ -1,0 +1,1 @@
+"""Files to jets: sources, columns, layouts, screens, reports."""

@@ -1,0 +1,293 @@
+"""From a file's flat branches and a layout to a `Chunk`: momenta, raw columns, jet columns, labels and
+weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hepml.data.reading.chunk import MOMENTUM, Chunk
+from hepml.data.reading.layouts import Collection, Column, Layout, missing_branch
+from hepml.data.reading.tree_reader import Flat
+from hepml.errors import DataError, LayoutError, did_you_mean
+
+_FORM_EXTRAS = ("energy", "mass")
+
+
+def branches_needed(
+    layout: Layout,
+    branches: Mapping[str, str],
+    columns: Sequence[str] | None,
+    jet_columns: Sequence[str],
+    where: str,
+) -> list[str]:
+    """Branches to read: momenta always, `columns` of the constituents (None: all), jet momenta, labels,
+    weight, `jet_columns`.
+
+    Raises:
+        LayoutError: a column that was asked for and that the file lacks; names the nearest.
+    """
+    wanted: dict[str, None] = {}
+    for group in layout.constituents:
+        for name in _columns_of(group, columns, branches):
+            branch = group.columns[name].branch
+            if branch is not None:
+                wanted[branch] = None
+    for name in columns or ():
+        if not any(_has(group, name, branches) for group in layout.constituents):
+            _refuse_column(name, layout, branches, where)
+    for column in (*layout.jet.values(), *layout.columns.values()):
+        if column.branch in branches:
+            wanted[str(column.branch)] = None
+    one_hot = layout.label_branches(branches)
+    for branch in [*one_hot.values(), *([] if one_hot else [layout.label]), layout.weight]:
+        if branch in branches:
+            wanted[str(branch)] = None
+    for name in jet_columns:
+        if name in branches:
+            wanted[name] = None
+        elif name not in layout.columns and name not in DERIVED_JETS:
+            raise missing_branch(name, [*branches, *layout.columns, *DERIVED_JETS], where)
+    return list(wanted)
+
+
+def assemble(
+    layout: Layout,
+    flat: Mapping[str, Flat],
+    branches: Mapping[str, str],
+    columns: Sequence[str] | None,
+    jet_columns: Sequence[str],
+    start: int,
+    where: str,
+) -> Chunk:
+    """The chunk of jets that begins at entry `start`.
+
+    Args:
+        flat: the branches that `branches_needed` named.
+
+    Raises:
+        DataError: lists of one jet that differ in length; names file, entry and branches.
+    """
+    entries = next((len(f.content) if f.offsets is None else len(f.offsets) - 1) for f in flat.values())
+    jet = {
+        name: c
+        for name, column in layout.jet.items()
+        if (c := _jet_column(column, flat, entries)) is not None
+    }
+    groups = [_collection(group, flat, branches, columns, jet, start, where) for group in layout.constituents]
+    offsets, constituents = groups[0] if len(groups) == 1 else _merge(groups)
+    jets = {n: f.content for n, f in flat.items() if f.offsets is None and n in jet_columns}
+    for name, column in layout.columns.items():
+        values = _jet_column(column, flat, entries)
+        if values is not None:
+            jets[name] = values
+    momenta = jet_momenta(jet)
+    labels, classes = _labels(layout, flat, branches, entries)
+    weight = flat.get(layout.weight) if layout.weight else None
+    chunk = Chunk(
+        offsets=offsets,
+        constituents=constituents,
+        jets=jets,
+        momenta=momenta,
+        labels=labels,
+        classes=classes,
+        weights=None if weight is None else weight.content.astype(np.float32, copy=False),
+        entries=np.arange(start, start + entries, dtype=np.int64),
+        file=where,
+    )
+    for name in jet_columns:
+        if name not in jets and name in DERIVED_JETS:
+            jets[name] = derived_jet_column(chunk, name)
+    return chunk.by_pt() if len(groups) > 1 else chunk
+
+
+DERIVED_JETS = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")
+
+
+def derived_jet_column(chunk: Chunk, name: str) -> np.ndarray:
+    """A jet column that follows from the constituents (or the jet's own momentum), [B] float32."""
+    if name == "jet_nparticles":
+        return chunk.counts.astype(np.float32)
+    if chunk.momenta is not None:
+        p = chunk.momenta.astype(np.float64)
+    else:
+        jet_of = chunk.jet_of()
+        p = np.stack(
+            [
+                np.bincount(jet_of, chunk.constituents[n], minlength=len(chunk))
+                for n in ("energy", "px", "py", "pz")
+            ],
+            1,
+        )
+    energy, px, py, pz = p.T
+    pt = np.hypot(px, py)
+    value = {
+        "jet_pt": lambda: pt,
+        "jet_eta": lambda: np.arcsinh(pz / np.maximum(pt, 1e-20)),
+        "jet_phi": lambda: np.arctan2(py, px),
+        "jet_energy": lambda: energy,
+        "jet_mass": lambda: np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0)),
+    }[name]()
+    return value.astype(np.float32)
+
+
+def _columns_of(group: Collection, columns: Sequence[str] | None, branches: Mapping[str, str]) -> list[str]:
+    """Columns of this collection to read: what the momentum needs, and those asked for that the file has."""
+    form = (*group.momentum_form, *(n for n in _FORM_EXTRAS if n in group.columns))
+    names = [n for n in group.columns if n in form or columns is None or n in columns]
+    return [n for n in names if _has(group, n, branches)]
+
+
+def _has(group: Collection, name: str, branches: Mapping[str, str]) -> bool:
+    column = group.columns.get(name)
+    return column is not None and (column.branch is None or column.branch in branches)
+
+
+def _refuse_column(name: str, layout: Layout, branches: Mapping[str, str], where: str) -> None:
+    for group in layout.constituents:
+        column = group.columns.get(name)
+        if column is not None and column.branch is not None:
+            error = missing_branch(column.branch, branches, where)
+            raise LayoutError(f"column '{name}' needs {error.what}", where=where, mend=error.mend)
+    if name in ("px", "py", "pz", "energy", "pt", "delta_eta", "delta_phi", "jet_pt", "jet_energy"):
+        return
+    known = dict.fromkeys(n for g in layout.constituents for n in g.columns)
+    raise LayoutError(
+        f"layout '{layout.name}' has no constituent column '{name}'",
+        where=where,
+        mend=did_you_mean(name, known, noun="columns at hand"),
+    )
+
+
+def _jet_column(column: Column, flat: Mapping[str, Flat], entries: int) -> np.ndarray | None:
+    if column.branch is None:
+        return np.full(entries, column.constant, dtype=np.float32)
+    found = flat.get(column.branch)
+    return None if found is None or found.offsets is not None else column(found.content)
+
+
+def _collection(
+    group: Collection,
+    flat: Mapping[str, Flat],
+    branches: Mapping[str, str],
+    columns: Sequence[str] | None,
+    jet: Mapping[str, np.ndarray],
+    start: int,
+    where: str,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Offsets and raw columns of one collection, in canonical momentum form."""
+    names = _columns_of(group, columns, branches)
+    offsets: np.ndarray | None = None
+    out: dict[str, np.ndarray] = {}
+    reference = ""
+    for name in names:
+        column = group.columns[name]
+        if column.branch is None:
+            continue
+        values, at = flat[column.branch]
+        if at is None:
+            raise LayoutError(
+                f"branch '{column.branch}' has one value an entry",
+                where=where,
+                mend="a constituent column needs one list an entry",
+            )
+        if offsets is None:
+            offsets, reference = at, column.branch
+        elif offsets is not at and not np.array_equal(offsets, at):
+            bad = int(np.nonzero(np.diff(offsets) != np.diff(at))[0][0])
+            raise DataError(
+                f"branches '{reference}' and '{column.branch}' have {np.diff(offsets)[bad]} and "
+                f"{np.diff(at)[bad]} constituents",
+                where=f"{where}, entry {start + bad}",
+                mend="the file is damaged, or these branches belong to different collections",
+            )
+        out[name] = column(values).astype(np.float32, copy=False)
+    assert offsets is not None
+    for name in names:
+        column = group.columns[name]
+        if column.branch is None:
+            out[name] = np.full(int(offsets[-1]), column.constant, dtype=np.float32)
+    return offsets, _canonical(group, out, np.diff(offsets), jet, columns, where)
+
+
+def _canonical(
+    group: Collection,
+    out: dict[str, np.ndarray],
+    counts: np.ndarray,
+    jet: Mapping[str, np.ndarray],
+    columns: Sequence[str] | None,
+    where: str,
+) -> dict[str, np.ndarray]:
+    """The same columns with the four-momentum as px, py, pz, energy in front."""
+    form = group.momentum_form
+    if form != ("px", "py", "pz"):
+        pt = out["pt"]
+        if form[1] == "eta":
+            eta, phi = out["eta"], out["phi"]
+        else:
+            if "eta" not in jet:
+                raise LayoutError(
+                    "constituents relative to the jet need the jet's eta",
+                    where=where,
+                    mend="add jet: {eta: BRANCH}",
+                )
+            eta = out["delta_eta"] + np.repeat(jet["eta"].astype(np.float32), counts)
+            phi = out["delta_phi"]
+            if "phi" in jet:
+                phi = phi + np.repeat(jet["phi"].astype(np.float32), counts)
+        out["px"], out["py"], out["pz"] = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    if "energy" not in out:
+        squared = out["px"] ** 2 + out["py"] ** 2 + out["pz"] ** 2
+        out["energy"] = np.sqrt(squared + out["mass"] ** 2 if "mass" in out else squared)
+    extras = [n for n in out if n not in MOMENTUM and n not in ("pt", "eta", "phi", "mass")]
+    return {n: out[n] for n in (*MOMENTUM, *extras) if n in MOMENTUM or columns is None or n in columns}
+
+
+def _merge(
+    groups: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]],
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Several collections as one list a jet; a column that one of them lacks is zero there."""
+    counts = sum(np.diff(offsets) for offsets, _ in groups)
+    offsets = np.zeros(len(groups[0][0]), dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    jet_of = np.concatenate([np.repeat(np.arange(len(o) - 1), np.diff(o)) for o, _ in groups])
+    order = np.argsort(jet_of, kind="stable")
+    names = dict.fromkeys(n for _, columns in groups for n in columns)
+    return offsets, {
+        n: np.concatenate([c.get(n, np.zeros(int(o[-1]), dtype=np.float32)) for o, c in groups])[order]
+        for n in names
+    }
+
+
+def jet_momenta(jet: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """[B, 4] float32 (E, px, py, pz), where pt, eta, phi and energy or mass are known."""
+    if not {"pt", "eta", "phi"} <= jet.keys() or not {"energy", "mass"} & jet.keys():
+        return None
+    pt, eta, phi = (jet[n].astype(np.float64) for n in ("pt", "eta", "phi"))
+    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    energy = (
+        jet["energy"]
+        if "energy" in jet
+        else np.sqrt(px**2 + py**2 + pz**2 + jet["mass"].astype(np.float64) ** 2)
+    )
+    return np.stack([energy, px, py, pz], axis=1).astype(np.float32)
+
+
+def _labels(
+    layout: Layout, flat: Mapping[str, Flat], branches: Mapping[str, str], entries: int
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Class index of each jet (-1 none, -2 several), and the class names."""
+    one_hot = layout.label_branches(branches)
+    if one_hot:
+        total, index = np.zeros(entries), np.zeros(entries, dtype=np.int64)
+        for i, branch in enumerate(one_hot.values()):
+            value = flat[branch].content
+            total += value
+            index += i * (value != 0)
+        index[total != 1] = -2
+        index[total == 0] = -1
+        return index, tuple(one_hot)
+    if layout.label in branches:
+        return flat[str(layout.label)].content.astype(np.int64), layout.classes
+    return None, ()

@@ -1,0 +1,212 @@
+"""The quick way into a TTree: baskets of a local file, decompressed into one buffer and converted straight to
+the wanted numbers.
+
+uproot reads any branch of any tree; for the plain ones that jets are made of (numbers, `float[]`,
+`std::vector<float>`) most of its time goes into copies that a flat float32 column does not need. Here a
+basket is decompressed into a buffer that is used again and cast once into its column. A branch or compression
+that is not understood here is left to uproot, so this changes speed, never results.
+
+Format: https://root.cern/doc/master/classTBasket.html; a basket is a TKey, five TBasket members, and the
+compressed content followed by the byte offsets of its entries.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cramjam
+import numpy as np
+import xxhash
+
+from hepml.data.reading.cores import available_cores
+
+_KEY = struct.Struct(">ihiIh")  # fNbytes, fVersion, fObjlen, fDatime, fKeylen
+_BASKET = struct.Struct(">Hiiii")  # fVersion, fBufferSize, fNevBufSize, fNevBuf, fLast; one flag byte follows
+_BLOCK = 9  # bytes of a compressed block's header
+_LZ4_CHECKSUM = 8
+_VECTOR_HEADER = 10  # bytes that precede each std::vector: byte count, version, length
+
+
+class NotPlainError(Exception):
+    """A basket that is not understood here; uproot reads it."""
+
+
+class BasketReader:
+    """Reads plain branches of one tree in a local file.
+
+    Args:
+        tree: an uproot TTree.
+        path: its file.
+        threads: baskets that are decompressed at a time; the cores this process may use where left out.
+    """
+
+    def __init__(self, tree: Any, path: str, threads: int | None = None) -> None:
+        self.tree = tree
+        self.bytes = np.memmap(path, dtype=np.uint8, mode="r")
+        self.threads = threads or min(available_cores(), 8)
+        self._scratch = threading.local()
+        self._vector_index: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def can_read(self, name: str) -> bool:
+        """Whether a branch is plain: numbers or one list of numbers an entry, all of it in baskets on the
+        file."""
+        branch = self.tree[name]
+        kind = _kind(branch)
+        if kind is None or branch.num_baskets == 0 or len(branch.embedded_baskets):
+            return False
+        return bool((np.asarray(branch.member("fBasketSeek")[: branch.num_baskets]) > 0).all())
+
+    def edges(self, name: str) -> np.ndarray:
+        """Entries at which the baskets of a branch begin, and the last."""
+        return np.asarray(self.tree[name].entry_offsets, dtype=np.int64)
+
+    def read(
+        self, names: Sequence[str], start: int, stop: int
+    ) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """Content and offsets of plain branches for the entries start:stop; lists become float32.
+
+        Raises:
+            NotPlainError: a basket that uproot must read.
+            ValueError and the like: damaged baskets.
+        """
+        if self.threads == 1 or len(names) < 2:
+            return {name: self._branch(name, start, stop) for name in names}
+        with ThreadPoolExecutor(self.threads) as pool:
+            return dict(
+                zip(names, pool.map(lambda name: self._branch(name, start, stop), names), strict=True)
+            )
+
+    def _branch(self, name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
+        branch = self.tree[name]
+        kind = _kind(branch)
+        assert kind is not None
+        dtype, is_list, header = kind
+        edges = self.edges(name)
+        contents, counts = [], []
+        for i in range(int(np.searchsorted(edges, start, side="right")) - 1, len(edges) - 1):
+            first, last = int(edges[i]), int(edges[i + 1])
+            if first >= stop:
+                break
+            low, high = max(start - first, 0), min(stop, last) - first
+            data, byte_offsets = self._basket(int(branch.member("fBasketSeek")[i]))
+            if not is_list:
+                if len(data) != (last - first) * dtype.itemsize:
+                    raise NotPlainError(name)
+                contents.append(data.view(dtype)[low:high].astype(dtype.newbyteorder("=")))
+                continue
+            if byte_offsets is None or len(byte_offsets) != last - first + 1:
+                raise NotPlainError(name)
+            content, offsets = self._list(data, byte_offsets, dtype, header)
+            begin, end = int(offsets[low]), int(offsets[high])
+            contents.append(content[begin:end].astype(np.float32))
+            counts.append(np.diff(offsets[low : high + 1]))
+        content = contents[0] if len(contents) == 1 else np.concatenate(contents)
+        if not is_list:
+            return content, None
+        offsets = np.zeros(stop - start + 1, dtype=np.int64)
+        np.cumsum(counts[0] if len(counts) == 1 else np.concatenate(counts), out=offsets[1:])
+        return content, offsets
+
+    def _basket(self, seek: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Content of a basket (valid until this thread reads the next) and the byte offset of each entry and
+        the end."""
+        whole = self.bytes
+        size, _, uncompressed, _, key_length = _KEY.unpack(whole[seek : seek + _KEY.size].tobytes())
+        at = seek + key_length - _BASKET.size - 1
+        last = _BASKET.unpack(whole[at : at + _BASKET.size].tobytes())[4]
+        border = last - key_length
+        stored = whole[seek + key_length : seek + size]
+        if size <= key_length or len(stored) != size - key_length or not 0 <= border <= uncompressed:
+            raise ValueError(f"damaged basket at byte {seek}")
+        if len(stored) == uncompressed:
+            data = stored
+        else:
+            data = self._buffer(uncompressed)
+            _decompress(stored, data)
+        if border == uncompressed:
+            return data, None
+        raw = data[border : border + (uncompressed - border) // 4 * 4].view(">i4")
+        byte_offsets = raw[1:].astype(np.int64) - key_length
+        byte_offsets[-1] = border
+        return data[:border], byte_offsets
+
+    def _buffer(self, size: int) -> np.ndarray:
+        buffer = getattr(self._scratch, "buffer", None)
+        if buffer is None or len(buffer) < size:
+            buffer = self._scratch.buffer = np.empty(size, dtype=np.uint8)
+        return buffer[:size]
+
+    def _list(
+        self, data: np.ndarray, byte_offsets: np.ndarray, dtype: np.dtype, header: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Content of all lists of a basket in the file's byte order, and their offsets."""
+        if not header:
+            return data.view(dtype), byte_offsets // dtype.itemsize
+        counts = (np.diff(byte_offsets) - header) // dtype.itemsize
+        offsets = np.zeros(len(byte_offsets), dtype=np.int64)
+        np.cumsum(counts, out=offsets[1:])
+        unit = (
+            2 if dtype.itemsize % 2 == 0 else 1
+        )  # headers and entries of even length are moved in pairs of bytes
+        known = self._vector_index.get(dtype.itemsize)
+        if known is None or not np.array_equal(known[0], byte_offsets):
+            is_content = np.ones(len(data) // unit, dtype=bool)
+            is_content[(byte_offsets[:-1, None] // unit + np.arange(header // unit)).ravel()] = False
+            known = byte_offsets, np.flatnonzero(is_content)
+            self._vector_index[dtype.itemsize] = known  # branches of one collection share it
+        return data.view(f"u{unit}")[known[1]].view(dtype), offsets
+
+
+def _kind(branch: Any) -> tuple[np.dtype, bool, int] | None:
+    """(number type in the file, whether each entry is a list, bytes before each list), or None for anything
+    else."""
+    from uproot.interpretation.jagged import AsJagged
+    from uproot.interpretation.numerical import AsDtype
+
+    found = branch.interpretation
+    inner = found.content if isinstance(found, AsJagged) else found
+    if type(inner) is not AsDtype:
+        return None
+    dtype = np.dtype(inner.from_dtype)
+    if dtype.kind not in "fiub" or dtype.shape or dtype.subdtype is not None or inner.inner_shape:
+        return None
+    if not isinstance(found, AsJagged):
+        return dtype, False, 0
+    return (dtype, True, found.header_bytes) if found.header_bytes in (0, _VECTOR_HEADER) else None
+
+
+def _decompress(stored: Any, out: Any) -> None:
+    """Compressed blocks one behind the other, each with ROOT's header of algorithm and sizes, into `out`."""
+    at = filled = 0
+    while at < len(stored):
+        h = stored[at : at + _BLOCK].tobytes()
+        packed, unpacked = int.from_bytes(h[3:6], "little"), int.from_bytes(h[6:9], "little")
+        block = stored[at + _BLOCK : at + _BLOCK + packed]
+        into = out[filled : filled + unpacked]
+        if len(block) != packed or len(into) != unpacked:
+            raise ValueError("damaged basket: a compressed block ends early")
+        if h[:2] == b"ZS":
+            done = cramjam.zstd.decompress_into(block, into)
+        elif h[:2] == b"L4":
+            if xxhash.xxh64_intdigest(block[_LZ4_CHECKSUM:]) != int.from_bytes(
+                block[:_LZ4_CHECKSUM].tobytes(), "big"
+            ):
+                raise ValueError("damaged basket: its checksum does not fit")
+            done = cramjam.lz4.decompress_block_into(block[_LZ4_CHECKSUM:], into, output_len=unpacked)
+        elif h[:2] == b"ZL":
+            content = zlib.decompress(block, bufsize=unpacked)
+            done = len(content)
+            if done == unpacked:
+                into[:] = np.frombuffer(content, dtype=np.uint8)
+        else:
+            raise NotPlainError(h[:2].decode("latin1"))
+        if done != unpacked:
+            raise ValueError(f"damaged basket: {done} bytes where {unpacked} belong")
+        at, filled = at + _BLOCK + packed, filled + unpacked
+    if filled != len(out):
+        raise ValueError(f"damaged basket: {filled} bytes where {len(out)} belong")

@@ -1,0 +1,253 @@
+"""What a file holds: trees and branches, the layout that fits, jets of each class, the main distributions,
+and what is wrong with it.
+
+The backend of `hepml inspect`. A file whose layout is not known is no error here: the answer says so, and
+which branches look like constituents. A file that cannot be opened at all is one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hepml.data.packing import jet_matrix
+from hepml.data.reading.npz import scan_npz
+from hepml.data.reading.reader import LayoutLike, Scan, iterate_chunks, scan
+from hepml.data.reading.report import DataReport
+from hepml.data.reading.sources import expand, open_root, trees_of
+from hepml.data.reading.tree_reader import branches_of
+from hepml.errors import FileError, HepmlError
+
+# Jet columns that are shown where they are known, in this order; the first ones follow from the constituents
+# in any file.
+MAIN = ("jet_pt", "jet_eta", "jet_phi", "jet_mass", "jet_nparticles")
+FURTHER = ("jet_sdmass", "jet_tau1", "jet_tau2", "jet_tau3", "jet_tau4", "weight", "aux_pthat")
+BINS = 32
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One tree (or, in an npz file, the arrays): kind, entries, branch -> type."""
+
+    kind: str
+    entries: int
+    branches: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """The distribution of one column: range, mean, and a histogram over all jets and of each class.
+
+    Args:
+        lowest, highest, mean: over all finite values.
+        edges: [BINS + 1].
+        histograms: class name (or "jets" without classes) -> [BINS] counts.
+    """
+
+    lowest: float
+    mean: float
+    highest: float
+    edges: np.ndarray
+    histograms: Mapping[str, np.ndarray]
+
+    @property
+    def total(self) -> np.ndarray:
+        """Histogram over all classes, [BINS]."""
+        return np.asarray(sum(self.histograms.values()))
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The answer of `inspect`.
+
+    Args:
+        file: as it was given.
+        bytes: size of the file, or None for remote ones.
+        trees: by name.
+        tree: the one that is read as jets, or None.
+        layout: name of the layout that fits, or None.
+        jets: number of jets, or None without a layout.
+        classes: class name -> jets; empty without labels.
+        columns: main distributions by name.
+        constituents: names of the raw constituent columns at hand.
+        problems: what is wrong, one line each.
+        hints: how to map a file whose layout is not known.
+    """
+
+    file: str
+    bytes: int | None
+    trees: Mapping[str, Tree]
+    tree: str | None = None
+    layout: str | None = None
+    jets: int | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    constituents: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able values."""
+        return {
+            "file": self.file,
+            "bytes": self.bytes,
+            "layout": self.layout,
+            "tree": self.tree,
+            "trees": {
+                name: {"kind": t.kind, "entries": t.entries, "branches": dict(t.branches)}
+                for name, t in self.trees.items()
+            },
+            "jets": self.jets,
+            "classes": dict(self.classes),
+            "constituents": list(self.constituents),
+            "ranges": {
+                name: {"min": c.lowest, "mean": c.mean, "max": c.highest} for name, c in self.columns.items()
+            },
+            "problems": list(self.problems),
+            "hints": list(self.hints),
+        }
+
+
+def inspect(file: str | os.PathLike[str], layout: LayoutLike = None) -> Inspection:
+    """What one file holds.
+
+    Args:
+        file: a ROOT file (`file.root:tree` for one tree of several) or an npz file.
+        layout: name, mapping, YAML file or `Layout`; recognised where left out.
+
+    Raises:
+        FileError: missing, unreadable, or more than one file.
+        ConfigError, LayoutError: a layout that is wrong in itself.
+    """
+    sources = expand(os.fspath(file))
+    if len(sources) != 1:
+        raise FileError(f"{len(sources)} files match", where=os.fspath(file), mend="inspect one at a time")
+    source = sources[0]
+    size = None if source.is_remote else os.path.getsize(source.path)
+    if source.is_npz:
+        entries, _, keys = scan_npz(source)
+        trees = {"npz": Tree("npz", entries, keys)}
+    else:
+        with open_root(source) as directory:
+            trees = {
+                name: Tree(kind, int((tree := directory[name]).num_entries), branches_of(tree))
+                for name, kind in trees_of(directory, str(source)).items()
+            }
+    found = scan([source], layout)
+    item = found.files[0]
+    start = Inspection(os.fspath(file), size, trees, item.tree)
+    if item.problem is not None:
+        hints = _hints(trees[item.tree].branches) if item.tree in trees else ()
+        return _with(start, problems=(str(item.problem),), hints=hints)
+    known = "npz" if source.is_npz else item.layout.name if item.layout else None
+    if not item.entries:
+        return _with(start, layout=known, jets=0, problems=("the tree has no entries",))
+    return _with(start, layout=known, **_distributions(found))
+
+
+def _with(start: Inspection, **changes: Any) -> Inspection:
+    return replace(start, **changes)
+
+
+def _distributions(found: Scan) -> dict[str, Any]:
+    """Counts, ranges and histograms, read chunk by chunk."""
+    item, report = found.files[0], DataReport()
+    wanted = [*MAIN, *(name for name in FURTHER if name in item.branches)]
+    rows: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    constituents: tuple[str, ...] = ()
+    problems: list[str] = []
+    try:
+        for chunk in iterate_chunks(
+            [item.source], item.layout, jet_columns=wanted, bad="keep", report=report, scanned=found
+        ):
+            constituents = tuple(chunk.constituents)
+            rows.append(jet_matrix(chunk, wanted))
+            if chunk.labels is not None:
+                labels.append(chunk.labels)
+    except HepmlError as problem:
+        problems.append(str(problem))
+    problems += [f"{reason}: {bad} jets" for reason, bad in report.bad.items()]
+    if report.without_constituents:
+        problems.append(f"{report.without_constituents} jets without constituents")
+    values = np.concatenate(rows) if rows else np.zeros((0, len(wanted)), dtype=np.float32)
+    label = np.concatenate(labels) if labels else None
+    classes: dict[str, int] = {}
+    if label is not None:
+        counted = np.bincount(label[label >= 0], minlength=len(found.classes))
+        many = len(found.classes) > 20
+        classes = {n: int(c) for n, c in zip(found.classes, counted, strict=False) if c or not many}
+        if (label < 0).any():
+            problems.append(f"{int((label < 0).sum())} jets whose labels do not sum to 1")
+        if len([c for c in classes.values() if c]) == 1:
+            problems.append("jets of one class only: enough to score, not to train a classifier")
+    columns = {
+        n: _column(values[:, i], label, classes, found.classes) for i, n in enumerate(wanted) if len(values)
+    }
+    return {
+        "jets": item.entries,
+        "classes": classes,
+        "columns": columns,
+        "constituents": constituents,
+        "problems": tuple(problems),
+    }
+
+
+def _column(
+    values: np.ndarray, label: np.ndarray | None, classes: Mapping[str, int], names: tuple[str, ...]
+) -> Column:
+    finite = np.isfinite(values)
+    good = values[finite].astype(np.float64)
+    low, high = (float(good.min()), float(good.max())) if len(good) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+    whole = len(good) > 0 and high - low > BINS and bool((good == np.rint(good)).all())
+    # Long tails would squeeze everything into one bin; the outermost permille goes into the outer bins.
+    if len(good) > 1000:
+        inner = np.quantile(good, [0.001, 0.999])
+        if inner[1] > inner[0]:
+            edges = np.linspace(inner[0], inner[1], BINS + 1)
+    if whole:  # counts: bins of equal numbers of integers, or they would form a comb
+        width = np.ceil((edges[-1] - edges[0] + 1) / BINS)
+        edges = np.floor(edges[0]) - 0.5 + width * np.arange(BINS + 1)
+    clipped = np.clip(values, edges[0], edges[-1])
+    if label is None:
+        histograms = {"jets": np.histogram(clipped[finite], edges)[0]}
+    else:
+        at = {name: i for i, name in enumerate(names)}
+        histograms = {
+            name: np.histogram(clipped[finite & (label == at[name])], edges)[0]
+            for name, n in classes.items()
+            if n
+        }
+    return Column(low, float(good.mean()) if len(good) else 0.0, high, edges, histograms)
+
+
+def _hints(branches: Mapping[str, str]) -> tuple[str, ...]:
+    """Groups of list branches that look like constituents, and the lines that would map them."""
+    groups: dict[str, list[str]] = {}
+    for name, kind in branches.items():
+        if ("[" in kind or "vector<" in kind) and ("_" in name or "." in name):
+            at = max(name.rfind("_"), name.rfind("."))
+            groups.setdefault(name[: at + 1], []).append(name[at + 1 :])
+    scored = []
+    for prefix, names in groups.items():
+        lower = {n.lower(): n for n in names}
+        momentum = [
+            lower[n] for n in ("px", "py", "pz", "e", "energy", "pt", "eta", "phi", "mass") if n in lower
+        ]
+        if "pt" in lower or "px" in lower:
+            scored.append((-len(momentum), prefix, momentum, len(names)))
+    lines = [
+        f"{prefix}*: {count} list branches, with momenta {', '.join(f'{prefix}{n}' for n in momentum)}"
+        for _, prefix, momentum, count in sorted(scored)[:8]
+    ]
+    if lines:
+        lines.insert(
+            0,
+            "lists that may be constituents (one jet an entry; docs/data-layouts.md shows how to map them):",
+        )
+    return tuple(lines)

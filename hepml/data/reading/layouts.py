@@ -1,0 +1,352 @@
+"""Layouts: which branches of a tree are a jet.
+
+A `Layout` maps a file's branches onto the names that features and models use. `jetclass` is built in and
+recognised by its branches; any other flat ntuple is mapped in a few lines of YAML (docs/data-layouts.md).
+There are no formulas in a layout: a column is a branch or a number, with an optional transform out of
+`TRANSFORMS`, a shift, a scale and a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hepml.errors import ConfigError, LayoutError, did_you_mean
+
+TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "abs": np.abs,
+    "sqrt": lambda x: np.sqrt(np.maximum(x, 0)),
+    "square": np.square,
+    "log": lambda x: np.log(np.maximum(x, 1e-30)),
+    "log1p": lambda x: np.log1p(np.maximum(x, 0)),
+    "signed_log1p": lambda x: np.sign(x) * np.log1p(np.abs(x)),
+    "exp": np.exp,
+    "tanh": np.tanh,
+    "arctan": np.arctan,
+    "negate": np.negative,
+    "is_zero": lambda x: (x == 0).astype(np.float32),
+    "is_nonzero": lambda x: (x != 0).astype(np.float32),
+    "is_positive": lambda x: (x > 0).astype(np.float32),
+}
+
+MOMENTUM_FORMS = (("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "delta_eta", "delta_phi"))
+
+
+@dataclass(frozen=True)
+class Column:
+    """Where one column comes from: `clip((transform(branch * unit) - shift) * scale)`, or a constant.
+
+    Args:
+        branch: name of the branch; None for a constant.
+        constant: value where there is no branch.
+        unit: factor before the transform; 0.001 brings MeV to GeV.
+        transform: a name in `TRANSFORMS`.
+        shift, scale: applied after the transform.
+        clip: bounds, applied last.
+        fill: value of jets or constituents where the branch is NaN or infinite; without it such jets are bad.
+    """
+
+    branch: str | None = None
+    constant: float | None = None
+    unit: float = 1.0
+    transform: str | None = None
+    shift: float = 0.0
+    scale: float = 1.0
+    clip: tuple[float, float] | None = None
+    fill: float | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the branch is taken as it is."""
+        return self == Column(branch=self.branch)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """The column from the branch's values, elementwise; float32 unless it is plain."""
+        if self.is_plain:
+            return values
+        x = values.astype(np.float32)
+        if self.fill is not None:
+            x = np.where(np.isfinite(x), x, np.float32(self.fill))
+        if self.unit != 1.0:
+            x = x * np.float32(self.unit)
+        if self.transform is not None:
+            x = TRANSFORMS[self.transform](x)
+        if self.shift != 0.0 or self.scale != 1.0:
+            x = (x - np.float32(self.shift)) * np.float32(self.scale)
+        return x if self.clip is None else np.clip(x, *self.clip)
+
+    @classmethod
+    def parse(cls, value: Any, key: str) -> Column:
+        """A column from YAML: a branch name, a number, or a mapping with the fields of `Column`."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls(branch=value)
+        if isinstance(value, bool | int | float):
+            return cls(constant=float(value))
+        fields = _checked(value, cls, key)
+        if (fields.get("branch") is None) == (fields.get("constant") is None):
+            raise ConfigError(
+                "a column is either a branch or a constant", where=key, mend="give one of the two"
+            )
+        name = fields.get("transform")
+        if name is not None and name not in TRANSFORMS:
+            raise ConfigError(f"unknown transform '{name}'", where=key, mend=did_you_mean(name, TRANSFORMS))
+        if fields.get("clip") is not None:
+            fields["clip"] = tuple(float(x) for x in fields["clip"])
+            if len(fields["clip"]) != 2:
+                raise ConfigError(
+                    "clip takes two bounds", where=f"{key}.clip", mend="clip: [lowest, highest]"
+                )
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Branches that together hold one kind of constituent, one list a jet.
+
+    Args:
+        columns: by name; the four-momentum as px, py, pz | pt, eta, phi | pt, delta_eta, delta_phi (relative
+            to the jet's axis), with `energy` or `mass` (massless without either), and any raw columns or
+            features (`hepml.data.features`).
+        optional: columns that a file may lack.
+    """
+
+    columns: Mapping[str, Column]
+    optional: frozenset[str] = frozenset()
+
+    @property
+    def momentum_form(self) -> tuple[str, ...]:
+        """Which three columns carry the momentum."""
+        for form in MOMENTUM_FORMS:
+            if all(name in self.columns for name in form):
+                return form
+        return ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a tree's branches make jets, one jet an entry.
+
+    Args:
+        name: what `inspect` and errors call it.
+        constituents: collections, merged into one pT-ordered list a jet where there are several.
+        tree: name of the tree, or None for the only one in the file.
+        jet: the jet's own `pt`, `eta`, `phi` and `energy` or `mass`; what is missing is taken from the
+            constituents.
+        columns: further jet columns by name; every scalar branch is at hand under its own name in any case.
+        labels: class name -> branch that is 1 for jets of this class (one-hot).
+        label: branch with an integer class, where there is no one-hot.
+        classes: names of the integer classes.
+        label_prefix: one-hot branches are all those beginning so, besides `labels`.
+        weight: branch of event weights.
+        unlabelled: `refuse` or `drop` jets of no class.
+    """
+
+    name: str
+    constituents: tuple[Collection, ...]
+    tree: str | None = None
+    jet: Mapping[str, Column] = field(default_factory=dict)
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    label: str | None = None
+    classes: tuple[str, ...] = ()
+    label_prefix: str | None = None
+    weight: str | None = None
+    unlabelled: str = "refuse"
+
+    def label_branches(self, branches: Iterable[str]) -> dict[str, str]:
+        """One-hot labels that this file has: class name -> branch, in the layout's order, then the file's."""
+        branches = list(branches)
+        at_hand = set(branches)
+        found = {name: branch for name, branch in self.labels.items() if branch in at_hand}
+        if self.label_prefix:
+            p = self.label_prefix
+            found.update({b[len(p) :]: b for b in branches if b.startswith(p) and b[len(p) :] not in found})
+        return found
+
+    def check(self, branches: Iterable[str], where: str) -> None:
+        """Refuses a tree that lacks a branch which this layout needs.
+
+        Raises:
+            LayoutError: names the branch, the tree and the nearest branches.
+        """
+        at_hand = set(branches)
+        wanted = [c.branch for g in self.constituents for n, c in g.columns.items() if n not in g.optional]
+        wanted += (
+            [c.branch for c in (*self.jet.values(), *self.columns.values())]
+            if self.label_prefix is None
+            else []
+        )
+        if self.label_prefix is None:
+            wanted += [*self.labels.values(), self.label, self.weight]
+        for branch in wanted:
+            if branch is not None and branch not in at_hand:
+                raise missing_branch(branch, at_hand, where)
+
+    @classmethod
+    def parse(cls, value: Any, key: str = "layout") -> Layout:
+        """A layout from YAML: a built-in name, a YAML file, or a mapping.
+
+        Raises:
+            ConfigError, LayoutError: an unknown key, a collection without a momentum, an unknown name.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str | Path):
+            text = str(value)
+            if text in BUILT_IN:
+                return BUILT_IN[text]
+            if text.endswith((".yaml", ".yml")):
+                loaded = _load_yaml(Path(text))
+                within = (
+                    loaded.get("data") if isinstance(loaded, Mapping) else None
+                )  # a run's config, which has one inside
+                if isinstance(within, Mapping) and within.get("layout") is not None:
+                    inner = within["layout"]
+                    beside = Path(text).parent / str(inner)
+                    return cls.parse(
+                        str(beside) if isinstance(inner, str) and beside.is_file() else inner,
+                        key=f"{text}: data.layout",
+                    )
+                return cls.parse(loaded, key=text)
+            raise LayoutError(
+                f"unknown layout '{text}'",
+                mend=f"{did_you_mean(text, BUILT_IN)} Or give a mapping or a YAML file "
+                "(docs/data-layouts.md)",
+            )
+        fields = _checked(value, cls, key)
+        fields.setdefault("name", "inline")
+        groups = fields.get("constituents")
+        if groups is None:
+            raise ConfigError(
+                "a layout needs `constituents`",
+                where=key,
+                mend="map px, py, pz, energy (docs/data-layouts.md)",
+            )
+        groups = [groups] if isinstance(groups, Mapping) else groups
+        fields["constituents"] = tuple(
+            _collection(g, f"{key}.constituents[{i}]") for i, g in enumerate(groups)
+        )
+        for name in ("jet", "columns"):
+            if name in fields:
+                fields[name] = {
+                    k: Column.parse(v, f"{key}.{name}.{k}") for k, v in (fields[name] or {}).items()
+                }
+        if "classes" in fields:
+            fields["classes"] = tuple(str(c) for c in fields["classes"])
+        if fields.get("unlabelled", "refuse") not in ("refuse", "drop"):
+            raise ConfigError(
+                f"unlabelled is '{fields['unlabelled']}'", where=f"{key}.unlabelled", mend="refuse or drop"
+            )
+        return cls(**fields)
+
+
+def missing_branch(branch: str, at_hand: Iterable[str], where: str) -> LayoutError:
+    """The error for a branch that is not there, naming the nearest ones."""
+    return LayoutError(
+        f"branch '{branch}' not found",
+        where=where,
+        mend=did_you_mean(branch, at_hand, noun="branches at hand"),
+    )
+
+
+def recognise(branches: Iterable[str]) -> Layout | None:
+    """The built-in layout that fits these branch names, or None."""
+    at_hand = set(branches)
+    for layout in BUILT_IN.values():
+        needed = {c.branch for g in layout.constituents for n, c in g.columns.items() if n not in g.optional}
+        if needed <= at_hand:
+            return layout
+    return None
+
+
+JETCLASS_CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
+
+_JETCLASS_OPTIONAL = {
+    "delta_eta": "part_deta",
+    "delta_phi": "part_dphi",
+    "d0": "part_d0val",
+    "d0_error": "part_d0err",
+    "dz": "part_dzval",
+    "dz_error": "part_dzerr",
+    "charge": "part_charge",
+    "is_charged_hadron": "part_isChargedHadron",
+    "is_neutral_hadron": "part_isNeutralHadron",
+    "is_photon": "part_isPhoton",
+    "is_electron": "part_isElectron",
+    "is_muon": "part_isMuon",
+}
+
+# JetClass (arXiv:2202.03772) and JetClass-II (arXiv:2405.12972), whose label is one integer out of 188.
+JETCLASS = Layout(
+    name="jetclass",
+    constituents=(
+        Collection(
+            columns={
+                name: Column(branch)
+                for name, branch in {
+                    "px": "part_px",
+                    "py": "part_py",
+                    "pz": "part_pz",
+                    "energy": "part_energy",
+                    **_JETCLASS_OPTIONAL,
+                }.items()
+            },
+            optional=frozenset(_JETCLASS_OPTIONAL),
+        ),
+    ),
+    jet={name: Column(f"jet_{name}") for name in ("pt", "eta", "phi", "energy")},
+    labels={name: f"label_{name}" for name in JETCLASS_CLASSES},
+    label="jet_label",
+    classes=tuple(str(i) for i in range(188)),
+    label_prefix="label_",
+    weight="weight",
+)
+
+BUILT_IN: dict[str, Layout] = {"jetclass": JETCLASS}
+
+
+def _collection(value: Any, key: str) -> Collection:
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            "a collection is a mapping of columns to branches", where=key, mend="docs/data-layouts.md"
+        )
+    columns = {str(k): Column.parse(v, f"{key}.{k}") for k, v in value.items()}
+    made = Collection(columns)
+    if not made.momentum_form:
+        raise ConfigError(
+            f"no momentum among the columns {', '.join(columns)}",
+            where=key,
+            mend="map px, py, pz or pt, eta, phi or pt, delta_eta, delta_phi",
+        )
+    return made
+
+
+def _checked(value: Any, kind: type, key: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"expected a mapping, found {type(value).__name__}", where=key, mend="see docs/data-layouts.md"
+        )
+    known = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    for name in value:
+        if name not in known:
+            raise ConfigError(f"unknown key '{name}'", where=key, mend=did_you_mean(str(name), known))
+    return dict(value)
+
+
+def _load_yaml(path: Path) -> Any:
+    import yaml
+
+    from hepml.errors import FileError
+
+    if not path.is_file():
+        raise FileError(f"no such layout file: {path}", mend="check the path")
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as problem:
+        raise ConfigError(f"not valid YAML ({str(problem).splitlines()[0]})", where=str(path)) from problem

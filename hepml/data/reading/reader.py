@@ -1,0 +1,353 @@
+"""Files to jets: `read_jets` for all at once, `iterate_jets` and `iterate_chunks` in bounded memory, `scan`
+before anything runs.
+
+A jet that cannot be used is never dropped silently: what happens to it is the caller's stated policy, and it
+is counted in a `DataReport`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from hepml.data.reading.assemble import assemble, branches_needed
+from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.layouts import BUILT_IN, Layout, recognise
+from hepml.data.reading.npz import read_npz, scan_npz
+from hepml.data.reading.report import DataReport
+from hepml.data.reading.screen import BadJets, screen
+from hepml.data.reading.selection import Selection
+from hepml.data.reading.sources import Files, Source, expand, open_root, open_tree, trees_of
+from hepml.data.reading.tree_reader import TreeReader, branches_of
+from hepml.errors import DataError, HepmlError, LayoutError, nearest
+
+LayoutLike = Layout | str | Mapping[str, Any] | None
+STEP = 20_000
+
+
+@dataclass(frozen=True)
+class FileScan:
+    """What one file holds, found without reading its jets.
+
+    Args:
+        source: the file.
+        tree: the tree that would be read.
+        entries: its entries.
+        branches: branch -> type.
+        layout: the layout that fits, or None.
+        classes: class names in the file's order.
+        problem: why it cannot be read, or None.
+        opened: the uproot tree, kept where there is only one file, so that it need not be opened again.
+    """
+
+    source: Source
+    tree: str | None = None
+    entries: int = 0
+    branches: Mapping[str, str] = field(default_factory=dict)
+    layout: Layout | None = None
+    classes: tuple[str, ...] = ()
+    problem: HepmlError | None = None
+    opened: Any = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """`scan`'s answer: one `FileScan` a file."""
+
+    files: tuple[FileScan, ...]
+
+    @property
+    def entries(self) -> int:
+        return sum(f.entries for f in self.files)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names of all files: those of the layout in its order, then the others as they come."""
+        found = dict.fromkeys(name for f in self.files for name in f.classes)
+        known = [n for f in self.files if f.layout for n in (*f.layout.labels, *f.layout.classes)]
+        return tuple(dict.fromkeys([n for n in known if n in found] + list(found)))
+
+    @property
+    def problems(self) -> list[HepmlError]:
+        return [f.problem for f in self.files if f.problem is not None]
+
+    def raise_first(self) -> Scan:
+        """Itself, or the first problem as an error.
+
+        Raises:
+            HepmlError: a file that cannot be read as jets.
+            DataError: no entry in any file.
+        """
+        for problem in self.problems:
+            raise problem
+        if not self.entries:
+            raise DataError(
+                "no jets: the tree has no entries"
+                if len(self.files) == 1
+                else f"no jets in any of {len(self.files)} files",
+                where=str(self.files[0].source) + (f":{self.files[0].tree}" if self.files[0].tree else ""),
+                mend="give a file with jets",
+            )
+        return self
+
+
+def scan(files: Files | Sequence[Source], layout: LayoutLike = None) -> Scan:
+    """What the files hold and what is wrong with them, from their headers alone. Raises only for paths that
+    do not exist.
+
+    Args:
+        files: path, glob, folder, `file.root:tree`, npz, or a list of those.
+        layout: name, mapping, YAML file or `Layout`; recognised from the branches where left out.
+    """
+    chosen = None if layout is None else Layout.parse(layout)
+    sources = expand(files)
+    return Scan(tuple(_scan_file(source, chosen, keep=len(sources) == 1) for source in sources))
+
+
+def read_jets(
+    files: Files | Sequence[Source],
+    layout: LayoutLike = None,
+    *,
+    columns: Sequence[str] | None = None,
+    entry_start: int | None = None,
+    entry_stop: int | None = None,
+    selection: str | None = None,
+    max_constituents: int | None = None,
+    bad: BadJets = "refuse",
+) -> ak.Array:
+    """Jets as one awkward array, one entry a jet.
+
+    Args:
+        files: path, glob, folder, `file.root:tree`, npz, or a list of those.
+        layout: name, mapping, YAML file or `Layout`; recognised from the branches where left out.
+        columns: raw constituent columns besides the four-momentum (`hepml.data.features.RAW_COLUMNS`); all
+            where left out.
+        entry_start, entry_stop: range over all files behind each other.
+        selection: expression on jet columns, `jet_pt > 500 & abs(jet_eta) < 2`.
+        max_constituents: keep only the leading so many, by pT.
+        bad: what to do with jets that have NaN, infinite or negative-energy constituents: `refuse`, `drop` or
+            `keep`.
+
+    Returns:
+        `constituents` with px, py, pz, energy (GeV) and raw columns under a `vector` momentum behaviour; jet
+        columns under the file's names; `label` (index into `classes_of(jets)`, -1 for none) and `weight`
+        where the file has them. `jets.attrs["report"]` says in words what was read and dropped.
+
+    Raises:
+        HepmlError: see `hepml.data.reading.sources`, `hepml.data.reading.layouts` and, for bad jets,
+            `DataError` with file and entry.
+    """
+    report = DataReport()
+    parts = list(
+        iterate_chunks(
+            files,
+            layout,
+            columns=columns,
+            jet_columns="all",
+            entry_start=entry_start,
+            entry_stop=entry_stop,
+            selection=selection,
+            max_constituents=max_constituents,
+            bad=bad,
+            report=report,
+            step_size=200_000,
+        )
+    )
+    jets = ak.concatenate([c.to_awkward() for c in parts]) if len(parts) > 1 else parts[0].to_awkward()
+    jets.attrs["classes"] = list(parts[0].classes)
+    jets.attrs["report"] = str(report)
+    return jets
+
+
+def iterate_jets(
+    files: Files | Sequence[Source], layout: LayoutLike = None, *, step_size: int = STEP, **selection: Any
+) -> Iterator[ak.Array]:
+    """`read_jets` in pieces of at most `step_size` entries, in bounded memory; arguments as there."""
+    for chunk in iterate_chunks(files, layout, step_size=step_size, jet_columns="all", **selection):
+        jets = chunk.to_awkward()
+        jets.attrs["classes"] = list(chunk.classes)
+        yield jets
+
+
+def classes_of(jets: ak.Array) -> tuple[str, ...]:
+    """Class names of jets that `read_jets` gave; empty where the file has none."""
+    return tuple(jets.attrs.get("classes", ()))
+
+
+def iterate_chunks(
+    files: Files | Sequence[Source],
+    layout: LayoutLike = None,
+    *,
+    columns: Sequence[str] | None = None,
+    jet_columns: Sequence[str] | str | None = None,
+    entry_start: int | None = None,
+    entry_stop: int | None = None,
+    selection: str | None = None,
+    max_constituents: int | None = None,
+    bad: BadJets = "refuse",
+    report: DataReport | None = None,
+    step_size: int = STEP,
+    scanned: Scan | None = None,
+) -> Iterator[Chunk]:
+    """Jets as flat chunks in bounded memory; the rest as in `read_jets`.
+
+    Args:
+        jet_columns: names of jet-level branches to read besides those that the layout and the selection need;
+            "all" for every number.
+        report: filled in while chunks are taken.
+        step_size: entries a chunk.
+        scanned: the answer of an earlier `scan` of the same files.
+    """
+    report = DataReport() if report is None else report
+    found = (scanned or scan(files, layout)).raise_first()
+    classes = found.classes
+    chosen = Selection(selection) if selection else None
+    first, before = entry_start or 0, 0
+    last = found.entries if entry_stop is None else min(entry_stop, found.entries)
+    if first < 0 or last <= first:
+        raise DataError(
+            f"no entries between {first} and {entry_stop}",
+            where=f"{found.entries} entries",
+            mend="widen the range",
+        )
+    for item in found.files:
+        low, high = max(first - before, 0), min(last - before, item.entries)
+        before += item.entries
+        report.add_file(str(item.source), item.entries)
+        if high <= low:
+            continue
+        wanted = _jet_columns(item, jet_columns)
+        for chunk in _chunks(item, columns, wanted, chosen, low, high, step_size):
+            chunk = _relabel(chunk, classes)
+            report.read += len(chunk)
+            chunk = screen(chunk, bad, report)
+            if chosen is not None:
+                keep = chosen(chunk.jets, where=chunk.file)
+                report.removed_by_selection += int(len(keep) - keep.sum())
+                chunk = chunk.take(keep)
+            if max_constituents is not None:
+                report.cut_to_leading += int((chunk.counts > max_constituents).sum())
+                chunk = chunk.leading(max_constituents)
+            report.without_constituents += int((chunk.counts == 0).sum())
+            report.kept += len(chunk)
+            yield chunk
+
+
+def _chunks(
+    item: FileScan,
+    columns: Sequence[str] | None,
+    jet_columns: Sequence[str],
+    selection: Selection | None,
+    start: int,
+    stop: int,
+    step: int,
+) -> Iterator[Chunk]:
+    needed = [*jet_columns, *(selection.names if selection else ())]
+    if item.source.is_npz:
+        yield from read_npz(item.source, start, stop, step, selection_names=needed)
+        return
+    assert item.layout is not None
+    where = f"{item.source}:{item.tree}"
+    branches = branches_needed(item.layout, item.branches, columns, needed, where)
+    with nullcontext() if item.opened is not None else open_root(item.source) as directory:
+        tree = item.opened if item.opened is not None else open_tree(directory, item.source, item.tree)[1]
+        reader = TreeReader(tree, where, None if item.source.is_remote else item.source.path)
+        lists = [n for n in branches if not _is_number(item.branches[n])]
+        for low, high in reader.steps(lists, start, stop, step):
+            flat = reader.read(branches, low, high)
+            yield assemble(item.layout, flat, item.branches, columns, needed, low, where)
+
+
+def _scan_file(source: Source, layout: Layout | None, keep: bool) -> FileScan:
+    directory: Any = None
+    try:
+        if source.is_npz:
+            entries, classes, keys = scan_npz(source)
+            return FileScan(source, None, entries, keys, None, classes)
+        directory = open_root(source)
+        if source.tree is None and layout is None and len(trees_of(directory, str(source))) > 1:
+            source = _tree_with_known_layout(directory, source)
+        name, tree = open_tree(directory, source, layout.tree if layout else None)
+        branches, entries = branches_of(tree), int(tree.num_entries)
+    except HepmlError as problem:
+        return FileScan(source, problem=problem)
+    finally:
+        if directory is not None and not keep:
+            directory.close()
+    where = f"{source}:{name}"
+    fits = layout or recognise(branches)
+    if fits is None:
+        return FileScan(source, name, entries, branches, problem=_not_recognised(branches, where))
+    try:
+        fits.check(branches, where)
+    except HepmlError as problem:
+        return FileScan(source, name, entries, branches, fits, problem=problem)
+    return FileScan(
+        source, name, entries, branches, fits, _classes_in(fits, branches), opened=tree if keep else None
+    )
+
+
+def _tree_with_known_layout(directory: Any, source: Source) -> Source:
+    for name in trees_of(directory, str(source)):
+        if recognise(branches_of(directory[name])):
+            return Source(source.path, name)
+    return source
+
+
+def _classes_in(layout: Layout, branches: Mapping[str, str]) -> tuple[str, ...]:
+    one_hot = layout.label_branches(branches)
+    if one_hot:
+        return tuple(one_hot)
+    return layout.classes if layout.label in branches else ()
+
+
+def _not_recognised(branches: Mapping[str, str], where: str) -> LayoutError:
+    best: tuple[str, str, str] | None = None
+    for layout in BUILT_IN.values():
+        needed = [c.branch for g in layout.constituents for n, c in g.columns.items() if n not in g.optional]
+        absent = [b for b in needed if b not in branches]
+        if len(absent) < len(needed) and absent[0] is not None:
+            close = nearest(absent[0], branches)
+            best = (layout.name, absent[0], f"; nearest: {', '.join(close)}" if close else "")
+    what = "no layout recognised from the branches"
+    if best:
+        what = f"almost a '{best[0]}' layout, but branch '{best[1]}' not found{best[2]}"
+    return LayoutError(what, where=where, mend="map the branches with data.layout (docs/data-layouts.md)")
+
+
+def _jet_columns(item: FileScan, wanted: Sequence[str] | str | None) -> list[str]:
+    if wanted is None:
+        return []
+    if wanted == "all":
+        return [name for name, kind in item.branches.items() if _is_number(kind)]
+    return list(wanted)
+
+
+def _is_number(kind: str) -> bool:
+    plain = kind.replace("std::", "").removesuffix("_t")
+    return plain in {
+        "float",
+        "double",
+        "bool",
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+    }
+
+
+def _relabel(chunk: Chunk, classes: tuple[str, ...]) -> Chunk:
+    """Label indices of one file as indices into the classes of all files."""
+    if chunk.labels is None or chunk.classes == classes:
+        return chunk
+    table = np.array([classes.index(name) for name in chunk.classes] + [-2, -1], dtype=np.int64)
+    return replace(chunk, labels=table[chunk.labels], classes=classes)

@@ -1,0 +1,202 @@
+"""Where jets come from: paths, globs, folders and lists become single files, and ROOT files become trees.
+
+Everything that can be wrong with a file before a branch is read is found here and said in one line: a missing
+file, something that is no ROOT file, a truncated one, a tree that is not there.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hepml.errors import FileError, LayoutError, did_you_mean, nearest
+
+Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+SUFFIXES = (".root", ".npz")
+_REMOTE = re.compile(r"^[a-z][a-z0-9+]*://")
+_TREE = re.compile(r"^(?P<path>.+?\.root):(?P<tree>[^:]+)$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file, and the tree in it where one was named.
+
+    Args:
+        path: local path or URL.
+        tree: name of the tree, or None for the one that the layout names or the only one there is.
+    """
+
+    path: str
+    tree: str | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        return bool(_REMOTE.match(self.path))
+
+    @property
+    def is_npz(self) -> bool:
+        return self.path.endswith(".npz")
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def expand(files: Files | Source | Iterable[Source]) -> list[Source]:
+    """Single files from a path, glob, folder, `file.root:tree`, or a list of those; in sorted order within
+    each item.
+
+    Raises:
+        FileError: a path that does not exist (names the nearest file beside it), a glob or folder without
+            ROOT or npz files.
+    """
+    if isinstance(files, Source):
+        return [files]
+    items: Iterable[Any] = [files] if isinstance(files, str | os.PathLike) else files
+    found: list[Source] = []
+    for item in items:
+        found += [item] if isinstance(item, Source) else _expand_one(os.fspath(item))
+    if not found:
+        raise FileError("no input files", mend="name at least one ROOT or npz file")
+    return found
+
+
+def open_root(source: Source) -> Any:
+    """The opened ROOT file (an uproot directory); the caller closes it.
+
+    Raises:
+        FileError: missing, not a ROOT file, or shorter than its own header says.
+    """
+    import uproot
+
+    if not source.is_remote:
+        path = Path(source.path)
+        if not path.is_file():
+            raise _missing(source.path)
+        with open(path, "rb") as stream:
+            magic = stream.read(4)
+        if not magic:
+            raise FileError("the file is empty", where=source.path, mend="copy or generate it again")
+        if magic != b"root":
+            raise FileError(
+                f"not a ROOT file: it begins with {magic!r}, not b'root'",
+                where=source.path,
+                mend="give a ROOT or npz file",
+            )
+    try:
+        directory = uproot.open(source.path)
+    except Exception as problem:
+        raise FileError(
+            f"the ROOT file cannot be read ({_brief(problem)})",
+            where=source.path,
+            mend="it is broken or truncated; copy or generate it again",
+        ) from problem
+    if not int(getattr(directory, "_fSeekKeys", 1)):
+        directory.close()
+        raise FileError(
+            "the file lists no contents: it was never closed, as when the job that wrote it was killed",
+            where=source.path,
+            mend="copy or generate it again",
+        )
+    if not source.is_remote:
+        size, claimed = Path(source.path).stat().st_size, int(directory.file.fEND)
+        if size < claimed:
+            directory.close()
+            raise FileError(
+                f"the file is truncated: {size} of {claimed} bytes are there",
+                where=source.path,
+                mend="copy or generate it again",
+            )
+    return directory
+
+
+def trees_of(directory: Any, where: str) -> dict[str, str]:
+    """Names and kinds (`TTree`, `RNTuple`) of the trees in an opened ROOT file, the newest cycle of each."""
+    try:
+        kinds = directory.classnames(recursive=True, cycle=False)
+    except Exception as problem:
+        raise FileError(
+            f"the file's contents cannot be listed ({_brief(problem)})",
+            where=where,
+            mend="it is broken or truncated; copy or generate it again",
+        ) from problem
+    return {
+        name: "RNTuple" if "RNTuple" in kind else "TTree"
+        for name, kind in kinds.items()
+        if kind in ("TTree", "TNtuple", "TNtupleD") or "RNTuple" in kind
+    }
+
+
+def open_tree(directory: Any, source: Source, wanted: str | None = None) -> tuple[str, Any]:
+    """The tree to read: the one named with the file, else `wanted`, else the only one there is.
+
+    Raises:
+        LayoutError: no such tree, no tree at all, or several without a name.
+    """
+    name = source.tree or wanted
+    trees = trees_of(directory, str(source))
+    if name is None:
+        if len(trees) != 1:
+            raise LayoutError(
+                f"{len(trees)} trees ({', '.join(sorted(trees))})" if trees else "there is no tree",
+                where=str(source),
+                mend="name one, as FILE.root:TREE" if trees else "give a file with a TTree or RNTuple",
+            )
+        name = next(iter(trees))
+    if name not in trees:
+        raise LayoutError(
+            f"tree '{name}' not found",
+            where=str(source),
+            mend=did_you_mean(name, trees, noun="trees at hand"),
+        )
+    try:
+        return name, directory[name]
+    except Exception as problem:
+        raise FileError(
+            f"tree '{name}' cannot be read ({_brief(problem)})",
+            where=str(source),
+            mend="the file is broken or truncated; copy or generate it again",
+        ) from problem
+
+
+def _expand_one(item: str) -> list[Source]:
+    item = os.path.expanduser(item)
+    tree = None
+    if (match := _TREE.match(item)) and not os.path.exists(item):
+        item, tree = match["path"], match["tree"]
+    if _REMOTE.match(item) or os.path.isfile(item):
+        return [Source(item, tree)]
+    if os.path.isdir(item):
+        inside = sorted(str(p) for p in Path(item).rglob("*") if p.suffix in SUFFIXES)
+        if not inside:
+            raise FileError("no ROOT or npz file in this folder", where=item, mend="name another folder")
+        return [Source(path, tree) for path in inside]
+    if glob.has_magic(item):
+        matched = sorted(p for p in glob.glob(item, recursive=True) if os.path.isfile(p))
+        if not matched:
+            raise FileError(
+                "no file matches this pattern", where=item, mend="check the folder and the pattern"
+            )
+        return [Source(path, tree) for path in matched]
+    raise _missing(item)
+
+
+def _missing(path: str) -> FileError:
+    folder = Path(path).parent
+    if not folder.is_dir():
+        return FileError(f"no such file: {path}", mend=f"the folder {folder} does not exist either")
+    close = nearest(Path(path).name, (p.name for p in folder.iterdir()))
+    mend = f"did you mean '{folder / close[0]}'?" if close else "check the path"
+    return FileError(f"no such file: {path}", mend=mend)
+
+
+def _brief(problem: BaseException) -> str:
+    """The first line of somebody else's error, short enough for one of ours."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    text = lines[0] if lines else ""
+    return f"{type(problem).__name__}: {text[:120]}" if text else type(problem).__name__

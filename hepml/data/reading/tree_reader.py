@@ -1,0 +1,128 @@
+"""Branches of a tree as flat numpy arrays: contents and offsets, never a list of lists.
+
+This is the one place that knows how uproot hands over a TTree and an RNTuple. `hepml` keeps jets flat from
+here to the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import awkward as ak
+import numpy as np
+
+from hepml.data.reading.baskets import BasketReader, NotPlainError
+from hepml.data.reading.sources import _brief
+from hepml.errors import FileError, LayoutError
+
+
+class Flat(NamedTuple):
+    """One branch: `content` of all entries, and `offsets` [entries + 1] where an entry is a list (None for
+    one value an entry)."""
+
+    content: np.ndarray
+    offsets: np.ndarray | None
+
+
+def branches_of(tree: Any) -> dict[str, str]:
+    """Top-level branches (fields of an RNTuple) and their types, in the file's order."""
+    names = [b.name for b in tree.branches] if hasattr(tree, "branches") else list(tree.field_names)
+    out = {}
+    for name in names:
+        try:
+            out[name] = str(tree[name].typename)
+        except Exception:
+            out[name] = "unknown"
+    return out
+
+
+class TreeReader:
+    """Reads branches of one tree as flat columns.
+
+    Args:
+        tree: an uproot TTree or RNTuple.
+        where: file and tree, for errors.
+        path: the file, where it is local: plain branches of a TTree are then read basket by basket
+            (`hepml.data.reading.baskets`).
+    """
+
+    def __init__(self, tree: Any, where: str, path: str | None = None) -> None:
+        self.tree, self.where = tree, where
+        self._baskets = BasketReader(tree, path) if path and hasattr(tree, "branches") else None
+
+    def steps(self, names: Sequence[str], start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
+        """Ranges of about `step` entries that cover start:stop, cut where baskets end if these are not much
+        larger."""
+        edges = np.array([start, stop])
+        if self._baskets is not None and (lists := [n for n in names if self._is_quick(n)]):
+            found = self._baskets.edges(lists[0])
+            edges = np.concatenate([[start], found[(found > start) & (found < stop)], [stop]])
+        first = start
+        while first < stop:
+            reach = edges[(edges > first) & (edges <= first + step)]
+            if len(reach):
+                last = int(reach[-1])
+            else:
+                following = int(edges[edges > first][0])
+                last = following if following - first <= 2 * step else first + step
+            yield first, last
+            first = last
+
+    def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, Flat]:
+        """Branches of the entries start:stop; lists as float32, or as they are where they came through
+        uproot.
+
+        Raises:
+            FileError: the file ends early or its baskets are damaged; names branch and entries.
+            LayoutError: a branch that is neither numbers nor lists of numbers.
+        """
+        quick = [name for name in names if self._is_quick(name)]
+        found: dict[str, Flat] = {}
+        try:
+            if self._baskets is not None and quick:
+                try:
+                    found = {n: Flat(*f) for n, f in self._baskets.read(quick, start, stop).items()}
+                except NotPlainError:
+                    self._baskets = None
+            rest = [name for name in names if name not in found]
+            arrays = (
+                self.tree.arrays(rest, entry_start=start, entry_stop=stop, library="ak") if rest else None
+            )
+        except Exception as problem:
+            raise FileError(
+                f"entries {start} to {stop} cannot be read ({_brief(problem)})",
+                where=self.where,
+                mend="the file is truncated or damaged; copy or generate it again",
+            ) from problem
+        for name in rest:
+            assert arrays is not None
+            found[name] = self._flat(arrays[name], name)
+        return {name: found[name] for name in names}
+
+    def _is_quick(self, name: str) -> bool:
+        return self._baskets is not None and self._baskets.can_read(name)
+
+    def _flat(self, array: ak.Array, name: str) -> Flat:
+        if array.ndim == 1:
+            return Flat(_numbers(array, name, self.where), None)
+        if array.ndim != 2:
+            raise _unusable(name, self.where, f"lists within lists ({array.type})")
+        packed = ak.to_packed(ak.from_regular(array))
+        offsets = np.asarray(packed.layout.offsets.data, dtype=np.int64)
+        return Flat(_numbers(ak.flatten(packed, axis=1), name, self.where), offsets)
+
+
+def _numbers(array: ak.Array, name: str, where: str) -> np.ndarray:
+    try:
+        return ak.to_numpy(array, allow_missing=False)
+    except Exception as problem:
+        raise _unusable(name, where, str(array.type)) from problem
+
+
+def _unusable(name: str, where: str, kind: str) -> LayoutError:
+    return LayoutError(
+        f"branch '{name}' holds {kind}",
+        where=where,
+        mend="map a branch of numbers, or of one list of numbers an entry",
+    )

@@ -1,0 +1,1 @@
+"""Pictures of scores, rejections, jets and benchmarks."""

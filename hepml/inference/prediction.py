@@ -1,0 +1,336 @@
+"""Scores of jets, in the order in which they stand in their files, one row a jet.
+
+Jets stream through in chunks; inside a chunk they are scored in batches of similar length and put back in
+their order. The number of rows is compared with the number of jets in the files, and a difference is an
+error, never a shorter answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hepml import objectives
+from hepml.data import features as feature_table
+from hepml.data.batch import JetBatch
+from hepml.data.inputs import Inputs
+from hepml.errors import DataError, ModelError
+from hepml.objectives import Objective
+
+CHUNK = 20_000  # jets read at a time
+_FROM_MOMENTA = (
+    "px",
+    "py",
+    "pz",
+    "energy",
+    "pt",
+    "jet_pt",
+    "jet_energy",
+)  # never read as columns of their own
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Some jets of a file with their rows.
+
+    Args:
+        rows: [B, C] what `predict` gives for them; NaN for jets that cannot be scored.
+        file: where they come from.
+        entries: [B] entry of each jet in its file.
+        columns: the jets' own columns by name, [B] each.
+        labels: [B] index into `classes`, or None.
+        classes: the file's class names.
+        unusable: jets whose row is NaN.
+    """
+
+    rows: np.ndarray
+    file: str
+    entries: np.ndarray
+    columns: dict[str, np.ndarray]
+    labels: np.ndarray | None
+    classes: tuple[str, ...]
+    unusable: int
+
+
+def predict(
+    model: nn.Module,
+    files_or_jets: Any,
+    batch_size: int = 512,
+    *,
+    layout: Any = None,
+    device: str | None = None,
+) -> np.ndarray:
+    """Class probabilities (or mean and sigma of a regression), in file order.
+
+    Args:
+        model: from `hepml.load_model`, `hepml.pretrained.load` or `hepml.models.create`.
+        files_or_jets: ROOT or npz files (a path, a glob, a folder, a list of those), awkward jets from
+            `hepml.read_jets`, or a `JetBatch`.
+        batch_size: jets a step.
+        layout: of the files; what the model was trained with, or recognised, where left out.
+        device: where to compute; where the model is, by default.
+
+    Returns:
+        [N, C] float array: probabilities of the classes; [N, 2 T] (mean, sigma) in turn for a regression. A
+        jet in a file that cannot be scored (NaN or negative energies) has a row of NaN, so that rows and jets
+        stay in step; a jet without constituents is scored.
+
+    Raises:
+        FileError, LayoutError, DataError: see `hepml.data`; awkward jets with NaN momenta are refused.
+    """
+    with _evaluating(model, device) as where:
+        if isinstance(files_or_jets, JetBatch):
+            parts = [score(model, files_or_jets, batch_size, where)]
+        elif _are_files(files_or_jets):
+            parts = [
+                part.rows
+                for part in predict_files(model, files_or_jets, batch_size, layout=layout, device=device)
+            ]
+        else:
+            pieces = (files_or_jets[i : i + CHUNK] for i in range(0, len(files_or_jets), CHUNK))
+            parts = [score(model, _pack(jets, inputs_of(model)), batch_size, where) for jets in pieces]
+    return np.concatenate(parts) if parts else np.zeros((0, width_of(model)))
+
+
+def predict_files(
+    model: nn.Module,
+    files: Any,
+    batch_size: int = 512,
+    *,
+    layout: Any = None,
+    device: str | None = None,
+    jet_columns: Sequence[str] | str | None = None,
+) -> Iterator[Scored]:
+    """The same for files, chunk by chunk in bounded memory, with where each jet came from.
+
+    Args:
+        jet_columns: jet columns to carry along; "all" for all numbers that every file has.
+
+    Raises:
+        DataError: fewer or more rows than the files have jets.
+    """
+    from hepml.data.reading.reader import iterate_chunks, scan
+
+    inputs = inputs_of(model)
+    layout = layout if layout is not None else getattr(model, "hepml_layout", None)
+    scanned = scan(files, layout).raise_first()
+    if jet_columns == "all":
+        jet_columns = common_columns(scanned)
+    wanted = [*dict.fromkeys([*(jet_columns or ()), *inputs.jet_features])]
+    raw = [c for c in feature_table.raw_columns_for(inputs.features) if c not in _FROM_MOMENTA]
+    total = 0
+    with _evaluating(model, device) as where:
+        chunks = iterate_chunks(
+            files, layout, columns=raw, jet_columns=wanted, bad="keep", step_size=CHUNK, scanned=scanned
+        )
+        for chunk in chunks:
+            good = _usable(chunk)
+            rows = np.full((len(chunk), width_of(model)), np.nan)
+            if good.any():
+                rows[good] = score(model, _pack_chunk(chunk.take(good), inputs), batch_size, where)
+            total += len(rows)
+            columns = {name: chunk.jets[name] for name in (jet_columns or ()) if name in chunk.jets}
+            bad = int((~good).sum())
+            yield Scored(rows, chunk.file, chunk.entries, columns, chunk.labels, chunk.classes, bad)
+    if total != scanned.entries:
+        raise DataError(
+            f"{total} rows for {scanned.entries} jets",
+            where=str(files),
+            mend="this is a defect of hepml: report it",
+        )
+
+
+def common_columns(scanned: Any) -> list[str]:
+    """The jet columns (one number a jet) that every scanned file has, in the first file's order."""
+    from hepml.data.reading.reader import _is_number
+
+    kinds = [{name for name, kind in file.branches.items() if _is_number(kind)} for file in scanned.files]
+    return [name for name in scanned.files[0].branches if all(name in names for names in kinds)]
+
+
+def score(
+    model: nn.Module, batch: JetBatch, batch_size: int = 512, device: torch.device | None = None
+) -> np.ndarray:
+    """Activated outputs of a packed batch of any size, [B, C], in its order; scored in batches of similar
+    length."""
+    head = head_of(model)
+    device = device or _device_of(model)
+    order = torch.argsort(batch.counts, stable=True)
+    parts = []
+    for begin in range(0, len(batch), batch_size):
+        with torch.inference_mode():
+            parts.append(
+                head.activation(_outputs(model, batch.take(order[begin : begin + batch_size]), device)).cpu()
+            )
+    if not parts:
+        return np.zeros((0, width_of(model)))
+    rows = torch.cat(parts)
+    if len(rows) != len(batch):
+        raise ModelError(f"{len(rows)} rows for {len(batch)} jets", mend="a model returns one row a jet")
+    back = torch.empty_like(rows)
+    back[order.to(back.device)] = rows
+    return back.numpy()
+
+
+def score_dataset(
+    model: nn.Module,
+    dataset: Any,
+    batches: Iterable[JetBatch],
+    *,
+    device: torch.device,
+    bf16: bool = False,
+    tell: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """Activated outputs of a data set in its order, [N, C], from the batches of a loader that gives each jet
+    once.
+
+    Raises:
+        DataError: a jet without a row.
+    """
+    head = head_of(model)
+    rows = np.full((len(dataset), width_of(model)), np.nan)
+    seen = np.zeros(len(dataset), dtype=bool)
+    place = _positions(dataset)
+    done = 0
+    with torch.inference_mode():
+        for batch in batches:
+            with torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
+                outputs = _outputs(model, batch, device)
+            assert batch.index is not None
+            at = place(batch.index.cpu().numpy())
+            rows[at], seen[at] = head.activation(outputs.double()).cpu().numpy(), True
+            done += len(batch)
+            tell(done)
+    if not seen.all():
+        raise DataError(f"{int((~seen).sum())} of {len(dataset)} jets were not scored")
+    return rows
+
+
+def head_of(model: nn.Module) -> Objective:
+    """The objective that a model was trained for; categorical over its outputs where it does not say."""
+    named = getattr(model, "hepml_objective", None)
+    if isinstance(named, Objective):
+        return named
+    outputs = int(getattr(model, "hepml_hyperparameters", {}).get("outputs", 2))
+    name = named if isinstance(named, str) else ("bernoulli" if outputs == 1 else "categorical")
+    return (
+        objectives.objective(name, classes=outputs) if name == "categorical" else objectives.objective(name)
+    )
+
+
+def inputs_of(model: nn.Module) -> Inputs:
+    """What a model asks of the data.
+
+    Raises:
+        ModelError: it does not say.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not isinstance(inputs, Inputs):
+        raise ModelError(
+            f"a {type(model).__name__} does not say what it needs of the data",
+            mend="give it an attribute `inputs`",
+        )
+    return inputs
+
+
+def width_of(model: nn.Module) -> int:
+    """Columns of what `predict` gives for this model."""
+    head = head_of(model)
+    return 2 if head.name == "bernoulli" else head.outputs
+
+
+def output_names(model: nn.Module) -> list[str]:
+    """Names of the columns that `predict` gives: `score_CLASS`, or `predicted_TARGET` and `sigma_TARGET`."""
+    head = head_of(model)
+    if head.task == "regression":
+        target = getattr(model, "hepml_target", None) or "target"
+        targets = width_of(model) // 2
+        names = [target] if targets == 1 else [f"{target}_{i}" for i in range(targets)]
+        return [f"{kind}_{name}" for name in names for kind in ("predicted", "sigma")]
+    classes = [str(name).removeprefix("label_") for name in getattr(model, "hepml_classes", ()) or ()]
+    return [f"score_{name}" for name in (classes or range(width_of(model)))]
+
+
+@contextmanager
+def _evaluating(model: nn.Module, device: str | None) -> Iterator[torch.device]:
+    where = torch.device(device) if device else _device_of(model)
+    training = model.training
+    model.to(where).eval()
+    try:
+        yield where
+    finally:
+        model.train(training)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _outputs(model: nn.Module, batch: JetBatch, device: torch.device) -> Tensor:
+    first = next(model.parameters(), None)
+    moved = batch.to(device, non_blocking=True)
+    return model(moved if first is None or moved.dtype == first.dtype else moved.to(first.dtype))
+
+
+def _pack(jets: Any, inputs: Inputs) -> JetBatch:
+    from hepml.data.packing import pack
+
+    return pack(
+        jets,
+        features=inputs.features,
+        jet_features=inputs.jet_features,
+        max_constituents=inputs.max_constituents,
+    )
+
+
+def _pack_chunk(chunk: Any, inputs: Inputs) -> JetBatch:
+    """Jets of a file packed as for training, with the file's own jet axis and relative coordinates."""
+    from hepml.data.packing import features_of, four_momenta_of, jet_matrix
+
+    if inputs.max_constituents is not None:
+        chunk = chunk.leading(inputs.max_constituents)
+    batch = JetBatch.from_arrays(
+        four_momenta_of(chunk),
+        chunk.offsets,
+        features_of(chunk, inputs.features) if inputs.features else None,
+        feature_names=inputs.features,
+        jet_features=jet_matrix(chunk, inputs.jet_features) if inputs.jet_features else None,
+        jet_feature_names=inputs.jet_features,
+    )
+    return batch if chunk.momenta is None else replace(batch, jet_momenta=torch.from_numpy(chunk.momenta))
+
+
+def _usable(chunk: Any) -> np.ndarray:
+    """Which jets of a chunk can be scored, [B]."""
+    from hepml.data.reading.report import DataReport
+    from hepml.data.reading.screen import screen
+
+    kept = screen(chunk, "drop", DataReport())
+    return (
+        np.ones(len(chunk), dtype=bool) if len(kept) == len(chunk) else np.isin(chunk.entries, kept.entries)
+    )
+
+
+def _positions(dataset: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """From the index that batches carry to the position in the data set (a part of one keeps the whole's
+    index)."""
+    indices = getattr(dataset, "indices", None)
+    if indices is None:
+        return lambda index: index
+    return lambda index: np.searchsorted(indices, index)
+
+
+def _are_files(source: Any) -> bool:
+    if isinstance(source, str | Path):
+        return True
+    return (
+        isinstance(source, list | tuple) and bool(source) and all(isinstance(s, str | Path) for s in source)
+    )

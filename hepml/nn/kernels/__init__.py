@@ -1,0 +1,1 @@
+"""Hand-written passes, each equal to its definition in `hepml.nn`."""

@@ -1,0 +1,44 @@
+"""Dropout whose random numbers are cheap on a CPU.
+
+torch draws one uniform number an entry on a CPU, which was measured to be a fifth of a Particle Transformer's
+training step. One byte decides as well: an entry is dropped where its byte is below round(256 p), eight
+entries for one 64-bit draw. The probability is that multiple of 1/256 (0.1 becomes 0.1016), and what is kept
+is scaled by the inverse of what that keeps, so that expectations are exact. Bytes come from torch's own
+generator: seeds and resumed runs work as ever.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def threshold(p: float) -> int:
+    """Bytes below this are dropped, 0 to 256."""
+    return round(256 * p)
+
+
+def random_bytes(entries: int) -> Tensor:
+    """[entries] uint8 from torch's default generator on the CPU."""
+    return (
+        torch.empty(-(-entries // 8), dtype=torch.int64).random_(-(2**63), None).view(torch.uint8)[:entries]
+    )
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """x with each entry zeroed with probability p, and scaled to keep its mean; x itself in evaluation."""
+    if not training or p <= 0:
+        return x
+    cut = threshold(p)
+    if x.device.type != "cpu" or not 0 < cut < 256 or torch.compiler.is_compiling():
+        return F.dropout(x, p, True)
+    keep = torch.ge(random_bytes(x.numel()), cut, out=torch.empty(x.numel(), dtype=x.dtype)).view(x.shape)
+    return x * keep.mul_(256 / (256 - cut))
+
+
+class Dropout(nn.Dropout):
+    """`torch.nn.Dropout` by `dropout`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return dropout(input, self.p, self.training)

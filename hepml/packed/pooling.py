@@ -1,0 +1,23 @@
+"""The maximum over the constituents of each jet, on packed tensors; sums and means are in
+`hepml.packed.segments`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def segment_max(values: Tensor, offsets: Tensor) -> Tensor:
+    """Largest value of each jet's rows and each column, [B, C]; zeros for jets without rows. Equal rows share
+    the gradient.
+
+    Args:
+        values: [ΣN, C].
+        offsets: [B + 1] int64.
+    """
+    jets = len(offsets) - 1
+    out = values.new_zeros((jets, values.shape[1]))
+    jet_of = torch.repeat_interleave(
+        torch.arange(jets, device=values.device), offsets.diff(), output_size=values.shape[0]
+    )
+    return out.scatter_reduce(0, jet_of[:, None].expand_as(values), values, "amax", include_self=False)

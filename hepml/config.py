@@ -8,6 +8,7 @@ is derived from its constructor's signature, so no hyperparameter is written twi
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -256,13 +257,14 @@ def _load_file(path: Path, seen: tuple[Path, ...]) -> Config:
         if not isinstance(name, str):
             raise ConfigError(f"base should be a path, not {name!r}", where=f"{path}, base")
         below = _load_file(path.parent / name, (*seen, here))
-        _merge(
-            config,
-            below.values,
-            lambda at, below=below: below.where(at).rpartition(", ")[0] or str(below.file),
-        )  # type: ignore[misc]
+        _merge(config, below.values, functools.partial(_origin_in, below))
     _merge(config, values, lambda at: str(path))
     return config
+
+
+def _origin_in(below: Config, at: KeyPath) -> str:
+    """The file that a value of an underlying config came from."""
+    return below.where(at).rpartition(", ")[0] or str(below.file)
 
 
 def _merge(config: Config, values: Mapping[str, Any], origin: Callable[[KeyPath], str]) -> None:

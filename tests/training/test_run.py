@@ -286,7 +286,6 @@ def test_given_weights_learn_at_their_own_rate(tiny: Tiny, tmp_path: Path) -> No
         f"data.train={three}",
         "data.val=0.2",
         "data.test=0.2",
-        # fmt: skip
         "training.epochs=1",
         "training.pretrained_rate=1e-9",
         "training.weight_decay=0",

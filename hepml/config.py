@@ -22,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 
 from hepml.errors import ConfigError, did_you_mean, nearest
+from hepml.paths import config_file, shipped_configs
 
 T = TypeVar("T", bound=BaseModel)
 KeyPath = tuple[str, ...]
@@ -76,7 +77,7 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: no such file, not YAML, a base that includes itself, or an override without `=`.
     """
-    path = Path(path)
+    path = config_file(path)
     config = _load_file(path, ())
     config.file = path
     for word in overrides:
@@ -256,7 +257,8 @@ def _load_file(path: Path, seen: tuple[Path, ...]) -> Config:
     for name in [base] if isinstance(base, str) else base or []:
         if not isinstance(name, str):
             raise ConfigError(f"base should be a path, not {name!r}", where=f"{path}, base")
-        below = _load_file(path.parent / name, (*seen, here))
+        beside = path.parent / name
+        below = _load_file(beside if beside.exists() else config_file(name), (*seen, here))
         _merge(config, below.values, functools.partial(_origin_in, below))
     _merge(config, values, lambda at: str(path))
     return config
@@ -438,6 +440,7 @@ def _mend_missing(path: Path) -> str:
     close = nearest(path.name, here)
     if close:
         return "did you mean " + " or ".join(f"'{path.parent / c}'" for c in close) + "?"
-    if path.parts[:1] == ("configs",) and not Path("configs").is_dir():
-        return "the configs are in the repository, not in the installed package: run from a checkout of it"
-    return "give the path of a .yaml file"
+    named = nearest(path.with_suffix("").as_posix().removeprefix("configs/"), shipped_configs())
+    if named:
+        return "did you mean the config " + " or ".join(f"'{name}'" for name in named) + "? (hepml configs)"
+    return "give the path of a .yaml file, or the name of a config that `hepml configs` lists"

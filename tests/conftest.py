@@ -9,6 +9,12 @@ import pytest
 from toys import write_toy_jets
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("HEPML_SHARED", REPOSITORY.parent / "shared"))
+
+# Configs find further jets and weights on the data path; without such a folder the path stays empty.
+os.environ["HEPML_DATA"] = os.pathsep.join(
+    str(SHARED / name) for name in ("data", "reference") if (SHARED / name).is_dir()
+)
 
 
 @pytest.fixture(scope="session")
@@ -21,10 +27,9 @@ def repository() -> Path:
 def shared() -> Path:
     """The folder of reference data beside the checkout (or $HEPML_SHARED); tests that need it skip, by name,
     where it is absent."""
-    folder = Path(os.environ.get("HEPML_SHARED", REPOSITORY.parent / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"reference data folder {folder} is absent (set HEPML_SHARED)")
-    return folder
+    if not SHARED.is_dir():
+        pytest.skip(f"reference data folder {SHARED} is absent (set HEPML_SHARED)")
+    return SHARED
 
 
 @pytest.fixture(scope="session")

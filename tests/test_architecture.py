@@ -30,6 +30,7 @@ FLOORS = {
     "training": 6,
     "cluster": 6,
     "cli": 7,
+    "__main__": 8,
 }
 # Rooms on one floor that may see each other, with the reason.
 NEIGHBOURS = {
@@ -37,6 +38,7 @@ NEIGHBOURS = {
     ("data", "packed"),  # batches are packed tensors; packed/ itself stands on floor 0 alone
     ("dynamics", "nn"),  # learned Hamiltonians are layers
     ("config", "errors"),  # what is wrong with a config is an error
+    ("config", "paths"),  # a config may be named
 }
 ROOT = Path(__file__).resolve().parents[1] / "hepml"
 FILES = sorted(ROOT.rglob("*.py"))
@@ -143,6 +145,16 @@ def test_no_personal_path_is_shipped(folder: str) -> None:
             # an absolute path begins with it; ../shared/data/root/ does not
             found = re.search(rf"(?<![\w.]){re.escape(piece)}", text)
             assert found is None, f"{path.relative_to(ROOT.parent)} names {piece}"
+
+
+@pytest.mark.parametrize(
+    "place", ["hepml", "configs", "docs", "README.md", "CONTRIBUTING.md", "data/README.md"]
+)
+def test_nothing_points_outside_the_repository(place: str) -> None:
+    root = ROOT.parent / place
+    for path in [root] if root.is_file() else sorted(root.rglob("*")):
+        if path.suffix in {".py", ".yaml", ".yml", ".md", ".ipynb", ".toml"}:
+            assert "../shared" not in path.read_text(), f"{path} names a path that no user has"
 
 
 def test_no_file_is_too_long_to_read() -> None:

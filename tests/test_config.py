@@ -145,12 +145,13 @@ def test_a_missing_config_names_the_nearest_file(file: Path) -> None:
         load_run_config(file.with_name("rum.yaml"))
 
 
-def test_a_missing_shipped_config_outside_a_checkout_says_where_configs_are(
+def test_a_shipped_config_is_found_outside_a_checkout_and_a_wrong_name_gets_the_nearest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="in the repository, not in the installed package"):
-        load_run_config("configs/quickstart.yaml")
+    assert configs.load("configs/quickstart.yaml").values == configs.load("quickstart").values
+    with pytest.raises(ConfigError, match="did you mean the config 'quickstart'"):
+        configs.load("configs/quickstrat.yaml")
 
 
 def test_a_missing_key_is_named(file: Path) -> None:

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "hepml.cli.evaluate",
     "predict": "hepml.cli.predict",
     "models": "hepml.cli.models",
+    "configs": "hepml.cli.configs",
     "runs": "hepml.cli.runs",
     "benchmark": "hepml.cli.benchmark",
     "dynamics": "hepml.cli.dynamics",

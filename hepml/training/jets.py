@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hepml import paths
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
 from hepml.data.loader import JetLoader
-from hepml.errors import DataError
+from hepml.errors import DataError, FileError
 from hepml.training.run_config import DataConfig, Source
 
 HELD_OUT = 0.1  # share of the training jets that validates where the config names no validation jets
@@ -98,6 +99,7 @@ def open_jets(
         }
         return JetDataset.open(files, inputs, **options)
 
+    _say_how_to_get(settings)
     whole = read(settings.train)
     message(f"train: {whole.report}")
     classes = tuple(whole.classes or ()) or None
@@ -115,8 +117,9 @@ def open_jets(
         else:
             jets.tests[name] = read(source, classes)
             message(f"{name}: {jets.tests[name].report}")
-    for name, source in settings.absent().items():
-        message(f"{name}: not scored, {source} is not here")
+    for name in settings.absent():
+        how = settings.obtain.get(name)
+        message(f"{name}: not scored, its jets are not here" + (f"; to have them: {how}" if how else ""))
     if shares:
         parts = split(whole, shares, settings.split_seed)
         jets.train = parts.pop("train")
@@ -132,6 +135,17 @@ def open_jets(
     if settings.target is None:
         _check_classes(jets)
     return jets
+
+
+def _say_how_to_get(settings: DataConfig) -> None:
+    """Refuses absent jets with the config's own word on where to get them."""
+    for key in ("train", "val"):
+        source = getattr(settings, key)
+        if key in settings.obtain and isinstance(source, str | list) and not paths.is_there(source):
+            raise FileError(
+                f"no jets at {source} (data.{key}; {paths.describe_data_path()})",
+                mend=f"get them: {settings.obtain[key]}",
+            )
 
 
 def split(whole: JetDataset, shares: dict[str, float], seed: int) -> dict[str, Part]:

@@ -48,6 +48,7 @@ class DataConfig(Schema):
             (sample efficiency).
         cache: folder for packed, memory-mapped copies of the jets; in memory where left out.
         split_seed: seed of the split where `val` or `test` are shares, and of `train_share`.
+        obtain: {`train`, `val` or the name of a test set: how to get its jets}, said where they are absent.
     """
 
     train: Source
@@ -63,6 +64,7 @@ class DataConfig(Schema):
     train_share: Share | None = None
     cache: str | None = None
     split_seed: int = 0
+    obtain: dict[str, str] = Field(default_factory=dict)
 
     def tests(self) -> dict[str, Source | float]:
         """Test sources by name, with those further ones whose files are here; a single one is called
@@ -384,6 +386,8 @@ def _with_paths(run: RunConfig, config: Config) -> RunConfig:
 
     sources = ("train", "val", "test", "further_tests")
     data = run.data.model_copy(update={key: absolute(getattr(run.data, key)) for key in sources})
+    own = {key: how for key, how in data.obtain.items() if "command line" not in config.where(("data", key))}
+    data = data.model_copy(update={"obtain": own})
     if isinstance(data.layout, str) and data.layout.endswith((".yaml", ".yml")):
         data = data.model_copy(update={"layout": absolute(data.layout)})
     model = run.model

@@ -1,8 +1,8 @@
 """What the paths in a config mean, and where hepml's own configs and jets are.
 
 A relative path is looked for in the current folder, then in the repository that the config belongs to (or in
-what the wheel carries), then on the data path: the folders of the environment variable `HEPML_DATA`, separated
-as in `PATH`, with their subfolders.
+what the wheel carries), then on the data path: the folders of the environment variable `HEPML_DATA`,
+separated as in `PATH`, with their subfolders.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def config_file(word: Path | str) -> Path:
-    """The config file that a word of the command line means: a path wins over the name of a shipped config."""
+    """The config file that a word of the command line means: a path wins over the name of a shipped
+    config."""
     path = Path(word).expanduser()
     if path.exists():
         return path

@@ -89,7 +89,8 @@ def command(
     1 then.
 
     Examples: hepml benchmark configs/toptag/pfn.yaml configs/toptag/particlenet.yaml --seeds 3 -o runs/board
-    ·  hepml benchmark configs/toptag/*.yaml -n 3 training.epochs=10 data.test.reference=real.npz  ·  hepml benchmark --gather runs
+    ·  hepml benchmark configs/toptag/*.yaml -n 3 training.epochs=10 data.test.reference=real.npz
+    ·  hepml benchmark --gather runs
     """
     from hepml.cli import console
     from hepml.training.benchmark import board, writing

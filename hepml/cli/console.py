@@ -170,7 +170,8 @@ def _bar_class() -> Callable[[], Any]:
         def _open(self) -> None:
             if self.bar is None and self.console.is_terminal:
                 self.bar = Progress(
-                    TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),
+                    TextColumn("{task.description}"), BarColumn(bar_width=24),
+                    TextColumn("{task.fields[note]}"),
                     RateColumn("jets"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
                     console=self.console, transient=True,
                 )  # fmt: skip

@@ -88,7 +88,8 @@ def command(
     """Report on a tagger: accuracy, AUC and 1/eps_B at given signal efficiencies, each with its statistical
     uncertainty.
 
-    Examples: hepml evaluate --scores scores.npz --plot roc.png  ·  hepml evaluate runs/quickstart jets/*.root  ·
+    Examples: hepml evaluate --scores scores.npz --plot roc.png  ·
+    hepml evaluate runs/quickstart jets/*.root  ·
     hepml evaluate runs/quickstart generated=test.root reference=reference.npz --json
     """
     from hepml.cli import console
@@ -225,7 +226,8 @@ def _from_files(
     samples: dict[str, Sample] = {}
     for name, paths in _named(files, str(getattr(model, "hepml_name", "model"))).items():
         dataset = JetDataset.open(
-            paths, model.inputs, layout=layout or data.get("layout"), classes=classes, target=data.get("target"),
+            paths, model.inputs, layout=layout or data.get("layout"), classes=classes,
+            target=data.get("target"),
             weights=False if unweighted else data.get("weights"), selection=data.get("selection"),
         )  # fmt: skip
         if dataset.labels is None:

@@ -90,7 +90,8 @@ def command(
     is queued again.
 
     Examples: hepml submit slurm configs/toptag/*.yaml --array seed=1,2,3 -p gpu -g 1 -t 4h -o runs/board
-    ·  hepml submit slurm configs/toptag/pfn.yaml --dry-run  ·  hepml submit local configs/toptag/pfn.yaml --seeds 3
+    ·  hepml submit slurm configs/toptag/pfn.yaml --dry-run
+    ·  hepml submit local configs/toptag/pfn.yaml --seeds 3
     """
     from hepml.cluster.jobs import Job, Resources, minutes
 

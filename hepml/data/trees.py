@@ -11,7 +11,8 @@ Orderings, by the name of the extra `tree_<ordering>` (arXiv:1702.00748 compares
 
     kt, cambridge_aachen, antikt   sequential recombination (`hepml.data.clustering`), equal to FastJet's
     descending_pt                  a chain, from the softest constituents to the hardest, which is merged last
-    random                         random merges, drawn by a hash of the jet's own momenta: the same tree for the same jet
+    random                         random merges, drawn by a hash of the jet's own momenta: a jet's
+                                   tree is always the same
 """
 
 from __future__ import annotations

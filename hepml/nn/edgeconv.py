@@ -1,6 +1,7 @@
 """EdgeConv on packed constituents (arXiv:1801.07829, as used by ParticleNet, arXiv:1902.08570).
 
-    out_i = ReLU( S x_i + mean_{j in N(i)} h(x_i, x_j - x_i) ),   h = three times (linear map, batch norm, ReLU)
+    out_i = ReLU( S x_i + mean_{j in N(i)} h(x_i, x_j - x_i) ),
+    h = three times (linear map, batch norm, ReLU)
 
 The first linear map of h is linear in the pair, W [x_i, x_j - x_i] = (W1 - W2) x_i + W2 x_j, so it is done
 once for each constituent, not for each of its k edges, and gathered. Edges exist for real constituents only.

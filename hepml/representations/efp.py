@@ -1,7 +1,8 @@
 """The view by energy-flow polynomials (arXiv:1712.07124): every multigraph of up to `degree` edges as one
 number a jet.
 
-    EFP_G = sum_{i_1 ... i_n} z_{i_1} ... z_{i_n} prod_{edges (k, l)} theta_{i_k i_l},    theta = (delta_y^2 + delta_phi^2)^(beta / 2)
+    EFP_G = sum_{i_1 ... i_n} z_{i_1} ... z_{i_n} prod_{edges (k, l)} theta_{i_k i_l},
+    theta = (delta_y^2 + delta_phi^2)^(beta / 2)
 
 with z the share of the jet's scalar sum of pT and y the rapidity: the hadronic measure. They are infrared and
 collinear safe. All of them are computed together by the contractions of `efp_plan`, for jets of similar

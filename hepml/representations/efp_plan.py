@@ -4,9 +4,9 @@ elimination with shared parts.
 The polynomial of a connected multigraph is a sum over one constituent a vertex of z for each vertex and
 theta^m for each edge. Summing over one vertex at a time leaves
 
-    a vertex with one neighbour    a vector over it,       v_a  = sum_b M_ab z_b w_b               (branch, N^2)
-    a vertex with two neighbours   a matrix between them,  M_ac = sum_b A_ab z_b w_b C_bc          (chain, N^3)
-    what is left of K4             its part beside one edge, over that edge's ends                 (diamond, N^4)
+    a vertex with one neighbour    a vector over it,      v_a  = sum_b M_ab z_b w_b              (branch, N^2)
+    a vertex with two neighbours   a matrix between them, M_ac = sum_b A_ab z_b w_b C_bc         (chain, N^3)
+    what is left of K4             its part beside one edge, over that edge's ends              (diamond, N^4)
 
 and products of what meets at a vertex or an edge. Every such part is named by what it is made of, so that
 parts that polynomials have in common are computed once; for each multigraph the order of elimination is the

@@ -82,7 +82,8 @@ def forest(batch: JetBatch, ordering: str) -> Forest:
 def node_inputs(trees: Forest, batch: JetBatch) -> Tensor:
     """The seven inputs of each node, robust-scaled, [N + M, 7].
 
-    |p|, eta, phi, E, E / E_jet, pT and theta in the frame where the jet stands at rapidity 0 and azimuth 0, which is where the published
+    |p|, eta, phi, E, E / E_jet, pT and theta in the frame where the jet stands at rapidity 0 and azimuth 0,
+    which is where the published
     preprocessing puts it: boosted along the beam and rotated about it. GeV and radians before scaling.
     """
     with torch.autocast(batch.device.type, enabled=False):

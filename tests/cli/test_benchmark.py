@@ -125,8 +125,10 @@ def test_bad_words_are_one_line_and_exit_code_2(
 def test_submit_prints_a_script_that_says_what_each_task_runs(hepml: Run, config: Path) -> None:
     pytest.importorskip("submitit")
     result = hepml(
-        "submit", "slurm", config, "--array", "seed=1,2", "--array", "training.batch_size=50,100", "-o", "board",
-        "-p", "gpu", "-g", "1", "-t", "1-02:00:00", "--memory", "4", "--option", "constraint=a100", "--dry-run",
+        "submit", "slurm", config, "--array", "seed=1,2", "--array", "training.batch_size=50,100", "-o",
+        "board",
+        "-p", "gpu", "-g", "1", "-t", "1-02:00:00", "--memory", "4", "--option", "constraint=a100",
+        "--dry-run",
     )  # fmt: skip
     assert result.code == 0, result.err
     for line in (

@@ -89,7 +89,8 @@ def test_the_truth_never_reaches_the_output(
     convert([other], tmp_path / "other.root")
     with uproot.open(tmp_path / "other.root") as file:
         again = file["tree"].arrays(library="np")
-    assert all(np.array_equal(np.concatenate([np.atleast_1d(x) for x in a]), np.concatenate([np.atleast_1d(x) for x in again[n]]))
+    assert all(np.array_equal(np.concatenate([np.atleast_1d(x) for x in a]),
+    np.concatenate([np.atleast_1d(x) for x in again[n]]))
                for n, a in branches.items()), "the output does not depend on the truth columns"  # fmt: skip
 
 

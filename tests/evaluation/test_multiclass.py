@@ -118,11 +118,13 @@ def test_classes_without_jets_are_named() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda y, p: (np.where(y == 2, 7, y), p), "20 of 60 labels are not a class index 0 … 2, the first is 7 of jet 2"),
+        (lambda y, p: (np.where(y == 2, 7, y), p),
+        "20 of 60 labels are not a class index 0 … 2, the first is 7 of jet 2"),
         (lambda y, p: (y + 0.5, p), "60 of 60 labels are not a class index"),
         (lambda y, p: (y * 0, p), "all 60 jets are of class 0, one class only"),
         (lambda y, p: (y, np.log(p)), "60 of 60 jets have negative class scores"),
-        (lambda y, p: (y, np.where(np.arange(60)[:, None] == 4, np.nan, p)), "1 of 60 scores are NaN or infinite, the first is of jet 4"),
+        (lambda y, p: (y, np.where(np.arange(60)[:, None] == 4, np.nan, p)),
+        "1 of 60 scores are NaN or infinite, the first is of jet 4"),
         (lambda y, p: (y[:-1], p), "59 labels but 60 scores"),
         (lambda y, p: (np.eye(3)[y], p), "labels have shape [60, 3]"),
     ],

@@ -22,7 +22,8 @@ def flow_of(events: list[list[tuple[float, float, float]]]) -> FlowObjects:
 def constituents(jets: list[list[tuple[float, float, float]]]) -> ak.Array:
     flow = flow_of(jets)
     columns = {
-        "pt": flow.pt, "eta": flow.eta, "phi": flow.phi, "px": flow.pt * np.cos(flow.phi), "py": flow.pt * np.sin(flow.phi),
+        "pt": flow.pt, "eta": flow.eta, "phi": flow.phi, "px": flow.pt * np.cos(flow.phi),
+        "py": flow.pt * np.sin(flow.phi),
         "pz": flow.pt * np.sinh(flow.eta), "energy": flow.pt * np.cosh(flow.eta),
     }  # fmt: skip
     return ak.zip({k: ak.unflatten(v, [len(j) for j in jets]) for k, v in columns.items()})

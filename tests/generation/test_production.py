@@ -25,9 +25,12 @@ from hepml.generation.columns import LABELS
 SMALL: dict[str, Any] = {"multiple_interactions": False, "events_per_chunk": 12}
 
 JETCLASS_BRANCHES = {
-    "part_px", "part_py", "part_pz", "part_energy", "part_deta", "part_dphi", "part_d0val", "part_d0err", "part_dzval",
-    "part_dzerr", "part_charge", "part_isChargedHadron", "part_isNeutralHadron", "part_isPhoton", "part_isElectron",
-    "part_isMuon", "jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_nparticles", "jet_sdmass", "jet_tau1", "jet_tau2",
+    "part_px", "part_py", "part_pz", "part_energy", "part_deta", "part_dphi", "part_d0val", "part_d0err",
+    "part_dzval",
+    "part_dzerr", "part_charge", "part_isChargedHadron", "part_isNeutralHadron", "part_isPhoton",
+    "part_isElectron",
+    "part_isMuon", "jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_nparticles", "jet_sdmass", "jet_tau1",
+    "jet_tau2",
     "jet_tau3", "jet_tau4", *(f"label_{name}" for name in LABELS),
 }  # fmt: skip
 

@@ -31,8 +31,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 # Not for jets, or in need of a compiled library that is not required.
 REFUSED = {
-    "CuGraphGATConv", "CuGraphRGCNConv", "CuGraphSAGEConv", "DNAConv", "DynamicEdgeConv", "FusedGATConv", "GravNetConv", "HANConv",
-    "HEATConv", "HGTConv", "HeteroConv", "HypergraphConv", "MeshCNNConv", "PANConv", "PPFConv", "SignedConv", "SplineConv", "WLConv",
+    "CuGraphGATConv", "CuGraphRGCNConv", "CuGraphSAGEConv", "DNAConv", "DynamicEdgeConv", "FusedGATConv",
+    "GravNetConv", "HANConv",
+    "HEATConv", "HGTConv", "HeteroConv", "HypergraphConv", "MeshCNNConv", "PANConv", "PPFConv", "SignedConv",
+    "SplineConv", "WLConv",
     "XConv",
 }  # fmt: skip
 

@@ -79,7 +79,8 @@ def test_attention_maps_are_what_the_network_uses(monkeypatch: pytest.MonkeyPatc
     attention = model.blocks[1].attn
     original = attention._weighted
     monkeypatch.setattr(
-        attention, "_weighted", lambda q, k, v, b: seen.append(((q @ k.mT) * q.shape[-1] ** -0.5 + b).softmax(-1)) or original(q, k, v, b)
+        attention, "_weighted", lambda q, k, v,
+        b: seen.append(((q @ k.mT) * q.shape[-1] ** -0.5 + b).softmax(-1)) or original(q, k, v, b)
     )  # fmt: skip
     with torch.no_grad():
         model(batch)

@@ -166,7 +166,8 @@ def test_a_training_step_is_weavers_where_nothing_is_padded(last_activation: boo
     )
     theirs = stirred(theirs).double().train()
     ours = create(
-        "part", embedding=(16, 32, 16), pair_embedding=(8, 12), heads=4, blocks=2, dropout=0.0, attention_dropout=0.0,
+        "part", embedding=(16, 32, 16), pair_embedding=(8, 12), heads=4, blocks=2, dropout=0.0,
+        attention_dropout=0.0,
         pair_activation=last_activation,
     ).double().train()  # fmt: skip
     ours.load_state_dict(weaver_state_dict_to_hepml(theirs.state_dict()))

@@ -132,8 +132,8 @@ def test_the_pages_are_opened_on_the_store(
     runner = CliRunner()
     printed = runner.invoke(app, ["ui", "--print", "--port", "5001"]).output
     assert (
-        printed
-        == f"mlflow ui --backend-store-uri sqlite:///{Path.cwd()}/mlflow.db --host 127.0.0.1 --port 5001 --workers 1\n"
+        printed == f"mlflow ui --backend-store-uri sqlite:///{Path.cwd()}/mlflow.db "
+        "--host 127.0.0.1 --port 5001 --workers 1\n"
     )
     absent = runner.invoke(app, ["ui", "--uri", f"sqlite:///{tmp_path}/absent.db"])
     assert isinstance(absent.exception, TrackingError)

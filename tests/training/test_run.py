@@ -48,7 +48,8 @@ def test_a_run_learns_toy_jets_and_leaves_everything_in_its_folder(tiny: Tiny, t
     assert 0 < on_disk["seconds"] < 120
     present = {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()}
     assert {
-        "config.yaml", "environment.json", "git.json", "journal.jsonl", "summary.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
+        "config.yaml", "environment.json", "git.json", "journal.jsonl", "summary.json",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt",
         "scores/test.npz", "plots/roc.png", "plots/history.png",
     } <= present  # fmt: skip
     assert not [name for name in present if name.endswith(".tmp")]
@@ -142,7 +143,8 @@ def test_the_best_epoch_is_the_one_that_is_tested(tiny: Tiny, tmp_path: Path) ->
     assert summary["validation"]["val_auc"] == max(aucs)
 
 
-@pytest.mark.parametrize("setting", ["precision=64", "precision=bf16-mixed", "gradient_clip=0.1", "optimizer=radam", "warmup=1",
+@pytest.mark.parametrize("setting", ["precision=64", "precision=bf16-mixed", "gradient_clip=0.1",
+"optimizer=radam", "warmup=1",
                                      "schedule=one_cycle", "checkpoint_every=2"])  # fmt: skip
 def test_training_settings_work(tiny: Tiny, tmp_path: Path, setting: str) -> None:
     summary = train(tiny(f"training.{setting}"), tmp_path / "run")
@@ -217,7 +219,8 @@ def test_fine_tuning_keeps_all_but_the_last_layer(tiny: Tiny, tmp_path: Path) ->
     train(tiny("training.epochs=1"), tmp_path / "first")
     classes = ("label_QCD", "label_Wqq", "label_Tbqq")
     three = write_toy_jets(tmp_path / "three.root", 150, classes=classes)
-    config = tiny(f"training.init_from={tmp_path / 'first'}", f"data.train={three}", "data.val=0.2", "data.test=0.2",
+    config = tiny(f"training.init_from={tmp_path / 'first'}", f"data.train={three}", "data.val=0.2",
+    "data.test=0.2",
                   "training.epochs=1", "training.learning_rate=1e-9", "training.weight_decay=0")  # fmt: skip
     train(config, tmp_path / "second")
     before, after = (load_model(tmp_path / name).state_dict() for name in ("first", "second"))

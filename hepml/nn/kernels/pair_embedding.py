@@ -6,7 +6,8 @@ cache holds. Pairs are therefore taken a few thousand at a time, only the result
 memory, and what follows from them (norm and GELU) is made again in the backward pass. With z = gain y +
 offset the normalised y = W h of a layer and g = dL/dz, the batch norm's
 
-    dL/dy = A g + B y + C,   A = gamma / sigma,   B = -A sum(g (y - mean)) / (T sigma^2),   C = -A sum(g) / T - B mean
+    dL/dy = A g + B y + C,   A = gamma / sigma,   B = -A sum(g (y - mean)) / (T sigma^2),
+    C = -A sum(g) / T - B mean
 
 needs two sums over all pairs, which are taken while g is made, so that each layer is one walk over the pairs.
 """

@@ -3,7 +3,8 @@
 A linear map from rank 2 to rank 2 that commutes with permutations is a combination of fifteen: with r_i =
 sum_j T_ij, c_i = sum_j T_ji, t = sum_i T_ii and s = sum_ij T_ij,
 
-    1 T_ij   2 T_ji   3 δ_ij T_ii   4 T_jj   5 T_ii   6 δ_ij c_i   7 c_j   8 c_i   9 δ_ij r_i   10 r_j   11 r_i
+    1 T_ij   2 T_ji   3 δ_ij T_ii   4 T_jj   5 T_ii   6 δ_ij c_i   7 c_j   8 c_i   9 δ_ij r_i   10 r_j
+    11 r_i
     12 t   13 δ_ij t   14 s   15 δ_ij s.
 
 All but the first two have one value a particle or a jet. So their channels are mixed there, once, and added

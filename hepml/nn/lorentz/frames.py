@@ -31,7 +31,8 @@ FLOOR = 1e-2  # GeV, added to the mass of a pair: two parallel massless particle
 class FrameNetwork(nn.Module):
     """Three vectors for each particle, as sums over the others of the jet with weights made of invariants.
 
-        v_i = sum_j a_ij (p_i + p_j) / (|p_i + p_j| + floor) + a_ii (t + p_i / E_i),   a_ij = softmax_j phi(s_i, s_j, ln p_i·p_j)
+        v_i = sum_j a_ij (p_i + p_j) / (|p_i + p_j| + floor) + a_ii (t + p_i / E_i),
+        a_ij = softmax_j phi(s_i, s_j, ln p_i·p_j)
 
     with the jet's own direction in time t, so that a lone particle has vectors too. Sums of vectors into the
     future are vectors into the future, so frames always exist.

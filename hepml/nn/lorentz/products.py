@@ -4,7 +4,8 @@ The product of two boosted momenta is a small difference of large numbers: at ga
 10^14 times p_i·p_j, and evaluating the definition leaves few digits or none. But almost nothing is lost in
 the momenta themselves: the angle between two particles is known to an epsilon over the angle. So here
 
-    p_i·p_j = d_i d_j + d_i |p_j| + |p_i| d_j + |p_i × p_j|² / (|p_i||p_j| + p_i.p_j),    d = E - |p| = m² / (E + |p|),
+    p_i·p_j = d_i d_j + d_i |p_j| + |p_i| d_j + |p_i × p_j|² / (|p_i||p_j| + p_i.p_j),
+    d = E - |p| = m² / (E + |p|),
 
 in which every term is positive for physical momenta and nothing cancels. Only m² = E² - p² itself can be lost
 to rounding, and for massless constituents (energy-flow objects mostly are) it is nothing but rounding; a jet

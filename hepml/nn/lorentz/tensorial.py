@@ -3,7 +3,8 @@
 What particle j says is known in its own frame. Its scalars mean the same everywhere; its vectors are seen
 from the frame of particle i by the Lorentz matrix L_i L_j⁻¹, and the scores are invariant products:
 
-    out_i = sum_j softmax_j( <q_i, T_ij k_j> / sqrt(d) ) T_ij v_j,   T_ij = 1 for scalars, L_i L_j⁻¹ for vectors,
+    out_i = sum_j softmax_j( <q_i, T_ij k_j> / sqrt(d) ) T_ij v_j,
+    T_ij = 1 for scalars, L_i L_j⁻¹ for vectors,
 
 with <a, b> = ab for scalars and a⁰b⁰ - a¹b¹ - a²b² - a³b³ for vectors.
 

@@ -28,7 +28,8 @@ words = sys.argv[1:]
 folder = pathlib.Path(words[words.index("--output") + 1])
 (folder / "words.json").write_text(json.dumps(words))
 with open(folder / "journal.jsonl", "a") as out:
-    out.write(json.dumps({"kind": "metrics", "time": 0, "step": 4, "values": {"val_auc": 0.75, "epoch_seconds": 1}}) + "\\n")
+    out.write(json.dumps({"kind": "metrics", "time": 0, "step": 4, "values": {"val_auc": 0.75,
+    "epoch_seconds": 1}}) + "\\n")
 (folder / "config.yaml").write_text("")
 (folder / "times.json").write_text(json.dumps([time.time()]))
 mood = (folder.parent / "mood").read_text() if (folder.parent / "mood").exists() else "well"
@@ -43,7 +44,8 @@ if mood == "waits":
     (folder / "ready").touch()
     time.sleep(60)
 time.sleep(0.4)
-(folder / "times.json").write_text(json.dumps([json.loads((folder / "times.json").read_text())[0], time.time()]))
+(folder / "times.json").write_text(json.dumps([json.loads((folder / "times.json").read_text())[0],
+time.time()]))
 (folder / "summary.json").write_text("{}")
 """
 

@@ -67,8 +67,10 @@ class RunDirectory:
     def write_config(self, config: RunConfig) -> None:
         values = configs.plain_values(config)
         values.pop("output", None)  # a copy of this run is another run
-        heading = "# The config of this run, as it was checked; `hepml train` with this file starts the "
-        "same run again.\n"
+        heading = (
+            "# The config of this run, as it was checked; `hepml train` with this file starts the same run "
+            "again.\n"
+        )
         text = heading + configs.dump_yaml(values)
         write_atomically(self.path / CONFIG, text.encode())
 

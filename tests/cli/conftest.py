@@ -37,7 +37,7 @@ def config(toy_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monke
     """A config that trains in a second, in an otherwise empty current folder; without MLflow and figures,
     which have tests of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hepml.training.run._Run._figures", lambda *anything: None)
+    monkeypatch.setattr("hepml.training.reporting.draw_figures", lambda *anything: None)
     path = tmp_path / "tiny.yaml"
     data = "".join(f"  {name}: {file}\n" for name, file in toy_files.items())
     path.write_text(

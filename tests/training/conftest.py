@@ -33,4 +33,4 @@ def tiny(toy_files: dict[str, Path]) -> Callable[..., RunConfig]:
 def _few_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take longer than a tiny run; only the test that looks for `everything` draws them."""
     if "everything" not in request.node.name:
-        monkeypatch.setattr("hepml.training.run._Run._figures", lambda *anything: None)
+        monkeypatch.setattr("hepml.training.reporting.draw_figures", lambda *anything: None)

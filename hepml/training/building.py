@@ -1,0 +1,135 @@
+"""What a run trains, from its config: the model, its objective, the weights it starts from, and the identity
+that goes into every checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+import hepml
+from hepml import models, objectives
+from hepml.data.inputs import Inputs
+from hepml.errors import ConfigError, DataError
+from hepml.models import catalogue
+from hepml.objectives import Objective
+from hepml.training.checkpoints import initialise_from, load_model
+from hepml.training.jets import RunJets
+from hepml.training.module import freeze
+from hepml.training.progress import Progress
+from hepml.training.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model about to be trained.
+
+    Args:
+        model: with the given weights, and frozen where the config asks for it.
+        fresh: names of tensors that given weights did not bring; None where none were given.
+    """
+
+    model: nn.Module
+    fresh: frozenset[str] | None = None
+
+
+def given_model(config: RunConfig) -> nn.Module | None:
+    """The model whose weights this run starts from."""
+    return load_model(config.pretrained) if config.pretrained else None
+
+
+def create_model(config: RunConfig, given: nn.Module | None, outputs: int) -> nn.Module:
+    """The model that the config names, with fresh weights."""
+    name, hyperparameters = config.model_name, config.hyperparameters
+    if given is not None and name in (None, given.hepml_name):
+        # the weights say how they were trained; what the config says goes before
+        name = str(given.hepml_name)
+        hyperparameters = {**given.hepml_hyperparameters, **hyperparameters}  # type: ignore[dict-item]
+        hyperparameters.pop("outputs", None)
+    assert name is not None
+    return models.create(name, outputs=outputs, **hyperparameters)
+
+
+def model_inputs(config: RunConfig, given: nn.Module | None) -> Inputs:
+    """What the model asks of the data; its number of outputs, which follows from the data, has no part in
+    it."""
+    inputs = create_model(config, given, outputs=2).inputs
+    assert isinstance(inputs, Inputs)
+    return inputs
+
+
+def build_objective(config: RunConfig, jets: RunJets) -> Objective:
+    """The objective that the config names, for the classes or targets of these jets.
+
+    Raises:
+        DataError: targets that are not finite.
+    """
+    arguments = dict(config.objective_arguments)
+    name = config.objective_name
+    if objectives.OBJECTIVES[name].task == "classification":
+        return objectives.objective(name, classes=len(jets.classes), **arguments)
+    targets = np.asarray(jets.train.labels, dtype=np.float64).reshape(len(jets.train), -1)
+    if not np.isfinite(targets).all():
+        raise DataError(
+            f"target '{config.data.target}' has NaN or infinite values",
+            mend="drop those jets with data.selection",
+        )
+    # in units of its own spread the target suits any learning rate
+    arguments.setdefault("centre", float(targets.mean()))
+    arguments.setdefault("width", float(targets.std()) or 1.0)
+    return objectives.objective(name, targets=targets.shape[1], **arguments)
+
+
+def build_model(
+    config: RunConfig, given: nn.Module | None, objective: Objective, progress: Progress
+) -> Built:
+    """The model to train: created, started from given weights and frozen as the config says.
+
+    Raises:
+        ConfigError: nothing is left to train.
+        ModelError: weights of another architecture.
+    """
+    model = create_model(config, given, objective.outputs)
+    fresh = None
+    if config.pretrained:
+        fresh = frozenset(initialise_from(model, config.pretrained))
+        told = ", ".join(sorted({name.rpartition(".")[0] or name for name in fresh})) or "none"
+        progress.message(f"weights from {config.pretrained}; new layers: {told}")
+    if config.training.freeze:
+        frozen = freeze(model, config.training.freeze)
+        left = catalogue.count_parameters(model)
+        progress.message(f"{frozen} tensors frozen, {left:,} parameters left to train")
+        if not left:
+            raise ConfigError(
+                "everything is frozen", where="training.freeze", mend="leave some layers to train"
+            )
+    return Built(model, fresh)
+
+
+def identity_of(config: RunConfig, model: nn.Module, objective: Objective, jets: RunJets) -> dict[str, Any]:
+    """What `load_model` needs to build the model again, in plain values."""
+    head = dict(config.objective_arguments)
+    for key in ("classes", "targets", "centre", "width"):
+        if hasattr(objective, key):
+            head[key] = getattr(objective, key)
+    layout = config.data.layout
+    return {
+        "version": hepml.__version__,
+        "name": model.hepml_name,
+        "hyperparameters": _plain(model.hepml_hyperparameters),
+        "objective": {"name": objective.name, "arguments": head},
+        "classes": list(jets.classes) if objective.task == "classification" else [],
+        "target": config.data.target,
+        "layout": _plain(layout) if isinstance(layout, dict) else layout,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,183 @@
+"""What a run leaves behind when it has trained: scores of its test sets, figures, and `summary.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import hepml
+from hepml.data.loader import JetLoader
+from hepml.inference.prediction import score_dataset
+from hepml.models import catalogue
+from hepml.objectives import Objective
+from hepml.training import metrics
+from hepml.training.callbacks import RunKeeper
+from hepml.training.checkpoints import BEST, load_model
+from hepml.training.jets import RunJets
+from hepml.training.progress import Progress
+from hepml.training.run_config import RunConfig
+from hepml.training.run_directory import SUMMARY, RunDirectory
+
+
+@dataclass(frozen=True)
+class ScoredTest:
+    """A test set with what the best checkpoint says of it.
+
+    Args:
+        labels: [N] classes or [N, T] targets.
+        rows: [N, C] activated outputs.
+        weights: [N], or None.
+        report: the metrics of these.
+    """
+
+    labels: np.ndarray
+    rows: np.ndarray
+    weights: np.ndarray | None
+    report: dict[str, Any]
+
+
+def report_run(
+    config: RunConfig,
+    folder: RunDirectory,
+    objective: Objective,
+    jets: RunJets,
+    keeper: RunKeeper,
+    device: torch.device,
+    tracker: Any,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Scores the test sets with the best checkpoint and leaves scores, figures, summary and the packaged
+    model in the run folder and with the tracker.
+
+    Returns:
+        the summary.
+    """
+    model = load_model(folder.checkpoints / BEST, device=str(device))
+    tests = score_tests(config, model, objective, jets, device, progress)
+    for name, scored in tests.items():
+        path = folder.write_scores(name, _score_arrays(config, model, scored))
+        tracker.metrics(_flat(scored.report, f"{name}/"), keeper.best_epoch)
+        tracker.artifact(path, "scores")
+    draw_figures(tracker, objective, tests, keeper, jets)
+    summary = summarise(config, folder, model, objective, jets, keeper, tests, device)
+    folder.write_json(SUMMARY, summary)
+    tracker.artifact(folder.path / SUMMARY)
+    tracker.artifact(folder.checkpoints / BEST, "checkpoints")
+    example = jets.val.batch(np.arange(min(8, len(jets.val))))
+    tracker.model(model.cpu(), example, objective=objective, classes=jets.classes or None)
+    return summary
+
+
+def score_tests(
+    config: RunConfig,
+    model: nn.Module,
+    objective: Objective,
+    jets: RunJets,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, ScoredTest]:
+    """Every test set scored and measured, by name."""
+    settings = config.training
+    tests = {}
+    for name, dataset in jets.tests.items():
+        rows = score_dataset(
+            model,
+            dataset,
+            JetLoader(dataset, settings.eval_batch_size or 2 * settings.batch_size, buckets=True),
+            device=device,
+            bf16=settings.precision == "bf16-mixed",
+            tell=lambda done, name=name, dataset=dataset: progress.scoring(name, done, len(dataset)),  # type: ignore[misc]
+        )
+        labels = np.asarray(dataset.labels)
+        weights = None if dataset.weights is None else np.asarray(dataset.weights, dtype=np.float64)
+        report = metrics.report(
+            objective, labels, rows, weights, classes=jets.classes, target=config.data.target
+        )
+        tests[name] = ScoredTest(labels, rows, weights, report)
+    return tests
+
+
+def summarise(
+    config: RunConfig,
+    folder: RunDirectory,
+    model: nn.Module,
+    objective: Objective,
+    jets: RunJets,
+    keeper: RunKeeper,
+    tests: dict[str, ScoredTest],
+    device: torch.device,
+) -> dict[str, Any]:
+    """What `summary.json` holds; `test` is the first test set, `tests` the further ones."""
+    reports = {name: scored.report for name, scored in tests.items()}
+    first = next(iter(reports), None)
+    speeds = sorted(values["jets_per_second"] for values in keeper.history)
+    datasets = {"train": jets.train, "val": jets.val, **jets.tests}
+    return {
+        "test": None if first is None else reports[first],
+        "tests": {name: report for name, report in reports.items() if name != first},
+        "validation": next((v for v in keeper.history if v["epoch"] == keeper.best_epoch), None),
+        "parameters": catalogue.count_parameters(model),
+        "seconds": round(keeper.trained, 3),
+        "epochs": len(keeper.history),
+        "best_epoch": keeper.best_epoch,
+        "jets_per_second": speeds[len(speeds) // 2] if speeds else None,
+        "jets": {name: len(dataset) for name, dataset in datasets.items()},
+        "classes": list(jets.classes) if objective.task == "classification" else [],
+        "model": model.hepml_name,
+        "objective": objective.name,
+        "config": config.name,
+        "digest": {name: dataset.digest for name, dataset in datasets.items()},
+        "device": str(device),
+        "version": hepml.__version__,
+        "run": str(folder.path),
+    }
+
+
+def draw_figures(
+    tracker: Any, objective: Objective, tests: dict[str, ScoredTest], keeper: RunKeeper, jets: RunJets
+) -> None:
+    """ROC curve and score distributions of two classes, and the learning curves, kept by the tracker."""
+    from hepml.evaluation.plots import scores as plots
+
+    if objective.task == "classification" and len(jets.classes) == 2:
+        binary = {name: (s.labels, s.rows[:, 1], s.weights) for name, s in tests.items()}
+        if binary:
+            _keep(tracker, "roc", plots.plot_roc(binary))
+        for name, (y, s, w) in binary.items():
+            _keep(tracker, f"scores_{name}", plots.plot_scores(y, s, w))
+    if keeper.history:
+        _keep(tracker, "history", plots.plot_history(keeper.history))
+
+
+# ------------------------------------------------------------------------------------------------------------
+# helpers
+
+
+def _keep(tracker: Any, name: str, figure: Any) -> None:
+    import matplotlib.pyplot as plt
+
+    tracker.figure(name, figure)
+    plt.close(figure)
+
+
+def _score_arrays(config: RunConfig, model: nn.Module, scored: ScoredTest) -> dict[str, np.ndarray]:
+    rows = scored.rows
+    signal = rows[:, 1] if rows.shape[1] == 2 and config.data.target is None else rows
+    arrays = {"labels": scored.labels, str(model.hepml_name): signal.astype(np.float32)}
+    if scored.weights is not None:
+        arrays["weights"] = scored.weights
+    return arrays
+
+
+def _flat(report: Any, prefix: str = "") -> dict[str, float]:
+    out: dict[str, float] = {}
+    for key, value in report.items():
+        if isinstance(value, dict):
+            out.update(_flat(value, f"{prefix}{key}/"))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            out[f"{prefix}{key}"] = float(value)
+    return out

@@ -63,6 +63,101 @@ def test_nothing_else_is_evaluated(text) -> None:
         Selection(text)
 
 
+SMALL = {
+    "q": np.array([-128, 5], dtype=np.int8),
+    "u": np.array([1, 250], dtype=np.uint8),
+    "i": np.array([2**53 + 1, 7]),
+    "big": np.array([2**63 + 1, 3], dtype=np.uint64),
+    "low": np.array([-(2**63), 1]),
+    "ok": np.array([True, False]),
+    "x": np.array([2.5, np.nan], dtype=np.float32),
+    "none": np.array([0, 0]),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("abs(q) > 100", [1, 0]),  # int8: |-128| is 128
+        ("-q > 100", [1, 0]),
+        ("q * q > 16000", [1, 0]),
+        ("q + q < -200", [1, 0]),
+        ("-u < 0", [1, 1]),
+        ("u - 2 < 0", [1, 0]),
+        ("u + u == 500", [0, 1]),
+        ("sqrt(u) > 15.81", [0, 1]),  # numpy takes the root of uint8 in float16
+        ("i == 9007199254740993", [1, 0]),  # beyond the integers that float64 holds
+        ("i + 0 == 9007199254740993 and i % 2 == 1", [1, 0]),
+        ("big == 9223372036854775809", [1, 0]),
+        ("big - 1 == 9223372036854775808", [1, 0]),
+        ("-big < 0", [1, 1]),
+        ("abs(low) > 0", [1, 1]),
+        ("max(big, low) > 9223372036854775807", [1, 0]),
+        ("min(q, u) < 0", [1, 0]),
+        ("q > 1000", [0, 0]),
+        ("u > -1", [1, 1]),
+        ("(u & 2) != 0", [0, 1]),  # bitwise, as numpy means it
+        ("(u | 1) == u", [1, 0]),
+        ("ok & u > 0", [1, 0]),
+        ("!ok", [0, 1]),
+        ("0 < q < 6", [0, 1]),
+        ("not q > 0 and ok", [1, 0]),
+        ("x < 9e999", [1, 0]),
+    ],
+)
+def test_integers_of_any_type_are_exact(text, expected) -> None:
+    assert Selection(text)(SMALL).astype(int).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["u", "1 & u > 0", "u > 0 & 3", "ok & u", "~u", "not u", "u & 2", "u & 2 > 0", "q == 5 | 6", "-ok"],
+)
+def test_a_number_is_no_condition(text) -> None:
+    with pytest.raises(ConfigError, match="is a number, not a condition") as error:
+        Selection(text)(SMALL)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["min(q, u, x) < 0", "abs(q, u) > 0", "max(q) > 0", "sqrt() > 0", "abs(*q) > 0"]
+)
+def test_functions_take_exactly_their_arguments_and_nothing_is_written(text) -> None:
+    with pytest.raises(ConfigError):
+        Selection(text)
+
+
+def test_a_selection_leaves_its_columns_as_they_are() -> None:
+    before = {name: column.copy() for name, column in SMALL.items()}
+    Selection("abs(q) + min(u, i) * -x > 0 | ok")(SMALL)
+    assert all(np.array_equal(before[n], SMALL[n], equal_nan=n == "x") for n in SMALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "undefined"),
+    [
+        ("x > 1", [1, 0], [0, 1]),
+        ("~(x > 1)", [0, 1], [0, 1]),
+        ("u / none > 1", [1, 1], [1, 1]),
+        ("u % none == 0", [0, 0], [1, 1]),
+        ("log(q) > 1", [0, 1], [1, 0]),
+        ("isfinite(x)", [1, 0], [0, 0]),
+    ],
+)
+def test_nan_and_division_by_zero_are_told(text, kept, undefined) -> None:
+    keep, told = Selection(text).decide(SMALL)
+    assert keep.astype(int).tolist() == kept
+    assert told.astype(int).tolist() == undefined
+
+
+@pytest.mark.parametrize("text", ["q > " + "9" * 6000, "(" * 500 + "q", "q > 1" + " + 1" * 4000, "q > 0\x00"])
+def test_an_overlong_or_broken_expression_is_refused_in_one_line(text) -> None:
+    with pytest.raises(ConfigError) as error:
+        Selection(text)(SMALL)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
 def test_an_unknown_column_or_function_names_the_nearest(write, arrays) -> None:
     with pytest.raises(ConfigError, match=r"unknown function 'sqr'.*did you mean 'sqrt'"):
         Selection("sqr(pt) > 2")

@@ -92,6 +92,8 @@ class BasketReader:
             first, last = int(edges[i]), int(edges[i + 1])
             if first >= stop:
                 break
+            if first == last:  # a basket without entries: an empty chunk, or `hadd` of an empty file
+                continue
             low, high = max(start - first, 0), min(stop, last) - first
             data, byte_offsets = self._basket(int(branch.member("fBasketSeek")[i]))
             if not is_list:

@@ -139,6 +139,8 @@ def inspect(file: str | os.PathLike[str], layout: LayoutLike = None) -> Inspecti
             }
     found = scan([source], layout)
     item = found.files[0]
+    if item.problem is not None and item.tree is None and source.tree is not None:
+        raise item.problem  # a tree that was named is never replaced by another
     start = Inspection(os.fspath(file), size, trees, item.tree)
     if item.problem is not None:
         hints = _hints(trees[item.tree].branches) if item.tree in trees else ()

@@ -227,7 +227,8 @@ def iterate_chunks(
             report.read += len(chunk)
             chunk = screen(chunk, bad, report)
             if chosen is not None:
-                keep = chosen(chunk.jets, where=chunk.file)
+                keep, undefined = chosen.decide(chunk.jets, where=chunk.file)
+                report.undefined_in_selection += int(undefined.sum())
                 report.removed_by_selection += int(len(keep) - keep.sum())
                 chunk = chunk.take(keep)
             if max_constituents is not None:

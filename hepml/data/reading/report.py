@@ -30,6 +30,7 @@ class DataReport:
         kept: jets handed on.
         bad: reason -> jets dropped (or kept, by policy) for it.
         removed_by_selection: jets that the selection removed.
+        undefined_in_selection: jets for which the selection met NaN or a value that does not exist (1/0).
         of_other_classes: jets of classes that were not asked for.
         unlabelled: jets of no class, dropped by the layout's policy.
         without_constituents: jets without constituents; they are kept.
@@ -45,6 +46,7 @@ class DataReport:
     bad: dict[str, BadValue] = field(default_factory=dict)
     dropped_bad: int = 0
     removed_by_selection: int = 0
+    undefined_in_selection: int = 0
     of_other_classes: int = 0
     unlabelled: int = 0
     without_constituents: int = 0
@@ -92,6 +94,7 @@ class DataReport:
         for count, words in (
             (self.dropped_bad, "jets dropped for bad values"),
             (self.removed_by_selection, "jets removed by the selection"),
+            (self.undefined_in_selection, "jets for which the selection met NaN or a division by zero"),
             (self.of_other_classes, "jets of other classes left out"),
             (self.unlabelled, "jets of no class dropped"),
             (self.without_constituents, "jets without constituents (kept)"),

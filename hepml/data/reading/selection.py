@@ -1,8 +1,10 @@
 """Selections: expressions on jet columns such as `jet_pt > 500 & abs(jet_eta) < 2`, evaluated without `eval`.
 
-`&`, `|`, `~` (and `&&`, `||`, `!`) mean and, or, not, and bind less tightly than comparisons, as in ROOT's
-TTree::Draw; parentheses around each comparison, as numpy wants them, do no harm. Known functions are those in
-`FUNCTIONS`; nothing else can be called.
+`and`, `or`, `not` join conditions; `&`, `|`, `~` (and `&&`, `||`, `!`) do the same and, like them, bind less
+tightly than comparisons, as in ROOT's TTree::Draw; parentheses around each comparison, as numpy wants them, do
+no harm. Between two integers `&` and `|` are bitwise, as in numpy. A number is no condition, and is refused as
+one. Integers are exact, whatever their type in the file: nothing wraps around. Known functions are those in
+`FUNCTIONS`, with exactly their arguments; nothing else can be called, and no expression can write.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ import numpy as np
 
 from hepml.errors import ConfigError, LayoutError, did_you_mean
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": np.abs,
+FUNCTIONS: dict[str, np.ufunc] = {
+    "abs": np.absolute,
     "sqrt": np.sqrt,
     "log": np.log,
     "exp": np.exp,
@@ -30,6 +32,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max": np.maximum,
     "isfinite": np.isfinite,
 }
+_OF_INTEGERS = ("abs", "min", "max")  # functions that give an integer for integers
 _ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -38,6 +41,7 @@ _ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
+_EXACT = (ast.Add, ast.Sub, ast.Mult)
 _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -46,6 +50,10 @@ _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
+_BITWISE = (
+    "_bitwise_"  # stands between the operands of `&` and `|`, which `and` and `or` alone would not tell
+)
+_LONGEST = 10_000  # characters
 
 
 class Selection:
@@ -55,56 +63,89 @@ class Selection:
         text: the expression.
 
     Raises:
-        ConfigError: not an expression of comparisons, arithmetic, columns, numbers and known functions.
+        ConfigError: not an expression of comparisons, arithmetic, columns, numbers and known functions, or
+            not a condition.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
         try:
+            if len(text) > _LONGEST:
+                raise SyntaxError("too long")
             self._tree = ast.parse(_pythonic(text), mode="eval").body
-        except (SyntaxError, tokenize.TokenError, IndentationError) as problem:
+            names = self._check(self._tree)
+        except (SyntaxError, ValueError, tokenize.TokenError, RecursionError, MemoryError) as problem:
+            shown = text if len(text) < 200 else text[:200] + " …"
             raise ConfigError(
-                f"the selection '{text}' is not an expression",
+                f"the selection '{shown}' is not an expression",
                 mend="write it as 'jet_pt > 500 & abs(jet_eta) < 2'",
             ) from problem
-        self.names: tuple[str, ...] = tuple(dict.fromkeys(self._check(self._tree)))
+        self.names: tuple[str, ...] = tuple(dict.fromkeys(names))
         if not self.names:
             raise ConfigError(
                 f"the selection '{text}' names no jet column", mend="write it as 'jet_pt > 500'"
             )
+        if _is_number(self._tree):
+            raise self._no_condition(self._tree)
 
     def __call__(self, columns: Mapping[str, np.ndarray], where: str | None = None) -> np.ndarray:
         """Which jets fulfil it, [B] bool.
 
         Raises:
             LayoutError: a column that is not there; names the nearest.
+            ConfigError: a number where a condition belongs.
         """
+        return self.decide(columns, where)[0]
+
+    def decide(
+        self, columns: Mapping[str, np.ndarray], where: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which jets fulfil it, and for which it met NaN or a value that does not exist, such as 1/0 or the
+        logarithm of -1; [B] bool each. Comparisons with NaN are false (`!=` true), as everywhere."""
         for name in self.names:
             if name not in columns:
                 raise LayoutError(
                     f"the selection needs jet column '{name}'", where=where, mend=did_you_mean(name, columns)
                 )
+            if np.ndim(columns[name]) != 1 or columns[name].dtype.kind not in "biuf":
+                raise LayoutError(
+                    f"the selection needs one number a jet, jet column '{name}' has not", where=where
+                )
+        jets = len(columns[self.names[0]])
+        run = _Evaluation(self, columns, jets)
         with np.errstate(all="ignore"):
-            return np.asarray(self._value(self._tree, columns), dtype=bool)
+            keep = run.value(self._tree)
+        if not _is_boolean(keep):
+            raise self._no_condition(self._tree, where)
+        return np.broadcast_to(keep, jets).copy(), run.undefined
 
     def _check(self, node: ast.AST) -> list[str]:
         if isinstance(node, ast.Name):
-            return [node.id]
+            return [] if node.id == _BITWISE else [node.id]
         if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
             return []
         if isinstance(node, ast.BoolOp):
             return [n for v in node.values for n in self._check(v)]
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub | ast.UAdd):
+            if isinstance(node.op, ast.Not) and _is_number(node.operand):
+                raise self._no_condition(node.operand)
             return self._check(node.operand)
         if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
             return self._check(node.left) + self._check(node.right)
         if isinstance(node, ast.Compare) and all(type(op) in _COMPARE for op in node.ops):
             return [n for v in (node.left, *node.comparators) for n in self._check(v)]
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords and node.args:
-            if node.func.id not in FUNCTIONS:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+            name = node.func.id
+            if name not in FUNCTIONS:
                 raise ConfigError(
-                    f"unknown function '{node.func.id}' in the selection '{self.text}'",
-                    mend=did_you_mean(node.func.id, FUNCTIONS),
+                    f"unknown function '{name}' in the selection '{self.text}'",
+                    mend=did_you_mean(name, FUNCTIONS),
+                )
+            if len(node.args) != FUNCTIONS[name].nin:
+                raise ConfigError(
+                    f"{name} takes {FUNCTIONS[name].nin} argument{'s' * (FUNCTIONS[name].nin > 1)}, "
+                    f"not {len(node.args)}, in the selection '{self.text}'",
+                    mend="nest them: min(a, min(b, c))" if name in ("min", "max") else f"write {name}(x)",
                 )
             return [n for v in node.args for n in self._check(v)]
         raise ConfigError(
@@ -112,47 +153,183 @@ class Selection:
             mend="use comparisons, arithmetic, jet columns, numbers and " + ", ".join(FUNCTIONS),
         )
 
-    def _value(self, node: ast.AST, columns: Mapping[str, np.ndarray]) -> Any:
+    def _no_condition(self, node: ast.AST, where: str | None = None) -> ConfigError:
+        words = _plainly(node)
+        return ConfigError(
+            f"'{words}' is a number, not a condition, in the selection '{self.text}'",
+            where=where,
+            mend=f"compare it, as in '{words} != 0' (in parentheses beside & and |)",
+        )
+
+
+class _Evaluation:
+    """One evaluation of a selection on the columns of some jets.
+
+    Args:
+        selection: what is evaluated.
+        columns: jet columns [B].
+        jets: B.
+    """
+
+    def __init__(self, selection: Selection, columns: Mapping[str, np.ndarray], jets: int) -> None:
+        self.selection, self.columns = selection, columns
+        self.undefined = np.zeros(jets, dtype=bool)
+
+    def value(self, node: ast.AST) -> Any:
         if isinstance(node, ast.Name):
-            return columns[node.id]
+            column = self.columns[node.id].view()
+            column.flags.writeable = False
+            return column
         if isinstance(node, ast.Constant):
-            return node.value
+            return _literal(node)
         if isinstance(node, ast.BoolOp):
-            combine = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-            out = self._value(node.values[0], columns)
-            for value in node.values[1:]:
-                out = combine(out, self._value(value, columns))
-            return out
+            return self._joined(node)
         if isinstance(node, ast.UnaryOp):
-            value = self._value(node.operand, columns)
+            value = self.value(node.operand)
             if isinstance(node.op, ast.Not):
-                return np.logical_not(value)
-            return -np.asarray(value, dtype=float) if isinstance(node.op, ast.USub) else value
+                return np.logical_not(self._condition(value, node.operand))
+            return 0 - _exact(value) if isinstance(node.op, ast.USub) else value
         if isinstance(node, ast.BinOp):
-            left, right = self._value(node.left, columns), self._value(node.right, columns)
-            # Unsigned and boolean branches must not wrap around.
-            return _ARITHMETIC[type(node.op)](np.asarray(left, dtype=float), np.asarray(right, dtype=float))
+            return self._arithmetic(node)
         if isinstance(node, ast.Compare):
-            left, out = self._value(node.left, columns), np.True_
+            left, out = self.value(node.left), np.True_
             for op, right in zip(node.ops, node.comparators, strict=True):
-                value = self._value(right, columns)
-                out = np.logical_and(out, _COMPARE[type(op)](left, value))
+                value = self.value(right)
+                self._note(_is_nan(left) | _is_nan(value))
+                out = np.logical_and(out, np.asarray(_COMPARE[type(op)](left, value), dtype=bool))
                 left = value
             return out
         assert isinstance(node, ast.Call)
         assert isinstance(node.func, ast.Name)
-        return FUNCTIONS[node.func.id](*(self._value(v, columns) for v in node.args))
+        return self._call(node.func.id, [self.value(v) for v in node.args])
+
+    def _joined(self, node: ast.BoolOp) -> Any:
+        """Conditions joined by and, or; integers by `&`, `|`."""
+        both = isinstance(node.op, ast.And)
+        parts = [v for v in node.values if not _is_marker(v)]
+        bitwise = [_is_marker(node.values[node.values.index(v) - 1]) for v in parts[1:]]
+        out, before = self.value(parts[0]), parts[0]
+        for part, bits in zip(parts[1:], bitwise, strict=True):
+            value = self.value(part)
+            if bits and _is_integer(out) and _is_integer(value):
+                left, right = _exact(out), _exact(value)
+                out = left & right if both else left | right
+            else:
+                a, b = self._condition(out, before), self._condition(value, part)
+                out = np.logical_and(a, b) if both else np.logical_or(a, b)
+            before = part
+        return out
+
+    def _condition(self, value: Any, node: ast.AST) -> Any:
+        if not _is_boolean(value):
+            raise self.selection._no_condition(node)
+        return value
+
+    def _arithmetic(self, node: ast.BinOp) -> Any:
+        left, right = self.value(node.left), self.value(node.right)
+        a, b = _exact(left), _exact(right)
+        whole = _is_integer(a) and _is_integer(b)
+        if whole and isinstance(node.op, _EXACT):
+            return _ARITHMETIC[type(node.op)](*_wide_enough(a, b))
+        if whole and isinstance(node.op, ast.Mod) and np.all(b != 0):
+            return np.asarray(operator.mod(a, b))
+        a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+        out = _ARITHMETIC[type(node.op)](a, b)
+        self._note(np.isfinite(a) & np.isfinite(b) & ~np.isfinite(out))
+        return out
+
+    def _call(self, name: str, values: list[Any]) -> Any:
+        given = [_exact(v) for v in values]
+        if name in _OF_INTEGERS and all(_is_integer(v) for v in given):
+            return FUNCTIONS[name](
+                *(_wide_enough(*given) if len(given) > 1 else _wide_enough(given[0], 2)[:1])
+            )
+        floats = [np.asarray(v, dtype=float) for v in given]
+        out = FUNCTIONS[name](*floats)
+        if name != "isfinite":
+            self._note(np.isfinite(sum(floats, np.zeros(()))) & ~np.isfinite(out))
+        return out
+
+    def _note(self, jets: Any) -> None:
+        self.undefined |= jets
 
 
-_WORDS = {"&": "and", "|": "or", "~": "not", "!": "not"}
+def _is_number(node: ast.AST) -> bool:
+    """Whether an expression is a number, whatever the columns are: no condition."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id != "isfinite"
+    return isinstance(node, ast.Constant | ast.BinOp) or (
+        isinstance(node, ast.UnaryOp) and not isinstance(node.op, ast.Not)
+    )
+
+
+def _literal(node: ast.Constant) -> Any:
+    """A number as it is written; an integer that no column can hold as a float."""
+    value: Any = node.value
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        try:
+            return float(value)
+        except OverflowError:
+            return np.inf if value > 0 else -np.inf
+    return value
+
+
+def _is_marker(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == _BITWISE
+
+
+def _is_boolean(value: Any) -> bool:
+    return bool(np.asarray(value).dtype == np.bool_)
+
+
+def _is_integer(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.dtype.kind in "iuO" and not isinstance(value, bool)
+
+
+def _is_nan(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    return np.isnan(array) if array.dtype.kind == "f" else np.zeros((), dtype=bool)
+
+
+def _exact(value: Any) -> np.ndarray:
+    """A number as int64, as Python's integers where it is larger, or as float64."""
+    array = np.asarray(value)
+    if array.dtype.kind == "O":
+        return array
+    if array.dtype.kind not in "biu":
+        return array.astype(float)
+    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        return array.astype(object)
+    return array.astype(np.int64)
+
+
+def _wide_enough(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Two integer arrays in a type in which their sum, difference and product cannot wrap around."""
+    a, b = np.asarray(a), np.asarray(b)
+    reach = [max(abs(int(x.min())), abs(int(x.max())), 1) if x.size else 1 for x in (a, b)]
+    if max(reach[0] * reach[1], reach[0] + reach[1]) <= np.iinfo(np.int64).max and "O" not in (
+        a.dtype.kind,
+        b.dtype.kind,
+    ):
+        return a, b
+    return a.astype(object), b.astype(object)
+
+
+def _plainly(node: ast.AST) -> str:
+    return ast.unparse(node).replace(f" and {_BITWISE} and ", " & ").replace(f" or {_BITWISE} or ", " | ")
+
+
+_WORDS = {"&": f"and {_BITWISE} and", "|": f"or {_BITWISE} or", "~": "not", "!": "not"}
 
 
 def _pythonic(text: str) -> str:
     """`&`, `|`, `~` and their doubled forms as and, or, not."""
-    text = (
-        " ".join(text.split()).replace("&&", "&").replace("||", "|").replace("!=", " <> ").replace("!", "~")
-    )
+    text = " ".join(text.split())
+    text = text.replace("&&", " and ").replace("||", " or ").replace("!=", " <> ").replace("!", "~")
     text = text.replace(" <> ", "!=")
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    if any(t.string == _BITWISE for t in tokens):
+        raise SyntaxError(_BITWISE)
     words = [_WORDS.get(t.string, t.string) if t.type == tokenize.OP else t.string for t in tokens]
     return " ".join(word for word in words if word.strip())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 SUFFIXES = (".root", ".npz")
 _REMOTE = re.compile(r"^[a-z][a-z0-9+]*://")
-_TREE = re.compile(r"^(?P<path>.+?\.root):(?P<tree>[^:]+)$")
+_TREE = re.compile(r"^(?P<path>.+?\.root(?:\.\d+)?):(?P<tree>[^:]+)$")
+_CYCLE = re.compile(r"^(?P<name>.+?)(?:;(?P<cycle>\d+|\*))?$")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Source:
 
     Args:
         path: local path or URL.
-        tree: name of the tree, or None for the one that the layout names or the only one there is.
+        tree: name of the tree, or None for the one that the layout names or the only one there is. A path of
+            folders (`/dir/tree`) and a cycle (`tree;1`) may belong to it, as ROOT writes them; the newest
+            cycle is read without one.
     """
 
     path: str
@@ -138,22 +141,17 @@ def open_tree(directory: Any, source: Source, wanted: str | None = None) -> tupl
     Raises:
         LayoutError: no such tree, no tree at all, or several without a name.
     """
-    name = source.tree or wanted
+    asked = source.tree or wanted
     trees = trees_of(directory, str(source))
-    if name is None:
+    if asked is None:
         if len(trees) != 1:
             raise LayoutError(
                 f"{len(trees)} trees ({', '.join(sorted(trees))})" if trees else "there is no tree",
                 where=str(source),
                 mend="name one, as FILE.root:TREE" if trees else "give a file with a TTree or RNTuple",
             )
-        name = next(iter(trees))
-    if name not in trees:
-        raise LayoutError(
-            f"tree '{name}' not found",
-            where=str(source),
-            mend=did_you_mean(name, trees, noun="trees at hand"),
-        )
+        asked = next(iter(trees))
+    name = _key(directory, asked, trees, str(source))
     try:
         return name, directory[name]
     except Exception as problem:
@@ -162,6 +160,36 @@ def open_tree(directory: Any, source: Source, wanted: str | None = None) -> tupl
             where=str(source),
             mend="the file is broken or truncated; copy or generate it again",
         ) from problem
+
+
+def _key(directory: Any, asked: str, trees: Mapping[str, str], where: str) -> str:
+    """The key under which the file holds the tree that was asked for, with the cycle where one was given.
+
+    Raises:
+        LayoutError: no such tree, or no such cycle of it.
+    """
+    match = _CYCLE.match(re.sub(r";\d+/", "/", asked.strip("/")))
+    name, cycle = (match["name"], match["cycle"]) if match else (asked, None)
+    if name not in trees:
+        raise LayoutError(
+            f"tree '{asked}' not found",
+            where=where,
+            mend=did_you_mean(name, trees, noun="trees at hand"),
+        )
+    if cycle in (None, "*"):
+        return name
+    cycles = sorted(
+        int(key.rpartition(";")[2])
+        for key in directory.keys(recursive=True, cycle=True)
+        if key.rpartition(";")[0] == name
+    )
+    if int(str(cycle)) not in cycles:
+        raise LayoutError(
+            f"tree '{name}' has no cycle {cycle}",
+            where=where,
+            mend="cycles at hand: " + ", ".join(map(str, cycles)),
+        )
+    return f"{name};{cycle}"
 
 
 def _expand_one(item: str) -> list[Source]:

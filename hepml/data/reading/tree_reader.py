@@ -86,9 +86,7 @@ class TreeReader:
                 except NotPlainError:
                     self._baskets = None
             rest = [name for name in names if name not in found]
-            arrays = (
-                self.tree.arrays(rest, entry_start=start, entry_stop=stop, library="ak") if rest else None
-            )
+            arrays = self._arrays(rest, start, stop) if rest else None
         except Exception as problem:
             raise FileError(
                 f"entries {start} to {stop} cannot be read ({_brief(problem)})",
@@ -99,6 +97,14 @@ class TreeReader:
             assert arrays is not None
             found[name] = self._flat(arrays[name], name)
         return {name: found[name] for name in names}
+
+    def _arrays(self, names: Sequence[str], start: int, stop: int) -> Any:
+        """Branches by uproot. A name is taken as it stands: a list of them would be read as patterns in an
+        RNTuple, where `e[GeV]` matches nothing."""
+        if hasattr(self.tree, "branches"):
+            return self.tree.arrays(list(names), entry_start=start, entry_stop=stop, library="ak")
+        chosen = set(names)
+        return self.tree.arrays(filter_name=chosen.__contains__, entry_start=start, entry_stop=stop)
 
     def _is_quick(self, name: str) -> bool:
         return self._baskets is not None and self._baskets.can_read(name)

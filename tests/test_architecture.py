@@ -14,6 +14,7 @@ FLOORS = {
     "kinematics": 0,
     "config": 0,
     "paths": 0,
+    "outputs": 0,
     "data": 1,
     "generation": 1,
     "packed": 1,
@@ -37,6 +38,7 @@ NEIGHBOURS = {
     ("generation", "data"),  # recipes write the layout that data/ reads
     ("data", "packed"),  # batches are packed tensors; packed/ itself stands on floor 0 alone
     ("dynamics", "nn"),  # learned Hamiltonians are layers
+    ("outputs", "errors"),  # a disk that refuses is an error
     ("config", "errors"),  # what is wrong with a config is an error
     ("config", "paths"),  # a config may be named
 }

@@ -94,6 +94,7 @@ def command(
     """
     from hepml.cli import console
     from hepml.errors import ConfigError
+    from hepml.outputs import refuse_inputs
 
     points = _points(signal_efficiency)
     if bool(scores) == (run is not None):
@@ -104,6 +105,7 @@ def command(
         )
     if plot is not None:
         _check_picture(plot)
+        refuse_inputs(plot, [run, files, scores, layout], option="--plot")
     regression = None
     samples: dict[str, Sample] = {}
     if scores:

@@ -35,10 +35,13 @@ def command(
     """
     from hepml.cli import console
     from hepml.inference.explaining import KINDS, explain_files
+    from hepml.outputs import refuse_inputs
     from hepml.training.checkpoints import load_model
 
     if output is None:
         output = Path(checkpoint) / "explain" if Path(checkpoint).is_dir() else Path("explain")
+    for name in ["summary.json", *(path.name for path in output.glob("*.png"))]:
+        refuse_inputs(output / name, [checkpoint, files, layout])
     model = load_model(checkpoint)
     summary = explain_files(
         model, files, output, jets=jets, draw=draw, toward=toward, steps=steps, layout=layout

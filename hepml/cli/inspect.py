@@ -45,7 +45,9 @@ def command(
     main distributions."""
     from hepml.cli.console import out, print_json
     from hepml.data.reading.inspection import inspect
+    from hepml.outputs import refuse_inputs
 
+    refuse_inputs(plot, [file, layout], option="--plot")
     found = inspect(file, layout)
     if plot is not None:
         from hepml.evaluation.plots.inspection import plot_inspection
@@ -141,10 +143,11 @@ def bars(histogram: np.ndarray) -> str:
 
 def _save(figure: object, path: Path) -> None:
     from hepml.errors import FileError
+    from hepml.outputs import writing
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)  # type: ignore[attr-defined]
+        with writing(path, wait=True) as temporary:
+            figure.savefig(temporary, dpi=130)  # type: ignore[attr-defined]
     except (OSError, ValueError) as problem:
         raise FileError(
             f"the picture cannot be written ({problem})",

@@ -35,9 +35,11 @@ def command(
     from hepml.cli import console
     from hepml.data.reading.reader import scan
     from hepml.inference.prediction import output_names, predict_files
+    from hepml.outputs import refuse_inputs
     from hepml.training.checkpoints import load_model
     from hepml.training.score_files import writer
 
+    refuse_inputs(output, [checkpoint, files, layout])
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(checkpoint, device=device)
     names = output_names(model)

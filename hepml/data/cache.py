@@ -3,17 +3,14 @@ should not be read twice.
 
 A cache is keyed by the files' identity (path, size, time of change), the layout, and everything that was
 asked for. It is written chunk by chunk under a temporary name and renamed when complete, so a killed or
-failed build leaves nothing under its final name, and two processes that build the same one do not disturb
-each other.
+failed build leaves nothing under its final name, and of two processes that build the same one the second
+waits for the first.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +19,7 @@ import numpy as np
 import torch
 import xxhash
 
+from hepml import outputs
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
 from hepml.data.build import PER_CONSTITUENT, PER_JET, Request, build, extras_of, packed_chunks
@@ -72,23 +70,20 @@ def cache_key(found: Scan, request: Request) -> str:
 
 
 def _build(home: Path, found: Scan, files: Files, request: Request) -> None:
-    home.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
     try:
-        if request.max_jets is not None:  # a sample fits in memory
-            _write_all(partial, build(files, request))
-        else:
-            _stream(partial, found, request)
-        with suppress(OSError):  # another process was first: its cache is as good
-            partial.rename(home)
+        with outputs.building(home) as partial:
+            if partial is None:  # another process was first: its cache is as good
+                return
+            if request.max_jets is not None:  # a sample fits in memory
+                _write_all(partial, build(files, request))
+            else:
+                _stream(partial, found, request)
     except OSError as problem:
         raise FileError(
             f"the cache cannot be written ({problem.strerror or problem})",
             where=str(home.parent),
             mend="free some space, or name another folder with data.cache",
         ) from problem
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _stream(partial: Path, found: Scan, request: Request) -> None:

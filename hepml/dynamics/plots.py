@@ -24,6 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from hepml import outputs
+
 TRUTH = "truth"
 COLOURS = {TRUTH: "#222222", "baseline": "#bd1f01", "hnn": "#3f90da", "best": "#832db6"}
 _MORE = ["#e76300", "#ffa90e", "#a96b59", "#717581"]
@@ -202,17 +204,14 @@ def animate(
             artists += ghosts + [(_tail(axis, shade, 1.5, 6.0), line) for line in lines]
         length = len(states[TRUTH])
         moments = np.unique(np.linspace(1, length - 1, frames).astype(int))
-        partial = path.with_name(f".{path.name}.part.gif")
-        path.parent.mkdir(parents=True, exist_ok=True)
         writer = PillowWriter(fps=rate)
-        with writer.saving(figure, str(partial), dpi=90):
+        with outputs.writing(path, wait=True) as partial, writer.saving(figure, str(partial), dpi=90):
             for t in moments:
                 begin = max(0, t - length // 4)
                 for (tail, dot), line in artists:
                     tail.set_data(line[begin : t + 1, 0], line[begin : t + 1, 1])
                     dot.set_data([line[t, 0]], [line[t, 1]])
                 writer.grab_frame()
-    partial.replace(path)
     return path
 
 

@@ -8,7 +8,6 @@ either there and whole or not there.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from hepml import outputs
 from hepml.errors import FileError
 from hepml.generation.chunk import Chunk
 
@@ -59,7 +59,7 @@ class PartStore:
                     )
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
-            _replace(record, json.dumps(settings, indent=1).encode())
+            outputs.write_bytes(record, json.dumps(settings, indent=1).encode())
         except OSError as error:
             raise FileError(
                 f"cannot write here ({error.strerror or error})",
@@ -78,10 +78,9 @@ class PartStore:
     def save(self, process: str, number: int, chunk: Chunk) -> None:
         """Writes a chunk, whole or not at all."""
         path = self.path(process, number)
-        temporary = path.with_suffix(".tmp")
         columns = {_COLUMN + name: values for name, values in (chunk.columns or {}).items()}
         try:
-            with temporary.open("wb") as stream:
+            with outputs.writing(path, wait=True) as temporary, temporary.open("wb") as stream:
                 np.savez_compressed(
                     stream,
                     allow_pickle=False,
@@ -92,9 +91,7 @@ class PartStore:
                     cross_section=chunk.cross_section,
                     **columns,
                 )
-            os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise FileError(
                 f"cannot save a chunk ({error.strerror or error})",
                 where=str(path),
@@ -119,9 +116,3 @@ class PartStore:
     def discard(self) -> None:
         """Removes the directory and all in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepml import outputs
 from hepml.errors import ConfigError, FileError, MissingExtraError, did_you_mean
 from hepml.generation.chunk import Chunk, ChunkTask, make_chunk
 from hepml.generation.columns import Columns, jets_in, join, take
@@ -99,15 +101,23 @@ def generate(
     output = Path(output)
     _check_output(output)
     store = PartStore.beside(output)
-    store.open({"layout": LAYOUT_VERSION, "versions": versions, **asdict(plan)}, resume)
     wanted = _wanted(jets, len(chosen.processes))
-    made = _Production(chosen, plan, wanted, store, progress).run(workers)
+    with outputs.owning(store.folder):  # two runs of one output would take each other's chunks
+        store.open({"layout": LAYOUT_VERSION, "versions": versions, **asdict(plan)}, resume)
+        made = _Production(chosen, plan, wanted, store, progress).run(workers)
+        report = _write(chosen, plan, made, output, started)
+        store.discard()
+    return report
 
+
+def _write(chosen: Recipe, plan: _Plan, made: _Production, output: Path, started: float) -> GenerationReport:
+    """Puts the chunks together in a drawn order, writes the file, and reports."""
+    wanted = made.wanted
     parts: list[Columns] = []
     for process, chunks, number in zip(chosen.processes, made.chunks, wanted, strict=True):
         parts.append(_assemble(process, chunks, number, plan.unweighted))
     columns = join(parts)
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(len(wanted), 0))).permutation(
+    order = np.random.default_rng(np.random.SeedSequence(plan.seed, spawn_key=(len(wanted), 0))).permutation(
         jets_in(columns)
     )
     columns = take(columns, order)
@@ -115,7 +125,7 @@ def generate(
     record = {
         **asdict(plan),
         "description": chosen.description,
-        "versions": versions,
+        "versions": _versions(),
         "cross_section_pb": {n: _cross_section(c) for n, c in zip(names, made.chunks, strict=True)},
         "events": {
             n: int(sum(c.events.sum() for c in chunks)) for n, chunks in zip(names, made.chunks, strict=True)
@@ -123,12 +133,11 @@ def generate(
         "processes": [asdict(process) for process in chosen.processes],
     }
     write_jets(output, columns, record)
-    store.discard()
     seconds = time.perf_counter() - started
     weights = columns["weight"]
     return GenerationReport(
         output=output,
-        recipe=recipe,
+        recipe=plan.recipe,
         jets=dict(zip(names, wanted, strict=True)),
         events=record["events"],
         cross_section=record["cross_section_pb"],
@@ -199,6 +208,8 @@ def _wanted(jets: int, classes: int) -> list[int]:
 
 def _check_output(output: Path) -> None:
     folder = output.parent
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        raise FileError("cannot write here", where=str(folder), mend="choose another output")
     if not folder.is_dir():
         raise FileError(
             "no such directory", where=str(folder), mend="make it first, or choose another output"

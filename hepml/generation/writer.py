@@ -13,6 +13,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from hepml import outputs
 from hepml.errors import FileError
 from hepml.generation.columns import Columns, jets_in, take
 
@@ -34,9 +35,11 @@ def write_jets(path: Path, columns: Columns, record: dict[str, Any]) -> None:
     """
     import uproot
 
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with uproot.recreate(temporary, compression=uproot.ZSTD(5)) as file:
+        with (
+            outputs.writing(path) as temporary,
+            uproot.recreate(temporary, compression=uproot.ZSTD(5)) as file,
+        ):
             whole = _tree(columns)
             types = {name: a.type.content if name == "part" else a.dtype for name, a in whole.items()}
             tree = file.mktree(
@@ -49,18 +52,13 @@ def write_jets(path: Path, columns: Columns, record: dict[str, Any]) -> None:
                 stop = min(start + _STEP, jets_in(columns))
                 tree.extend(_tree(take(columns, np.arange(start, stop))))
             file[RECORD] = json.dumps(record)
-        temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise FileError(
             f"cannot write the jets ({error.strerror or error})",
             where=str(path),
             mend="make room or choose another output; the chunks are saved, so the same command only "
             "has to write",
         ) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _tree(columns: Columns) -> dict[str, Any]:

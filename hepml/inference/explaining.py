@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hepml import kinematics
+from hepml import kinematics, outputs
 from hepml.data.batch import JetBatch
 from hepml.errors import DataError, FileError, ModelError, did_you_mean
 from hepml.evaluation import saliency as explain
@@ -113,10 +113,7 @@ def explain_files(
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
         summary["figures"].append(f"{name}.png")
-    try:
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    except OSError as problem:
-        raise FileError(f"cannot write summary.json ({problem.strerror})", where=str(folder)) from None
+    outputs.write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 
 

@@ -4,9 +4,10 @@ accepted request."""
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from hepml import outputs
 
 STATE_NAME = "tracking.json"
 
@@ -64,6 +65,5 @@ def read_state(path: Path) -> dict[str, dict[str, Any]]:
 
 def write_state(path: Path, stores: dict[str, dict[str, Any]]) -> None:
     """Replaces `tracking.json` whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps({"format": 1, "stores": stores}, indent=1))
-    os.replace(partial, path)
+    with outputs.writing(path, wait=True, durable=False) as partial:
+        partial.write_text(json.dumps({"format": 1, "stores": stores}, indent=1))

@@ -7,7 +7,6 @@ says about it; nothing but tensors and plain values is unpickled.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import pickle
@@ -18,7 +17,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from hepml import objectives
+from hepml import objectives, outputs
 from hepml.errors import FileError, ModelError
 from hepml.models import catalogue
 
@@ -158,17 +157,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         FileError: the disk is full or the folder cannot be written; whatever stood under the final name still
             stands there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with outputs.writing(path, wait=True) as temporary:
+            temporary.write_bytes(data)
     except OSError as problem:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise FileError(
             f"cannot write {path.name}: {problem.strerror or problem}",
             where=str(path.parent),

@@ -3,7 +3,6 @@ the number of rows, then renamed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hepml import outputs
 from hepml.errors import FileError
 
 TREE = "tree"
@@ -43,26 +43,22 @@ def writer(path: Path) -> Iterator[Writer]:
             where=str(path),
             mend="end the name in .root or .npz",
         )
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sink = kinds[path.suffix](temporary)
-        try:
-            yield sink
-        finally:
-            sink.close()
-        if not sink.rows:
-            raise FileError("no jets to write", where=str(path), mend="give files with jets")
-        _check(temporary, sink.rows)
-        os.replace(temporary, path)
+        with outputs.writing(path) as temporary:
+            sink = kinds[path.suffix](temporary)
+            try:
+                yield sink
+            finally:
+                sink.close()
+            if not sink.rows:
+                raise FileError("no jets to write", where=str(path), mend="give files with jets")
+            _check(temporary, sink.rows)
     except OSError as problem:
         raise FileError(
             f"cannot write {path.name}: {problem.strerror or problem}",
             where=str(path.parent),
             mend="free some space or choose another -o",
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class _Root:

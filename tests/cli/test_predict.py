@@ -139,7 +139,7 @@ def test_a_disk_that_is_full_leaves_no_file_of_scores(
     def full(*anything: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hepml.training.score_files.os.replace", full)
+    monkeypatch.setattr("hepml.outputs.os.replace", full)
     result = hepml("predict", run, toy_files["val"], "-o", "scores.root", "-q")
     assert result.code == 2
     assert "cannot write scores.root: No space left on device" in result.err

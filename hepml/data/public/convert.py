@@ -16,6 +16,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from hepml import outputs
 from hepml.data.public.convert_formats import Piece, Source, open_source
 from hepml.errors import ConfigError, DataError, FileError
 
@@ -60,6 +61,7 @@ def convert(
         raise ConfigError(
             f"'{output.name}' does not end in .root", where="--output", mend="name a .root file"
         )
+    outputs.refuse_inputs(output, files)
     sources = [open_source(Path(file)) for file in files]
     if not sources:
         raise ConfigError(
@@ -159,10 +161,11 @@ def _columns(piece: Piece, names: Sequence[str]) -> dict[str, Any]:
 def _write(path: Path, chunks: Iterator[dict[str, Any]], report: dict[str, Any]) -> None:
     import uproot
 
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with uproot.recreate(temporary, compression=uproot.ZSTD(5)) as file:
+        with (
+            outputs.writing(path) as temporary,
+            uproot.recreate(temporary, compression=uproot.ZSTD(5)) as file,
+        ):
             tree = None
             for branches in chunks:
                 if tree is None:
@@ -177,15 +180,12 @@ def _write(path: Path, chunks: Iterator[dict[str, Any]], report: dict[str, Any])
             if tree is None:
                 raise DataError("the files have no jets", mend="give files with some")
             file["hepml_conversion"] = json.dumps(report)
-        temporary.replace(path)
     except OSError as problem:
         raise FileError(
             f"cannot write the jets ({problem.strerror or problem})",
             where=str(path),
             mend="make room, or another --output",
         ) from problem
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check(piece: Piece, path: Path, first: int, names: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hepml import outputs
 from hepml.errors import ConfigError, FileError, MissingExtraError, did_you_mean
 
 Tell = Callable[[str, int, int | None], None]
@@ -171,7 +172,8 @@ def _fetch_one(keeper: Any, file: str, output: Path, tell: Tell) -> Path:
         os.replace(part, temporary)  # checked there, and moved to its name
 
     try:
-        return Path(keeper.fetch(file, downloader=download))
+        with outputs.owning(output / file):
+            return Path(keeper.fetch(file, downloader=download))
     except ValueError as problem:
         if "hash" not in str(problem).lower():
             raise

@@ -200,7 +200,10 @@ def _expand_one(item: str) -> list[Source]:
     if _REMOTE.match(item) or os.path.isfile(item):
         return [Source(item, tree)]
     if os.path.isdir(item):
-        inside = sorted(str(p) for p in Path(item).rglob("*") if p.suffix in SUFFIXES)
+        # hidden files are what somebody is writing there, or was
+        inside = sorted(
+            str(p) for p in Path(item).rglob("*") if p.suffix in SUFFIXES and not p.name.startswith(".")
+        )
         if not inside:
             raise FileError("no ROOT or npz file in this folder", where=item, mend="name another folder")
         return [Source(path, tree) for path in inside]

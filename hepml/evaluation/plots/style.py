@@ -8,7 +8,6 @@ line style as well.
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import mplhep
 from cycler import cycler
 from matplotlib.figure import Figure
 
+from hepml import outputs
 from hepml.errors import FileError
 
 COLOURS = (
@@ -93,13 +93,9 @@ def save(figure: Figure, path: Path | str) -> Path:
         raise FileError(
             f"'{path.name}' does not end like a picture", where=str(path), mend="end it in .png, .pdf or .svg"
         )
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format=ending, dpi=150)
-        temporary.replace(path)
+        with outputs.writing(path, wait=True) as temporary:
+            figure.savefig(temporary, format=ending, dpi=150)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise FileError(f"cannot write the figure ({error.strerror})", where=str(path)) from error
     return path

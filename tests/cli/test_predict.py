@@ -144,3 +144,15 @@ def test_a_disk_that_is_full_leaves_no_file_of_scores(
     assert result.code == 2
     assert "cannot write scores.root: No space left on device" in result.err
     assert not [p.name for p in Path.cwd().iterdir() if "scores" in p.name]
+
+
+def test_scores_never_replace_the_jets_they_are_of(hepml: Run, run: Path, tmp_path: Path) -> None:
+    file = write_toy_jets(tmp_path / "jets.root", 20, seed=9)
+    before = Path(file).read_bytes()
+    Path("link.root").symlink_to(file)
+    for files, output in ((file, file), ("*.root", "link.root"), (f"{file}:tree", "link.root")):
+        result = hepml("predict", run, files, "-o", output)
+        assert result.code == 2
+        assert "the output is one of the inputs" in result.err
+        assert len(result.err.splitlines()) == 1
+    assert Path(file).read_bytes() == before

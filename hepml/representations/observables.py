@@ -5,8 +5,13 @@ the distance of two constituents in (eta, phi). A jet without constituents, or w
 gives zero.
 
     jet_width             sum_i z_i R_i, R_i to the jet axis (girth)
+    jet_lha, jet_thrust   sum_i z_i sqrt(R_i) and sum_i z_i R_i^2: further angularities (arXiv:1408.3122)
+    jet_eccentricity      1 - l/L, of the smaller and larger eigenvalue of sum_i z_i x_i x_i^T with x_i =
+                          (delta_eta, delta_phi)
     jet_ptd               sqrt(sum_i z_i^2)
     jet_leading_fraction  max_i z_i
+    jet_entropy           -sum_i z_i ln z_i
+    jet_n50, jet_n90      constituents, hardest first, that hold 50 and 90 % of the scalar sum of pT
     jet_mass_over_pt      m / pT
     jet_c2, jet_d2        e3 / e2^2 and e3 / e2^3 from energy correlation functions with beta = 1
                           (arXiv:1305.0007, arXiv:1409.6298): e2 = sum_{i<j} z_i z_j R_ij, e3 = sum_{i<j<k}
@@ -30,6 +35,11 @@ from hepml.packed.segments import segment_sum
 
 # Entries of the pair matrices taken at a time.
 _ENTRIES = 1 << 22
+# Names whose value neither a soft emission nor a collinear splitting changes.
+SAFE = (
+    "jet_mass", "jet_mass_over_pt", "jet_pt", "jet_width", "jet_lha", "jet_thrust", "jet_eccentricity",
+    "jet_c2", "jet_d2",
+)  # fmt: skip
 DERIVED = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")
 
 
@@ -69,6 +79,38 @@ def _moments(batch: JetBatch) -> dict[str, Tensor]:
     return {"jet_width": sums[:, 0], "jet_ptd": sums[:, 1].sqrt(), "jet_leading_fraction": leading}
 
 
+def _angularities(batch: JetBatch) -> dict[str, Tensor]:
+    z = _shares(batch)
+    eta, phi = batch.columns["delta_eta"], batch.columns["delta_phi"]
+    squared = eta * eta + phi * phi
+    # a power of zero has no gradient
+    root = torch.where(squared > 0, torch.where(squared > 0, squared, 1.0).pow(0.25), 0.0)
+    columns = (z * root, z * squared, z * eta * eta, z * phi * phi, z * eta * phi)
+    lha, thrust, a, b, c = segment_sum(torch.stack(columns, dim=-1), batch.offsets).unbind(-1)
+    # eigenvalues t/2 +- w of [[a, c], [c, b]], t the trace
+    difference = ((a - b) / 2).square() + c * c
+    w = torch.where(difference > 0, torch.where(difference > 0, difference, 1.0).sqrt(), 0.0)
+    largest = (a + b) / 2 + w
+    eccentric = torch.where(largest > 0, 2 * w / largest.clamp_min(torch.finfo(w.dtype).tiny), 0.0)
+    return {"jet_lha": lha, "jet_thrust": thrust, "jet_eccentricity": eccentric}
+
+
+def _entropy(batch: JetBatch) -> dict[str, Tensor]:
+    z = _shares(batch)
+    terms = -z * torch.log(z.clamp_min(torch.finfo(z.dtype).tiny))
+    return {"jet_entropy": segment_sum(terms[:, None], batch.offsets)[:, 0]}
+
+
+def _numbers(batch: JetBatch) -> dict[str, Tensor]:
+    z = to_dense(_shares(batch).detach()[:, None], batch.offsets)[..., 0]
+    hardest = z.sort(dim=1, descending=True).values
+    before = hardest.cumsum(dim=1) - hardest  # what the harder ones hold
+    return {
+        f"jet_n{percent}": ((before < percent / 100) & (hardest > 0)).sum(dim=1).to(z.dtype)
+        for percent in (50, 90)
+    }
+
+
 def _mass_over_pt(batch: JetBatch) -> dict[str, Tensor]:
     pt = kinematics.pt(batch.jets)
     ratio = kinematics.mass(batch.jets) / pt.clamp_min(torch.finfo(pt.dtype).tiny)
@@ -97,8 +139,14 @@ def _correlations(batch: JetBatch) -> dict[str, Tensor]:
 
 OBSERVABLES: dict[str, Callable[[JetBatch], dict[str, Tensor]]] = {
     "jet_width": _moments,
+    "jet_lha": _angularities,
+    "jet_thrust": _angularities,
+    "jet_eccentricity": _angularities,
     "jet_ptd": _moments,
     "jet_leading_fraction": _moments,
+    "jet_entropy": _entropy,
+    "jet_n50": _numbers,
+    "jet_n90": _numbers,
     "jet_mass_over_pt": _mass_over_pt,
     "jet_c2": _correlations,
     "jet_d2": _correlations,

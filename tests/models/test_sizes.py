@@ -16,6 +16,8 @@ PUBLISHED = {
     "dgcnn": 157_968,
     "efn": 82_358,
     "efp": 1_000,
+    "efp_mlp": 2_306,  # ours
+    "efp_mlp_safe": 2_162,  # ours
     "gat": 35_416,
     "gcn": 21_776,
     "graph_network": 34_064,

@@ -37,10 +37,21 @@ def by_hand(p: np.ndarray) -> dict[str, float]:
         z[i] * z[j] * z[k] * apart(i, j) * apart(j, k) * apart(i, k)
         for i, j, k in itertools.combinations(range(len(p)), 3)
     )
+    r = np.hypot(eta - axis[0], phi - axis[1])
+    around = np.stack((eta - axis[0], phi - axis[1]))
+    tensor = (z * around) @ around.T
+    small, large = np.linalg.eigvalsh(tensor)
+    held = np.cumsum(np.sort(z)[::-1])
     return {
-        "jet_width": float((z * np.hypot(eta - axis[0], phi - axis[1])).sum()),
+        "jet_width": float((z * r).sum()),
+        "jet_lha": float((z * np.sqrt(r)).sum()),
+        "jet_thrust": float((z * r**2).sum()),
+        "jet_eccentricity": float(1 - small / large),
         "jet_ptd": float(np.sqrt((z**2).sum())),
         "jet_leading_fraction": float(z.max()),
+        "jet_entropy": float(-(z * np.log(z)).sum()),
+        "jet_n50": float(np.searchsorted(held, 0.5) + 1),
+        "jet_n90": float(np.searchsorted(held, 0.9) + 1),
         "jet_mass_over_pt": math.sqrt(e * e - x * x - y * y - w * w) / math.hypot(x, y),
         "jet_c2": e3 / e2**2,
         "jet_d2": e3 / e2**3,

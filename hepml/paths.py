@@ -16,6 +16,7 @@ from pathlib import Path
 
 DATA_PATH = "HEPML_DATA"
 _DEPTH = 3  # folders below one of the data path that are searched
+_WEIGHTS = (".pt", ".pth", ".ckpt")
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -94,6 +95,16 @@ def resolve_path(word: str, config_file: Path | None) -> str:
     if further is None and _something_at(shipped_folder(), base):
         further = shipped_folder() / base
     return str(further if further is not None else places[0] / base) + colon + tree
+
+
+def resolve_weights(word: str, config_file: Path | None) -> str:
+    """A path of weights, a run or a checkpoint as `resolve_path` gives it; of a bare name such as
+    `lorentznet_toptag` the file of that name with one of the endings of weights, where there is one."""
+    for ending in ("", *_WEIGHTS):
+        found = resolve_path(word + ending, config_file)
+        if "://" in found or Path(found).exists():
+            return found
+    return resolve_path(word, config_file)
 
 
 def is_there(source: str | Sequence[str]) -> bool:

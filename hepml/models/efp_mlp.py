@@ -31,7 +31,7 @@ OBSERVABLES = (
 
 @register("efp_mlp", paper="arXiv:1712.07124", symmetries=("permutation", "azimuthal-rotation"))
 class EnergyFlowPerceptron(nn.Module):
-    """Multilayer perceptron on ln EFP of all connected multigraphs of up to `degree` edges, and on observables.
+    """Multilayer perceptron on ln EFP of connected multigraphs of up to `degree` edges, and on observables.
 
     A disconnected multigraph is left out, since its logarithm is the sum of its components' logarithms. Each
     column is standardised by the training jets (`hepml.nn.norm.Standardise`). The logarithm of a polynomial

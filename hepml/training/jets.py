@@ -88,18 +88,8 @@ def open_jets(
     """
 
     def read(files: Source, classes: Sequence[str] | None = None) -> JetDataset:
-        options: dict[str, Any] = {
-            "layout": settings.layout,
-            "classes": settings.classes if settings.classes is not None else classes,
-            "target": settings.target,
-            "weights": settings.weights,
-            "selection": settings.selection,
-            "max_jets": settings.max_jets,
-            "cache": settings.cache,
-        }
-        return JetDataset.open(files, inputs, **options)
+        return open_dataset(settings, files, inputs, classes)
 
-    _say_how_to_get(settings)
     whole = read(settings.train)
     message(f"train: {whole.report}")
     classes = tuple(whole.classes or ()) or None
@@ -148,6 +138,38 @@ def _say_how_to_get(settings: DataConfig) -> None:
             )
 
 
+def open_dataset(
+    settings: DataConfig,
+    files: Source,
+    inputs: Inputs,
+    classes: Sequence[str] | None = None,
+    *,
+    labels: bool = True,
+) -> JetDataset:
+    """Jets of one source as the `data` block wants them.
+
+    Args:
+        settings: the `data` block.
+        files: the source.
+        inputs: what is read of each jet.
+        classes: those of the training jets, where the block names none.
+        labels: False for jets whose labels are not read; weights are then left out too.
+    """
+    named = settings.classes if settings.classes is not None else classes
+    return JetDataset.open(
+        files,
+        inputs,
+        layout=settings.layout,
+        classes=named if labels else None,
+        target=settings.target if labels else None,
+        weights=settings.weights if labels else False,
+        selection=settings.selection,
+        max_jets=settings.max_jets,
+        cache=settings.cache,
+        labels=labels,
+    )
+
+
 def split(whole: JetDataset, shares: dict[str, float], seed: int) -> dict[str, Part]:
     """Disjoint random parts of a data set: the named shares and `train`, which takes the rest.
 
@@ -180,6 +202,7 @@ def class_scale(dataset: Any, classes: int) -> Tensor | None:
     if weights is None or labels is None:
         return None
     w, y = np.asarray(weights, dtype=np.float64), np.asarray(labels)
+    w, y = w[y >= 0], y[y >= 0]  # jets that a teacher labels have no class
     totals = np.bincount(y, weights=w, minlength=classes)
     counts = np.bincount(y, minlength=classes)
     if (totals <= 0).any() and (counts[totals <= 0] > 0).any():

@@ -21,6 +21,7 @@ from hepml.data.batch import JetBatch
 from hepml.errors import DataError
 from hepml.objectives import Objective
 from hepml.training import augmentation, metrics, schedules
+from hepml.training.distillation import Targets
 from hepml.training.run_config import TrainingConfig
 
 
@@ -38,6 +39,7 @@ class TrainingModule(L.LightningModule):
         identity: what `load_model` needs to build the model again; kept in every checkpoint under `hepml`.
         fresh: names of tensors that given weights did not bring, which learn at the full rate; None where
             none were given.
+        taught: a teacher's scores to learn from, or None.
     """
 
     class_scale: Tensor | None
@@ -56,6 +58,7 @@ class TrainingModule(L.LightningModule):
         class_scale: Tensor | None = None,
         identity: dict[str, Any] | None = None,
         fresh: frozenset[str] | None = None,
+        taught: Targets | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -65,6 +68,7 @@ class TrainingModule(L.LightningModule):
         self.classes = classes
         self.identity = identity or {}
         self.fresh = fresh
+        self.taught = taught
         self.register_buffer("class_scale", class_scale, persistent=False)
         self.register_buffer(
             "loss_sum", torch.zeros(2, dtype=torch.float64), persistent=False
@@ -195,13 +199,16 @@ class TrainingModule(L.LightningModule):
     def _weights(self, batch: JetBatch) -> Tensor | None:
         if batch.weights is None or self.class_scale is None or batch.labels is None:
             return batch.weights
-        return batch.weights * self.class_scale.to(batch.weights)[batch.labels]
+        scale = self.class_scale.to(batch.weights)[batch.labels.clamp_min(0)]
+        return batch.weights * torch.where(batch.labels < 0, 1.0, scale)  # jets without a label: as they are
 
     def _likelihood(self, parameters: Tensor, batch: JetBatch) -> tuple[Tensor, Tensor | None]:
         if batch.labels is None:
             raise DataError(
                 "the training jets have no labels", mend="use a file with label branches, or give data.target"
             )
+        if self.taught is not None:
+            return self.taught.loss(self.objective, parameters, batch), self._weights(batch)
         return self.objective.negative_log_likelihood(parameters, batch.labels), self._weights(batch)
 
     def _gather(self, values: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from hepml.data.loader import JetLoader
 from hepml.errors import ConfigError
 from hepml.models import catalogue
 from hepml.objectives import Objective
+from hepml.training import distillation
 from hepml.training.building import (
     Built,
     build_model,
@@ -115,10 +116,12 @@ def _carry_out(desk: _Desk, resume: bool) -> dict[str, Any]:
     resume = resume and desk.folder.path.exists()
     # what can go wrong with the user's files goes wrong before a folder is made
     given = given_model(config)
-    jets = open_jets(config.data, model_inputs(config, given), desk.progress.message)
+    inputs = model_inputs(config, given)
+    jets = open_jets(config.data, inputs, desk.progress.message)
     for note in jets.notes:
         desk.progress.message(note)
     objective = build_objective(config, jets)
+    taught = distillation.prepare(config, jets, inputs, objective, desk.progress)
     seed_everything(settings.seed)
     built = build_model(config, given, objective, desk.progress)
     if desk.first:
@@ -128,7 +131,7 @@ def _carry_out(desk: _Desk, resume: bool) -> dict[str, Any]:
     try:
         if desk.first:
             desk.tracker = _start_tracking(desk, built.model, jets)
-        keeper, device = _fit(desk, built, objective, jets, resume)
+        keeper, device = _fit(desk, built, objective, jets, taught, resume)
         summary = (
             report_run(config, desk.folder, objective, jets, keeper, device, desk.tracker, desk.progress)
             if desk.first
@@ -159,7 +162,7 @@ def _describe_run(desk: _Desk) -> None:
 def _start_tracking(desk: _Desk, model: nn.Module, jets: RunJets) -> Any:
     config, settings = desk.config, desk.config.tracking
     parameters = config.model_dump(
-        mode="json", include={"data", "model", "objective", "training"}, exclude_none=True
+        mode="json", include={"data", "model", "objective", "training", "distill"}, exclude_none=True
     )
     parameters["parameters"] = catalogue.count_parameters(model)
     tracker = tracking.start(
@@ -192,7 +195,12 @@ def _finish(desk: _Desk, status: str) -> None:
 
 
 def _fit(
-    desk: _Desk, built: Built, objective: Objective, jets: RunJets, resume: bool
+    desk: _Desk,
+    built: Built,
+    objective: Objective,
+    jets: RunJets,
+    taught: distillation.Targets | None,
+    resume: bool,
 ) -> tuple[RunKeeper, torch.device]:
     """Trains the model; what the keeper has seen, and the device that it was trained on.
 
@@ -217,6 +225,7 @@ def _fit(
         class_scale=class_scale(jets.train, len(jets.classes)) if classifies else None,
         identity=identity_of(config, model, objective, jets),
         fresh=built.fresh,
+        taught=taught,
     )
     # dropout and augmentation differ between ranks
     torch.manual_seed(settings.seed * 1_000_003 + trainer.global_rank + 1)

@@ -19,6 +19,7 @@ from hepml import paths
 from hepml.config import Config, Schema
 from hepml.errors import ConfigError, ModelError, did_you_mean
 from hepml.models import catalogue
+from hepml.training.recipe_config import DistillConfig
 
 Source = str | list[str]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -181,6 +182,7 @@ class RunConfig(Schema):
         objective: bernoulli, categorical or gaussian, or `{name: …, …}`; categorical for classes and gaussian
             for a target where left out.
         training: see `TrainingConfig`.
+        distill: learn from a teacher's scores; see `hepml.training.recipe_config`.
         tracking: see `TrackingConfig`.
         output: run folder; `runs/NAME-TIME` where left out.
         plugins: Python files or modules that register models of your own; imported before the config is
@@ -191,6 +193,7 @@ class RunConfig(Schema):
     model: dict[str, Any] | str
     objective: dict[str, Any] | str | None = None
     training: TrainingConfig = TrainingConfig()
+    distill: DistillConfig | None = None
     tracking: TrackingConfig = TrackingConfig()
     output: str | None = None
     plugins: list[str] = Field(default_factory=list)
@@ -384,6 +387,9 @@ def _with_paths(run: RunConfig, config: Config) -> RunConfig:
             return {name: absolute(below) for name, below in source.items()}
         return source
 
+    def weights(word: str) -> str:
+        return paths.resolve_weights(word, config.file)
+
     sources = ("train", "val", "test", "further_tests")
     data = run.data.model_copy(update={key: absolute(getattr(run.data, key)) for key in sources})
     own = {key: how for key, how in data.obtain.items() if "command line" not in config.where(("data", key))}
@@ -392,8 +398,10 @@ def _with_paths(run: RunConfig, config: Config) -> RunConfig:
         data = data.model_copy(update={"layout": absolute(data.layout)})
     model = run.model
     if isinstance(model, dict) and model.get("pretrained"):
-        model = {**model, "pretrained": absolute(model["pretrained"])}
+        model = {**model, "pretrained": weights(model["pretrained"])}
     training = run.training
     if training.init_from:
-        training = training.model_copy(update={"init_from": absolute(training.init_from)})
-    return run.model_copy(update={"data": data, "model": model, "training": training})
+        training = training.model_copy(update={"init_from": weights(training.init_from)})
+    distill = None if run.distill is None else run.distill.with_paths(absolute, weights)
+    changed = {"data": data, "model": model, "training": training, "distill": distill}
+    return run.model_copy(update=changed)

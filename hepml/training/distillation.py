@@ -1,0 +1,320 @@
+"""Distillation: a small model learns the scores that a better one gives the same jets.
+
+Softened probabilities of a teacher say more of a jet than its label does (arXiv:1503.02531), and a teacher
+that knows a symmetry hands it on (arXiv:2311.14160). Scores are computed once and kept in a cache that knows
+each jet by its content, so that another run, a part of the jets or another student finds them again. Jets
+without labels are welcome, and what an augmentation makes of a jet keeps the jet's score: how far the teacher
+itself would disagree is measured and told.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xxhash
+from filelock import FileLock
+from torch import Tensor
+
+from hepml.data.batch import JetBatch
+from hepml.data.dataset import JetDataset
+from hepml.data.inputs import Inputs
+from hepml.errors import ConfigError, DataError, FileError
+from hepml.objectives import Objective
+from hepml.training import augmentation
+from hepml.training.checkpoints import write_atomically
+from hepml.training.jets import Part, RunJets, open_dataset
+from hepml.training.progress import Progress
+from hepml.training.recipe_config import DistillConfig
+from hepml.training.run_config import RunConfig
+from hepml.training.teachers import Tutor, open_teacher
+
+FORMAT = 1  # of the cache
+CHUNK = 2_000  # jets scored between two messages
+SAMPLE = 256  # jets on which the teacher's answer to augmentations is measured
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the teachers say of the training jets, looked up by `JetBatch.index`.
+
+    Args:
+        log_probabilities: [N, C] of the jets in the training data set, NaN for those that are not trained on.
+        temperature, hard_labels: see `DistillConfig`.
+    """
+
+    log_probabilities: Tensor
+    temperature: float
+    hard_labels: float
+
+    def loss(self, objective: Objective, parameters: Tensor, batch: JetBatch) -> Tensor:
+        """The distillation loss of each jet, [B]: (1 - h) T^2 H(teacher_T, student_T) + h (-ln q(label)).
+
+        A jet without a label (-1) has no second term, and its first one counts whole.
+        """
+        assert batch.index is not None
+        known = self.log_probabilities[batch.index.to(self.log_probabilities.device)].to(parameters)
+        logits = parameters if objective.name == "categorical" else F.pad(parameters, (1, 0))
+        teacher = torch.softmax(known / self.temperature, dim=-1)
+        student = torch.log_softmax(logits / self.temperature, dim=-1)
+        soft = -(self.temperature**2) * (teacher * student).sum(dim=-1)
+        if not self.hard_labels or batch.labels is None:
+            return soft
+        labelled = batch.labels >= 0
+        hard = objective.negative_log_likelihood(parameters, batch.labels.clamp_min(0))
+        share = torch.where(labelled, self.hard_labels, 0.0).to(soft)
+        return (1 - share) * soft + share * hard
+
+
+def prepare(
+    config: RunConfig, jets: RunJets, inputs: Inputs, objective: Objective, progress: Progress
+) -> Targets | None:
+    """The teachers' scores of the training jets, None where the config distils nothing; unlabelled jets join
+    `jets.train`.
+
+    Args:
+        config: the run's.
+        jets: the run's, opened for `inputs`.
+        inputs: what the student reads.
+        objective: the student's.
+        progress: told what happens.
+
+    Raises:
+        ConfigError: a regression, or a teacher of other classes.
+        DataError: a jet that a teacher has no finite score for.
+    """
+    settings = config.distill
+    if settings is None:
+        return None
+    if objective.task != "classification":
+        raise ConfigError("distill is for classification", where="distill", mend="leave out data.target")
+    labelled = jets.train
+    if settings.unlabelled is not None:
+        further = open_dataset(config.data, settings.unlabelled, inputs, labels=False)
+        progress.message(f"unlabelled: {further.report}")
+        jets.train = join(labelled, further)
+    total, weights = None, 0.0
+    for teacher in settings.teachers:
+        tutor = open_teacher(teacher, jets.classes)
+        seen = jets.train if tutor.can_read(inputs) else _reopened(config, labelled, tutor)
+        found = teacher.weight * _scores(tutor, seen, settings, progress)
+        total = found if total is None else total + found
+        weights += teacher.weight
+        _tell_symmetries(tutor, seen, config.training.augment, progress)
+    assert total is not None
+    which = indices_of(jets.train)
+    rows = np.full((int(which.max()) + 1, total.shape[1]), np.nan, dtype=np.float32)
+    rows[which] = total / weights
+    return Targets(torch.from_numpy(rows), settings.temperature, settings.hard_labels)
+
+
+def indices_of(dataset: Any) -> np.ndarray:
+    """The values of `JetBatch.index` that the jets of a data set or of a part of one have, in order."""
+    if not isinstance(dataset, Part):
+        return np.arange(len(dataset))
+    return indices_of(dataset.whole)[dataset.indices]
+
+
+def root_of(dataset: Any) -> JetDataset:
+    """The data set that a part, or a part of a part, was taken of."""
+    return root_of(dataset.whole) if isinstance(dataset, Part) else dataset
+
+
+def join(labelled: Any, further: JetDataset) -> JetDataset:
+    """Labelled jets and, behind them, jets without labels, whose label is -1 and whose weight is one."""
+    first, second = labelled.batch(np.arange(len(labelled))), further.batch(slice(None))
+    classes = labelled.classes
+
+    def both(name: str) -> Tensor | None:
+        a, b = getattr(first, name), getattr(second, name)
+        return None if a is None or b is None else torch.cat((a, b))
+
+    momenta = both("four_momenta")
+    assert momenta is not None
+    if (first.jet_momenta is None) != (second.jet_momenta is None):
+        raise DataError(
+            "some of the training and unlabelled jets have the jet's own momentum in the file, some have not",
+            mend="use files of one layout",
+        )
+    weights = first.weights
+    if weights is not None:
+        weights = torch.cat((weights, torch.ones(len(second), dtype=weights.dtype)))
+    labels = torch.cat((first.labels, torch.full((len(second),), -1, dtype=first.labels.dtype)))
+    joined = JetBatch(
+        four_momenta=momenta,
+        offsets=torch.cat((first.offsets, first.offsets[-1] + second.offsets[1:])),
+        features=both("features"),
+        feature_names=first.feature_names,
+        jet_features=both("jet_features"),
+        jet_feature_names=first.jet_feature_names,
+        labels=labels,
+        weights=weights,
+        jet_momenta=both("jet_momenta"),
+        extras={name: torch.cat((view, second.extras[name])) for name, view in first.extras.items()},
+    )
+    return JetDataset.from_batch(joined, classes)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# scores, kept by content
+
+
+def _reopened(config: RunConfig, labelled: Any, tutor: Tutor) -> Any:
+    """The training jets with what the teacher reads, in the order in which the student has them."""
+    assert config.distill is not None
+    whole = open_dataset(config.data, config.data.train, tutor.inputs, labelled.classes)
+    known = root_of(labelled)
+    same = whole.entries is None or np.array_equal(whole.entries, known.entries)  # type: ignore[arg-type]
+    if len(whole) != len(known) or not same:
+        raise DataError(
+            f"{len(known):,} jets are fit for the student, {len(whole):,} for the teacher {tutor.name}",
+            where="distill.teacher",
+            mend="leave out those that `hepml inspect` calls bad, with data.selection",
+        )
+    own = Part(whole, indices_of(labelled))
+    if config.distill.unlabelled is None:
+        return own
+    return join(own, open_dataset(config.data, config.distill.unlabelled, tutor.inputs, labels=False))
+
+
+def _scores(tutor: Tutor, dataset: Any, settings: DistillConfig, progress: Progress) -> np.ndarray:
+    """Log-probabilities of a data set's jets by one teacher, [N, C]: those that the cache has from there."""
+    cache = Cache(settings.cache, tutor.digest)
+    with cache.locked():  # several ranks, or runs, want the same scores: one computes them
+        keys = np.concatenate([jet_keys(dataset.batch(part), tutor) for part in _pieces(len(dataset))])
+        known, rows = cache.find(keys)
+        if known.any():
+            progress.message(f"teacher {tutor.name}: {int(known.sum()):,} scores from {cache.path}")
+        absent, done = np.flatnonzero(~known), []
+        for part in _pieces(len(absent)):
+            done.append(tutor.log_probabilities(dataset.batch(absent[part]), settings.batch_size))
+            progress.scoring(f"teacher {tutor.name}", sum(map(len, done)), len(absent))
+        if done:
+            scored = np.concatenate(done)
+            rows = np.zeros((len(keys), scored.shape[1]), np.float32) if rows is None else rows
+            rows[absent] = scored
+            kept = cache.add(keys[absent], scored)
+            where = f"kept in {cache.path}" if kept else f"not kept, {cache.path.parent} cannot be written"
+            progress.message(f"teacher {tutor.name}: {len(absent):,} jets scored, {where}")
+    assert rows is not None
+    lost = int((~np.isfinite(rows)).any(axis=1).sum())
+    if lost:
+        raise DataError(
+            f"the teacher {tutor.name} has no finite score for {lost:,} of {len(rows):,} jets",
+            mend="look at the jets with `hepml inspect`, or use another teacher",
+        )
+    return rows
+
+
+def _pieces(jets: int) -> list[np.ndarray]:
+    return [np.arange(i, min(i + CHUNK, jets)) for i in range(0, jets, CHUNK)]
+
+
+def jet_keys(batch: JetBatch, tutor: Tutor) -> np.ndarray:
+    """128 bits of each jet's content, as far as the teacher reads it, [B, 2]."""
+    columns = [batch.four_momenta]
+    if tutor.beside_momenta:
+        columns.append(batch.select(tutor.beside_momenta))
+    rows = torch.cat(columns, dim=1).contiguous().numpy()
+    own = [] if batch.jet_momenta is None else [batch.jet_momenta]
+    if tutor.inputs.jet_features:
+        own.append(batch.select_jets(tutor.inputs.jet_features))
+    jets = torch.cat(own, dim=1).contiguous().numpy() if own else np.zeros((len(batch), 0), np.float32)
+    ends = batch.offsets.tolist()
+    keys = np.empty((len(batch), 2), dtype=np.uint64)
+    for i, (low, high) in enumerate(pairwise(ends)):
+        value = xxhash.xxh3_128(rows[low:high].tobytes() + jets[i].tobytes()).intdigest()
+        keys[i] = value >> 64, value & 0xFFFFFFFFFFFFFFFF
+    return keys
+
+
+class Cache:
+    """One teacher's scores on disk, found by the jets' content.
+
+    Args:
+        folder: where; `.hepml/teachers` in the home folder where None.
+        teacher: digest of the teacher.
+    """
+
+    def __init__(self, folder: str | None, teacher: str) -> None:
+        home = Path(folder).expanduser() if folder else Path.home() / ".hepml" / "teachers"
+        self.path = home / f"{teacher}-v{FORMAT}.npz"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Others wait; a folder that cannot be written has no lock and keeps nothing."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f"{self.path}.lock")
+            lock.acquire()
+        except OSError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def read(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Keys [N, 2] and rows [N, C]; nothing where there is no file or an unreadable one, since scores may
+        always be computed again."""
+        try:
+            with np.load(self.path) as found:
+                return found["keys"], found["rows"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return np.zeros((0, 2), np.uint64), None
+
+    def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Which jets are known, [N], and their rows, [N, C] with zeros for others; None where nothing is
+        known."""
+        have, rows = self.read()
+        if rows is None:
+            return np.zeros(len(keys), dtype=bool), None
+        at = {tuple(key): i for i, key in enumerate(have.tolist())}
+        places = np.array([at.get(tuple(key), -1) for key in keys.tolist()], dtype=np.int64)
+        known = places >= 0
+        found = np.zeros((len(keys), rows.shape[1]), np.float32)
+        found[known] = rows[places[known]]
+        return known, found
+
+    def add(self, keys: np.ndarray, rows: np.ndarray) -> bool:
+        """Keeps more scores; whether that could be done."""
+        have, before = self.read()
+        if before is not None and before.shape[1] == rows.shape[1]:
+            keys, rows = np.concatenate((have, keys)), np.concatenate((before, rows))
+        keys, first = np.unique(keys, axis=0, return_index=True)
+        buffer = io.BytesIO()
+        np.savez(buffer, keys=keys, rows=rows[first].astype(np.float32))
+        try:
+            write_atomically(self.path, buffer.getvalue())
+        except FileError:
+            return False
+        return True
+
+
+# ------------------------------------------------------------------------------------------------------------
+# what the teacher thinks of augmented jets
+
+
+def _tell_symmetries(tutor: Tutor, dataset: Any, names: Sequence[str], progress: Progress) -> None:
+    """Tells by how much each augmentation changes the teacher's probabilities, since augmented jets keep the
+    scores of the jets they were made from."""
+    if not names:
+        return
+    sample = dataset.batch(np.arange(min(SAMPLE, len(dataset))))
+    before, words = np.exp(tutor.log_probabilities(sample, SAMPLE)), []
+    with torch.random.fork_rng(devices=[]):
+        for name in names:
+            torch.manual_seed(0)
+            after = np.exp(tutor.log_probabilities(augmentation.apply([name], sample), SAMPLE))
+            words.append(f"{name} {np.abs(after - before).mean():.1e}")
+    progress.message(f"mean change of {tutor.name}'s probabilities by augmentation: {', '.join(words)}")

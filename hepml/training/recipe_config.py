@@ -1,0 +1,89 @@
+"""The schema of what a run may do beside fitting labels: distilling a teacher.
+
+These blocks are parts of `RunConfig`; what they do is in `hepml.training.distillation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from hepml.config import Schema
+
+Positive = Annotated[float, Field(gt=0.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Teacher(Schema):
+    """One teacher; exactly one of the three says where it is.
+
+    Args:
+        pretrained: published weights: a path, or a name (`lorentznet_toptag`) found on the data path.
+        run: a run folder or a checkpoint of hepml's.
+        onnx: a tagger as `hepml export` writes it.
+        weight: in the average of several teachers' log-probabilities.
+    """
+
+    pretrained: str | None = None
+    run: str | None = None
+    onnx: str | None = None
+    weight: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Teacher:
+        if sum(source is not None for source in (self.pretrained, self.run, self.onnx)) != 1:
+            raise ValueError("a teacher with exactly one of pretrained, run and onnx")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The path or name."""
+        return str(self.pretrained or self.run or self.onnx)
+
+
+class DistillConfig(Schema):
+    """How a model learns from a teacher's scores (arXiv:1503.02531; for jets arXiv:2311.14160).
+
+    Args:
+        teacher: a teacher, or a list whose log-probabilities are averaged with their weights.
+        temperature: both distributions are softened by it, and their cross-entropy is multiplied by its
+            square, so that gradients keep their size.
+        hard_labels: share of the loss that the labels keep; 0 learns from the teacher alone.
+        unlabelled: further jets, whose labels are not used, scored by the teacher.
+        cache: folder of the teachers' scores, kept by content; `.hepml/teachers` in the home folder where
+            left out.
+        batch_size: jets a step of the teacher.
+    """
+
+    teacher: Teacher | list[Teacher]
+    temperature: Positive = 2.0
+    hard_labels: Fraction = 0.0
+    unlabelled: str | list[str] | None = None
+    cache: str | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 64
+
+    @property
+    def teachers(self) -> list[Teacher]:
+        return self.teacher if isinstance(self.teacher, list) else [self.teacher]
+
+    def with_paths(self, absolute: Callable[[Any], Any], weights: Callable[[str], str]) -> DistillConfig:
+        """The block with absolute paths.
+
+        Args:
+            absolute: of a path, or a list of paths, of the config.
+            weights: of a path or name of published weights.
+        """
+
+        def found(one: Teacher) -> Teacher:
+            if one.pretrained is not None:
+                return one.model_copy(update={"pretrained": weights(one.pretrained)})
+            return one.model_copy(
+                update={key: absolute(v) for key in ("run", "onnx") if (v := getattr(one, key)) is not None}
+            )
+
+        teachers = [found(one) for one in self.teachers]
+        unlabelled = None if self.unlabelled is None else absolute(self.unlabelled)
+        teacher = teachers if isinstance(self.teacher, list) else teachers[0]
+        return self.model_copy(update={"teacher": teacher, "unlabelled": unlabelled})

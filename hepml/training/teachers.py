@@ -1,0 +1,149 @@
+"""Teachers for distillation: published weights, runs and ONNX taggers behind one face, log-probabilities of
+jets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from torch import nn
+
+from hepml.data import features as feature_table
+from hepml.data.batch import JetBatch
+from hepml.data.inputs import Inputs
+from hepml.errors import ConfigError, FileError
+from hepml.inference.prediction import head_of, inputs_of, score
+from hepml.packed.dense import to_dense
+from hepml.training.checkpoints import find_checkpoint, load_model
+from hepml.training.recipe_config import Teacher
+
+SMALLEST = 1e-30  # probability, below which float32 has no logarithm
+
+
+@dataclass(frozen=True)
+class Tutor:
+    """A teacher that is ready to score jets.
+
+    Args:
+        name: for messages.
+        digest: of its weights: another file is another teacher.
+        inputs: what it reads.
+        model: from a batch to logits, with a head, or an `OnnxTagger`.
+        order: columns of its probabilities in the order of the run's classes.
+    """
+
+    name: str
+    digest: str
+    inputs: Inputs
+    model: nn.Module
+    order: tuple[int, ...]
+
+    def log_probabilities(self, batch: JetBatch, batch_size: int) -> np.ndarray:
+        """[B, C] float32."""
+        rows = score(self.model, batch, batch_size)[:, self.order]
+        return np.log(np.maximum(rows.astype(np.float64), SMALLEST)).astype(np.float32)
+
+    @property
+    def beside_momenta(self) -> tuple[str, ...]:
+        """Constituent features that do not follow from four-momenta."""
+        momentum = set(feature_table.MOMENTUM_COLUMNS)
+        return tuple(n for n in self.inputs.features if not set(feature_table.lookup(n).needs) <= momentum)
+
+    def can_read(self, student: Inputs) -> bool:
+        """Whether jets that were opened for the student hold all that the teacher reads."""
+        return (
+            set(self.beside_momenta) <= set(student.features)
+            and set(self.inputs.jet_features) <= set(student.jet_features)
+            and student.max_constituents in (None, self.inputs.max_constituents)
+            and (self.inputs.max_constituents is None or student.max_constituents is not None)
+        )
+
+
+class OnnxTagger(nn.Module):
+    """A tagger as `hepml export` writes it, run by onnxruntime: `four_momenta` [jets, constituents, 4] and
+    `mask` [jets, constituents] to `probabilities`.
+
+    Its output is the logarithm of the probabilities, so that a softmax gives them back.
+
+    Raises:
+        ConfigError: onnxruntime is not installed, or the file asks for other inputs.
+        FileError: not an ONNX file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ConfigError(
+                "an ONNX teacher needs onnxruntime", where=str(path), mend="pip install onnxruntime"
+            ) from None
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as problem:
+            first = (str(problem).splitlines() or ["unreadable"])[0][:120]
+            raise FileError(f"not an ONNX file that can be run ({first})", where=str(path)) from None
+        asked = {value.name for value in self.session.get_inputs()}
+        if not {"four_momenta", "mask"} >= asked or "four_momenta" not in asked:
+            raise ConfigError(
+                f"the ONNX tagger reads {', '.join(sorted(asked))}; a teacher is given four_momenta and mask",
+                where=str(path),
+                mend="use the run it was exported from: distill.teacher={run: …}",
+            )
+        self.masked = "mask" in asked
+        words = self.session.get_modelmeta().custom_metadata_map.get("hepml.classes", "")
+        self.hepml_classes = tuple(w.strip(" '\"") for w in words.strip("[]").split(",") if w.strip())
+        self.hepml_objective = "categorical"
+        width = self.session.get_outputs()[0].shape[-1]
+        self.hepml_hyperparameters = {
+            "outputs": width if isinstance(width, int) else len(self.hepml_classes) or 2
+        }
+        self.inputs = Inputs()
+
+    def forward(self, batch: JetBatch) -> torch.Tensor:
+        """Log-probabilities, [B, C]."""
+        p = batch.four_momenta.float()
+        feed = {"four_momenta": to_dense(p, batch.offsets).numpy()}
+        if self.masked:
+            length = torch.arange(feed["four_momenta"].shape[1])
+            feed["mask"] = (length[None, :] < batch.counts[:, None]).numpy()
+        (rows,) = self.session.run(["probabilities"], feed)
+        return torch.log(torch.from_numpy(np.asarray(rows)).clamp_min(SMALLEST))
+
+
+def open_teacher(teacher: Teacher, classes: tuple[str, ...]) -> Tutor:
+    """A teacher from the config.
+
+    Raises:
+        FileError: nothing there.
+        ModelError: weights that are not recognised.
+        ConfigError: it tells other classes apart, or is a regression.
+    """
+    path = Path(teacher.source)
+    if teacher.onnx is None:
+        path = find_checkpoint(path)
+    elif not path.is_file():
+        raise FileError("no such file", where=str(path), mend="name a file that `hepml export` wrote")
+    model: Any = OnnxTagger(path) if teacher.onnx is not None else load_model(path)
+    if head_of(model).task != "classification":
+        raise ConfigError(
+            "the teacher is a regression", where=str(path), mend="give one that tells classes apart"
+        )
+    named = tuple(str(name).removeprefix("label_") for name in getattr(model, "hepml_classes", ()) or ())
+    ours = tuple(str(name).removeprefix("label_") for name in classes)
+    outputs = len(named) or int(getattr(model, "hepml_hyperparameters", {}).get("outputs", len(ours)))
+    if outputs != len(ours):
+        raise ConfigError(
+            f"the teacher tells {outputs} classes apart ({', '.join(named)}), this run has {len(ours)}",
+            where=str(path),
+            mend="choose data.classes to fit it",
+        )
+    known = set(named) == set(ours)  # else the names differ, and only the order can tell
+    order = tuple(named.index(name) for name in ours) if known else tuple(range(outputs))
+    digest = xxhash.xxh3_64(path.read_bytes()).hexdigest()
+    shown = path.parent.parent.name if path.suffix == ".ckpt" else path.stem
+    return Tutor(shown, digest, inputs_of(model), model.eval(), order)

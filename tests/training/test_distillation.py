@@ -1,0 +1,212 @@
+"""Distillation: a student follows its teacher rather than its labels, and scores are computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import uproot
+from toys import write_toy_jets
+
+from hepml import objectives
+from hepml.data.batch import JetBatch
+from hepml.errors import ConfigError, FileError
+from hepml.inference.prediction import predict
+from hepml.training import distillation
+from hepml.training.checkpoints import load_model
+from hepml.training.distillation import Targets
+from hepml.training.progress import Progress
+from hepml.training.run import train
+from hepml.training.run_config import RunConfig
+from hepml.training.teachers import Tutor
+
+Tiny = Callable[..., RunConfig]
+
+
+class Notes(Progress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+    def found(self, word: str) -> list[str]:
+        return [line for line in self.lines if word in line]
+
+
+@pytest.fixture(scope="module")
+def liar(tmp_path_factory: pytest.TempPathFactory, toy_files: dict[str, Path]) -> Path:
+    """The training jets with labels that say nothing."""
+    path = tmp_path_factory.mktemp("liar") / "train.root"
+    with uproot.open(toy_files["train"]) as file:
+        tree = next(file[name] for name in file.keys(cycle=False) if "TTree" in file[name].classname)
+        arrays, name = tree.arrays(), tree.name
+    columns = {field: arrays[field] for field in arrays.fields}
+    top = np.random.default_rng(3).random(len(arrays)) < 0.5
+    columns["label_QCD"], columns["label_Tbqq"] = (~top).astype(np.float32), top.astype(np.float32)
+    with uproot.recreate(path) as file:
+        file[name] = {field: column for field, column in columns.items() if not field.startswith("n")}
+    return path
+
+
+@pytest.fixture
+def teacher(tiny: Tiny, tmp_path: Path) -> Path:
+    train(tiny("training.epochs=8"), tmp_path / "teacher")
+    return tmp_path / "teacher"
+
+
+def test_a_student_learns_from_its_teacher_what_its_labels_do_not_say(
+    tiny: Tiny, teacher: Path, liar: Path, tmp_path: Path
+) -> None:
+    labelled = tiny("training.epochs=8", f"data.train={liar}")
+    assert train(labelled, tmp_path / "labels")["test"]["auc"] < 0.8
+    words = ("training.epochs=8", f"data.train={liar}", f"distill.teacher.run={teacher}")
+    notes = Notes()
+    first = train(tiny(*words, f"distill.cache={tmp_path}/cache"), tmp_path / "student", progress=notes)
+    assert first["test"]["auc"] > 0.95
+    assert notes.found("400 jets scored")
+    again = Notes()
+    second = train(tiny(*words, f"distill.cache={tmp_path}/cache"), tmp_path / "again", progress=again)
+    assert again.found("400 scores from")
+    assert not again.found("jets scored")
+    assert second["test"]["auc"] == first["test"]["auc"]
+
+
+def test_unlabelled_jets_join_the_labelled_ones(tiny: Tiny, teacher: Path, tmp_path: Path) -> None:
+    further = write_toy_jets(tmp_path / "further.root", 90, seed=9)
+    config = tiny(
+        f"distill.teacher.run={teacher}",
+        f"distill.unlabelled={further}",
+        f"distill.cache={tmp_path}/cache",
+        "distill.hard_labels=0.5",
+    )
+    summary = train(config, tmp_path / "student")
+    assert summary["jets"]["train"] == 490
+    assert summary["test"]["auc"] > 0.9
+
+
+def test_a_part_of_the_jets_has_the_scores_of_its_jets(
+    tiny: Tiny, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Targets, JetBatch]] = []
+
+    def watched(self: Targets, objective: object, parameters: torch.Tensor, batch: JetBatch) -> torch.Tensor:
+        seen.append((self, batch))
+        return parameters.square().sum(1)
+
+    monkeypatch.setattr(Targets, "loss", watched)
+    config = tiny(
+        "training.epochs=1",
+        "data.train_share=0.2",
+        "data.val=0.25",
+        f"distill.teacher.run={teacher}",
+        f"distill.cache={tmp_path}/cache",
+    )
+    train(config, tmp_path / "student")
+    model = load_model(teacher)
+    for targets, batch in seen:
+        assert batch.index is not None
+        given = targets.log_probabilities[batch.index].exp().numpy()
+        np.testing.assert_allclose(given, predict(model, batch), atol=1e-5)
+    assert sum(len(batch) for _, batch in seen) == 60
+
+
+def test_a_student_of_fewer_constituents_has_a_teacher_that_reads_all(
+    tiny: Tiny, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest: list[int] = []
+    scored = Tutor.log_probabilities
+
+    def watched(self: Tutor, batch: JetBatch, batch_size: int) -> np.ndarray:
+        longest.append(batch.max_count)
+        return scored(self, batch, batch_size)
+
+    monkeypatch.setattr(Tutor, "log_probabilities", watched)
+    config = tiny(
+        "model={name: topodnn, constituents: 5, hidden: [8]}",
+        "training.epochs=1",
+        f"distill.teacher.run={teacher}",
+        f"distill.cache={tmp_path}/cache",
+    )
+    train(config, tmp_path / "student")
+    assert max(longest) > 5
+
+
+def test_the_average_of_two_teachers_weighs_their_log_probabilities(tiny: Tiny, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        train(tiny("training.epochs=1", f"training.seed={seed}"), tmp_path / str(seed))
+    config = tiny(
+        f"distill.teacher=[{{run: {tmp_path}/1, weight: 3}}, {{run: {tmp_path}/2}}]",
+        f"distill.cache={tmp_path}/cache",
+    )
+    from hepml.data.inputs import Inputs
+    from hepml.training.jets import open_jets
+
+    jets = open_jets(config.data, Inputs())
+    taught = distillation.prepare(config, jets, Inputs(), objectives.objective("categorical"), Progress())
+    assert taught is not None
+    batch = jets.train.batch(np.arange(20))
+    one, two = (np.log(predict(load_model(tmp_path / name), batch)) for name in ("1", "2"))
+    np.testing.assert_allclose(taught.log_probabilities[:20], 0.75 * one + 0.25 * two, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["categorical", "bernoulli"])
+def test_the_loss_is_least_where_the_student_agrees_with_the_teacher(name: str) -> None:
+    torch.manual_seed(0)
+    teacher = torch.log_softmax(torch.randn(6, 2, dtype=torch.float64) * 3, dim=-1)
+    offsets = torch.zeros(7, dtype=torch.int64)
+    batch = JetBatch.from_arrays(torch.zeros((0, 4), dtype=torch.float64), offsets, index=torch.arange(6))
+    head = objectives.objective(name)
+    logits = teacher if name == "categorical" else teacher[:, 1:] - teacher[:, :1]
+    logits = logits.clone().requires_grad_()
+    for temperature in (1.0, 3.0):
+        loss = Targets(teacher, temperature, 0.0).loss(head, logits, batch)
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        assert float(gradient.abs().max()) < 1e-6
+        away = Targets(teacher, temperature, 0.0).loss(head, logits.detach() + torch.randn(6, 1), batch)
+        assert (away >= loss - 1e-9).all()
+
+
+def test_labels_alone_are_left_where_they_have_the_whole_share_and_unlabelled_jets_keep_the_teacher() -> None:
+    teacher = torch.log_softmax(torch.tensor([[0.3, 1.0], [2.0, 0.0]]), dim=-1)
+    logits = torch.tensor([[0.1, 0.4], [0.2, -0.3]])
+    labels = torch.tensor([1, -1])
+    batch = JetBatch.from_arrays(
+        torch.zeros((0, 4)), torch.zeros(3, dtype=torch.int64), labels=labels, index=torch.arange(2)
+    )
+    head = objectives.objective("categorical")
+    mixed = Targets(teacher, 2.0, 1.0).loss(head, logits, batch)
+    assert mixed[0] == head.negative_log_likelihood(logits[:1], labels[:1])[0]
+    assert mixed[1] == Targets(teacher, 2.0, 0.0).loss(head, logits, batch)[1]
+
+
+def test_a_teacher_of_other_classes_or_none_is_refused_in_one_line(
+    tiny: Tiny, teacher: Path, tmp_path: Path
+) -> None:
+    for words, kind, message in (
+        ([f"distill.teacher.run={tmp_path}/nowhere"], FileError, "no such run"),
+        (["distill.teacher={weight: 2}"], ConfigError, "exactly one of"),
+        (
+            [f"distill.teacher.run={teacher}", "data.target=jet_sdmass", "objective=gaussian"],
+            ConfigError,
+            "classification",
+        ),
+    ):
+        with pytest.raises(kind, match=message):
+            train(tiny(*words), tmp_path / "student")
+
+
+def test_published_weights_are_found_by_a_bare_name_on_the_data_path(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep" / "weights").mkdir(parents=True)
+    (tmp_path / "deep" / "weights" / "some_tagger.pt").touch()
+    monkeypatch.setenv("HEPML_DATA", str(tmp_path))
+    config = tiny("distill.teacher.pretrained=some_tagger")
+    assert config.distill is not None
+    assert config.distill.teachers[0].source == str(tmp_path / "deep" / "weights" / "some_tagger.pt")

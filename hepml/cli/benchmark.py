@@ -93,7 +93,7 @@ def command(
     ·  hepml benchmark --gather runs
     """
     from hepml.cli import console
-    from hepml.training.benchmark import board, writing
+    from hepml.training.benchmark import board, plan, writing
     from hepml.training.benchmark import workers as processes
     from hepml.training.benchmark.plan import prepared
 
@@ -113,7 +113,7 @@ def command(
     try:
         if planned:
             problems = _train(planned, at_a_time, quiet)
-        folders = board.find_runs(places)
+        folders = plan.find_runs(places)
         if cost:
             _measure(folders, output, ["--cost"], "cost.json", 1, quiet)
         if velocities:

@@ -166,7 +166,7 @@ def _saliency(
             )
         names = (features if columns[0][0] is x else ()) + (MOMENTA if moved else ())
         inputs = torch.cat([c for c, _ in columns], dim=1)
-        gradient = torch.cat([g for _, g in columns if g is not None], dim=1)
+        gradient = torch.cat([g for _, g in columns], dim=1)
         total = torch.zeros_like(gradient)
         for k in range(steps):
             _, (of_momenta, *of_features) = at((k + 0.5) / steps, momenta=moved)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from typing import Any
 
 from hepml.representations.efp_graphs import Edges, connected, vertices
 
@@ -144,8 +145,8 @@ class _Parts:
                 self._step(self._diamond(state, edge), state, used, cost, best)
 
     def _step(
-        self, made: State, state: State, used: frozenset[tuple[str, int]], cost: float, best: list
-    ) -> None:  # type: ignore[type-arg]
+        self, made: State, state: State, used: frozenset[tuple[str, int]], cost: float, best: list[Any]
+    ) -> None:
         fresh: set[tuple[str, int]] = set()
         for numbers in made[0].values():
             for n in numbers:

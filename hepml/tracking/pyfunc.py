@@ -38,7 +38,7 @@ class PackagedModel:
         self._head = head
         self._inputs = cast(Inputs, self.module.inputs)
 
-    def predict(self, arrays: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> np.ndarray:
+    def predict(self, arrays: Any, params: Mapping[str, Any] | None = None) -> np.ndarray:
         """Scores [B, C] (for regression (mean, sigma) a target) of packed jets.
 
         Args:

@@ -89,7 +89,7 @@ def scores_of(row: dict[str, Any], test: str | None = None) -> Scores:
     return _combined([Path(run["folder"]) for run in row["runs"]], test or row["test"])["mean"]
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
     """Mean, sample standard deviation (None for one value) and the values."""
     clean = [float(v) for v in values if v is not None and math.isfinite(v)]
     return {

@@ -1,10 +1,10 @@
 """Selections: expressions on jet columns such as `jet_pt > 500 & abs(jet_eta) < 2`, evaluated without `eval`.
 
-`and`, `or`, `not` join conditions; `&`, `|`, `~` (and `&&`, `||`, `!`) do the same and, like them, bind less
-tightly than comparisons, as in ROOT's TTree::Draw; parentheses around each comparison, as numpy wants them, do
-no harm. Between two integers `&` and `|` are bitwise, as in numpy. A number is no condition, and is refused as
-one. Integers are exact, whatever their type in the file: nothing wraps around. Known functions are those in
-`FUNCTIONS`, with exactly their arguments; nothing else can be called, and no expression can write.
+`and`, `or`, `not` join conditions; `&`, `|`, `~` (and `&&`, `||`, `!`) do the same and, like them, bind
+less tightly than comparisons, as in ROOT's TTree::Draw; parentheses around each comparison, as numpy wants
+them, do no harm. Between two integers `&` and `|` are bitwise, as in numpy. A number is no condition, and is
+refused as one. Integers are exact, whatever their type in the file: nothing wraps around. Known functions are
+those in `FUNCTIONS`, with exactly their arguments; nothing else can be called, and no expression can write.
 """
 
 from __future__ import annotations

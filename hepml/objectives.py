@@ -39,12 +39,34 @@ class Objective(ABC):
     def negative_log_likelihood(self, parameters: Tensor, target: Tensor) -> Tensor:
         """-ln q(z|x) for each jet, [B], from model outputs [B, outputs] and labels [B] or targets [B, T]."""
 
-    def loss(self, parameters: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean negative log-likelihood, weighted where weights [B] are given; a scalar."""
-        nll = self.negative_log_likelihood(parameters, target)
-        if weights is None:
-            return nll.mean()
-        return (nll * weights).sum() / weights.sum().clamp_min(torch.finfo(nll.dtype).tiny)
+    def loss(
+        self,
+        parameters: Tensor,
+        target: Tensor,
+        weights: Tensor | None = None,
+        mean_weight: float | None = None,
+    ) -> Tensor:
+        """Mean negative log-likelihood, weighted where weights [B] are given (see `weighted_mean`); a
+        scalar."""
+        return weighted_mean(self.negative_log_likelihood(parameters, target), weights, mean_weight)
+
+
+def weighted_mean(values: Tensor, weights: Tensor | None, mean_weight: float | None = None) -> Tensor:
+    """Mean of values [B], weighted where weights [B] are given.
+
+    Negative weights are normal, so the sum of a batch's weights may be anything, zero too, and normalises
+    nothing. The divisor is the batch's number of jets times the mean weight of the whole sample, which no
+    batch can change; then the gradients of all batches add up to that of the sample.
+
+    Args:
+        mean_weight: mean weight of the sample that the batch was taken from; the mean |weight| of the batch
+            where it is not known.
+    """
+    if weights is None:
+        return values.mean()
+    if mean_weight is None:
+        return (values * weights).sum() / weights.abs().sum().clamp_min(torch.finfo(values.dtype).tiny)
+    return (values * weights).sum() / (len(values) * mean_weight)
 
 
 class Bernoulli(Objective):

@@ -25,6 +25,8 @@ from hepml.training.run_config import DataConfig, Source
 
 HELD_OUT = 0.1  # share of the training jets that validates where the config names no validation jets
 
+_LEAST_SUM = 0.01  # of the weights, in parts of the sum of their absolute values
+
 
 @dataclass
 class RunJets:
@@ -205,11 +207,35 @@ def class_scale(dataset: Any, classes: int) -> Tensor | None:
     w, y = w[y >= 0], y[y >= 0]  # jets that a teacher labels have no class
     totals = np.bincount(y, weights=w, minlength=classes)
     counts = np.bincount(y, minlength=classes)
-    if (totals <= 0).any() and (counts[totals <= 0] > 0).any():
-        raise DataError(
-            "the weights of a class add up to nothing", mend="data.weights=false trains without weights"
-        )
+    sizes = np.bincount(y, weights=np.abs(w), minlength=classes)
+    for c in np.flatnonzero(counts > 0):
+        _refuse_vanishing(totals[c], sizes[c], f"of class {c}")
     return torch.from_numpy(np.divide(counts, totals, out=np.ones(classes), where=totals > 0)).float()
+
+
+def mean_weight(dataset: Any, scale: Tensor | None) -> float:
+    """The mean weight of a training jet, class factors included: what the loss is normalised by. A batch's
+    own sum of weights would not do, since negative weights bring it near zero; 1 without weights."""
+    if dataset.weights is None:
+        return 1.0
+    w = np.asarray(dataset.weights, dtype=np.float64)
+    if scale is not None and dataset.labels is not None:
+        w = w * scale.double().numpy()[np.asarray(dataset.labels)]
+    _refuse_vanishing(w.sum(), np.abs(w).sum(), "of the training jets")
+    return float(w.mean())
+
+
+def _refuse_vanishing(total: float, size: float, whose: str) -> None:
+    """Refuses weights whose sum is lost among its own terms: nothing can be learnt of a sample of no size.
+
+    Raises:
+        DataError: says how far the weights cancel.
+    """
+    if not total > _LEAST_SUM * size:
+        raise DataError(
+            f"the weights {whose} add up to {total:.3g}, their absolute values to {size:.3g}: they cancel",
+            mend="add jets of positive weight; data.weights=false trains without weights",
+        )
 
 
 class Stream:

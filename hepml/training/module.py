@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.errors import DataError
-from hepml.objectives import Objective
+from hepml.objectives import Objective, weighted_mean
 from hepml.training import augmentation, metrics, schedules
 from hepml.training.distillation import Targets
 from hepml.training.run_config import TrainingConfig
@@ -36,6 +36,7 @@ class TrainingModule(L.LightningModule):
         steps_per_epoch: optimizer steps of an epoch.
         classes: class names, empty for a regression.
         class_scale: [C] factors on event weights, or None.
+        mean_weight: mean weight of a training jet, class factors included; the loss is normalised by it.
         identity: what `load_model` needs to build the model again; kept in every checkpoint under `hepml`.
         fresh: names of tensors that given weights did not bring, which learn at the full rate; None where
             none were given.
@@ -56,6 +57,7 @@ class TrainingModule(L.LightningModule):
         steps_per_epoch: int,
         classes: tuple[str, ...] = (),
         class_scale: Tensor | None = None,
+        mean_weight: float = 1.0,
         identity: dict[str, Any] | None = None,
         fresh: frozenset[str] | None = None,
         taught: Targets | None = None,
@@ -66,13 +68,14 @@ class TrainingModule(L.LightningModule):
         self.settings = settings
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.classes = classes
+        self.mean_weight = mean_weight
         self.identity = identity or {}
         self.fresh = fresh
         self.taught = taught
         self.register_buffer("class_scale", class_scale, persistent=False)
         self.register_buffer(
             "loss_sum", torch.zeros(2, dtype=torch.float64), persistent=False
-        )  # Σ w·nll, Σ w
+        )  # Σ w·nll / mean weight, jets
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._random: dict[str, Any] | None = None
         self.epoch_metrics: dict[str, float] = {}
@@ -110,11 +113,9 @@ class TrainingModule(L.LightningModule):
             batch = augmentation.apply(self.settings.augment, batch)
         parameters = self._run(batch).float() if self.settings.precision == "bf16-mixed" else self._run(batch)
         nll, weights = self._likelihood(parameters, batch)
-        loss = nll.mean() if weights is None else (nll * weights).sum() / weights.sum().clamp_min(1e-12)
-        size = float(len(batch)) if weights is None else weights.sum().detach()
-        self.loss_sum += torch.stack([loss.detach() * size, torch.ones_like(loss.detach()) * size]).to(
-            torch.float64
-        )
+        loss = weighted_mean(nll, weights, self.mean_weight)
+        size = torch.full_like(loss.detach(), len(batch))
+        self.loss_sum += torch.stack([loss.detach() * size, size]).to(torch.float64)
         return loss
 
     def validation_step(self, batch: JetBatch, batch_idx: int) -> None:

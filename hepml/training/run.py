@@ -35,7 +35,7 @@ from hepml.training.building import (
 )
 from hepml.training.callbacks import Killed, RunKeeper, Signals
 from hepml.training.checkpoints import AtomicCheckpointIO, epochs_of
-from hepml.training.jets import RunJets, Stream, class_scale, open_jets
+from hepml.training.jets import RunJets, Stream, class_scale, mean_weight, open_jets
 from hepml.training.module import TrainingModule, seed_everything
 from hepml.training.progress import Progress
 from hepml.training.quiet import quiet
@@ -214,7 +214,7 @@ def _fit(
     trainer = _make_trainer(desk, keeper)
     training, validation = _make_loaders(config, jets, trainer)
     model = built.model.double() if str(settings.precision) == "64" else built.model
-    classifies = objective.task == "classification"
+    scale = class_scale(jets.train, len(jets.classes)) if objective.task == "classification" else None
     module = TrainingModule(
         model,
         objective,
@@ -222,7 +222,8 @@ def _fit(
         total_steps=settings.epochs * len(training),
         steps_per_epoch=len(training),
         classes=jets.classes,
-        class_scale=class_scale(jets.train, len(jets.classes)) if classifies else None,
+        class_scale=scale,
+        mean_weight=mean_weight(jets.train, scale),
         identity=identity_of(config, model, objective, jets),
         fresh=built.fresh,
         taught=taught,

@@ -25,13 +25,14 @@ from typing import Any
 from hepml.errors import FileError
 
 _OWN_RUN_FILES = ("*.yaml", "*.json", "*.jsonl", "checkpoints/*")  # what a run folder is read for
-_NAME = re.compile(r"^\w+=(?=.)")
+_NAME = re.compile(r"^[^/=]+=(?=.)")
 _SHARED_PAUSE = 0.05  # seconds between tries for a lock that is waited for
 
 
 @contextmanager
 def writing(path: Path | str, *, wait: bool = False, durable: bool = True) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its name when the block ends well, and is removed otherwise.
+    """A temporary path beside `path`, which takes its name when the block ends well, and is removed
+    otherwise.
 
     Args:
         path: the final name; where it is a symbolic link, the file it points to is replaced.

@@ -26,9 +26,9 @@ def test_an_output_that_is_an_input_by_any_path_to_it_is_refused(tmp_path: Path,
     (tmp_path / "hard.root").hardlink_to(jets)
     (tmp_path / "there").symlink_to(folder)
     monkeypatch.chdir(tmp_path)
-    words = ["jets/x.root", "jets/*.root", "jets", "jets/**", "soft.root", "hard.root", "there", "there/x.root",
-             "jets/x.root:tree", "jets/x.root:dir/tree;1", "test=jets/x.root", "test=jets/*.root:tree",
-             ["nothing.root", jets]]  # fmt: skip
+    words = ["jets/x.root", "jets/*.root", "jets", "jets/**", "soft.root", "hard.root", "there",
+             "there/x.root", "jets/x.root:tree", "jets/x.root:dir/tree;1", "test=jets/x.root",
+             "test=jets/*.root:tree", ["nothing.root", jets]]  # fmt: skip
     for output in ("jets/x.root", jets, "soft.root", "hard.root", "there/x.root", "./jets/../jets/x.root"):
         for word in words:
             with pytest.raises(FileError, match="the output is one of the inputs"):

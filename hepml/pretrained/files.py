@@ -5,15 +5,13 @@ Files are read with `weights_only=True`: a downloaded checkpoint never runs code
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from hepml.errors import FileError, ModelError
+from hepml.pretrained.archives import read_archive
 
 # What training scripts put around a model (DataParallel, weaver, Lightning, torch.compile) and around its
 # state dict.
@@ -28,24 +26,7 @@ def read(path: Path) -> Any:
         FileError: no such file, or not a file that torch wrote.
         ModelError: the file holds Python objects, which are not loaded.
     """
-    if not path.is_file():
-        raise FileError(f"no file {path}", mend="give the file of weights")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
-            raise ModelError(
-                "the file holds Python objects beside weights, which are not loaded",
-                where=str(path),
-                mend="save model.state_dict() alone",
-            ) from error
-        raise FileError(
-            "not a file of weights", where=str(path), mend="give a file written by torch.save"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise FileError(
-            "the file of weights cannot be read", where=str(path), mend="it may be truncated; fetch it again"
-        ) from error
+    return read_archive(path, "file of weights")
 
 
 def state_of(content: Any) -> dict[str, Tensor] | None:

@@ -76,7 +76,7 @@ def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
     if where.is_dir():
         return _load_own(where)
     content = files.read(where)
-    if isinstance(content, Mapping) and "hepml" in content:
+    if isinstance(content, Mapping) and "hepml" in content:  # also where it is of no use: the trainer says so
         return _load_own(where)
     state = files.state_of(content)
     if not state:

@@ -15,6 +15,7 @@ from hepml import kinematics, models, objectives
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import DataError
+from hepml.pretrained.archives import read_archive
 from hepml.tracking.packaging import DESCRIPTION, WEIGHTS, _arguments
 
 
@@ -32,7 +33,7 @@ class PackagedModel:
     def __init__(self, folder: Path) -> None:
         self.description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
         self.module = models.create(self.description["name"], **self.description["hyperparameters"])
-        self.module.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
+        self.module.load_state_dict(read_archive(folder / WEIGHTS, "file of weights"))
         self.module.eval()
         head = self.description["objective"]
         self._head = head

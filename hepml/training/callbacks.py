@@ -79,6 +79,10 @@ class Signals:
         self.received = signum
 
 
+# What of a run's keeper a checkpoint holds.
+STATE = ("best", "best_epoch", "waited", "stopped", "history", "seconds", "trained")
+
+
 class RunKeeper(L.Callback):
     """Keeps a run.
 
@@ -123,14 +127,12 @@ class RunKeeper(L.Callback):
     # ------------------------------------------------------------------ state in the checkpoint
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "best": self.best, "best_epoch": self.best_epoch, "waited": self.waited, "stopped": self.stopped,
-            "history": self.history, "seconds": self.elapsed, "trained": self.trained,
-        }  # fmt: skip
+        return {name: getattr(self, "elapsed" if name == "seconds" else name) for name in STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        for name in STATE:
+            if name in state_dict:
+                setattr(self, name, state_dict[name])
         self._began = time.monotonic()
 
     @property

@@ -7,9 +7,10 @@ says about it; nothing but tensors and plain values is unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from hepml import objectives, outputs
-from hepml.errors import FileError, ModelError
+from hepml.errors import FileError, HepmlError, ModelError
 from hepml.models import catalogue
+from hepml.pretrained.archives import DIGEST, digest, read_archive
+from hepml.training.identity import check_resumable, identity_of, weights_of
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
@@ -42,29 +45,27 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
     """
     path = find_checkpoint(run_or_checkpoint)
     content = read_checkpoint(path)
-    identity = content.get("hepml")
+    identity = identity_of(content, path)
     if identity is None:
         from hepml import pretrained
 
         return pretrained.load(path).to(device).eval()
     try:
-        model = catalogue.create(identity["name"], **identity["hyperparameters"])
+        with _as_written(identity, path):
+            model = catalogue.create(identity["name"], **identity["hyperparameters"])
     except ModelError as unknown:
         plugins = (identity.get("config") or {}).get("plugins")
-        if not plugins:
+        if not isinstance(plugins, list) or not plugins:
             raise
         # a checkpoint never makes code run: whoever wants the plugin imports it
+        named = [str(plugin) for plugin in plugins]
         raise ModelError(
-            f"model '{identity['name']}' is registered by {', '.join(plugins)}, which is not imported",
+            f"model '{identity['name']}' is registered by {', '.join(named)}, which is not imported",
             where=str(path),
-            mend=f"set HEPML_PLUGINS={os.pathsep.join(plugins)}, or in a script "
+            mend=f"set HEPML_PLUGINS={os.pathsep.join(named)}, or in a script "
             f"hepml.models.load_plugin({plugins[0]!r})",
         ) from unknown
-    weights = {
-        name.removeprefix("model."): tensor
-        for name, tensor in content["state_dict"].items()
-        if name.startswith("model.")
-    }
+    weights = weights_of(content, path)
     try:
         model.load_state_dict(weights)
     except RuntimeError as problem:
@@ -74,7 +75,8 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
             where=str(path),
             mend=f"they were written by hepml {identity.get('version', '?')}",
         ) from None
-    describe(model, identity)
+    with _as_written(identity, path):
+        describe(model, identity)
     return model.to(device).eval()
 
 
@@ -92,6 +94,23 @@ def describe(model: nn.Module, identity: dict[str, Any]) -> None:
     }
     for name, value in attributes.items():
         setattr(model, name, value)
+
+
+@contextlib.contextmanager
+def _as_written(identity: dict[str, Any], path: Path) -> Iterator[None]:
+    """Names the checkpoint in whatever is wrong with what it says about its model."""
+    mend = f"it was written by hepml {identity.get('version', '?')}"
+    try:
+        yield
+    except HepmlError as problem:
+        raise type(problem)(problem.what, where=str(path), mend=problem.mend or mend) from problem
+    except Exception as problem:  # values of another kind than a constructor takes
+        reason = " ".join(str(problem).split())[:120]
+        raise ModelError(
+            f"model '{identity['name']}' cannot be built as the checkpoint says ({reason})",
+            where=str(path),
+            mend=mend,
+        ) from None
 
 
 def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
@@ -123,15 +142,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint, tensors on the CPU; only tensors and plain values are unpickled.
 
     Raises:
-        FileError: not a checkpoint, truncated, or made of arbitrary Python objects.
+        FileError: not a checkpoint, or damaged or truncated.
+        ModelError: made of arbitrary Python objects.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, AttributeError) as problem:
-        first = (str(problem).strip().splitlines() or ["unreadable"])[0][:120]
-        raise FileError(f"not a checkpoint, or a truncated one ({first})", where=str(path)) from None
-    except OSError as problem:
-        raise FileError(f"cannot read the checkpoint ({problem.strerror})", where=str(path)) from None
+    content = read_archive(path, "checkpoint")
     if not isinstance(content, dict):
         raise FileError("not a checkpoint", where=str(path))
     return content
@@ -143,9 +157,13 @@ def epochs_of(path: Path) -> int:
     Raises:
         FileError: not a checkpoint.
     """
-    states = read_checkpoint(path).get("callbacks", {})
+    content = read_checkpoint(path)
+    check_resumable(content, path)
+    states = content["callbacks"].values()
     histories = (
-        state["history"] for state in states.values() if isinstance(state, dict) and "history" in state
+        state["history"]
+        for state in states
+        if isinstance(state, dict) and isinstance(state.get("history"), list)
     )
     return len(next(histories, ()))
 
@@ -174,8 +192,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
+        torch.save({**checkpoint, DIGEST: digest(checkpoint)}, buffer)
         write_atomically(Path(path), buffer.getvalue())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: Any = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
 
 
 def initialise_from(model: nn.Module, source: Path | str) -> list[str]:

@@ -21,7 +21,8 @@ from torch import nn
 import hepml
 from hepml import config as configs
 from hepml import tracking
-from hepml.errors import FileError, did_you_mean
+from hepml.errors import FileError, HepmlError, did_you_mean
+from hepml.pretrained.archives import read_archive
 from hepml.training.checkpoints import write_atomically
 from hepml.training.dynamics.config import DynamicsConfig, load_dynamics_config
 from hepml.training.dynamics.tasks import Task, Trained, make_task
@@ -128,11 +129,20 @@ def load_network(run: Path | str, label: str) -> nn.Module:
             where=str(run),
             mend=did_you_mean(label, there, noun="it has"),
         )
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    block = {"name": saved["name"], **saved["arguments"]}
-    config = DynamicsConfig.model_validate({"system": saved["system"], "models": {label: block}})
-    net = make_task(config).build(label)
-    net.load_state_dict(saved["weights"])
+    saved = read_archive(path, "network")
+    try:
+        block = {"name": saved["name"], **saved["arguments"]}
+        config = DynamicsConfig.model_validate({"system": saved["system"], "models": {label: block}})
+        net = make_task(config).build(label)
+        net.load_state_dict(saved["weights"])
+    except HepmlError:
+        raise
+    except Exception as problem:  # a file of other things than `_save` writes
+        raise FileError(
+            f"not a network of hepml ({' '.join(str(problem).split())[:120]})",
+            where=str(path),
+            mend="train it again",
+        ) from None
     return net.eval()
 
 

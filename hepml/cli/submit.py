@@ -1,8 +1,9 @@
-"""`hepml submit`: trainings and benchmarks as batch jobs; `hepml benchmark --gather` makes the leaderboard of
-what they leave."""
+"""`hepml submit`: trainings and benchmarks as batch jobs, and what became of them; `hepml benchmark --gather`
+makes the leaderboard of what they leave."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +13,10 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hepml.cluster.jobs import Job, Resources
+    from hepml.cluster.jobs import Job, Resources, Surroundings
     from hepml.training.benchmark.plan import PlannedRun
+
+DEFAULT_TIME = "8h"
 
 
 class System(StrEnum):
@@ -24,10 +27,14 @@ class System(StrEnum):
     htcondor = "htcondor"
 
 
-def command(
-    system: Annotated[
-        System, typer.Argument(help="slurm, htcondor, or local: in the background of this machine.")
-    ],
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Submit trainings and benchmarks as batch jobs, and watch, cancel or retry them.",
+)
+
+
+def submit(
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -53,13 +60,50 @@ def command(
         str | None, typer.Option("--partition", "-p", help="Partition (Slurm), flavour (HTCondor).")
     ] = None,
     time: Annotated[
-        str, typer.Option("--time", "-t", help="Time limit: minutes, 2h, 01:30:00 or 1-12:00:00.")
-    ] = "8h",
-    cpus: Annotated[int, typer.Option("--cpus", "-c", min=1, help="Cores a job.")] = 2,
-    gpus: Annotated[int, typer.Option("--gpus", "-g", min=0, help="GPUs a job.")] = 0,
-    memory: Annotated[float | None, typer.Option("--memory", help="Memory a job in GB.")] = None,
+        str | None,
+        typer.Option("--time", "-t", help="Time limit: minutes, 2h, 01:30:00 or 1-12:00:00; 8h by default."),
+    ] = None,
+    nodes: Annotated[int, typer.Option("--nodes", "-N", min=1, help="Machines a job.")] = 1,
+    cpus: Annotated[int, typer.Option("--cpus", "-c", min=1, help="Cores a process.")] = 2,
+    gpus: Annotated[
+        int, typer.Option("--gpus", "-g", min=0, help="GPUs of each node, one process for each.")
+    ] = 0,
+    memory: Annotated[float | None, typer.Option("--memory", help="Memory of each node in GB.")] = None,
     account: Annotated[str | None, typer.Option("--account", help="Account or accounting group.")] = None,
     parallel: Annotated[int, typer.Option("--parallel", min=1, help="Jobs at a time, at most (Slurm).")] = 64,
+    requeues: Annotated[
+        int, typer.Option("--requeues", min=0, help="How often a job goes on after its time limit.")
+    ] = 3,
+    prologue: Annotated[
+        Path | None, typer.Option("--prologue", help="File with shell lines that set a node up.")
+    ] = None,
+    module: Annotated[
+        list[str] | None, typer.Option("--module", help="Environment module to load; may be repeated.")
+    ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option("--view", help="LCG view of CVMFS to source, as LCG_107/x86_64-el9-gcc13-opt."),
+    ] = None,
+    container: Annotated[
+        str | None, typer.Option("--container", help="Image that the job runs in (apptainer).")
+    ] = None,
+    snapshot: Annotated[
+        bool | None,
+        typer.Option(
+            "--snapshot/--no-snapshot",
+            help="Run a copy of hepml as it is now; by default where it runs from a checkout.",
+            show_default=False,
+        ),
+    ] = None,
+    mail: Annotated[
+        str | None, typer.Option("--mail", help="Where the batch system writes at the end.")
+    ] = None,
+    logs: Annotated[
+        Path | None, typer.Option("--logs", help="Folder of the logs (HTCondor); never on EOS.")
+    ] = None,
+    credential: Annotated[
+        bool, typer.Option("--credential", help="Send the Kerberos credential along (HTCondor).")
+    ] = False,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", help="A further option of the batch system: constraint=a100."),
@@ -86,34 +130,102 @@ def command(
 ) -> int:
     """Submit trainings or a benchmark as batch jobs.
 
-    Runs that are finished are not submitted again; a job that reaches its time limit writes a checkpoint and
-    is queued again.
+    Runs that are finished or queued are not submitted again; a job that reaches its time limit, or is
+    preempted, writes a checkpoint and is queued again.
 
     Examples: hepml submit slurm configs/toptag/*.yaml --array seed=1,2,3 -p gpu -g 1 -t 4h -o runs/board
-    ·  hepml submit slurm configs/toptag/pfn.yaml --dry-run
-    ·  hepml submit local configs/toptag/pfn.yaml --seeds 3
+    ·  hepml submit slurm configs/toptag/pfn.yaml --nodes 2 --gpus 4 --dry-run
+    ·  hepml submit local configs/toptag/pfn.yaml --seeds 3  ·  hepml submit status runs/board
     """
-    from hepml.cluster.jobs import Job, Resources, minutes
+    from hepml.cluster import jobs as kinds
+    from hepml.cluster.htcondor import FLAVOURS
 
+    system = System(str(context.info_name))
     planned = _plan(words or [], array or [], seeds, output, cpus)
-    resources = Resources(
-        minutes(time), cpus, gpus, memory, partition, account, parallel, _options(option or [])
-    )
+    flavour = FLAVOURS.get(partition or "") if system is System.htcondor else None
+    resources = kinds.Resources(
+        flavour if flavour and time is None else kinds.minutes(time or DEFAULT_TIME),
+        cpus, gpus, memory, partition, account, parallel, _options(option or []), nodes,
+        tasks=1 if one_job else kinds.tasks_per_node(_devices(planned), gpus, nodes),
+        requeues=requeues, mail=mail,
+    )  # fmt: skip
+    if system is System.local and nodes > 1:
+        raise kinds.ClusterError("this machine is one node", where="--nodes", mend="hepml submit slurm")
+    around = kinds.Surroundings(kinds.prologue(prologue, module or [], view), container)
     output = output.absolute()
-    todo = _unfinished(planned, prepared=not dry_run)
-    if one_job or system is System.local:
-        jobs = [Job(f"{output.name}", ("benchmark", "--resume", "--output", str(output)))] if todo else []
-    else:
-        jobs = [Job(run.name, tuple(run.words(resume=True))) for run in todo]
+    jobs = _jobs(system, planned, resources, output, one_job=one_job, dry_run=dry_run)
     if not jobs:
         print(f"nothing to submit, all runs are finished ({len(planned)}): hepml benchmark --gather {output}")
         return 0
     last = None
-    if gather and not one_job and system is System.slurm:
-        last = Job("leaderboard", ("benchmark", "--gather", str(output)))
+    if gather and not one_job and system is not System.local:
+        last = kinds.Job("leaderboard", ("benchmark", "--gather", str(output)))
+    extra = {"logs": logs, "credential": credential}
     if dry_run:
-        return _print(system, jobs, resources, output, last)
-    return _submit(system, jobs, resources, output, last, planned, wait=wait, json=json)
+        return _print(system, jobs, resources, output, last, around, extra)
+    jobs, around = _with_snapshot(jobs, planned, output, around, snapshot)
+    return _submit(system, jobs, resources, output, last, planned, around, extra, wait=wait, json=json)
+
+
+_PLACES = {
+    System.slurm: "as an array of Slurm",
+    System.local: "in the background of this machine",
+    System.htcondor: "to an HTCondor pool",
+}
+for _system, _where in _PLACES.items():
+    app.command(_system.value, short_help=f"Trainings or a benchmark {_where}.")(submit)
+
+
+@app.command()
+def status(
+    board: Annotated[Path, typer.Argument(help="Folder that was submitted to (--output).")],
+    json: Annotated[bool, typer.Option("--json", help="The table as one JSON document.")] = False,
+) -> int:
+    """Where each run is: pending, running, finished or failed, how often it was queued again, how far it is."""
+    from hepml.cli.submitted import show
+
+    return show(board.absolute(), json=json)
+
+
+@app.command()
+def cancel(
+    board: Annotated[Path, typer.Argument(help="Folder that was submitted to (--output).")],
+) -> int:
+    """Take every job of a board out of the queue; those that run write a checkpoint first."""
+    from hepml.cli.submitted import cancel_all
+
+    return cancel_all(board.absolute())
+
+
+@app.command()
+def retry(
+    board: Annotated[Path, typer.Argument(help="Folder that was submitted to (--output).")],
+    time: Annotated[str | None, typer.Option("--time", "-t", help="Another time limit.")] = None,
+    memory: Annotated[float | None, typer.Option("--memory", help="Other memory, in GB.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="What was submitted as one JSON document.")] = False,
+) -> int:
+    """Submit again what has left the queue without a result; each run goes on from its checkpoint."""
+    from hepml.cli.submitted import left
+    from hepml.cluster.jobs import minutes
+
+    output = board.absolute()
+    groups = left(output)
+    if not groups:
+        print("nothing to retry: every run is finished or queued")
+    for system, resources, around, jobs in groups:
+        changes: dict[str, Any] = {"minutes": minutes(time)} if time else {}
+        if memory is not None:
+            changes["memory_gb"] = memory
+        extra = {"logs": None, "credential": False}
+        _submit(
+            System(system), jobs, replace(resources, **changes), output, None, [], around, extra, wait=False,
+            json=json,
+        )  # fmt: skip
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------------------
+# stations
 
 
 def _plan(
@@ -156,76 +268,150 @@ def _options(words: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _unfinished(planned: Sequence[PlannedRun], *, prepared: bool) -> list[PlannedRun]:
+def _devices(planned: Sequence[PlannedRun]) -> int:
+    """`training.devices` of all the runs."""
+    from hepml.errors import ConfigError
+
+    found = {run.config.training.devices for run in planned}
+    if len(found) > 1:
+        raise ConfigError(
+            f"runs of one submission have training.devices {', '.join(map(str, sorted(found)))}",
+            where="command line",
+            mend="submit each number of devices by itself",
+        )
+    return found.pop() if found else 1
+
+
+def _jobs(
+    system: System, planned: Sequence[PlannedRun], resources: Resources, output: Path, *, one_job: bool,
+    dry_run: bool,
+) -> list[Job]:  # fmt: skip
+    """What is to be submitted: neither finished nor queued nor trained by anybody."""
+    from hepml.cli.submitted import refuse_queued
+    from hepml.cluster.jobs import Job
     from hepml.training.benchmark.plan import prepare, state
 
-    return [run for run in planned if (prepare(run) if prepared else state(run)) != "finished"]
+    todo = [run for run in planned if state(run) != "finished"]
+    if not dry_run:
+        todo = refuse_queued(todo, output)
+        todo = [run for run in todo if prepare(run) != "finished"]
+    if one_job or system is System.local:
+        words = ("benchmark", "--resume", "--output", str(output))
+        return [Job(output.name, words)] if todo else []
+    # HTCondor starts one process on its machine, which starts those for the other GPUs
+    told = (
+        [f"training.devices={resources.tasks}"] if system is System.htcondor and resources.tasks > 1 else []
+    )
+    return [
+        Job(run.name, (*run.words(resume=True), *told), str(run.folder), run.config.training.epochs)
+        for run in todo
+    ]
 
 
-def _print(system: System, jobs: Sequence[Job], resources: Resources, output: Path, last: Job | None) -> int:
+def _with_snapshot(
+    jobs: Sequence[Job], planned: Sequence[PlannedRun], output: Path, around: Surroundings, asked: bool | None
+) -> tuple[list[Job], Surroundings]:
+    """The jobs with the code as it is now, where that is asked for or the code is being edited."""
+    from hepml.cluster import snapshot
+
+    if asked is None:
+        asked = snapshot.from_a_checkout() and around.container is None
+    if not asked:
+        return list(jobs), around
+    files = [Path(name) for run in planned for name in run.config.plugins if name.endswith(".py")]
+    copies = {f"{i}_{file.name}": file for i, file in enumerate(dict.fromkeys(files))}
+    place = snapshot.take(output, copies)
+    moved = {str(file): str(place / name) for name, file in copies.items()}
+    changed = []
+    for job in jobs:
+        run = next((run for run in planned if str(run.folder) == job.folder), None)
+        if run is not None and any(name in moved for name in run.config.plugins):
+            plugins = ", ".join(moved.get(name, name) for name in run.config.plugins)
+            job = replace(job, words=(*job.words, f"plugins=[{plugins}]"))
+        changed.append(job)
+    return changed, replace(around, code=str(place))
+
+
+def _print(
+    system: System, jobs: Sequence[Job], resources: Resources, output: Path, last: Job | None,
+    around: Surroundings, extra: dict[str, Any],
+) -> int:  # fmt: skip
     if system is System.slurm:
         from hepml.cluster.slurm import script
 
-        print(script(jobs, resources, output, name=output.name))
+        print(script(jobs, resources, output, name=output.name, surroundings=around))
         if last is not None:
             print(f"# and when all tasks have ended: {last.line}")
     elif system is System.htcondor:
-        from hepml.cluster.htcondor import description
-
-        print(description(jobs, resources, output, name=output.name), end="")
+        for name, text in _condor_files(jobs, resources, output, last, around, extra).items():
+            print(text if name.endswith(".sub") and last is None else f"# ---- {name}\n{text}", end="")
     else:
         for job in jobs:
             print(f"{job.line} &")
     return 0
 
 
+def _condor_files(
+    jobs: Sequence[Job], resources: Resources, output: Path, last: Job | None, around: Surroundings,
+    extra: dict[str, Any],
+) -> dict[str, str]:  # fmt: skip
+    from hepml.cluster import htcondor
+
+    options = {"environment": htcondor.present_environment(), "surroundings": around, **extra}
+    files = {
+        htcondor.FILE: htcondor.description(jobs, resources, output, name=output.name, **options),
+        htcondor.SCRIPT: htcondor.job_script(resources, around),
+    }
+    if last is not None:
+        files[htcondor.DAG], files[htcondor.GATHER] = htcondor.dag(
+            last, resources, output, name=output.name, **options
+        )
+    return files
+
+
 def _submit(
-    system: System,
-    jobs: Sequence[Job],
-    resources: Resources,
-    output: Path,
-    last: Job | None,
-    planned: Sequence[PlannedRun],
-    *,
-    wait: bool,
-    json: bool,
-) -> int:
+    system: System, jobs: Sequence[Job], resources: Resources, output: Path, last: Job | None,
+    planned: Sequence[PlannedRun], around: Surroundings, extra: dict[str, Any], *, wait: bool, json: bool,
+) -> int:  # fmt: skip
     from hepml.cli import console
+    from hepml.cluster import htcondor, local, slurm, submissions
     from hepml.errors import MissingExtraError
 
-    speak = console.err()
+    made: list[Any] = []
+    logs: list[str | None] = []
     if system is System.htcondor:
-        from hepml.cluster import htcondor
-
-        text = htcondor.description(jobs, resources, output, name=output.name)
-        path = htcondor.write(text, output)
+        path = htcondor.write(_condor_files(jobs, resources, output, last, around, extra), output)
+        (extra.get("logs") or output / htcondor.LOGS).mkdir(parents=True, exist_ok=True)
         try:
-            ids = [str(htcondor.submit(text))]
+            ids = htcondor.submit(path, len(jobs))
         except MissingExtraError:
-            speak.print(f"no HTCondor bindings here; submit it with: condor_submit {path}", highlight=False)
+            told = f"written, not submitted, there is no HTCondor here: condor_submit {path}"
+            console.err().print(told)
             ids = []
-        made: list[Any] = []
+        place = extra.get("logs") or output / htcondor.LOGS
+        logs = [f"{place}/{number}.out" for number in ids]
     else:
         if system is System.slurm:
-            from hepml.cluster import slurm as place
-
-            made = place.submit(jobs, resources, output, name=output.name, last=last)
+            made = slurm.submit(jobs, resources, output, name=output.name, last=last, surroundings=around)
         else:
-            from hepml.cluster import local as place  # type: ignore[no-redef]
-
-            made = place.submit(jobs, resources, output)  # type: ignore[call-arg]
-        ids = [job.job_id for job in made]
+            made = local.submit(jobs, resources, output, around)
+        ids = [str(job.job_id) for job in made]
+        logs = [str(job.paths.stdout) for job in made]
+    everything = [*jobs, *([last] if last and made else [])]
+    submissions.add(output, system.value, everything, ids, resources, around, logs)
     if json:
-        console.print_json({"jobs": ids, "runs": [str(run.folder) for run in planned], "output": str(output)})
+        console.print_json({"jobs": ids, "runs": [job.folder for job in jobs], "output": str(output)})
     else:
-        for job, number in zip([*jobs, *([last] if last else [])], ids, strict=False):
+        for job, number in zip(everything, ids, strict=False):
             print(f"job {number}: {job.name}")
-        print(f"logs: {output / system.value}   leaderboard: hepml benchmark --gather {output}")
+        print(f"logs: {output / system.value}   where they are: hepml submit status {output}")
+        if system is System.htcondor and last is not None:
+            print(f"with the gather step behind: condor_submit_dag {output / htcondor.DAG}")
     if not wait or not made:
         return 0
     with console.CountingBar("jobs", len(made)) as bar:
-        place.wait(made, bar.update)
-    return _outcome(planned, speak)
+        (slurm if system is System.slurm else local).wait(made, bar.update)
+    return _outcome(planned, console.err())
 
 
 def _outcome(planned: Sequence[PlannedRun], speak: Any) -> int:

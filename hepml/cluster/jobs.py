@@ -1,22 +1,23 @@
-"""What is handed to a batch system: jobs, the resources they ask for, and the task that runs one of them on
-its node."""
+"""What is handed to a batch system: jobs, the resources they ask for, and the words that set their
+environment up."""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from hepml.errors import ConfigError
+from hepml.errors import ConfigError, FileError, HepmlError
 
-_GRACE = 75.0  # seconds to write a checkpoint before the time limit; submitit warns 90 s ahead
+PLAIN = "HEPML_RUN_FOLDER"  # never handed on to a job: it is another run
+
+
+class ClusterError(HepmlError):
+    """A batch system that is not here, or that refuses a job."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,14 @@ class Job:
     Args:
         name: what people call it.
         words: after `hepml`.
+        folder: where its run goes, or None for a job that is no single run.
+        epochs: of that run.
     """
 
     name: str
     words: tuple[str, ...]
+    folder: str | None = None
+    epochs: int | None = None
 
     @property
     def line(self) -> str:
@@ -38,18 +43,53 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """What is set up around the command of a job.
+
+    Args:
+        prologue: lines of shell that run first on the node: `module load …`, `source setup.sh`.
+        container: image that the command runs in, by apptainer.
+        code: folder with the copy of hepml that the job runs, or None for the installed one.
+    """
+
+    prologue: tuple[str, ...] = ()
+    container: str | None = None
+    code: str | None = None
+
+    def command(self, words: Sequence[str], *, gpus: int = 0) -> list[str]:
+        """The command line of `hepml WORDS` in these surroundings."""
+        if self.container is None:
+            return [sys.executable, "-u", "-m", "hepml", *words]
+        options = ["--nv"] if gpus else []
+        return ["apptainer", "exec", *options, self.container, "python3", "-u", "-m", "hepml", *words]
+
+    def environment(self, present: Mapping[str, str]) -> dict[str, str]:
+        """The environment of the command."""
+        mine = {key: value for key, value in present.items() if key != PLAIN}
+        mine.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if self.code is not None:
+            mine["PYTHONPATH"] = ":".join([self.code, *filter(None, [mine.get("PYTHONPATH")])])
+            mine["PYTHONSAFEPATH"] = "1"  # not the checkout that the job was submitted from
+        return mine
+
+
+@dataclass(frozen=True)
 class Resources:
     """What a job asks for.
 
     Args:
         minutes: time limit.
-        cpus: cores.
-        gpus: GPUs.
-        memory_gb: memory in GB; what the batch system gives where left out.
-        partition: queue; the default one where left out.
+        cpus: cores a process.
+        gpus: GPUs of each node.
+        memory_gb: memory of each node in GB; what the batch system gives where left out.
+        partition: queue (Slurm) or flavour (HTCondor); the default one where left out.
         account: who pays.
         parallel: jobs of an array at a time.
         more: further options of the batch system, as they are (`{"constraint": "a100"}`).
+        nodes: machines a job.
+        tasks: processes of each node that train together.
+        requeues: how often a job goes on after a time limit.
+        mail: where the batch system writes when a job ends or fails.
     """
 
     minutes: int = 480
@@ -60,53 +100,39 @@ class Resources:
     account: str | None = None
     parallel: int = 64
     more: Mapping[str, str] = field(default_factory=dict)
+    nodes: int = 1
+    tasks: int = 1
+    requeues: int = 3
+    mail: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
 
 
-class Task:
-    """Runs one job as a process of its own; submitit keeps it in a file and calls it on the node.
-
-    Shortly before the time limit submitit asks for a checkpoint: the process is told to end, which writes
-        one, and the same task is queued
-    again; `--resume` among its words lets it go on there.
+def prologue(file: Path | None, modules: Sequence[str] = (), view: str | None = None) -> tuple[str, ...]:
+    """Lines of shell that set a node up.
 
     Args:
-        words: after `hepml`.
+        file: its lines come last.
+        modules: environment modules to load.
+        view: an LCG release on CVMFS, as `LCG_107/x86_64-el9-gcc13-opt`.
 
     Raises:
-        RuntimeError: the command failed; its output is in the job's log.
+        FileError: the file cannot be read.
     """
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self.words = tuple(words)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __call__(self) -> int:
-        print(f"$ {shlex.join(['hepml', *self.words])}", flush=True)
-        line = [sys.executable, "-u", "-m", "hepml.cli.main", *self.words]
-        self._process = subprocess.Popen(line, env=_environment(), preexec_fn=_deaf_to_requeueing)
-        while (
-            self._process.poll() is None
-        ):  # no blocking wait: `checkpoint` is called from a signal handler meanwhile
-            time.sleep(0.2)
-        code = self._process.returncode
-        if code:
-            raise RuntimeError(f"{shlex.join(['hepml', *self.words])} ended with exit code {code}")
-        return code
-
-    def checkpoint(self) -> Any:
-        """Ends the process cleanly and gives submitit the task that goes on."""
-        from submitit.helpers import DelayedSubmission
-
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            until = time.monotonic() + _GRACE
-            while process.poll() is None and time.monotonic() < until:
-                time.sleep(0.2)
-        return DelayedSubmission(Task(self.words))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"words": self.words, "_process": None}
+    lines = [f"module load {shlex.quote(name)}" for name in modules]
+    if view is not None:
+        place = view if view.startswith("/") else f"/cvmfs/sft.cern.ch/lcg/views/{view}"
+        lines.append(f"source {shlex.quote(place.removesuffix('/setup.sh') + '/setup.sh')}")
+    if file is not None:
+        try:
+            lines += file.read_text().splitlines()
+        except OSError as problem:
+            raise FileError(
+                f"cannot read the prologue ({problem.strerror})", where=str(file), mend="see --prologue"
+            ) from None
+    return tuple(lines)
 
 
 def minutes(text: str) -> int:
@@ -124,19 +150,33 @@ def minutes(text: str) -> int:
     return _positive(1440 * days + 60 * hours + rest, text)
 
 
+def tasks_per_node(devices: int, gpus: int, nodes: int) -> int:
+    """Processes of each node that train together: one a GPU, or as many as `training.devices` says.
+
+    Args:
+        devices: `training.devices`, one where the config does not say.
+        gpus: of each node.
+        nodes: machines.
+
+    Raises:
+        ConfigError: the three contradict each other.
+    """
+    if gpus:
+        if devices not in (1, gpus, gpus * nodes):
+            raise ConfigError(
+                f"training.devices={devices} and --gpus {gpus} on {nodes} node{'s' if nodes > 1 else ''}",
+                where="command line",
+                mend=f"leave training.devices out, which trains on all {gpus * nodes}",
+            )
+        return gpus
+    if devices > 1 and devices % nodes:
+        raise ConfigError(
+            f"training.devices={devices} on {nodes} nodes", where="command line", mend="a multiple of --nodes"
+        )
+    return max(1, devices // nodes)
+
+
 def _positive(total: int, text: str) -> int:
     if total < 1:
         raise ConfigError(f"'{text}' is no time", where="--time", mend="minutes, 2h, 01:30:00 or 1-12:00:00")
     return total
-
-
-def _environment() -> dict[str, str]:
-    mine = {key: value for key, value in os.environ.items() if key != "HEPML_RUN_FOLDER"}
-    mine.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return mine
-
-
-def _deaf_to_requeueing() -> None:
-    # Slurm sends the warning before the time limit to every process of the step; it is for submitit, which
-    # tells us
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)

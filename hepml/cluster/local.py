@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hepml.cluster.jobs import Job, Resources, Task
+from hepml.cluster.jobs import Job, Resources, Surroundings
+from hepml.cluster.task import Task
 from hepml.errors import MissingExtraError
 
 LOGS = "local"
 
 
-def submit(jobs: Sequence[Job], resources: Resources, output: Path) -> list[Any]:
+def submit(
+    jobs: Sequence[Job], resources: Resources, output: Path, surroundings: Surroundings | None = None
+) -> list[Any]:
     """Starts the jobs, all at once; returns submitit's jobs.
 
     Raises:
@@ -27,7 +30,7 @@ def submit(jobs: Sequence[Job], resources: Resources, output: Path) -> list[Any]
     folder.mkdir(parents=True, exist_ok=True)
     executor = submitit.LocalExecutor(folder=folder)
     executor.update_parameters(timeout_min=resources.minutes)
-    return [executor.submit(Task(job.words)) for job in jobs]
+    return [executor.submit(Task(job.words, surroundings)) for job in jobs]
 
 
 def wait(jobs: Sequence[Any], tell: Callable[[int, int], None] = lambda done, total: None) -> None:

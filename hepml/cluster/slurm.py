@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hepml.cluster.jobs import Job, Resources, Task
-from hepml.errors import ConfigError, HepmlError, MissingExtraError
+from hepml.cluster import queue
+from hepml.cluster.jobs import ClusterError, Job, Resources, Surroundings
+from hepml.cluster.task import Task
+from hepml.errors import ConfigError, MissingExtraError
 
 LOGS = "slurm"
-_ALIVE = {
-    "PENDING",
-    "RUNNING",
-    "CONFIGURING",
-    "COMPLETING",
-    "SUSPENDED",
-    "REQUEUED",
-    "REQUEUE_HOLD",
-    "SIGNALING",
-}
 
 
-class ClusterError(HepmlError):
-    """A batch system that is not here, or that refuses a job."""
-
-
-def script(jobs: Sequence[Job], resources: Resources, output: Path, *, name: str = "hepml") -> str:
+def script(
+    jobs: Sequence[Job],
+    resources: Resources,
+    output: Path,
+    *,
+    name: str = "hepml",
+    surroundings: Surroundings | None = None,
+) -> str:
     """The sbatch script that `submit` hands to Slurm, with a comment for what each task of the array runs.
 
     Raises:
@@ -39,7 +33,7 @@ def script(jobs: Sequence[Job], resources: Resources, output: Path, *, name: str
     """
     from_submitit = _submitit().slurm.slurm._make_sbatch_string
     folder = output / LOGS
-    options = _options(jobs, resources, name)
+    options = _options(jobs, resources, name, surroundings or Surroundings())
     if len(jobs) > 1:
         options["map_count"] = len(jobs)
     command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
@@ -47,7 +41,13 @@ def script(jobs: Sequence[Job], resources: Resources, output: Path, *, name: str
 
 
 def submit(
-    jobs: Sequence[Job], resources: Resources, output: Path, *, name: str = "hepml", last: Job | None = None
+    jobs: Sequence[Job],
+    resources: Resources,
+    output: Path,
+    *,
+    name: str = "hepml",
+    last: Job | None = None,
+    surroundings: Surroundings | None = None,
 ) -> list[Any]:
     """Submits the jobs as one array; returns submitit's jobs, that of `last` at the end.
 
@@ -57,6 +57,7 @@ def submit(
         output: logs and what submitit keeps go to its folder `slurm/`.
         name: of the array.
         last: a job that starts when all others have ended, well or not.
+        surroundings: what is set up around each command.
 
     Raises:
         MissingExtraError: submitit is not installed.
@@ -68,13 +69,14 @@ def submit(
             "there is no Slurm here (no sbatch)",
             mend="submit on a login node of the cluster, or hepml submit local",
         )
+    around = surroundings or Surroundings()
     folder = output / LOGS
     folder.mkdir(parents=True, exist_ok=True)
-    executor = submitit.SlurmExecutor(folder=folder)
+    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=resources.requeues)
     try:
-        executor.update_parameters(**_options(jobs, resources, name))
+        executor.update_parameters(**_options(jobs, resources, name, around))
         with executor.batch():
-            made = [executor.submit(Task(job.words)) for job in jobs]
+            made = [executor.submit(_task(job, around, resources)) for job in jobs]
     except (submitit.core.utils.FailedJobError, ValueError) as problem:
         raise ClusterError(
             f"Slurm refuses the jobs: {_brief(problem)}", mend="see --partition, --time, --account"
@@ -84,8 +86,8 @@ def submit(
         more = {**resources.more, "dependency": f"afterany:{array}"}
         executor = submitit.SlurmExecutor(folder=folder)
         small = Resources(60, 1, 0, None, resources.partition, resources.account, 1, more)
-        executor.update_parameters(**_options([last], small, f"{name}-last"))
-        made.append(executor.submit(Task(last.words)))
+        executor.update_parameters(**_options([last], small, f"{name}-last", around))
+        made.append(executor.submit(_task(last, around, small)))
     return made
 
 
@@ -99,51 +101,44 @@ def wait(
         tell: called with how many have ended.
         every: seconds between looks.
     """
-    ids = sorted({job.job_id.partition("_")[0] for job in jobs})
     while True:
         done = sum(job.paths.result_pickle.exists() for job in jobs)
         tell(done, len(jobs))
         if done == len(jobs):
             return
-        asked = subprocess.run(
-            [
-                "squeue",
-                "--noheader",
-                "--array",
-                "--format",
-                "%i %T",
-                "--states",
-                "all",
-                "--jobs",
-                ",".join(ids),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        states = [line.split() for line in asked.stdout.splitlines()]
-        alive = [s for s in states if len(s) == 2 and s[1] in _ALIVE]
-        if (asked.returncode == 0 and not alive) or "Invalid job id" in asked.stderr:
+        states = queue.slurm_states([job.job_id for job in jobs])
+        if states is not None and not any(state in queue.ALIVE for state in states.values()):
             tell(sum(job.paths.result_pickle.exists() for job in jobs), len(jobs))
             return
         time.sleep(every)
 
 
-def _options(jobs: Sequence[Job], resources: Resources, name: str) -> dict[str, Any]:
+def _task(job: Job, around: Surroundings, resources: Resources) -> Task:
+    return Task(job.words, around, job.folder, resources.gpus)
+
+
+def _options(jobs: Sequence[Job], resources: Resources, name: str, around: Surroundings) -> dict[str, Any]:
     if not jobs:
         raise ConfigError("no job to submit", where="command line", mend="everything is finished already?")
-    tasks = [f"# task {i}: {job.line}" for i, job in enumerate(jobs)]
-    threads = ["export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1} OMP_WAIT_POLICY=PASSIVE"]
+    setup = [f"# task {i}: {job.line}" for i, job in enumerate(jobs)]
+    setup += around.prologue
+    setup.append("export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1} OMP_WAIT_POLICY=PASSIVE")
     # since 22.05 srun asks for one core unless it is told
-    threads.append("export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}")
+    setup.append("export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}")
+    more: dict[str, Any] = {"requeue": True, **resources.more}
     options: dict[str, Any] = {
         "job_name": name,
         "time": resources.minutes,
         "cpus_per_task": resources.cpus,
         "array_parallelism": max(1, resources.parallel),
-        "setup": [*tasks, *threads],
+        "setup": setup,
         "stderr_to_stdout": True,
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.tasks,
     }
+    if resources.nodes * resources.tasks > 1:
+        # one rank that fails takes the others with it, which would wait for it
+        options["srun_args"] = ["--kill-on-bad-exit=1"]
     if resources.gpus:
         options["gpus_per_node"] = resources.gpus
     if resources.memory_gb is not None:
@@ -151,8 +146,9 @@ def _options(jobs: Sequence[Job], resources: Resources, name: str) -> dict[str, 
     for key in ("partition", "account"):
         if getattr(resources, key):
             options[key] = getattr(resources, key)
-    if resources.more:
-        options["additional_parameters"] = dict(resources.more)
+    if resources.mail:
+        options |= {"mail_user": resources.mail, "mail_type": "END,FAIL"}
+    options["additional_parameters"] = more
     return options
 
 

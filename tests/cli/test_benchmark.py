@@ -163,7 +163,7 @@ def test_submit_htcondor_writes_a_description(
     text = Path("a board/jobs.sub").read_text()
     assert "request_cpus = 3" in text
     assert "+MaxRuntime = 7200" in text
-    jobs = [line for line in text.splitlines() if line.startswith('  "-u -m hepml.cli.main train ')]
+    jobs = [line for line in text.splitlines() if line.startswith('  "train ')]
     assert len(jobs) == 2
     assert "'" in jobs[0], "a folder with a blank is quoted"
 

@@ -13,7 +13,8 @@ import pytest
 
 from hepml.cluster import jobs
 from hepml.cluster.htcondor import description
-from hepml.cluster.jobs import Job, Resources, Task, minutes
+from hepml.cluster.jobs import Job, Resources, minutes
+from hepml.cluster.task import Task
 from hepml.errors import ConfigError
 
 
@@ -56,7 +57,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_task_runs_the_command_and_a_failure_is_an_error(stand_in: Path) -> None:
     (stand_in / "mood").write_text("well")
     assert pickle.loads(pickle.dumps(Task(["train", "a.yaml", "--resume"])))() == 0
-    assert (stand_in / "words").read_text() == "-u -m hepml.cli.main train a.yaml --resume"
+    assert (stand_in / "words").read_text() == "-u -m hepml train a.yaml --resume"
     assert (stand_in / "usr2").read_text() == "True", "Slurm's warning does not kill the training"
     (stand_in / "mood").write_text("fails")
     with pytest.raises(RuntimeError, match="exit code 2"):
@@ -90,7 +91,8 @@ def test_a_description_for_htcondor_quotes_what_it_must() -> None:
     assert "request_gpus = 1" in text
     assert "request_memory = 2048M" in text
     assert "'it''s.yaml' 'model.f=[1, 2]'\"" in text
+    assert '\'say ""no""\'' in description([Job("a", ('say "no"',))], Resources(), Path("board"))
     with pytest.raises(ConfigError):
-        description([Job("a", ('say "no"',))], Resources(), Path("board"))
+        description([Job("a", ("two\nlines",))], Resources(), Path("board"))
     with pytest.raises(ConfigError):
         description([], Resources(), Path("board"))

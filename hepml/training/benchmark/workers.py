@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from hepml.data.reading.cores import available_cores
 from hepml.tracking.journal import read_journal
+from hepml.tracking.last_words import last_words
 from hepml.training.benchmark.plan import PlannedRun, prepare
 from hepml.training.callbacks import WATCHED
 from hepml.training.run_directory import SUMMARY, RunDirectory
@@ -202,17 +203,6 @@ def default_workers(runs: int) -> int:
 def threads_for(workers: int) -> int:
     """CPU threads for each of so many processes."""
     return max(1, available_cores() // max(1, workers))
-
-
-def last_words(log: Path) -> str | None:
-    """The line of a log that says what went wrong: the last error line, else the last line."""
-    try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    except OSError:
-        return None
-    errors = [line for line in lines[-40:] if line.startswith("error:")]
-    told = errors or lines
-    return told[-1] if told else None
 
 
 # ------------------------------------------------------------------------------------------------------------

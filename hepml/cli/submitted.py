@@ -1,0 +1,136 @@
+"""What became of submitted jobs, on the screen: the table of `hepml submit status`, what is cancelled or
+retried, and the refusal of what is queued already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hepml.cluster.jobs import Job, Resources, Surroundings
+    from hepml.cluster.status import Row
+    from hepml.training.benchmark.plan import PlannedRun
+
+_COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "left": "red", "held": "red"}
+
+
+def show(board: Path, *, json: bool) -> int:
+    """Prints the table of a board."""
+    from hepml.cli import console
+    from hepml.cluster import status
+
+    rows = _rows(board)
+    if json:
+        counts = {
+            state: sum(row.state == state for row in rows) for state in dict.fromkeys(r.state for r in rows)
+        }
+        console.print_json({"board": str(board), "states": counts, "runs": [row.as_json() for row in rows]})
+        return 0
+    from rich.table import Table
+
+    table = Table(title=f"{len(rows)} runs of {board}", title_justify="left")
+    for heading in ("run", "job", "state", "requeued", "epoch", "jets/s", "left", "last words"):
+        table.add_column(
+            heading, overflow="fold", justify="right" if heading in ("requeued", "jets/s") else "left"
+        )
+    for row in rows:
+        epochs = f"{row.epoch}/{row.epochs}" if row.epochs else ""
+        speed = f"{row.jets_per_second:,.0f}" if row.jets_per_second else ""
+        colour = _COLOURS.get(row.state)
+        state = f"[{colour}]{row.state}[/]" if colour else row.state
+        table.add_row(
+            row.name, row.job, state, str(row.requeued or ""), epochs, speed, _time(row.seconds_left),
+            row.problem or "",
+        )  # fmt: skip
+    console.out().print(table)
+    bad = [row for row in rows if row.state in status.UNFINISHED]
+    if bad:
+        console.err().print(f"{len(bad)} without a result; go on with: hepml submit retry {board}")
+    return 0
+
+
+def cancel_all(board: Path) -> int:
+    """Cancels what a board has in the queue."""
+    from hepml.cluster import queue, submissions
+
+    _rows(board)
+    living = list(submissions.queued(board).values())
+    for system in sorted({row.system for row in living}):
+        queue.cancel(system, [row.id for row in living if row.system == system])
+    for row in living:
+        print(f"cancelled {row.id}: {row.name}")
+    if not living:
+        print("nothing is queued")
+    return 0
+
+
+def left(board: Path) -> list[tuple[str, Resources, Surroundings, list[Job]]]:
+    """Jobs that left the queue without a result, in groups that were submitted alike."""
+    from hepml.cluster import status, submissions
+
+    wanted = {row.folder or row.name for row in _rows(board) if row.state in status.UNFINISHED}
+    groups: dict[str, tuple[str, Resources, Surroundings, list[Job]]] = {}
+    for place, row in submissions.latest(submissions.read(board)).items():
+        if place in wanted:
+            resources, around = submissions.resources_of(row)
+            key = f"{row.system} {resources} {around}"
+            groups.setdefault(key, (row.system, resources, around, []))[3].append(row.job)
+    return list(groups.values())
+
+
+def refuse_queued(runs: Sequence[PlannedRun], output: Path) -> list[PlannedRun]:
+    """The runs that are neither queued nor being trained; says which others there are.
+
+    Raises:
+        ConfigError: all of them are.
+    """
+    from hepml.cli import console
+    from hepml.cluster import submissions
+    from hepml.errors import ConfigError
+    from hepml.tracking.journal import is_locked
+
+    if not runs:
+        return []
+    queued = submissions.queued(output)
+    whole = queued.get(output.name)  # one job that trains everything
+    kept, told = [], []
+    for run in runs:
+        row = queued.get(str(run.folder)) or whole
+        if row is not None:
+            told.append(f"{run.name} (job {row.id} of {row.system})")
+        elif run.folder.is_dir() and is_locked(run.folder):
+            told.append(f"{run.name} (a process is training it)")
+        else:
+            kept.append(run)
+    if told and not kept:
+        raise ConfigError(
+            f"already queued or running: {', '.join(told)}",
+            where=str(output),
+            mend=f"wait, or hepml submit cancel {output}",
+        )
+    if told:
+        console.err().print(f"left out, already queued or running: {', '.join(told)}")
+    return kept
+
+
+def _rows(board: Path) -> list[Row]:
+    from hepml.cluster import status
+    from hepml.errors import FileError
+
+    rows = status.table(board)
+    if not rows:
+        raise FileError(
+            "nothing was submitted from here",
+            where=str(board),
+            mend="name the folder that was given as --output; hepml submit slurm … -o FOLDER",
+        )
+    return rows
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}m{rest:02d}s"

@@ -1,0 +1,119 @@
+"""A table of what was submitted: where each run is, how often it was queued again, how far it has come and what
+went wrong. Read from the queue and the run folders; no accounting is asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hepml.cluster import queue, submissions
+from hepml.cluster.submissions import Submitted
+from hepml.tracking.journal import Record, is_locked, read_journal
+from hepml.tracking.last_words import last_words
+
+SUMMARY = "summary.json"
+UNFINISHED = ("failed", "left")  # left the queue without a result
+_ENDED = frozenset({"FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "COMPLETED", "REMOVED"})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of a board.
+
+    Args:
+        name: of the run.
+        job: what the batch system calls it.
+        system: slurm, htcondor or local.
+        state: pending, running, held, finished, failed, or left (the queue without a result).
+        started: how often it began; the first time counts.
+        epoch, epochs: done, and of how many.
+        jets_per_second: of the last epoch.
+        seconds_left: of training, by the mean of its epochs.
+        problem: its last words.
+        folder: of the run.
+    """
+
+    name: str
+    job: str
+    system: str
+    state: str
+    started: int
+    epoch: int
+    epochs: int | None
+    jets_per_second: float | None
+    seconds_left: float | None
+    problem: str | None
+    folder: str | None
+
+    @property
+    def requeued(self) -> int:
+        return max(0, self.started - 1)
+
+    def as_json(self) -> dict[str, Any]:
+        """The row in plain values."""
+        return {**self.__dict__, "requeued": self.requeued}
+
+
+def table(output: Path) -> list[Row]:
+    """One row a run, in the order of its first submission."""
+    rows = submissions.latest(submissions.read(output))
+    known: dict[str, dict[str, str]] = {}
+    for system in sorted({row.system for row in rows.values()}):
+        known[system] = (
+            queue.states(system, [r.id for r in rows.values() if r.system == system and r.id]) or {}
+        )
+    return [_row(row, known[row.system].get(row.id)) for row in rows.values()]
+
+
+def why_unfinished(folder: Path, record: Record | None = None) -> str | None:
+    """Why a run has no result, as its journal tells; None where it says nothing."""
+    record = record or read_journal(folder)
+    starts, ends = len(record.of("start")), [entry["status"] for entry in record.of("end")]
+    if not starts:
+        return None
+    killed = ends.count("KILLED") + max(0, starts - len(ends))  # a start without an end was killed outright
+    if (ends and ends[-1] == "KILLED") or starts > len(ends):
+        return f"left the queue after {killed} time limit{'s' if killed > 1 else ''}, kills or preemptions"
+    return None
+
+
+def _row(row: Submitted, queued: str | None) -> Row:
+    folder = Path(row.folder) if row.folder else None
+    record = read_journal(folder) if folder is not None else Record()
+    epochs = [e for e in record.of("metrics") if "epoch_seconds" in e["values"]]
+    seconds = [float(e["values"]["epoch_seconds"]) for e in epochs]
+    done = max((int(e["step"]) + 1 for e in epochs), default=0)
+    speed = epochs[-1]["values"].get("jets_per_second") if epochs else None
+    state = _state(folder, queued)
+    left = None
+    if state == "running" and row.epochs and seconds:
+        left = max(0, row.epochs - done) * sum(seconds) / len(seconds)
+    problem = None
+    if state in ("failed", "left", "held"):
+        told = why_unfinished(folder, record) if folder is not None else None
+        words = last_words(row.log)
+        problem = words if words and words.startswith("error:") else told or words
+    return Row(
+        row.name, row.id, row.system, state, len(record.of("start")), done, row.epochs, speed, left, problem,
+        row.folder,
+    )  # fmt: skip
+
+
+def _state(folder: Path | None, queued: str | None) -> str:
+    if folder is not None and (folder / SUMMARY).is_file():
+        return "finished"
+    if queued in queue.ALIVE:
+        return "pending" if queued in ("PENDING", "REQUEUED", "CONFIGURING") else "running"
+    if queued == "HELD":
+        return "held"
+    if folder is not None and folder.is_dir() and is_locked(folder):
+        return "running"  # by hand, or the batch system does not answer
+    if folder is None:
+        return "finished" if queued == "COMPLETED" else "left"
+    try:
+        status = json.loads((folder / "run.json").read_text())["status"]
+    except (OSError, ValueError, KeyError):
+        status = None
+    return "failed" if status == "FAILED" or queued in _ENDED - {"COMPLETED"} else "left"

@@ -181,7 +181,7 @@ def status(
     board: Annotated[Path, typer.Argument(help="Folder that was submitted to (--output).")],
     json: Annotated[bool, typer.Option("--json", help="The table as one JSON document.")] = False,
 ) -> int:
-    """Where each run is: pending, running, finished or failed, how often it was queued again, how far it is."""
+    """Where each run is: its state, how often it was queued again, how far it has come."""
     from hepml.cli.submitted import show
 
     return show(board.absolute(), json=json)

@@ -1,5 +1,5 @@
-"""Jobs for HTCondor: a submit description with one process a job, the script that each runs, and a DAG with the
-gather step behind; written beside the runs, and submitted where a pool is."""
+"""Jobs for HTCondor: a submit description with one process a job, the script that each runs, and a DAG with
+the gather step behind; written beside the runs, and submitted where a pool is."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def description(
 ) -> str:
     """The submit description.
 
-    Jets and run folders are on a folder that submitting and executing machines share; only the job's script is
-    transferred. A job that is evicted is asked to end by SIGTERM and starts again; one whose slot is about over
-    ends itself with `checkpoint_exit_code`, and goes on from its checkpoint as well.
+    Jets and run folders are on a folder that submitting and executing machines share; only the job's script
+    is transferred. A job that is evicted is asked to end by SIGTERM and starts again; one whose slot is about
+    over ends itself with `checkpoint_exit_code`, and goes on from its checkpoint as well.
 
     Args:
         jobs: at least one.
@@ -128,8 +128,8 @@ def description(
 
 
 def job_script(resources: Resources, surroundings: Surroundings | None = None) -> str:
-    """The shell script that every job runs: sets the node up, then hepml with the job's words, which is told to
-    write its checkpoint before the slot ends.
+    """The shell script that every job runs: sets the node up, then hepml with the job's words, which is told
+    to write its checkpoint before the slot ends.
 
     Raises:
         ConfigError: a time that the flavour does not give.

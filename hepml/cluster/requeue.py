@@ -1,8 +1,9 @@
 """A job of Slurm that was asked to end: whether it is to be queued again, and the word to Slurm that does it.
 
 With a grace time, Slurm's preemption sends SIGTERM and queues a job again only where it still runs when the
-grace is over; a training that writes its checkpoint and ends in time would be counted as failed. So it asks for
-the requeue itself. A job that a person cancels is in another state than RUNNING by then, and stays cancelled.
+grace is over; a training that writes its checkpoint and ends in time would be counted as failed. So it asks
+for the requeue itself. A job that a person cancels is in another state than RUNNING by then, and stays
+cancelled.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def out_of_time(environment: Mapping[str, str], *, near: float = _NEAR) -> bool:
 
 
 def may_go_on(environment: Mapping[str, str]) -> bool:
-    """Whether the job of this environment may be queued again after its time limit: it can be, and was not too
-    often (`HEPML_REQUEUES`, 3)."""
+    """Whether the job of this environment may be queued again after its time limit: it can be, and was not
+    too often (`HEPML_REQUEUES`, 3)."""
     state = job_state(environment)
     if state.get("Requeue") != "1" or state.get("JobState") != "RUNNING":
         return False
@@ -62,7 +63,7 @@ def now(environment: Mapping[str, str]) -> bool:
 
 
 def job_state(environment: Mapping[str, str]) -> dict[str, str]:
-    """What Slurm says about the job of this environment; empty where there is none or Slurm does not answer."""
+    """What Slurm says about the job of this environment; empty where there is none or Slurm is silent."""
     job = environment.get("SLURM_JOB_ID")
     asked = _scontrol("--oneliner", "show", "job", job) if job else None
     if asked is None or asked.returncode:

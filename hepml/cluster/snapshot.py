@@ -1,5 +1,5 @@
-"""A copy of hepml beside the runs, so that a job that waits, or is queued again, runs the code it was submitted
-with, whatever happens to the checkout meanwhile."""
+"""A copy of hepml beside the runs, so that a job that waits, or is queued again, runs the code it was
+submitted with, whatever happens to the checkout meanwhile."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import hepml
+from hepml import outputs
 
 CODE = "code"
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -31,18 +32,19 @@ def take(output: Path, plugins: dict[str, Path] | None = None) -> Path:
     source = Path(hepml.__file__).resolve().parent
     plugins = plugins or {}
     place = output / CODE / _digest(source, plugins)
-    if (place / "hepml").is_dir():
-        return place
-    partial = place.with_name(f".{place.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial / "hepml", ignore=_LEFT_OUT)
-    beside = source.parent / "configs"  # what a checkout keeps beside the package, the wheel carries inside
-    if beside.is_dir() and not (source / "shipped").is_dir():
-        shutil.copytree(beside, partial / "hepml" / "shipped" / "configs", ignore=_LEFT_OUT)
-    for name, file in plugins.items():
-        shutil.copy2(file, partial / name)
     place.parent.mkdir(parents=True, exist_ok=True)
-    partial.rename(place)
+    try:
+        with outputs.building(place) as partial:
+            if partial is None:
+                return place
+            shutil.copytree(source, partial / "hepml", ignore=_LEFT_OUT)
+            beside = source.parent / "configs"  # beside the package in a checkout, inside it in a wheel
+            if beside.is_dir() and not (source / "shipped").is_dir():
+                shutil.copytree(beside, partial / "hepml" / "shipped" / "configs", ignore=_LEFT_OUT)
+            for name, file in plugins.items():
+                shutil.copy2(file, partial / name)
+    except OSError as problem:
+        raise outputs.cannot_write(place, problem) from None
     return place
 
 

@@ -1,5 +1,5 @@
-"""A table of what was submitted: where each run is, how often it was queued again, how far it has come and what
-went wrong. Read from the queue and the run folders; no accounting is asked."""
+"""A table of what was submitted: where each run is, how often it was queued again, how far it has come and
+what went wrong. Read from the queue and the run folders; no accounting is asked."""
 
 from __future__ import annotations
 

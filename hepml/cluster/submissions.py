@@ -4,13 +4,13 @@ which keeps a run from being queued twice."""
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hepml import outputs
 from hepml.cluster import queue
 from hepml.cluster.jobs import Job, Resources, Surroundings
 from hepml.errors import FileError
@@ -94,10 +94,7 @@ def add(
         for i, job in enumerate(jobs)
     ]
     rows = [asdict(row) for row in read(output)] + new
-    output.mkdir(parents=True, exist_ok=True)
-    partial = output / f".{FILE}.{os.getpid()}.tmp"
-    partial.write_text(json.dumps({"format": 1, "jobs": rows}, indent=1) + "\n")
-    os.replace(partial, output / FILE)
+    outputs.write_bytes(output / FILE, (json.dumps({"format": 1, "jobs": rows}, indent=1) + "\n").encode())
 
 
 def latest(rows: Iterable[Submitted]) -> dict[str, Submitted]:

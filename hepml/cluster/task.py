@@ -21,11 +21,12 @@ LAST = Path("checkpoints/last.ckpt")
 
 
 class Task:
-    """Runs one job as a process of its own; submitit keeps it in a file and calls it on the node, once a rank.
+    """Runs one job as a process of its own; submitit keeps it in a file and calls it on the node, once a
+    rank.
 
-    Shortly before the time limit submitit asks for a checkpoint: the process is told to end, which writes one,
-    and the same task is queued again; `--resume` among its words lets it go on there. A SIGTERM of Slurm's
-    preemption reaches the process directly: it ends, and the task has Slurm queue the job again.
+    Shortly before the time limit submitit asks for a checkpoint: the process is told to end, which writes
+    one, and the same task is queued again; `--resume` among its words lets it go on there. A SIGTERM of
+    Slurm's preemption reaches the process directly: it ends, and the task has Slurm queue the job again.
 
     Args:
         words: after `hepml`.
@@ -85,8 +86,8 @@ class Task:
                 time.sleep(0.2)
         if self.folder is not None and self._written() == self._found and requeue.out_of_time(os.environ):
             print(
-                f"error: the time limit came before the first new checkpoint of {self.folder}: the slot is too "
-                "short for start-up and one step; submit with a longer --time",
+                f"error: the time limit came before the first new checkpoint of {self.folder}: the slot is "
+                "too short for start-up and one step; submit with a longer --time",
                 file=sys.stderr,
                 flush=True,
             )

@@ -85,8 +85,8 @@ def decide(environment: Mapping[str, str], devices: int = 1) -> Ranks:
         return Ranks("self", max(devices, rank + 1), rank, rank)
     elif read.number("WORLD_SIZE", 1) > 1 and CHILD not in environment:
         raise ConfigError(
-            f"WORLD_SIZE={environment['WORLD_SIZE']} announces several processes, and RANK does not say which "
-            "of them this is",
+            f"WORLD_SIZE={environment['WORLD_SIZE']} announces several processes, and RANK does not say "
+            "which of them this is",
             where="environment",
             mend="start with torchrun, which sets both, or unset WORLD_SIZE",
         )
@@ -195,8 +195,8 @@ def _refuse_lone_tasks(read: _Reader, devices: int) -> None:
         size = read.number(name, 1)
         if size > 1:
             raise ConfigError(
-                f"this is one of {size} processes of {launcher} ({name}), each of which would train the whole "
-                "run",
+                f"this is one of {size} processes of {launcher} ({name}), each of which would train the "
+                "whole run",
                 where="environment",
                 mend="start with srun or torchrun, or one process alone",
             )

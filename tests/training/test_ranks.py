@@ -1,4 +1,4 @@
-"""How many processes train together: a table of environments, each with what holds there or why it is refused."""
+"""How many processes train together: a table of environments, each with what holds or why it is refused."""
 
 from __future__ import annotations
 

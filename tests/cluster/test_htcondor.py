@@ -91,7 +91,7 @@ def test_the_script_sets_the_node_up_and_asks_for_a_checkpoint_before_the_slot_e
 
 def test_logs_on_eos_and_several_machines_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="EOS"):
-        htcondor.description(JOBS, Resources(), Path("/eos/user/j/jane/board"))
+        htcondor.description(JOBS, Resources(), Path("/eos/jane/board"))
     with pytest.raises(ConfigError, match="one machine"):
         htcondor.description(JOBS, Resources(nodes=2), tmp_path)
 

@@ -21,6 +21,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.nn import kernels
 from hepml.nn.convolutions import Convolution
 from hepml.nn.feedforward import feedforward
 from hepml.nn.norm import PackedBatchNorm
@@ -125,7 +126,7 @@ class GraphNetwork(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        if self.training or batch.device.type != "cpu":
+        if self.training or not kernels.allows("pieces", batch.four_momenta, autocast=True):
             return self._logits(batch)
         parts = [self._logits(part) for part in self._pieces(batch)]
         return torch.cat(parts) if len(parts) != 1 else parts[0]
@@ -174,8 +175,8 @@ class GraphNetwork(nn.Module):
     ) -> Tensor:
         """One convolution; on a CPU a few jets at a time, since edges join constituents of one jet and
         messages are large."""
-        apart = batch.device.type == "cpu" and edges.shape[1] > _TRAINING_EDGES and not _couples_jets(layer)
-        if not apart:
+        many = edges.shape[1] > _TRAINING_EDGES and kernels.allows("pieces", x, autocast=True)
+        if not many or _couples_jets(layer):
             return layer(x, edges, attributes, points, batch.jet_of, initial)  # type: ignore[no-any-return]
         ends = torch.searchsorted(edges[1], batch.offsets)  # edges are sorted by target
         jets = torch.searchsorted(ends, torch.arange(_TRAINING_EDGES, edges.shape[1], _TRAINING_EDGES))

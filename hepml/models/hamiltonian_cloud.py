@@ -19,9 +19,10 @@ from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward
+from hepml.nn.kernels.pair_sums import differences, products, spread
 from hepml.nn.symplectic import CloudHamiltonian, flow
+from hepml.packed.pairs import UnorderedPairs
 from hepml.packed.segments import segment_mean, segment_sum
-from hepml.packed.unordered_pairs import Pairs, differences, packed_pairs, products, spread
 
 POSITIONS = ("delta_eta", "delta_phi", "log_pt_rel")
 
@@ -74,13 +75,13 @@ class _Cloud(nn.Module):
         q, p, charges = made.split((self.dimension, self.dimension, self.interactions), dim=-1)
         return q, p, charges
 
-    def move(self, q: Tensor, p: Tensor, charges: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    def move(self, q: Tensor, p: Tensor, charges: Tensor, pairs: UnorderedPairs) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
         q, p, charges = self.phase_space(batch)
-        q, p = self.move(q, p, charges, packed_pairs(batch.offsets, q.dtype))
+        q, p = self.move(q, p, charges, UnorderedPairs.of(batch.offsets))
         latent = self.phi(torch.cat((q, p, charges), dim=-1))
         # sum grows with the number of constituents, the mean does not: both are invariant, and the head sees
         # both
@@ -158,7 +159,7 @@ class HamiltonianCloud(_Cloud):
         self.hamiltonian = CloudHamiltonian(self.dimension, hidden, interactions)
         self.reversible = reversible
 
-    def move(self, q: Tensor, p: Tensor, charges: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    def move(self, q: Tensor, p: Tensor, charges: Tensor, pairs: UnorderedPairs) -> tuple[Tensor, Tensor]:
         return flow(
             self.hamiltonian,
             q,
@@ -173,7 +174,7 @@ class HamiltonianCloud(_Cloud):
     def energy(self, batch: JetBatch, *, after: bool = True) -> Tensor:
         """The learned energy of each jet, [B], after or before the flow."""
         q, p, charges = self.phase_space(batch)
-        pairs = packed_pairs(batch.offsets, q.dtype)
+        pairs = UnorderedPairs.of(batch.offsets)
         if after:
             q, p = self.move(q, p, charges, pairs)
         return self.hamiltonian.energy(q, p, charges, pairs, batch.offsets)
@@ -246,13 +247,13 @@ class ResidualCloud(_Cloud):
         self.strength = nn.Parameter(torch.randn(interactions) * 0.5)
         self.log_width = nn.Parameter(torch.linspace(-1.2, 1.1, max(interactions, 1)))
 
-    def move(self, q: Tensor, p: Tensor, charges: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    def move(self, q: Tensor, p: Tensor, charges: Tensor, pairs: UnorderedPairs) -> tuple[Tensor, Tensor]:
         z = torch.cat((q, p), dim=-1)
         coupling = products(charges, pairs)
         for _ in range(self.steps):
             apart = differences(z, pairs)
             squared = apart[:, : self.dimension].square().sum(-1, keepdim=True)
             weight = (coupling * torch.exp(squared * (-0.5 * torch.exp(-2 * self.log_width)))) @ self.strength
-            pulled = pairs.share[:, None] * spread(weight[:, None] * apart, pairs) * self.pull
+            pulled = pairs.share(z.dtype)[:, None] * spread(weight[:, None] * apart, pairs) * self.pull
             z = z + self.step_size * (self.outer(torch.tanh(self.inner(z))) + pulled)
         return z[:, : self.dimension], z[:, self.dimension :]

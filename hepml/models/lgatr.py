@@ -18,7 +18,6 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
-from hepml.nn.attention import Rectangle
 from hepml.nn.lorentz import reference_vectors
 from hepml.nn.lorentz.algebra import (
     GeometricMLP,
@@ -28,6 +27,7 @@ from hepml.nn.lorentz.algebra import (
     Multivectors,
 )
 from hepml.nn.lorentz.tokens import TokenGroup, jet_tokens
+from hepml.packed.rectangle import Rectangle
 
 
 @register(

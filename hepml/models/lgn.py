@@ -32,7 +32,7 @@ from hepml.nn.lorentz.zonal import (
     message_types,
     zonal_messages,
 )
-from hepml.packed.dense import to_dense, to_packed
+from hepml.packed.rectangle import to_dense, to_packed
 from hepml.packed.segments import segment_sum
 
 SCALAR: Irrep = (0, 0)

@@ -19,12 +19,12 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
-from hepml.nn.attention import Rectangle
 from hepml.nn.encoder import grouped
 from hepml.nn.lorentz import reference_vectors
 from hepml.nn.lorentz.canonical import follows_from_momenta, frame_vectors, local_features
 from hepml.nn.lorentz.frames import FrameNetwork, frames
 from hepml.nn.lorentz.tensorial import FrameMaps, TensorialBlock
+from hepml.packed.rectangle import Rectangle
 from hepml.packed.segments import segment_mean
 
 _ROWS = 768  # constituents of a group on a CPU: a rectangle of more has more padding

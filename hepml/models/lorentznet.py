@@ -19,6 +19,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.nn import kernels
 from hepml.nn.kernels.lorentznet_messages import Maps, messages, messages_in_pieces
 from hepml.nn.lorentz import (
     ComponentVectors,
@@ -157,7 +158,7 @@ class LorentzBlock(nn.Module):
         first: Tensor = self.phi_e[0].weight  # type: ignore[assignment]
         own, other, products = first.split((h.shape[1], h.shape[1], 2), dim=1)
         a, b, products = normalised(h @ own.T, h @ other.T, s, products, pairs, self.phi_e[1])  # type: ignore[arg-type]
-        in_pieces = h.device.type == "cpu" and not torch.compiler.is_compiling()
+        in_pieces = kernels.allows("lorentznet_messages", h, autocast=True)
         total, weights = (messages_in_pieces if in_pieces else messages)(a, b, s, self._maps(products), pairs)
         if weights is not None:
             vectors = vectors.moved(weights, self.c)

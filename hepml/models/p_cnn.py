@@ -12,7 +12,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.conv1d import Padded, PaddedBatchNorm, PaddedConv1d
-from hepml.packed.dense import to_dense
+from hepml.packed.rectangle import to_dense
 from hepml.representations.sequence import leading
 
 

@@ -17,8 +17,9 @@ from hepml.models.catalogue import register
 from hepml.nn.attention import AttentionMaps, Block
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped
 from hepml.nn.norm import PackedBatchNorm
-from hepml.nn.pair_embedding import PairEmbedding
-from hepml.packed.pair_features import PAIR_FEATURES, Pairs, pair_bias, pair_features
+from hepml.nn.pair_embedding import PairEmbedding, pair_bias
+from hepml.packed.pair_features import PAIR_FEATURES, pair_features
+from hepml.packed.pairs import SymmetricPairs
 
 
 @register(
@@ -160,9 +161,10 @@ class ParticleTransformer(nn.Module):
         """The sorted jets; for each group its embedded constituents [n, C] and the bias [b, H, P, P] of each
         of its pieces (or of the `whole` group), made when it is reached."""
         jets = grouped(batch)
-        pairs = Pairs.of(jets.batch.offsets)
+        pairs = SymmetricPairs.of(jets.batch.offsets)
         x = self.embed.input_bn(jets.batch.select(self.features))
-        table = self.pair_embed(pair_features(jets.batch.four_momenta, pairs, self.rounded_masses))
+        known = pair_features(jets.batch.four_momenta, pairs.i, pairs.j, self.rounded_masses)
+        table = self.pair_embed(known)
         per_group = [(group.pairs,) if whole else group.pairs_of_pieces for group in jets]
         rectangles = [(group.where,) if whole else group.pieces for group in jets]
         tables = iter(table.split([n for own in per_group for n in own]))

@@ -21,12 +21,13 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.nn import kernels
 from hepml.nn.kernels.pelican_network import PairNetwork, Piece
 from hepml.nn.lorentz import gram_matrix, reference_vectors, with_references
 from hepml.nn.lorentz.aggregations import Aggregate1to2, Aggregate2to0, Aggregate2to2
 from hepml.nn.norm import PackedBatchNorm
-from hepml.packed.dense import to_dense, to_packed
 from hepml.packed.halves import Halves
+from hepml.packed.rectangle import to_dense, to_packed
 
 # Numbers of the widest tensor of pairs that is taken at a time.
 _NUMBERS = {"cpu": 2**20}
@@ -104,6 +105,8 @@ class PELICAN(nn.Module):
     def forward(self, batch: JetBatch) -> Tensor:
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
         dtype = self.readout.bias.dtype
+        if not kernels.allows("pelican_network", batch.four_momenta, accelerator=True, autocast=True):
+            return self.head(self._pooled(self._whole(batch, dtype)))  # type: ignore[no-any-return]
         pieces = list(self._pieces(batch, dtype))
         network = self._network()
         if not pieces:
@@ -113,6 +116,18 @@ class PELICAN(nn.Module):
         else:
             pooled = [network([piece], training=False) for piece in pieces]
         return self.head(torch.cat(pooled))  # type: ignore[no-any-return]
+
+    def _pooled(self, piece: Piece) -> Tensor:
+        """The definition: layer by layer, of all pairs at once. Shapes: -> [B, hidden]."""
+        halves = piece.halves
+        t = self._embedded(piece, piece.products.dtype)
+        for norm, block in zip(self.norms[:-1], self.blocks, strict=True):
+            t = block(self.dropout(norm(t)), halves)
+        return self.readout(self.dropout(self.norms[-1](t)), halves)  # type: ignore[no-any-return]
+
+    def _whole(self, batch: JetBatch, dtype: torch.dtype) -> Piece:
+        x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
+        return self._piece(x, is_reference, Halves.of(jets), dtype)
 
     def _pieces(self, batch: JetBatch, dtype: torch.dtype) -> Iterator[Piece]:
         x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)

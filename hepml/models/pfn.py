@@ -13,7 +13,7 @@ from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward, he_uniform
-from hepml.packed.segments import sum_of
+from hepml.nn.kernels.pieces import sum_of
 
 
 @register("pfn", paper="arXiv:1810.05165", symmetries=("permutation", "azimuthal-rotation"), parameters=82458)

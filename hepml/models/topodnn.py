@@ -14,7 +14,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward, he_uniform
-from hepml.packed.dense import to_dense
+from hepml.packed.rectangle import to_dense
 from hepml.packed.segments import segment_sum
 from hepml.representations.sequence import leading
 

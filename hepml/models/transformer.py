@@ -14,9 +14,10 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
-from hepml.nn.attention import AttentionMaps, Block, Rectangle
+from hepml.nn.attention import AttentionMaps, Block
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped, prepend
 from hepml.nn.norm import PackedBatchNorm
+from hepml.packed.rectangle import Rectangle
 from hepml.packed.segments import segment_mean
 
 

@@ -15,50 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hepml.nn import kernels
 from hepml.nn.kernels.byte_dropout import Dropout, dropout, threshold
 from hepml.nn.kernels.particle_transformer_block import BlockSettings, Piece, block
-from hepml.packed.dense import mask_of, rows_in_dense
-from hepml.packed.pair_features import masking_value
-
-
-@dataclass(frozen=True)
-class Rectangle:
-    """Where packed rows stand in the dense [B, P] of their jets.
-
-    Args:
-        offsets: [B + 1], beginning at 0.
-        width: P, at least the count of the largest jet.
-        rows: [ΣN] place of each packed row in the flattened rectangle.
-        mask: [B, P] True where a constituent stands.
-    """
-
-    offsets: Tensor
-    width: int
-    rows: Tensor
-    mask: Tensor
-
-    @classmethod
-    def of(cls, offsets: Tensor, width: int) -> Rectangle:
-        """The rectangle of jets with these offsets."""
-        return cls(offsets, width, rows_in_dense(offsets, width), mask_of(offsets, width))
-
-    def dense(self, x: Tensor) -> Tensor:
-        """Packed [ΣN, C] to [B, P, C], zeros where there is none."""
-        jets = len(self.offsets) - 1
-        out = x.new_zeros((jets * self.width, x.shape[1]))
-        return out.index_copy(0, self.rows, x).view(jets, self.width, x.shape[1])
-
-    def packed(self, x: Tensor) -> Tensor:
-        """[B, P, C] to packed [ΣN, C]."""
-        return x.flatten(0, 1).index_select(0, self.rows)
-
-    def key_bias(self, dtype: torch.dtype) -> Tensor:
-        """[B, 1, 1, P]: zero at constituents, very negative at padding."""
-        return (
-            torch.zeros((), dtype=dtype, device=self.mask.device)
-            .expand(self.mask.shape)
-            .masked_fill(~self.mask, masking_value(dtype))[:, None, None]
-        )
+from hepml.packed.rectangle import Rectangle
 
 
 @dataclass(frozen=True)
@@ -232,13 +192,11 @@ class Block(nn.Module):
             self.training
             and torch.is_grad_enabled()
             and self.c_attn is not None
-            and x.device.type == "cpu"
+            and kernels.allows("particle_transformer_block", x)
             and x.dtype == self.fc1.weight.dtype
             and x.dtype in (torch.float32, torch.float64)
             and len(x) > 0
             and max(threshold(self.dropout.p), threshold(self.attn.dropout)) < 256
-            and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
         )
 
     def _trained_by_hand(self, x: Tensor, pieces: Sequence[Rectangle], biases: Sequence[Tensor]) -> Tensor:

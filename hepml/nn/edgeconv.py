@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hepml.nn import kernels
 from hepml.nn.kernels.edge_messages import edge_messages
 from hepml.nn.norm import PackedBatchNorm
 
@@ -53,7 +54,7 @@ class EdgeConv(nn.Module):
         a, b = F.linear(x, own - other), F.linear(x, other)
         if self._in_pieces(a, neighbours):
             mean = self._messages_in_pieces(a, b, neighbours)
-        elif not self.training and not torch.is_grad_enabled():
+        elif not self.training and not torch.is_grad_enabled() and kernels.allows("pieces", a, autocast=True):
             mean = self._messages_folded(a, b, neighbours)
         else:
             mean = self.messages(a, b, neighbours)
@@ -82,13 +83,12 @@ class EdgeConv(nn.Module):
         return (
             self.training
             and torch.is_grad_enabled()
-            and a.device.type == "cpu"
+            and kernels.allows("edge_messages", a, autocast=True)
             and self._layers[0][0].weight.dtype in (torch.float32, torch.float64)
             and not half
             and len(self.convs) > 1
             and len({bn.training for _, bn in self._layers}) == 1
             and neighbours.numel() > 1
-            and not torch.compiler.is_compiling()
         )
 
     def _messages_in_pieces(self, a: Tensor, b: Tensor, neighbours: Tensor) -> Tensor:
@@ -121,9 +121,9 @@ class EdgeConv(nn.Module):
         for conv, bn in self._layers[1:]:
             gain, bias = bn.gain_and_bias()
             maps.append((gain[:, None] * conv.weight, bias))
-        step = len(a) if a.device.type != "cpu" else max(1, _EDGES * torch.get_num_threads() // k)
+        step = max(1, _EDGES * torch.get_num_threads() // k)
         parts = []
-        for start in range(0, len(a), max(step, 1)):
+        for start in range(0, len(a), step):
             piece = slice(start, start + step)
             h = (
                 other[neighbours[piece].flatten()]

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hepml.data.batch import JetBatch
-from hepml.nn.attention import AttentionMaps, Rectangle
+from hepml.nn import kernels
+from hepml.nn.attention import AttentionMaps
+from hepml.packed.rectangle import Rectangle
 
 # Constituents of a group, and of a piece of it, on a CPU.
 ROWS = 1536
@@ -69,8 +71,8 @@ class Grouped:
 
 
 def grouped(batch: JetBatch, rows: int = ROWS, piece: int = PIECE) -> Grouped:
-    """The batch, sorted by count and cut into groups of about so many rows, and these into pieces (one of one
-    on an accelerator)."""
+    """The batch, sorted by count and cut into groups of about so many rows, and these into pieces; one of one
+    on an accelerator, and where kernels are disabled."""
     order = torch.argsort(batch.counts, stable=True)
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
@@ -78,9 +80,9 @@ def grouped(batch: JetBatch, rows: int = ROWS, piece: int = PIECE) -> Grouped:
     jets = len(batch)
     if jets == 0:
         return Grouped(batch, back, ())
-    cpu = batch.device.type == "cpu"
-    ends = _ends(batch.offsets, rows) if cpu else [0, jets]
-    cuts = sorted({*ends, *_ends(batch.offsets, piece)}) if cpu else ends
+    cut = kernels.allows("pieces", batch.four_momenta, autocast=True)
+    ends = _ends(batch.offsets, rows) if cut else [0, jets]
+    cuts = sorted({*ends, *_ends(batch.offsets, piece)}) if cut else ends
     pairs = F.pad((batch.counts * (batch.counts + 1) // 2).cumsum(0), (1, 0))[cuts].tolist()
     firsts, counts = batch.offsets[cuts].tolist(), batch.counts[[e - 1 for e in cuts[1:]]].tolist()
     at = {jet: i for i, jet in enumerate(cuts)}

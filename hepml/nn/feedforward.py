@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from hepml.nn import kernels
+
 # Fewer columns than this make the weight gradient g^T x of a linear map slow on a CPU, (x^T g)^T is not.
 _NARROW = 16
 
@@ -55,7 +57,7 @@ class NarrowLinear(nn.Linear):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.ndim != 2 or input.device.type != "cpu":
+        if input.ndim != 2 or not kernels.allows("pieces", input, autocast=True):
             return super().forward(input)
         return torch.addmm(self.bias, input, self.weight.t().contiguous())
 

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hepml.nn import kernels
 from hepml.nn.kernels.pair_embedding import PIECE, pair_network
 from hepml.nn.norm import PackedBatchNorm
+from hepml.packed.rectangle import masking_value
 
 
 class PairEmbedding(nn.Module):
@@ -35,7 +37,8 @@ class PairEmbedding(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[T, inputs] to [T, heads]."""
-        if not torch.is_grad_enabled() and not self._norms[0].training:
+        evaluation = not torch.is_grad_enabled() and not self._norms[0].training
+        if evaluation and kernels.allows("pieces", features, autocast=True):
             return self._folded(features)
         if self._in_pieces(features):
             return self._trained_in_pieces(features)
@@ -55,11 +58,10 @@ class PairEmbedding(nn.Module):
         return (
             self.training
             and torch.is_grad_enabled()
-            and features.device.type == "cpu"
+            and kernels.allows("pair_embedding", features, autocast=True)
             and features.dtype in (torch.float32, torch.float64)
             and len(features) > 1
             and len({norm.training for norm in self._norms}) == 1
-            and not torch.compiler.is_compiling()
         )
 
     def _trained_in_pieces(self, features: Tensor) -> Tensor:
@@ -87,13 +89,32 @@ class PairEmbedding(nn.Module):
             weight = scale[:, None] * layer.weight
             maps.append((weight * gain, weight @ bias + scale * layer.bias + shift))
             gain, bias = torch.ones_like(shift), torch.zeros_like(shift)
-        step = max(1, len(features)) if features.device.type != "cpu" else PIECE
         parts = []
-        for start in range(0, max(1, len(features)), step):
-            h = features[start : start + step]
+        for start in range(0, max(1, len(features)), PIECE):
+            h = features[start : start + PIECE]
             for i, (weight, offset) in enumerate(maps):
                 h = F.linear(h, weight, offset)
                 if i + 1 < len(maps) or self.last_activation:
                     h = F.gelu(h)
             parts.append(h)
         return torch.cat(parts)
+
+
+def pair_bias(table: Tensor, counts: Tensor, width: int) -> Tensor:
+    """A number a pair and head as an additive attention bias, very negative where the key is padding.
+
+    Args:
+        table: [T, H] of the pairs of these jets alone, as `hepml.packed.pairs.SymmetricPairs` orders them.
+        counts: [B] constituents of each jet.
+        width: P, constituents of the rectangle.
+
+    Returns:
+        [B, H, P, P].
+    """
+    at = torch.arange(width, device=table.device)
+    low, high = torch.minimum(at[:, None], at), torch.maximum(at[:, None], at)
+    per_jet = counts * (counts + 1) // 2
+    cells = (per_jet.cumsum(0) - per_jet)[:, None, None] + high * (high + 1) // 2 + low
+    cells = torch.where(high < counts[:, None, None], cells, len(table))
+    padded = F.pad(table, (0, 0, 0, 1), value=masking_value(table.dtype))
+    return padded.index_select(0, cells.flatten()).view(*cells.shape, -1).permute(0, 3, 1, 2).contiguous()

@@ -1,26 +1,21 @@
 """Folding a forest of binary trees from the leaves to the roots, level by level, for all jets at once.
 
 A node's embedding depends on its two children's, so a batch takes as many steps as its highest tree has
-levels. Embeddings of all nodes stand in one buffer that each step reads and extends; autograd cannot follow a
-buffer that is written in place, so `fold` is one autograd function that keeps a small graph a level and runs
-them backwards. Cells are pure functions of arrays and weights; the simple and the gated one have faster
-passes of their own in `hepml.nn.kernels.recursive`, out of mixed precision.
+levels. Cells are pure functions of arrays and weights; `hepml.nn.kernels` folds in one buffer of all nodes,
+and has faster passes for the simple and the gated cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from hepml.nn import kernels
+from hepml.nn.kernels.fold import Cell, fold_by_levels
 from hepml.nn.kernels.recursive import fold_gated, fold_simple
-
-# (pair [K, 2H], inputs [K, C], weights...) -> [K, H]
-Cell = Callable[..., Tensor]
 
 
 def fold(
@@ -44,63 +39,21 @@ def fold(
     Returns:
         [N + M, H].
     """
-    plain = not torch.is_autocast_enabled(leaves.device.type) and not torch.compiler.is_compiling()
-    if plain and len({t.dtype for t in (leaves, inputs, *weights)}) == 1:
+    if kernels.allows("recursive", leaves) and len({t.dtype for t in (leaves, inputs, *weights)}) == 1:
         if cell is simple_cell:
             return fold_simple(leaves, inputs, children, tuple(levels), *weights)
         if cell is gated_cell:
             return fold_gated(leaves, inputs, children, tuple(levels), *weights)
-    return _Fold.apply(cell, children, tuple(levels), leaves, inputs, *weights)  # type: ignore[no-any-return]
-
-
-class _Fold(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        cell: Cell,
-        children: Tensor,
-        levels: tuple[int, ...],
-        leaves: Tensor,
-        inputs: Tensor,
-        *weights: Tensor,
-    ) -> Tensor:
-        n, width = leaves.shape
-        embedding = leaves.new_empty((n + len(children), width))
-        embedding[:n] = leaves
-        learn = any(ctx.needs_input_grad)
-        own = [w.detach().requires_grad_(learn) for w in weights]
-        steps, start = [], 0
-        with torch.set_grad_enabled(learn):
-            for size in levels:
-                both = children[start : start + size].flatten()
-                pair = embedding.detach().index_select(0, both).view(size, 2 * width).requires_grad_(learn)
-                given = inputs.detach()[start : start + size].requires_grad_(learn)
-                out = cell(pair, given, *own)
-                embedding[n + start : n + start + size] = out.detach()
-                if learn:
-                    steps.append((start, both, pair, given, out))
-                start += size
-        ctx.steps, ctx.own, ctx.leaves = steps, own, n
-        ctx.shapes = inputs.shape, inputs.dtype
-        return embedding
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        gradient, n = gradients[0].clone(), ctx.leaves
-        width = gradient.shape[1]
-        to_inputs = gradient.new_zeros(ctx.shapes[0], dtype=ctx.shapes[1])
-        to_weights: list[Tensor | None] = [torch.zeros_like(w) for w in ctx.own]
-        for start, both, pair, given, out in reversed(ctx.steps):
-            size = len(given)
-            step = gradient[n + start : n + start + size].to(out.dtype)
-            pairs, here, *own = torch.autograd.grad(out, (pair, given, *ctx.own), step, retain_graph=True)
-            gradient.index_add_(0, both, pairs.reshape(-1, width).to(gradient.dtype))
-            to_inputs[start : start + size] = here
-            for total, part in zip(to_weights, own, strict=True):
-                assert total is not None
-                total += part
-        return (None, None, None, gradient[:n], to_inputs, *to_weights)
+    if kernels.allows("fold", leaves, accelerator=True, autocast=True):
+        return fold_by_levels(cell, leaves, inputs, children, tuple(levels), weights)
+    embedding, start = leaves, 0
+    for size in levels:
+        merges = slice(start, start + size)
+        pair = embedding.index_select(0, children[merges].flatten()).view(size, -1)
+        made = cell(pair, inputs[merges], *weights)
+        embedding = torch.cat((embedding, made.to(leaves.dtype)))
+        start += size
+    return embedding
 
 
 def simple_cell(pair: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hepml.packed.pairs import UnorderedPairs, in_matrices
 from hepml.packed.segments import segment_sum
-from hepml.packed.unordered_pairs import ends_of_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,8 @@ class Halves:
     @classmethod
     def of(cls, jets: Tensor) -> Halves:
         """All pairs of jets packed by the offsets `jets` [B + 1]."""
-        first, second, before = ends_of_pairs(jets)
+        pairs = UnorderedPairs.of(jets)
+        first, second, before = pairs.first, pairs.second, pairs.after
         counts, device, size = jets.diff(), jets.device, len(first)
         total = len(before) - 1
         nodes = torch.arange(total, device=device)
@@ -97,13 +98,7 @@ class Halves:
     @cached_property
     def in_dense(self) -> Tensor:
         """[U] position of each (i, j) in the flattened matrices [B, width, width] of the jets."""
-        counts = self.jets.diff()
-        jet = torch.repeat_interleave(
-            torch.arange(len(counts), device=self.jets.device), counts, output_size=self.nodes
-        )
-        of_pair = jet[self.first]
-        start = self.jets[of_pair]
-        return (of_pair * self.width + self.first - start) * self.width + self.second - start
+        return in_matrices(self.jets, self.width, self.first, self.second, self.nodes)
 
     def received(self, off: Tensor) -> Tensor:
         """sum_j T_ij, j ≠ i. Shapes: [2 U, C] -> [M, C]."""

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hepml.packed.dense import mask_of, rows_in_dense
+from hepml.packed.rectangle import mask_of, rows_in_dense
 
 # Entries of a distance matrix taken at a time: 8 MB of float32, which stays in the last-level cache with its
 # copies.

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from hepml.packed.segments import jet_of_rows
 
 
 def segment_max(values: Tensor, offsets: Tensor) -> Tensor:
@@ -17,7 +18,5 @@ def segment_max(values: Tensor, offsets: Tensor) -> Tensor:
     """
     jets = len(offsets) - 1
     out = values.new_zeros((jets, values.shape[1]))
-    jet_of = torch.repeat_interleave(
-        torch.arange(jets, device=values.device), offsets.diff(), output_size=values.shape[0]
-    )
+    jet_of = jet_of_rows(offsets, values.shape[0])
     return out.scatter_reduce(0, jet_of[:, None].expand_as(values), values, "amax", include_self=False)

@@ -20,7 +20,7 @@ from torch import Tensor
 from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.data.extras import Extra, register
-from hepml.packed.dense import to_dense
+from hepml.packed.rectangle import to_dense
 from hepml.packed.segments import segment_sum
 from hepml.representations.efp_graphs import Edges, connected, multigraphs
 from hepml.representations.efp_plan import Plan, plan

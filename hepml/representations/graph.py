@@ -19,7 +19,8 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.errors import DataError, ModelError, did_you_mean
 from hepml.packed.neighbours import nearest_neighbours
-from hepml.packed.pair_features import PAIR_FEATURES, Pairs, pair_features
+from hepml.packed.pair_features import PAIR_FEATURES, pair_features
+from hepml.packed.pairs import OrderedPairs, members
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -40,16 +41,14 @@ def full_edges(offsets: Tensor, *, self_loops: bool = False) -> Tensor:
         offsets: [B + 1] int64, beginning at 0.
         self_loops: also join each constituent to itself.
     """
+    if not self_loops:
+        pairs = OrderedPairs.of(offsets)
+        return torch.stack((pairs.sender, pairs.receiver))
     counts = offsets.diff()
     rows = int(offsets[-1])
-    partners = torch.repeat_interleave(counts, counts, output_size=rows)
-    first = torch.repeat_interleave(offsets[:-1], counts, output_size=rows)
-    ends = partners.cumsum(0)
-    pairs = int(ends[-1]) if rows else 0
-    target = torch.repeat_interleave(torch.arange(rows, device=offsets.device), partners, output_size=pairs)
-    source = torch.arange(pairs, device=offsets.device) + (first - ends + partners)[target]
-    edges = torch.stack((source, target))
-    return edges if self_loops else edges[:, source != target]
+    sizes, first = (torch.repeat_interleave(t, counts, output_size=rows) for t in (counts, offsets[:-1]))
+    target, source = members(sizes, first)
+    return torch.stack((source, target))
 
 
 def radius_edges(points: Tensor, offsets: Tensor, radius: float, *, self_loops: bool = False) -> Tensor:
@@ -156,7 +155,7 @@ def edge_features(batch: JetBatch, edges: Tensor, names: Sequence[str] = EDGE_FE
     for name in names:
         if name not in known:
             raise ModelError(f"unknown edge feature '{name}'", mend=did_you_mean(name, known))
-    found = pair_features(batch.four_momenta, Pairs(edges[0], edges[1], batch.offsets[:-1]))
+    found = pair_features(batch.four_momenta, edges[0], edges[1])
     at = {name: i for i, name in enumerate(PAIR_FEATURES)}
     columns = [
         found[:, at["ln_delta_r"]].exp() if name == "delta_r" else found[:, at[name]] for name in names

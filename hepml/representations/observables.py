@@ -30,7 +30,7 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
-from hepml.packed.dense import to_dense
+from hepml.packed.rectangle import to_dense
 from hepml.packed.segments import segment_sum
 
 # Entries of the pair matrices taken at a time.

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from hepml.data.batch import JetBatch
-from hepml.packed.dense import rows_in_dense
+from hepml.packed.rectangle import rows_in_dense
 
 
 def order_by_pt(batch: JetBatch) -> Tensor:

@@ -23,7 +23,7 @@ from turns import timed, training_step
 from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.nn.lorentz.rest_frame import to_rest_frame
-from hepml.packed.dense import mask_of, to_dense
+from hepml.packed.rectangle import mask_of, to_dense
 from hepml.testing import sample_jets
 
 HEADS, BLOCKS = 8, 12

@@ -27,7 +27,7 @@ from hepml.models import create
 from hepml.models.lgn import LGN, Level
 from hepml.nn.lorentz.clebsch_gordan import decomposition, invariant_product, product
 from hepml.nn.lorentz.irreps import Irrep, from_four_vector
-from hepml.packed.dense import mask_of, to_dense
+from hepml.packed.rectangle import mask_of, to_dense
 from hepml.testing import sample_jets
 
 Dense = dict[Irrep, Tensor]  # [B, W, C, d]

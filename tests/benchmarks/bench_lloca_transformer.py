@@ -26,11 +26,10 @@ from turns import timed, training_step
 
 from hepml.models import create
 from hepml.models.lloca_transformer import LLoCaTransformer
-from hepml.nn.attention import Rectangle
 from hepml.nn.encoder import grouped
 from hepml.nn.lorentz.frames import frames
 from hepml.nn.lorentz.tensorial import FrameMaps, TensorialBlock
-from hepml.packed.dense import mask_of, to_dense
+from hepml.packed.rectangle import Rectangle, mask_of, to_dense
 from hepml.testing import sample_jets
 
 SMALL = {"width": 22, "heads": 2, "vectors": 2, "blocks": 2, "expansion": 2}

@@ -32,7 +32,7 @@ from hepml.models import create
 from hepml.models.pelican import PELICAN
 from hepml.nn.lorentz.aggregations import Aggregate2to2, Scales
 from hepml.nn.norm import PackedBatchNorm
-from hepml.packed.dense import mask_of, to_dense
+from hepml.packed.rectangle import mask_of, to_dense
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_lgn import jets

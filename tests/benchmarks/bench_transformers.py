@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.models.part import weaver_state_dict_to_hepml
-from hepml.packed.dense import to_dense
+from hepml.packed.rectangle import to_dense
 
 LENGTH = 128
 SIDE = 1024

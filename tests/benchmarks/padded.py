@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from hepml.data.batch import JetBatch
-from hepml.packed.dense import mask_of, to_dense
+from hepml.packed.rectangle import mask_of, to_dense
 
 
 def dense_features(batch: JetBatch, names: Sequence[str], width: int | None = None) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.features import KINEMATIC
 from hepml.data.inputs import Inputs
 from hepml.models import register
-from hepml.packed.dense import to_dense
+from hepml.packed.rectangle import to_dense
 
 LENGTH = 128
 

@@ -13,8 +13,9 @@ from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError
 from hepml.models import create
 from hepml.models.catalogue import count_parameters
+from hepml.nn.kernels.pair_sums import differences, products, spread
 from hepml.nn.symplectic import CloudHamiltonian, flow
-from hepml.packed.unordered_pairs import differences, packed_pairs, products, spread
+from hepml.packed.pairs import UnorderedPairs
 
 
 def jets(
@@ -48,7 +49,7 @@ def cloud_state(
 
 
 def test_packed_pairs_are_each_two_constituents_of_each_jet_once() -> None:
-    pairs = packed_pairs(torch.tensor([0, 2, 2, 3, 6]))
+    pairs = UnorderedPairs.of(torch.tensor([0, 2, 2, 3, 6]))
     got = list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     assert got == [(0, 1), (3, 4), (3, 5), (4, 5)]
     assert pairs.second[pairs.by_second].tolist() == [1, 4, 5, 5]
@@ -65,7 +66,7 @@ def test_sums_over_pairs_are_those_of_the_dense_matrix_and_so_are_their_gradient
     x = torch.randn(sum(counts), 3, dtype=torch.float64, requires_grad=True)
     jet = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
     together = (jet[:, None] == jet) & ~torch.eye(len(jet), dtype=torch.bool)
-    pairs = packed_pairs(offsets, x.dtype)
+    pairs = UnorderedPairs.of(offsets)
     packed = spread(differences(x, pairs) * products(x, pairs), pairs)
     dense = ((x[:, None] - x) * (x[:, None] * x) * together[..., None]).sum(1)
     assert torch.allclose(packed, dense, atol=1e-13)
@@ -75,7 +76,7 @@ def test_sums_over_pairs_are_those_of_the_dense_matrix_and_so_are_their_gradient
 
 def test_force_is_minus_the_gradient_of_the_energy() -> None:
     h, q, p, c, offsets = cloud_state()
-    pairs = packed_pairs(offsets, q.dtype)
+    pairs = UnorderedPairs.of(offsets)
     q = q.requires_grad_()
     (gradient,) = torch.autograd.grad(h.energy(q, p, c, pairs, offsets).sum(), q)
     assert torch.allclose(h.force(q, products(c, pairs), pairs), -gradient, atol=1e-13)
@@ -84,7 +85,7 @@ def test_force_is_minus_the_gradient_of_the_energy() -> None:
 def test_velocity_is_the_gradient_of_the_energy() -> None:
     h, q, p, c, offsets = cloud_state()
     p = p.requires_grad_()
-    (gradient,) = torch.autograd.grad(h.energy(q, p, c, packed_pairs(offsets, q.dtype), offsets).sum(), p)
+    (gradient,) = torch.autograd.grad(h.energy(q, p, c, UnorderedPairs.of(offsets), offsets).sum(), p)
     assert torch.allclose(h.velocity(p), gradient, atol=1e-14)
 
 
@@ -92,7 +93,7 @@ def test_flow_runs_back_to_where_it_began_to_1e_10_in_float64() -> None:
     model, batch = cloud(steps=50), jets()
     with torch.no_grad():
         q, p, c = model.phase_space(batch)
-        pairs = packed_pairs(batch.offsets, q.dtype)
+        pairs = UnorderedPairs.of(batch.offsets)
         there = flow(model.hamiltonian, q, p, c, pairs, steps=50, step_size=0.25)
         back = flow(model.hamiltonian, *there, c, pairs, steps=50, step_size=-0.25)
     assert (there[0] - q).abs().max() > 0.1, "nothing moved"
@@ -102,7 +103,7 @@ def test_flow_runs_back_to_where_it_began_to_1e_10_in_float64() -> None:
 
 def test_flow_preserves_phase_space_volume() -> None:
     h, q, p, c, offsets = cloud_state()
-    pairs = packed_pairs(offsets, q.dtype)
+    pairs = UnorderedPairs.of(offsets)
 
     def whole(z: Tensor) -> Tensor:
         a, b = z.view(2, *q.shape)
@@ -117,7 +118,7 @@ def test_flow_preserves_phase_space_volume() -> None:
 
 def test_flow_is_symplectic() -> None:
     h, q, p, c, offsets = cloud_state(counts=(5,))
-    pairs = packed_pairs(offsets, q.dtype)
+    pairs = UnorderedPairs.of(offsets)
 
     def whole(z: Tensor) -> Tensor:
         a, b = z.view(2, *q.shape)

@@ -12,8 +12,8 @@ import torch
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
-from hepml.nn.attention import Rectangle
 from hepml.nn.lorentz.tokens import TokenGroup
+from hepml.packed.rectangle import Rectangle
 from hepml.testing import assert_invariant, sample_jets
 
 # Made by the `lgatr` package 2.0.0: its networks with random weights on three jets of tokens, weights under

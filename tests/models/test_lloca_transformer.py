@@ -15,8 +15,8 @@ from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.models.catalogue import count_parameters
 from hepml.models.lloca_transformer import LLoCaTransformer
-from hepml.nn.attention import Rectangle
 from hepml.nn.lorentz.tensorial import FrameMaps
+from hepml.packed.rectangle import Rectangle
 from hepml.testing import assert_invariant, measure, sample_jets
 
 # Made by the `lloca` package 2.0.0 (`tests/benchmarks/bench_lloca_transformer.py --golden`): its transformer

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.models.particlenet import weaver_state_dict_to_hepml
-from hepml.packed.dense import mask_of, to_dense
+from hepml.packed.rectangle import mask_of, to_dense
 
 weaver = pytest.importorskip(
     "weaver.nn.model.ParticleNet", reason="weaver-core is absent: pip install 'hepml-jets[bench]'"

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from hepml import kinematics
-from hepml.nn.attention import Rectangle
 from hepml.nn.lorentz.algebra import (
     GeometricBilinear,
     GeometricMLP,
@@ -26,6 +25,7 @@ from hepml.nn.lorentz.algebra import (
     normalised,
 )
 from hepml.nn.lorentz.scalar_vector import JointNorm, PairAttention, PairBlock, PairGLU, PairLinear
+from hepml.packed.rectangle import Rectangle
 
 GOLDEN = Path(__file__).parent.parent / "models" / "golden_lgatr.npz"
 BLADES = [frozenset(b) for n in range(5) for b in itertools.combinations(range(4), n)]

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from hepml import kinematics
-from hepml.nn.attention import Attention, Block, Rectangle
+from hepml.nn.attention import Attention, Block
 from hepml.nn.kernels.byte_dropout import Dropout, dropout
-from hepml.nn.pair_embedding import PairEmbedding
-from hepml.packed.pair_features import PAIR_FEATURES, Pairs, masking_value, pair_bias, pair_features
+from hepml.nn.pair_embedding import PairEmbedding, pair_bias
+from hepml.packed.pair_features import PAIR_FEATURES, pair_features
+from hepml.packed.pairs import SymmetricPairs
+from hepml.packed.rectangle import Rectangle, masking_value
 from hepml.testing import sample_jets
 
 
@@ -132,16 +134,18 @@ def test_a_pair_embedding_in_pieces_equals_its_definition(
 
 def test_pairs_are_each_pair_of_a_jet_once() -> None:
     offsets = torch.tensor([0, 3, 3, 4, 6])
-    pairs = Pairs.of(offsets)
+    pairs = SymmetricPairs.of(offsets)
     expected = [(i, j) for a, b in ((0, 3), (3, 4), (4, 6)) for i in range(a, b) for j in range(a, i + 1)]
     assert list(zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)) == expected
-    assert len(Pairs.of(torch.zeros(3, dtype=torch.int64))) == 0
+    assert len(SymmetricPairs.of(torch.zeros(3, dtype=torch.int64))) == 0
 
 
 def test_pair_features_are_those_of_the_paper() -> None:
     jets = sample_jets(3, mass=0.5, largest=9)
-    pairs = Pairs.of(jets.offsets)
-    found = dict(zip(PAIR_FEATURES, pair_features(jets.four_momenta, pairs).unbind(1), strict=True))
+    pairs = SymmetricPairs.of(jets.offsets)
+    found = dict(
+        zip(PAIR_FEATURES, pair_features(jets.four_momenta, pairs.i, pairs.j).unbind(1), strict=True)
+    )
     a, b = jets.four_momenta[pairs.i], jets.four_momenta[pairs.j]
     apart = pairs.i != pairs.j
     distance = kinematics.delta_r(
@@ -158,13 +162,13 @@ def test_pair_features_are_those_of_the_paper() -> None:
 def test_masses_that_float32_does_not_resolve_do_not_become_features() -> None:
     """Massless constituents have no mass in float32 either, whatever way they point."""
     jets = sample_jets(3, largest=9)
-    pairs = Pairs.of(jets.offsets)
-    exact = pair_features(jets.four_momenta, pairs)
-    rounded = pair_features(jets.four_momenta.float(), pairs).double()
+    pairs = SymmetricPairs.of(jets.offsets)
+    exact = pair_features(jets.four_momenta, pairs.i, pairs.j)
+    rounded = pair_features(jets.four_momenta.float(), pairs.i, pairs.j).double()
     itself = pairs.i == pairs.j
     assert (exact[itself, 3] == math.log(1e-8)).all()
     assert torch.allclose(rounded[itself, 3], exact[itself, 3])
-    as_weaver = pair_features(jets.four_momenta.float(), pairs, rounded_masses=True).double()
+    as_weaver = pair_features(jets.four_momenta.float(), pairs.i, pairs.j, rounded_masses=True).double()
     assert (as_weaver[itself, 3] - exact[itself, 3]).abs().max() > 5
     # The narrowest of these pairs is at dR = 3e-3; float32 directions move its mass by some 1e-4.
     assert torch.allclose(rounded[~itself], exact[~itself], atol=5e-3)

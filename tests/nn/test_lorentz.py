@@ -30,7 +30,7 @@ from hepml.nn.lorentz import (
 )
 from hepml.nn.lorentz.statistics import normalised, pair_statistics
 from hepml.nn.norm import PackedBatchNorm
-from hepml.packed.dense import to_dense
+from hepml.packed.rectangle import to_dense
 from hepml.testing import sample_jets
 
 COUNTS = (4, 0, 1, 9, 2, 30)

@@ -11,7 +11,7 @@ from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.nn.lorentz import gram_matrix, plain_product
 from hepml.nn.lorentz.rest_frame import RestFrames, to_rest_frame
-from hepml.packed.dense import to_dense
+from hepml.packed.rectangle import to_dense
 from hepml.packed.segments import segment_sum
 from hepml.testing import sample_jets
 

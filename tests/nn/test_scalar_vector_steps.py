@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from hepml.models import create
-from hepml.nn.attention import Rectangle
 from hepml.nn.kernels.scalar_vector import Places, minkowski
 from hepml.nn.lorentz.scalar_vector import PairBlock
+from hepml.packed.rectangle import Rectangle
 from hepml.testing import sample_jets
 
 COUNTS = (3, 1, 5, 2)

@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from hepml.packed import segments
-from hepml.packed.segments import segment_mean, segment_sum, sum_of
+from hepml.nn.kernels import pieces
+from hepml.nn.kernels.pieces import sum_of
+from hepml.packed.segments import segment_mean, segment_sum
 
 OFFSETS = torch.tensor([0, 0, 3, 4, 4, 9, 9])
 
@@ -35,7 +36,7 @@ def test_no_rows_and_no_jets_are_answered() -> None:
 def test_summing_a_function_for_a_few_jets_at_a_time_changes_nothing(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments, "_ROWS", rows)
+    monkeypatch.setattr(pieces, "_ROWS", rows)
     x = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
     w = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     whole, parts = segment_sum(torch.tanh(x @ w), OFFSETS), sum_of(lambda v: torch.tanh(v @ w), x, OFFSETS)

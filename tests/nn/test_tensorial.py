@@ -9,10 +9,10 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.errors import ConfigError
-from hepml.nn.attention import Rectangle
 from hepml.nn.lorentz import tensorial
 from hepml.nn.lorentz.frames import frames
 from hepml.nn.lorentz.tensorial import FrameMaps, TensorialAttention, TensorialBlock
+from hepml.packed.rectangle import Rectangle
 
 METRIC = torch.diag(torch.tensor([1.0, -1.0, -1.0, -1.0], dtype=torch.float64))
 OFFSETS = torch.tensor([0, 3, 3, 4, 9])

@@ -17,7 +17,7 @@ from hepml.data.features import FEATURE_SETS
 from hepml.errors import ModelError
 from hepml.models import count_parameters, create
 from hepml.models.part import weaver_state_dict_to_hepml
-from hepml.packed.dense import to_dense
+from hepml.packed.rectangle import to_dense
 from hepml.training.checkpoints import initialise_from
 
 DATA = Path(__file__).parent / "data"

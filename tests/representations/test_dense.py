@@ -4,7 +4,7 @@ import torch
 from padded import dense_features
 
 from hepml.data.batch import JetBatch
-from hepml.packed.dense import mask_of, to_dense, to_packed
+from hepml.packed.rectangle import mask_of, to_dense, to_packed
 
 OFFSETS = torch.tensor([0, 3, 3, 4, 9])
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hepml.nn.kernels.gate import allows
+
 
 def threshold(p: float) -> int:
     """Bytes below this are dropped, 0 to 256."""
@@ -31,7 +33,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     if not training or p <= 0:
         return x
     cut = threshold(p)
-    if x.device.type != "cpu" or not 0 < cut < 256 or torch.compiler.is_compiling():
+    if not 0 < cut < 256 or not allows("byte_dropout", x, autocast=True):
         return F.dropout(x, p, True)
     keep = torch.ge(random_bytes(x.numel()), cut, out=torch.empty(x.numel(), dtype=x.dtype)).view(x.shape)
     return x * keep.mul_(256 / (256 - cut))

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hepml.packed.ordered_pairs import Pairs
+from hepml.packed.pairs import OrderedPairs
 
 # Pairs of a piece, for each thread: 72 float32 columns of them are a megabyte.
 _PIECE = 4096
@@ -46,7 +46,9 @@ class Maps(NamedTuple):
     position_out: Tensor | None = None
 
 
-def messages(a: Tensor, b: Tensor, s: Tensor, maps: Maps, pairs: Pairs) -> tuple[Tensor, Tensor | None]:
+def messages(
+    a: Tensor, b: Tensor, s: Tensor, maps: Maps, pairs: OrderedPairs
+) -> tuple[Tensor, Tensor | None]:
     """Sums of gated messages, and the weight of each pair in the change of the vectors.
 
     Args:
@@ -68,7 +70,7 @@ def messages(a: Tensor, b: Tensor, s: Tensor, maps: Maps, pairs: Pairs) -> tuple
 
 
 def messages_in_pieces(
-    a: Tensor, b: Tensor, s: Tensor, maps: Maps, pairs: Pairs
+    a: Tensor, b: Tensor, s: Tensor, maps: Maps, pairs: OrderedPairs
 ) -> tuple[Tensor, Tensor | None]:
     """`messages`, for the CPU, faster and with less memory; differentiable once."""
     with torch.autocast("cpu", enabled=False):
@@ -88,7 +90,7 @@ class _Piece(NamedTuple):
     starts: Tensor  # pairs of each node, within the piece
 
 
-def _pieces(pairs: Pairs) -> Iterator[_Piece]:
+def _pieces(pairs: OrderedPairs) -> Iterator[_Piece]:
     """Whole jets, as many as fit a piece, one at least."""
     nodes = pairs.jets
     ends = pairs.offsets[nodes]  # pairs before each jet
@@ -114,7 +116,7 @@ def _pieces(pairs: Pairs) -> Iterator[_Piece]:
 class _Messages(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, b: Tensor, s: Tensor, pairs: Pairs, *given: Tensor
+        ctx: Any, a: Tensor, b: Tensor, s: Tensor, pairs: OrderedPairs, *given: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         maps = Maps(*given)
         moves = maps.position is not None

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hepml.nn.attention import Rectangle
 from hepml.nn.lorentz.algebra.products import METRIC
+from hepml.packed.rectangle import Rectangle
 
 EPSILON = 0.01  # in norms: massless momenta have no size
 

@@ -5,7 +5,7 @@ from hepml.nn.lorentz.products import gram_matrix, plain_product, resolved_mass_
 from hepml.nn.lorentz.references import REFERENCES, reference_vectors, with_references
 from hepml.nn.lorentz.scalars import signed_log
 from hepml.nn.lorentz.vectors import ComponentVectors, GramVectors, Vectors
-from hepml.packed.ordered_pairs import Pairs
+from hepml.packed.pairs import OrderedPairs as Pairs
 
 __all__ = [
     "REFERENCES",

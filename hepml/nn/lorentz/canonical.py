@@ -21,7 +21,7 @@ from hepml.data.batch import JetBatch
 from hepml.nn.lorentz.frames import FrameNetwork
 from hepml.nn.lorentz.products import gram_matrix
 from hepml.nn.lorentz.rest_frame import to_rest_frame
-from hepml.packed.dense import mask_of, to_dense, to_packed
+from hepml.packed.rectangle import mask_of, to_dense, to_packed
 from hepml.packed.segments import segment_sum
 
 # Pairs of a group of jets on a CPU, for each thread, and elsewhere: some twenty tensors of so many float64

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hepml.kinematics import root
+from hepml.nn import kernels
 from hepml.nn.kernels.frame_pairs import pair_logits, plain_logits
 from hepml.nn.lorentz.vectors import GramVectors
-from hepml.packed.dense import mask_of, to_dense, to_packed
-from hepml.packed.pair_features import masking_value
+from hepml.packed.rectangle import mask_of, masking_value, to_dense, to_packed
 
 _ROUNDING = 1e-12  # of the energy of a vector: shorter momenta in float64 are nothing but rounding
 _FIRST = (0.0, 1e-3, 2e-3)  # which axis is farthest from a direction along another, whatever the rounding
@@ -113,11 +113,11 @@ class FrameNetwork(nn.Module):
     def _logits(self, a: Tensor, b: Tensor, shared: Tensor, mask: Tensor) -> Tensor:
         u, linear = self.product.weight[:, 0], [m for m in self.phi if isinstance(m, nn.Linear)]
         layers = [(m.weight, m.bias) for m in linear]
-        if torch.compiler.is_compiling():
-            return plain_logits(a, b, shared, u, layers)
-        if not self.training or all(m.p == 0 for m in self.phi if isinstance(m, nn.Dropout)):
+        if self.training and any(m.p > 0 for m in self.phi if isinstance(m, nn.Dropout)):
+            return checkpoint(self._dropped, a, b, shared, use_reentrant=False)  # type: ignore[no-any-return]
+        if kernels.allows("frame_pairs", a, accelerator=True, autocast=True):
             return pair_logits(a, b, shared, u, layers, mask.sum(1).tolist())
-        return checkpoint(self._dropped, a, b, shared, use_reentrant=False)  # type: ignore[no-any-return]
+        return plain_logits(a, b, shared, u, layers)
 
     def _dropped(self, a: Tensor, b: Tensor, shared: Tensor) -> Tensor:
         x = a[:, :, None] + b[:, None] + shared[..., None] * self.product.weight[:, 0]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from hepml.nn.lorentz.products import resolved_mass_squared
-from hepml.packed.dense import to_dense, to_packed
+from hepml.packed.rectangle import to_dense, to_packed
 from hepml.packed.segments import segment_sum
 
 

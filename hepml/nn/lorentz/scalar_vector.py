@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hepml.nn.attention import Rectangle
+from hepml.nn import kernels
 from hepml.nn.kernels.scalar_vector import (
     EPSILON,
     AttentionWeights,
@@ -23,6 +23,7 @@ from hepml.nn.kernels.scalar_vector import (
 )
 from hepml.nn.lorentz.algebra.attention import attend
 from hepml.nn.lorentz.algebra.products import METRIC
+from hepml.packed.rectangle import Rectangle
 
 
 def joint_scale(v: Tensor, s: Tensor) -> Tensor:
@@ -201,12 +202,7 @@ class PairBlock(nn.Module):
 
     def _by_hand(self, v: Tensor, s: Tensor) -> bool:
         plain = not self.last and not (self.training and self.dropout) and v.dtype == s.dtype
-        return (
-            plain
-            and v.device.type == "cpu"
-            and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
-        )
+        return plain and kernels.allows("scalar_vector", v)
 
     @property
     def _attention_weights(self) -> AttentionWeights:

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from hepml.nn.norm import PackedBatchNorm
-from hepml.packed.ordered_pairs import Pairs
+from hepml.packed.pairs import OrderedPairs
 from hepml.packed.segments import segment_sum
 
 
-def pair_statistics(a: Tensor, b: Tensor, s: Tensor, products: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+def pair_statistics(
+    a: Tensor, b: Tensor, s: Tensor, products: Tensor, pairs: OrderedPairs
+) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over all pairs of a_i + b_j + U s_ij, each [W].
 
     Args:
@@ -39,7 +41,7 @@ def pair_statistics(a: Tensor, b: Tensor, s: Tensor, products: Tensor, pairs: Pa
 
 
 def normalised(
-    a: Tensor, b: Tensor, s: Tensor, products: Tensor, pairs: Pairs, norm: PackedBatchNorm
+    a: Tensor, b: Tensor, s: Tensor, products: Tensor, pairs: OrderedPairs, norm: PackedBatchNorm
 ) -> tuple[Tensor, Tensor, Tensor]:
     """a, b and U such that a_i + b_j + U s_ij is what `norm` makes of it: the batch norm folded into the
     layer that it follows.

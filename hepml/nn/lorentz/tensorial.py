@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepml.errors import ConfigError
-from hepml.nn.attention import Rectangle
 from hepml.nn.kernels.byte_dropout import Dropout
 from hepml.nn.lorentz.algebra.attention import attend
 from hepml.nn.lorentz.algebra.products import METRIC
+from hepml.packed.rectangle import Rectangle
 
 
 @dataclass(frozen=True, eq=False)

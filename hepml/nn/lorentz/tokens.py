@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from hepml.data.batch import JetBatch
-from hepml.nn.attention import Rectangle
 from hepml.nn.encoder import Grouped, grouped
 from hepml.nn.lorentz.rest_frame import to_rest_frame
+from hepml.packed.rectangle import Rectangle
 
 ROWS = 768  # constituents of a group on a CPU: activations of a token are some thousand numbers
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hepml.nn.lorentz.products import gram_matrix, plain_product
-from hepml.packed.dense import to_dense, to_packed
-from hepml.packed.ordered_pairs import Pairs
+from hepml.packed.pairs import OrderedPairs
+from hepml.packed.rectangle import to_dense, to_packed
 
 
 class Vectors(Protocol):
@@ -43,10 +43,12 @@ class GramVectors:
     """
 
     gram: Tensor
-    pairs: Pairs
+    pairs: OrderedPairs
 
     @classmethod
-    def of(cls, x: Tensor, pairs: Pairs, dtype: torch.dtype, exact: Tensor | None = None) -> GramVectors:
+    def of(
+        cls, x: Tensor, pairs: OrderedPairs, dtype: torch.dtype, exact: Tensor | None = None
+    ) -> GramVectors:
         """From components [ΣN, 4], made in float64 and kept in `dtype`; `exact` [ΣN] marks vectors that were
         never rounded."""
         dense = to_dense(x, pairs.jets, pairs.width)
@@ -89,7 +91,7 @@ class ComponentVectors:
     """
 
     x: Tensor
-    pairs: Pairs
+    pairs: OrderedPairs
     limit: float | None = None
 
     def _differences(self) -> Tensor:

@@ -24,7 +24,7 @@ from hepml.kinematics import root
 from hepml.nn.lorentz.clebsch_gordan import decomposition, products
 from hepml.nn.lorentz.irreps import Irrep, dimension
 from hepml.nn.lorentz.products import gram_matrix
-from hepml.packed.dense import rows_in_dense, to_dense
+from hepml.packed.rectangle import rows_in_dense, to_dense
 
 VECTOR: Irrep = (1, 1)
 Features = dict[Irrep, Tensor]  # [C, M, d] complex each

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hepml.nn.attention import Rectangle
 from hepml.nn.lorentz.algebra.linear import MultivectorLinear
 from hepml.nn.lorentz.algebra.multivectors import Multivectors
 from hepml.nn.lorentz.algebra.norm import normalised
 from hepml.nn.lorentz.algebra.products import METRIC
+from hepml.packed.rectangle import Rectangle
 
 
 class MultivectorAttention(nn.Module):

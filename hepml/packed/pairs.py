@@ -1,0 +1,205 @@
+"""The pairs of constituents of the same jet, packed: no padding, and nothing of one jet with another.
+
+There are three kinds, of which each has its pairs grouped by one of their ends and the nodes in the order of
+the batch, so that a sum over the partners of a node is a sum over consecutive rows:
+
+- `OrderedPairs`, (i, j) and (j, i): messages from j to i;
+- `SymmetricPairs`, j <= i with each constituent paired with itself: what is symmetric, kept once;
+- `UnorderedPairs`, i < j: forces that obey Newton's third law. `hepml.packed.halves` has matrices T_ij in the
+  order of these.
+
+All of them are made by `members`, the one place where the indices of pairs are computed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hepml.packed.segments import segment_sum
+
+
+def members(sizes: Tensor, first: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
+    """For each node i the rows first_i, first_i + 1, … first_i + sizes_i - 1, one node after the other.
+
+    Args:
+        sizes: [M] how many rows each node has.
+        first: [M] its first.
+        total: sum of the sizes, where it is known: the device need not be asked.
+
+    Returns:
+        node [P], rising, and row [P].
+    """
+    ends = sizes.cumsum(0)
+    if total is None:
+        total = int(ends[-1]) if len(ends) else 0
+    node = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes, output_size=total)
+    return node, torch.arange(total, device=sizes.device) + (first - ends + sizes)[node]
+
+
+def _of_jets(values: Tensor, offsets: Tensor, rows: int) -> Tensor:
+    """The value of its jet for each row. Shapes: [B] -> [M]."""
+    return torch.repeat_interleave(values, offsets.diff(), output_size=rows)
+
+
+@dataclass(frozen=True, eq=False)
+class OrderedPairs:
+    """Ordered pairs (i, j), i ≠ j, of nodes of the same jet: its complete graph without self-loops.
+
+    Args:
+        jets: [B + 1] where the nodes of each jet begin and end.
+        receiver: [P] node i of each pair, rising.
+        sender: [P] node j.
+        degree: [M] pairs of each node as the receiver, one less than its jet has nodes.
+    """
+
+    jets: Tensor
+    receiver: Tensor
+    sender: Tensor
+    degree: Tensor
+
+    @classmethod
+    def of(cls, jets: Tensor, nodes: int | None = None, total: int | None = None) -> OrderedPairs:
+        """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` are the numbers of
+        nodes and of pairs, where they are known."""
+        nodes = int(jets[-1]) if nodes is None else nodes
+        degree = _of_jets(jets.diff() - 1, jets, nodes)
+        receiver, sender = members(degree, _of_jets(jets[:-1], jets, nodes), total)
+        return cls(jets, receiver, sender + (sender >= receiver), degree)
+
+    def __len__(self) -> int:
+        return self.receiver.shape[0]
+
+    @cached_property
+    def width(self) -> int:
+        """Nodes of the largest jet."""
+        return int(self.jets.diff().max()) if len(self.jets) > 1 else 0
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """[M + 1] where the pairs of each receiver begin and end."""
+        return F.pad(self.degree.cumsum(0), (1, 0))
+
+    @cached_property
+    def reverse(self) -> Tensor:
+        """The position of the pair (j, i) for each pair (i, j), [P]."""
+        first = _of_jets(self.jets[:-1], self.jets, len(self.degree))
+        within = self.receiver - first[self.receiver]
+        return self.offsets[self.sender] + within - (self.receiver > self.sender).long()
+
+    @cached_property
+    def in_dense(self) -> Tensor:
+        """Position of each pair in the flattened [B, width, width] matrices of the jets, [P]."""
+        return in_matrices(self.jets, self.width, self.receiver, self.sender, len(self.degree))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over the neighbours of each node. Shapes: [P, F] -> [M, F]."""
+        return segment_sum(values, self.offsets)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over the neighbours of each node, zero where it has none. Shapes: [P, F] -> [M, F]."""
+        return self.sum(values) / self.degree.clamp_min(1).to(values.dtype)[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class SymmetricPairs:
+    """Pairs j <= i of constituents of the same jet, each with itself included.
+
+    The pair (i, j) of jet b, both counted from its first constituent, is row `first_b + i (i + 1) / 2 + j`
+    with first_b the number of pairs of the jets before: the way to a dense [P, P] is arithmetic, not a search.
+
+    Args:
+        i, j: [T] int64 packed rows of the two constituents, T = sum_b N_b (N_b + 1) / 2.
+    """
+
+    i: Tensor
+    j: Tensor
+
+    @classmethod
+    def of(cls, jets: Tensor, nodes: int | None = None, total: int | None = None) -> SymmetricPairs:
+        """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` as for
+        `OrderedPairs.of`."""
+        nodes = int(jets[-1]) if nodes is None else nodes
+        start = _of_jets(jets[:-1], jets, nodes)
+        return cls(*members(torch.arange(1, nodes + 1, device=jets.device) - start, start, total))
+
+    def __len__(self) -> int:
+        return self.i.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class UnorderedPairs:
+    """Pairs i < j of constituents of the same jet, each two once.
+
+    Args:
+        jets: [B + 1] where the constituents of each jet begin and end.
+        first, second: [U] the rows i and j, sorted by i, then by j.
+        after: [M + 1]; the pairs with constituent i first are rows after[i]:after[i + 1].
+    """
+
+    jets: Tensor
+    first: Tensor
+    second: Tensor
+    after: Tensor
+
+    @classmethod
+    def of(cls, jets: Tensor, nodes: int | None = None, total: int | None = None) -> UnorderedPairs:
+        """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` as for
+        `OrderedPairs.of`."""
+        nodes = int(jets[-1]) if nodes is None else nodes
+        row = torch.arange(1, nodes + 1, device=jets.device)
+        sizes = _of_jets(jets[1:], jets, nodes) - row
+        return cls(jets, *members(sizes, row, total), F.pad(sizes.cumsum(0), (1, 0)))
+
+    def __len__(self) -> int:
+        return self.first.shape[0]
+
+    @property
+    def nodes(self) -> int:
+        """M."""
+        return len(self.after) - 1
+
+    @cached_property
+    def before(self) -> Tensor:
+        """[M + 1]; the pairs with constituent j second are rows by_second[before[j]:before[j + 1]]."""
+        begin = _of_jets(self.jets[:-1], self.jets, self.nodes)
+        return F.pad((torch.arange(self.nodes, device=begin.device) - begin).cumsum(0), (1, 0))
+
+    @cached_property
+    def by_second(self) -> Tensor:
+        """[U] the rows sorted by `second`, then by `first`."""
+        begin = _of_jets(self.jets[:-1], self.jets, self.nodes)
+        j, i = members(self.before.diff(), begin, len(self))
+        return self.after[i] + j - i - 1
+
+    def share(self, dtype: torch.dtype) -> Tensor:
+        """[M] 1/n of the jet of each constituent."""
+        counts = self.jets.diff()
+        return 1.0 / _of_jets(counts, self.jets, self.nodes).to(dtype)
+
+    def differences(self, x: Tensor) -> Tensor:
+        """x_i - x_j of each pair. Shapes: [M, C] -> [U, C]."""
+        return x.index_select(0, self.first) - x.index_select(0, self.second)
+
+    def products(self, x: Tensor) -> Tensor:
+        """x_i x_j of each pair. Shapes: [M, C] -> [U, C]."""
+        return x.index_select(0, self.first) * x.index_select(0, self.second)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """To each constituent, the values of the pairs that it is first of, minus those that it is second of.
+        Shapes: [U, C] -> [M, C]."""
+        out = values.new_zeros((self.nodes, values.shape[1]))
+        return out.index_add(0, self.first, values).index_add(0, self.second, values, alpha=-1)
+
+
+def in_matrices(jets: Tensor, width: int, row: Tensor, column: Tensor, nodes: int) -> Tensor:
+    """Position of each pair (row, column) of the M packed nodes in the flattened matrices [B, width, width]
+    of their jets, [P]."""
+    count = len(jets) - 1
+    jet = _of_jets(torch.arange(count, device=jets.device), jets, nodes)[row]
+    start = jets[jet]
+    return (jet * width + row - start) * width + column - start

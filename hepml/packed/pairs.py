@@ -110,7 +110,8 @@ class SymmetricPairs:
     """Pairs j <= i of constituents of the same jet, each with itself included.
 
     The pair (i, j) of jet b, both counted from its first constituent, is row `first_b + i (i + 1) / 2 + j`
-    with first_b the number of pairs of the jets before: the way to a dense [P, P] is arithmetic, not a search.
+    with first_b the number of pairs of the jets before: the way to a dense [P, P] is arithmetic, not a
+    search.
 
     Args:
         i, j: [T] int64 packed rows of the two constituents, T = sum_b N_b (N_b + 1) / 2.

@@ -1,4 +1,5 @@
-"""What each hand-written pass of `hepml.nn.kernels` is worth: training steps with it and without it, in turns.
+"""What each hand-written pass of `hepml.nn.kernels` is worth: training steps with it and without it, in
+turns.
 
 Run by name: `python tests/benchmarks/bench_kernels.py FILE.root [--only KERNEL …] [--rounds 7] [--memory]`. A
 step is forward, loss, backward and one Adam update of a registered tagger at its default size, in the

@@ -74,7 +74,7 @@ class MissingExtraError(HepmlError):
 
 def nearest(name: str, candidates: Iterable[str], *, most: int = 3) -> list[str]:
     """The candidates spelt most like `name`, best first, at most `most`; empty where none is close."""
-    pool = list(candidates)
+    pool = list(dict.fromkeys(candidates))
     close = difflib.get_close_matches(name, pool, n=most, cutoff=0.55)
     if close:
         return close
@@ -84,7 +84,7 @@ def nearest(name: str, candidates: Iterable[str], *, most: int = 3) -> list[str]
 
 def did_you_mean(name: str, candidates: Iterable[str], *, noun: str = "known") -> str:
     """A mend for an unknown name: `did you mean 'x'?`, or the list of what there is where nothing is near."""
-    pool = sorted(candidates)
+    pool = sorted(set(candidates))
     close = nearest(name, pool)
     if close:
         return "did you mean " + " or ".join(f"'{c}'" for c in close) + "?"

@@ -27,6 +27,22 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+DATA_SUFFIXES = frozenset({".root", ".npz", ".h5", ".hdf5", ".parquet", ".arrow", ".feather"})
+
+
+def refuse_jets_as_run(word: str, example: str) -> None:
+    """Refuses a file of jets where a run or weights belong.
+
+    Raises:
+        ConfigError: it is one; `example` is the mend.
+    """
+    from pathlib import Path
+
+    from hepml.errors import ConfigError
+
+    if Path(word).suffix.lower() in DATA_SUFFIXES:
+        raise ConfigError(f"'{word}' holds jets, it is no run", where="command line", mend=example)
+
 
 def out() -> Console:
     """The console for results; as wide as the table where there is no terminal to measure."""

@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hepml.evaluation.multiclass import Which
+
 
 class Sample(NamedTuple):
     """What one report is made of: labels [N], scores [N] or [N, C], weights [N] or None, class names or
@@ -53,12 +55,17 @@ def command(
         str, typer.Option("--signal-efficiency", help="Working points, separated by commas.")
     ] = "0.3,0.5",
     signal: Annotated[
-        str | None, typer.Option("--signal", help="The signal class, by name or index.", show_default=False)
+        str | None,
+        typer.Option(
+            "--signal", help="The signal class or classes, as b or b,c, by name or index.", show_default=False
+        ),
     ] = None,
     background: Annotated[
         str | None,
         typer.Option(
-            "--background", help="The class that is rejected, by name or index.", show_default=False
+            "--background",
+            help="The class or classes that are rejected, as c,uds,g, by name or index.",
+            show_default=False,
         ),
     ] = None,
     plot: Annotated[
@@ -114,6 +121,7 @@ def command(
         from hepml.training.checkpoints import load_model
 
         assert run is not None
+        console.refuse_jets_as_run(run, f"hepml evaluate RUN {run}; scores in a file: --scores {run}")
         model = load_model(run)
         if getattr(model, "hepml_target", None):
             regression = str(model.hepml_target)
@@ -125,10 +133,13 @@ def command(
     if unweighted:
         samples = {name: sample._replace(weights=None) for name, sample in samples.items()}
 
+    own = _evaluation_of(run) if run is not None else {}
+    wanted = _classes(signal) if signal is not None else own.get("signal")
+    rejected = _classes(background) if background is not None else own.get("background")
     reports = {
         name: _regression(sample, regression)
         if regression
-        else _report(name, sample, points, _class(signal), _class(background))
+        else _report(name, sample, points, wanted, rejected)
         for name, sample in samples.items()
     }
     if plot is not None:
@@ -144,8 +155,16 @@ def command(
     return 0
 
 
+def _evaluation_of(run: str) -> dict[str, Any]:
+    """Signal and background as the run's own config has them; empty for published weights."""
+    from hepml.training.checkpoints import find_checkpoint, read_checkpoint
+
+    identity = read_checkpoint(find_checkpoint(run)).get("hepml") or {}
+    return (identity.get("config") or {}).get("evaluation") or {}
+
+
 def _report(
-    name: str, sample: Sample, points: list[float], signal: str | int | None, background: str | int | None
+    name: str, sample: Sample, points: list[float], signal: Which | None, background: Which | None
 ) -> Any:
     from hepml.errors import DataError
     from hepml.evaluation import evaluate
@@ -283,8 +302,11 @@ def _points(text: str) -> list[float]:
     return points
 
 
-def _class(word: str | None) -> str | int | None:
-    return int(word) if word is not None and word.isdigit() else word
+def _classes(words: str | None) -> list[str | int] | None:
+    """Classes by name or index, as `b` or `c,uds,g`."""
+    if words is None:
+        return None
+    return [int(word) if word.isdigit() else word for word in (w.strip() for w in words.split(","))]
 
 
 def _check_picture(path: Path) -> None:
@@ -301,7 +323,7 @@ def _draw(samples: dict[str, Sample], reports: dict[str, Any], path: Path, regre
     """Rejection against signal efficiency: a curve a tagger, or a curve a class for one tagger of many
     classes."""
     from hepml.errors import ConfigError
-    from hepml.evaluation.multiclass import bare_name, signal_against_background
+    from hepml.evaluation.multiclass import bare_name, group_members, signal_against_background
     from hepml.evaluation.plots import scores as plots
 
     if regression:
@@ -310,7 +332,8 @@ def _draw(samples: dict[str, Sample], reports: dict[str, Any], path: Path, regre
     for name, sample in samples.items():
         report = reports[name]
         several = "classes" in report
-        if several and len(samples) == 1:
+        against = group_members(str(report.get("background", 0)))
+        if several and len(samples) == 1 and len(against) == 1:
             signals = [c for c, row in report["classes"].items() if row.get("rejection")]
         else:
             signals = [report.get("signal", 1)]
@@ -321,8 +344,8 @@ def _draw(samples: dict[str, Sample], reports: dict[str, Any], path: Path, regre
                 sample.scores,
                 sample.weights,
                 classes=sample.classes,
-                signal=signal,
-                background=report.get("background", 0),
+                signal=group_members(signal) if isinstance(signal, str) else signal,
+                background=against if "background" in report else 0,
             )
     plots.save(plots.plot_roc(curves), path)
 

@@ -128,6 +128,8 @@ def _explain(problem: Exception) -> int:
 
     if isinstance(problem, HepmlError):
         return _say(f"error: {problem}", problem.exit_code)
+    if type(problem).__name__ == "NoArgsIsHelpError":  # the help has been shown
+        return 2
     if hasattr(problem, "format_message"):  # a usage error, of whichever click typer brings
         context = getattr(problem, "ctx", None)
         where = getattr(context, "command_path", "hepml")

@@ -28,7 +28,7 @@ def command(
         ("Parameters", "right"),
         ("Paper", "left"),
         ("Respects", "left"),
-        ("", "left"),
+        ("What it is", "left"),
     ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for row in rows:

@@ -39,6 +39,7 @@ def command(
     from hepml.training.checkpoints import load_model
     from hepml.training.score_files import writer
 
+    console.refuse_jets_as_run(checkpoint, f"hepml predict RUN {checkpoint} -o {output}")
     refuse_inputs(output, [checkpoint, files, layout])
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(checkpoint, device=device)

@@ -72,7 +72,9 @@ def _what(
     config: str | None, overrides: list[str], output: Path | None, resume: bool
 ) -> tuple[Any, Path | None]:
     """The run config and folder that the words mean."""
+    from hepml.cli import console
     from hepml.errors import ConfigError, FileError
+    from hepml.paths import config_file
     from hepml.training.run_config import load_run_config
     from hepml.training.run_directory import CONFIG, find_run, newest_run
 
@@ -94,6 +96,14 @@ def _what(
         run = find_run(place)
         loaded = load_run_config(run / CONFIG, settings)
         return loaded, (output or run) if resume else output
+    if place.suffix in console.DATA_SUFFIXES:
+        raise ConfigError(
+            f"'{place}' holds jets, it is no config",
+            where="command line",
+            mend=f"hepml train quickstart data.train={place}",
+        )
+    if resume and not place.suffix and not config_file(place).exists():
+        find_run(place)  # says which runs there are
     loaded = load_run_config(place, settings)
     if resume and output is None and loaded.output is None:
         output = newest_run(loaded.name or "run")

@@ -25,14 +25,21 @@ JETCLASS_DEFAULT = 0.5
 _JETCLASS_SIGNALS = frozenset({"Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl"})
 
 
-def discriminant(scores: ArrayLike, signal: int, background: int) -> NDArray[np.float64]:
-    """s_X / (s_X + s_B) for each jet, [N], from class scores [N, C]; the likelihood ratio of the two classes
-    for calibrated scores.
+GROUP = " + "
+Which = str | int | Sequence[str | int]
 
-    A jet to which both classes give exactly zero gets 0: nothing speaks for the signal.
+
+def discriminant(
+    scores: ArrayLike, signal: int | Sequence[int], background: int | Sequence[int]
+) -> NDArray[np.float64]:
+    """s_S / (s_S + s_B) for each jet, [N], from class scores [N, C], with the sums over the classes of signal
+    and of background; the likelihood ratio of the two for calibrated scores.
+
+    A jet to which all of these classes give exactly zero gets 0: nothing speaks for the signal.
     """
     p = np.asarray(scores)
-    wanted, against = p[:, signal].astype(np.float64), p[:, background].astype(np.float64)
+    wanted = p[:, np.atleast_1d(signal)].sum(axis=1, dtype=np.float64)
+    against = p[:, np.atleast_1d(background)].sum(axis=1, dtype=np.float64)
     total = wanted + against
     return np.divide(wanted, total, out=np.zeros_like(total), where=total > 0)
 
@@ -43,14 +50,15 @@ def signal_against_background(
     weights: ArrayLike | None = None,
     *,
     classes: Sequence[str] | None = None,
-    signal: str | int = 1,
-    background: str | int = 0,
+    signal: Which = 1,
+    background: Which = 0,
 ) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.float64] | None]:
     """The two-class problem inside scores of any number of classes, as `evaluate` poses it: (is signal,
     signal score, weights).
 
     Scores [N] come back as they are, they belong to the signal class; of [N, 2] comes the signal's column, of
-    [N, C] the discriminant s_S / (s_S + s_B) on jets of the two classes alone.
+    [N, C] the discriminant s_S / (s_S + s_B) on jets of these classes alone; signal and background may be
+    several classes each.
 
     Raises:
         DataError: as `evaluate`.
@@ -59,14 +67,14 @@ def signal_against_background(
     p = np.asarray(scores)
     if p.ndim == 1 or p.shape[1] < 3:
         names = [str(c) for c in classes] if classes is not None else ["0", "1"]
-        chosen = class_index(signal, names)
+        chosen = class_indices(signal, names)[0]
         is_one, s, w = check_binary(labels, p[:, chosen] if p.ndim == 2 and p.shape[1] == 2 else p, weights)
         return is_one == bool(chosen), s, w
     y, p, w = check_multiclass(labels, p, weights)
     names = [str(c) for c in classes] if classes is not None else [str(i) for i in range(p.shape[1])]
-    a, b = class_index(signal, names), class_index(background, names)
-    both = np.flatnonzero((y == a) | (y == b))
-    return y[both] == a, discriminant(p[both], a, b), None if w is None else w[both]
+    a, b = class_indices(signal, names), class_indices(background, names)
+    both = np.flatnonzero(np.isin(y, [*a, *b]))
+    return np.isin(y[both], a), discriminant(p[both], a, b), None if w is None else w[both]
 
 
 def one_vs_rest_auc(
@@ -143,6 +151,26 @@ def working_points(name: str, signal_efficiencies: Sequence[float], classes: Seq
     if bare_name(name) in _JETCLASS_SIGNALS and "QCD" in {bare_name(c) for c in classes}:
         return [JETCLASS_SIGNAL_EFFICIENCY.get(bare_name(name), JETCLASS_DEFAULT)]
     return list(signal_efficiencies)
+
+
+def class_indices(which: Which, classes: Sequence[str]) -> list[int]:
+    """Indices of one class or of several, given by name or index, in order and each once.
+
+    Raises:
+        ConfigError, DataError: as `class_index`.
+    """
+    words = [which] if isinstance(which, str | int) else list(which)
+    return list(dict.fromkeys(class_index(word, classes) for word in words))
+
+
+def group_name(indices: Sequence[int], classes: Sequence[str]) -> str:
+    """The classes of a group in words, as `c + uds + g`."""
+    return GROUP.join(classes[i] for i in indices)
+
+
+def group_members(name: str) -> list[str | int]:
+    """The classes that `group_name` named."""
+    return list(name.split(GROUP))
 
 
 def class_index(which: str | int, classes: Sequence[str]) -> int:

@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from hepml.errors import DataError
 from hepml.evaluation.checks import as_array, check_binary, check_multiclass
 from hepml.evaluation.multiclass import (
+    Which,
     background_class,
-    class_index,
+    class_indices,
     confusion_matrix,
+    group_name,
     one_vs_one_auc,
     signal_against_background,
     working_points,
@@ -34,8 +36,8 @@ def evaluate(
     weights: ArrayLike | None = None,
     *,
     classes: Sequence[str] | None = None,
-    signal: str | int | None = None,
-    background: str | int | None = None,
+    signal: Which | None = None,
+    background: Which | None = None,
     signal_efficiencies: Sequence[float] = (0.3, 0.5),
 ) -> dict[str, Any]:
     """Accuracy, AUC and background rejection of a tagger, with statistical uncertainties.
@@ -52,10 +54,10 @@ def evaluate(
         scores: signal score [N], or class probabilities [N, C].
         weights: one a jet, of any sign, [N].
         classes: names of the C classes in the order of the labels.
-        signal: name or index of the signal class; default 1 for two classes, otherwise the first that is not
-            the background.
-        background: name or index of the class that is rejected; default the one called QCD or background,
-            otherwise 0.
+        signal: name or index of the signal class, or several; default 1 for two classes, otherwise the first
+            that is not the background.
+        background: name or index of the class that is rejected, or several; default the one called QCD or
+            background, otherwise 0.
         signal_efficiencies: working points, in (0, 1].
 
     Returns:
@@ -73,8 +75,8 @@ def evaluate(
     names = [str(c) for c in classes] if classes is not None else ["0", "1"]
     if len(names) != 2:
         raise DataError(f"{len(names)} class names for two classes", mend="give one name a class")
-    chosen = 1 if signal is None else class_index(signal, names)
-    if background is not None and class_index(background, names) == chosen:
+    chosen = 1 if signal is None else class_indices(signal, names)[0]
+    if background is not None and chosen in class_indices(background, names):
         raise DataError(f"class {names[chosen]} is both signal and background", mend="name two classes")
     if p.ndim == 2 and p.shape[1] == 2:
         y, p, _ = check_multiclass(labels, p, weights)
@@ -124,8 +126,8 @@ def _multiclass(
     scores: NDArray[Any],
     weights: ArrayLike | None,
     classes: Sequence[str] | None,
-    signal: str | int | None,
-    background: str | int | None,
+    signal: Which | None,
+    background: Which | None,
     signal_efficiencies: Sequence[float],
 ) -> dict[str, Any]:
     y, p, w = check_multiclass(labels, scores, weights)
@@ -135,11 +137,11 @@ def _multiclass(
             f"{len(names)} class names for scores of {p.shape[1]} classes", mend="give one name a class"
         )
     present = [int(k) for k in np.unique(y)]
-    against = background_class(names) if background is None else class_index(background, names)
-    rest = [k for k in present if k != against]
-    chosen = (rest[0] if rest else against) if signal is None else class_index(signal, names)
-    if chosen == against:
-        raise DataError(f"class {names[chosen]} is both signal and background", mend="name two classes")
+    against = [background_class(names)] if background is None else class_indices(background, names)
+    rest = [k for k in present if k not in against]
+    chosen = (rest[:1] or against[:1]) if signal is None else class_indices(signal, names)
+    if twice := [names[k] for k in chosen if k in against]:
+        raise DataError(f"class {twice[0]} is both signal and background", mend="name two classes")
 
     share, share_error = weighted_share(p.argmax(axis=1) == y, w)
     matrix = confusion_matrix(y, p, w)
@@ -150,8 +152,8 @@ def _multiclass(
         "auc": one_vs_one_auc(y, p, w),
         "auc_error": None,
         "auc_kind": "one-vs-one macro average",
-        "signal": names[chosen],
-        "background": names[against],
+        "signal": group_name(chosen, names),
+        "background": group_name(against, names),
         "rejection": _rejections(y, p, w, chosen, against, signal_efficiencies),
     }
     table: dict[str, Any] = {}
@@ -161,9 +163,11 @@ def _multiclass(
             "accuracy": float(matrix[k, k]),
             "auc_one_vs_rest": auc(y == k, p[:, k], w),
         }
-        if k != against:
+        if k not in against:
             points = working_points(names[k], signal_efficiencies, names)
-            table[names[k]]["rejection"] = _rejections(y, p, w, k, against, points)
+            table[names[k]]["rejection"] = _rejections(y, p, w, [k], against, points)
+        elif len(against) > 1:  # how well the signal is told from this part of the background
+            table[names[k]]["rejection"] = _rejections(y, p, w, chosen, [k], signal_efficiencies)
     report["auc_one_vs_rest"] = float(np.mean([row["auc_one_vs_rest"] for row in table.values()]))
     report["classes"] = table
     absent = [name for k, name in enumerate(names) if k not in present]
@@ -176,11 +180,11 @@ def _rejections(
     y: NDArray[np.int64],
     p: NDArray[Any],
     w: NDArray[np.float64] | None,
-    signal: int,
-    background: int,
+    signal: Sequence[int],
+    background: Sequence[int],
     signal_efficiencies: Sequence[float],
 ) -> dict[str, Any]:
-    """Rejection of one class by another on jets of these two; empty where either has no jets."""
+    """Rejection of a group of classes by another on jets of these; empty where either has no jets."""
     is_signal, s, pair_weights = signal_against_background(y, p, w, signal=signal, background=background)
     if not is_signal.any() or is_signal.all():
         return {}

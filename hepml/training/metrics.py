@@ -66,6 +66,7 @@ def report(
     *,
     classes: Sequence[str] = (),
     target: str | None = None,
+    **points: Any,
 ) -> dict[str, Any]:
     """The full report on a test set.
 
@@ -77,6 +78,7 @@ def report(
         weights: [N].
         classes: names of the C classes.
         target: name of the regressed column.
+        points: `signal`, `background` and `signal_efficiencies` of `hepml.evaluate`.
     """
     if objective.task == "regression":
         mean, sigma = prediction[:, 0::2], prediction[:, 1::2]
@@ -86,4 +88,4 @@ def report(
                 **evaluate_regression(np.asarray(labels).reshape(-1), mean[:, 0], sigma[:, 0], weights),
             }
         return {"target": target, **evaluate_regression(labels, mean, sigma, weights)}
-    return evaluate(labels, prediction, weights, classes=list(classes) or None)
+    return evaluate(labels, prediction, weights, classes=list(classes) or None, **points)

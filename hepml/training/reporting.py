@@ -95,8 +95,9 @@ def score_tests(
         labels = np.asarray(dataset.labels)
         weights = None if dataset.weights is None else np.asarray(dataset.weights, dtype=np.float64)
         report = metrics.report(
-            objective, labels, rows, weights, classes=jets.classes, target=config.data.target
-        )
+            objective, labels, rows, weights, classes=jets.classes, target=config.data.target,
+            **config.evaluation.points(),
+        )  # fmt: skip
         tests[name] = ScoredTest(labels, rows, weights, report)
     return tests
 
@@ -140,15 +141,36 @@ def summarise(
 def draw_figures(
     tracker: Any, objective: Objective, tests: dict[str, ScoredTest], keeper: RunKeeper, jets: RunJets
 ) -> None:
-    """ROC curve and score distributions of two classes, and the learning curves, kept by the tracker."""
+    """ROC curves, score distributions, the confusion matrix of more than two classes, and the learning
+    curves, kept by the tracker."""
+    from hepml.evaluation.multiclass import group_members, signal_against_background
     from hepml.evaluation.plots import scores as plots
 
-    if objective.task == "classification" and len(jets.classes) == 2:
-        binary = {name: (s.labels, s.rows[:, 1], s.weights) for name, s in tests.items()}
-        if binary:
-            _keep(tracker, "roc", plots.plot_roc(binary))
-        for name, (y, s, w) in binary.items():
-            _keep(tracker, f"scores_{name}", plots.plot_scores(y, s, w))
+    if objective.task == "classification" and tests:
+        against = {
+            name: signal_against_background(
+                s.labels, s.rows, s.weights, classes=jets.classes,
+                signal=group_members(s.report["signal"]), background=group_members(s.report["background"]),
+            )
+            for name, s in tests.items()
+        }  # fmt: skip
+        report = next(iter(tests.values())).report
+        title = f"{report['signal']} against {report['background']}"
+        drawable = {name: jets for name, jets in against.items() if 0 < jets[0].sum() < len(jets[0])}
+        if drawable:
+            _keep(tracker, "roc", plots.plot_roc(drawable, title=title))
+        for name, scored in tests.items():
+            if len(jets.classes) == 2:
+                if name in drawable:
+                    _keep(
+                        tracker,
+                        f"scores_{name}",
+                        plots.plot_scores(*drawable[name], classes=(report["background"], report["signal"])),
+                    )
+                continue
+            parts = scored.labels, scored.rows, scored.weights
+            _keep(tracker, f"scores_{name}", plots.plot_class_scores(*parts, classes=jets.classes))
+            _keep(tracker, f"confusion_{name}", plots.plot_confusion_matrix(*parts, classes=jets.classes))
     if keeper.history:
         _keep(tracker, "history", plots.plot_history(keeper.history))
 

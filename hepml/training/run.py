@@ -114,6 +114,8 @@ def _carry_out(desk: _Desk, resume: bool) -> dict[str, Any]:
         torch.set_num_threads(settings.threads)
     seed_everything(settings.seed)
     resume = resume and desk.folder.path.exists()
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device here", where="training.device", mend="training.device=auto")
     # what can go wrong with the user's files goes wrong before a folder is made
     given = given_model(config)
     inputs = model_inputs(config, given)
@@ -257,8 +259,6 @@ def _make_trainer(desk: _Desk, keeper: RunKeeper) -> L.Trainer:
         ConfigError: a GPU is asked for where there is none.
     """
     settings = desk.config.training
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device here", where="training.device", mend="training.device=auto")
     return L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],
         devices=settings.devices,

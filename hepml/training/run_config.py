@@ -171,6 +171,25 @@ class TrackingConfig(Schema):
     uri: str | None = None
 
 
+class EvaluationConfig(Schema):
+    """What is signal and what is background on the test jets.
+
+    Args:
+        signal: the signal class or classes; class 1 of two, or the first that is not background.
+        background: the class or classes that are rejected; the one called QCD or background, otherwise the
+            first.
+        signal_efficiencies: where the background rejection is quoted.
+    """
+
+    signal: str | list[str] | None = None
+    background: str | list[str] | None = None
+    signal_efficiencies: list[Share] = Field(default_factory=lambda: [0.3, 0.5])
+
+    def points(self) -> dict[str, Any]:
+        """The arguments of `hepml.evaluate`."""
+        return self.model_dump()
+
+
 class RunConfig(Schema):
     """A run.
 
@@ -183,6 +202,7 @@ class RunConfig(Schema):
             for a target where left out.
         training: see `TrainingConfig`.
         distill: learn from a teacher's scores; see `hepml.training.recipe_config`.
+        evaluation: see `EvaluationConfig`.
         tracking: see `TrackingConfig`.
         output: run folder; `runs/NAME-TIME` where left out.
         plugins: Python files or modules that register models of your own; imported before the config is
@@ -194,6 +214,7 @@ class RunConfig(Schema):
     objective: dict[str, Any] | str | None = None
     training: TrainingConfig = TrainingConfig()
     distill: DistillConfig | None = None
+    evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
     output: str | None = None
     plugins: list[str] = Field(default_factory=list)

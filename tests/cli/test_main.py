@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,3 +111,51 @@ def test_models_lists_every_model_with_its_published_size(hepml: Run) -> None:
     assert table.code == 0
     for name in sizes:
         assert name in table.out
+
+
+def test_the_command_alone_shows_its_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert module.main([]) == 2
+    shown = capsys.readouterr()
+    assert "train" in shown.out + shown.err
+    assert "error" not in shown.err
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict"])
+def test_jets_where_a_config_or_a_run_belongs_are_named_as_such(
+    command: str, toptag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-o", str(tmp_path / "s.root")] if command == "predict" else []
+    assert (
+        module.main(
+            [command, str(toptag / "val.root"), *(["x.root"] if command == "predict" else []), *words]
+        )
+        == 2
+    )
+    told = capsys.readouterr().err
+    assert "holds jets" in told
+    assert f"hepml {command}" in told
+
+
+def test_a_run_to_resume_that_is_not_there_is_called_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert module.main(["train", "runs/x", "--resume"]) == 2
+    assert "no run here (in runs/x)" in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(
+    toptag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert module.main(["train", "quickstart", "training.device=cuda", "-o", str(tmp_path / "run")]) == 2
+    assert "no CUDA device" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mend_names_each_candidate_once() -> None:
+    from hepml.errors import did_you_mean
+
+    assert did_you_mean("jet_pd", ["jet_pt", "jet_pt"]) == "did you mean 'jet_pt'?"

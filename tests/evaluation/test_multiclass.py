@@ -144,3 +144,18 @@ def test_an_unknown_class_is_refused_with_the_nearest() -> None:
         evaluate(labels, scores, classes=["QCD", "Hbb", "Tbqq"], signal="QCD")
     with pytest.raises(DataError, match="2 class names for scores of 3 classes"):
         evaluate(labels, scores, classes=["QCD", "Hbb"])
+
+
+def test_a_signal_and_a_background_of_several_classes_are_sums_of_scores_on_their_jets() -> None:
+    generator = np.random.default_rng(3)
+    labels, scores = generator.integers(0, 4, 4000), generator.dirichlet([1.0] * 4, 4000)
+    names = ["b", "c", "uds", "g"]
+    report = evaluate(labels, scores, classes=names, signal=["b"], background=["c", "g"])
+    assert (report["signal"], report["background"]) == ("b", "c + g")
+    chosen = np.isin(labels, [0, 1, 3])
+    score = scores[:, 0] / (scores[:, 0] + scores[:, 1] + scores[:, 3])
+    plain = evaluate((labels == 0)[chosen].astype(int), score[chosen])
+    assert report["rejection"]["0.5"]["value"] == pytest.approx(plain["rejection"]["0.5"]["value"])
+    assert report["classes"]["g"]["rejection"]["0.5"]["value"] > 1
+    with pytest.raises(DataError, match="class c is both signal and background"):
+        evaluate(labels, scores, classes=names, signal=["b", "c"], background=["c", "g"])

@@ -16,6 +16,7 @@ from hepml.data.packing import features_of, four_momenta_of, jet_matrix
 from hepml.data.reading.chunk import MOMENTUM, Chunk
 from hepml.data.reading.layouts import Layout
 from hepml.data.reading.npz import names_classes
+from hepml.data.reading.per_jet import BEYOND, NO_INDEX, NONE, SEVERAL
 from hepml.data.reading.reader import STEP, LayoutLike, Scan, iterate_chunks, scan
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets
@@ -140,6 +141,11 @@ def packed_chunks(
         report=report,
         step_size=step_size,
         scanned=found,
+        finite=[
+            *request.inputs.jet_features,
+            *(c for c in (request.target, request.weights) if isinstance(c, str)),
+        ],
+        weights=request.weights is None or request.weights is True,
     )
     seen = 0
     for chunk in stream:
@@ -286,11 +292,13 @@ class ClassMap:
             else:
                 first = int(np.nonzero(wrong)[0][0])
                 kind = {
-                    -1: "no class: its labels sum to 0",
-                    -2: "several classes: its labels do not sum to 1",
+                    NONE: "no class: its labels sum to 0, or its label is below 0",
+                    SEVERAL: "several classes: its labels do not sum to 1, or are neither 0 nor 1",
+                    NO_INDEX: "no class: its label is a fraction",
                 }
+                label = int(labels[first])
                 raise DataError(
-                    f"a jet of {kind.get(int(labels[first]), f'unknown class {labels[first]}')}",
+                    f"a jet of {kind.get(label, f'unknown class {BEYOND - label}')}",
                     where=f"{chunk.file}, entry {chunk.entries[first]}",
                     mend="repair the file, select such jets away, or set layout.unlabelled: drop",
                 )
@@ -307,8 +315,12 @@ def _jet_columns(request: Request) -> list[str] | str:
     if request.jet_columns == "all":
         return "all"
     wanted = [*request.inputs.jet_features, *request.jet_columns]
-    wanted += [c for c in (request.target, request.weights) if isinstance(c, str)]
-    return list(dict.fromkeys(wanted))
+    return list(dict.fromkeys([*wanted, *_named(request)]))
+
+
+def _named(request: Request) -> list[str]:
+    """The target and the weight, where they are columns by name."""
+    return [c for c in (request.target, request.weights) if isinstance(c, str)]
 
 
 def _weights(chunk: Chunk, request: Request) -> np.ndarray | None:

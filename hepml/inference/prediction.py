@@ -128,10 +128,17 @@ def predict_files(
     total = 0
     with _evaluating(model, device) as where:
         chunks = iterate_chunks(
-            files, layout, columns=raw, jet_columns=wanted, bad="keep", step_size=CHUNK, scanned=scanned
+            files,
+            layout,
+            columns=raw,
+            jet_columns=wanted,
+            bad="keep",
+            step_size=CHUNK,
+            scanned=scanned,
+            weights=False,
         )
         for chunk in chunks:
-            good = _usable(chunk)
+            good = _usable(chunk, inputs.jet_features)
             rows = np.full((len(chunk), width_of(model)), np.nan)
             if good.any():
                 rows[good] = score(model, _pack_chunk(chunk.take(good), inputs), batch_size, where)
@@ -308,12 +315,12 @@ def _pack_chunk(chunk: Any, inputs: Inputs) -> JetBatch:
     return batch if chunk.momenta is None else replace(batch, jet_momenta=torch.from_numpy(chunk.momenta))
 
 
-def _usable(chunk: Any) -> np.ndarray:
+def _usable(chunk: Any, finite: Sequence[str] = ()) -> np.ndarray:
     """Which jets of a chunk can be scored, [B]."""
     from hepml.data.reading.report import DataReport
     from hepml.data.reading.screen import screen
 
-    kept = screen(chunk, "drop", DataReport())
+    kept = screen(chunk, "drop", DataReport(), finite)
     return (
         np.ones(len(chunk), dtype=bool) if len(kept) == len(chunk) else np.isin(chunk.entries, kept.entries)
     )

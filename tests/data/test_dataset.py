@@ -129,6 +129,7 @@ def test_a_report_survives_being_written(write, arrays) -> None:
 
 def test_npz_labels_count_the_classes_that_were_asked_for(tmp_path) -> None:
     p = np.abs(np.random.default_rng(0).normal(size=(6, 4))).astype(np.float32) + 1
+    p[:, 0] += 10
     np.savez(tmp_path / "j.npz", four_momenta=p, offsets=[0, 2, 4, 6], labels=[0, 1, 1])
     dataset = JetDataset.open(tmp_path / "j.npz", classes=["QCD", "Tbqq"])
     assert dataset.labels.tolist() == [0, 1, 1]

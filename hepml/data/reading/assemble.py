@@ -9,6 +9,7 @@ import numpy as np
 
 from hepml.data.reading.chunk import MOMENTUM, Chunk
 from hepml.data.reading.layouts import Collection, Column, Layout, missing_branch
+from hepml.data.reading.per_jet import a_list, class_indices, element, one_each, one_hot_labels
 from hepml.data.reading.tree_reader import Flat
 from hepml.errors import DataError, LayoutError, did_you_mean
 
@@ -21,9 +22,10 @@ def branches_needed(
     columns: Sequence[str] | None,
     jet_columns: Sequence[str],
     where: str,
+    weights: bool = True,
 ) -> list[str]:
     """Branches to read: momenta always, `columns` of the constituents (None: all), jet momenta, labels,
-    weight, `jet_columns`.
+    `jet_columns`, and the weight unless `weights` is false.
 
     Raises:
         LayoutError: a column that was asked for and that the file lacks; names the nearest.
@@ -41,7 +43,8 @@ def branches_needed(
         if column.branch in branches:
             wanted[str(column.branch)] = None
     one_hot = layout.label_branches(branches)
-    for branch in [*one_hot.values(), *([] if one_hot else [layout.label]), layout.weight]:
+    weight = layout.weight if weights else None
+    for branch in [*one_hot.values(), *([] if one_hot else [layout.label]), weight]:
         if branch in branches:
             wanted[str(branch)] = None
     for name in jet_columns:
@@ -60,31 +63,39 @@ def assemble(
     jet_columns: Sequence[str],
     start: int,
     where: str,
+    weights: bool = True,
 ) -> Chunk:
     """The chunk of jets that begins at entry `start`.
 
     Args:
         flat: the branches that `branches_needed` named.
+        weights: whether the layout's event weights are read.
 
     Raises:
         DataError: lists of one jet that differ in length; names file, entry and branches.
+        LayoutError: a list where one number a jet belongs.
     """
     entries = next((len(f.content) if f.offsets is None else len(f.offsets) - 1) for f in flat.values())
     jet = {
         name: c
         for name, column in layout.jet.items()
-        if (c := _jet_column(column, flat, entries)) is not None
+        if (c := _jet_column(column, flat, entries, where)) is not None
     }
     groups = [_collection(group, flat, branches, columns, jet, start, where) for group in layout.constituents]
     offsets, constituents = groups[0] if len(groups) == 1 else _merge(groups)
-    jets = {n: f.content for n, f in flat.items() if f.offsets is None and n in jet_columns}
+    jets = {n: _one_each(n, flat, entries, where) for n in flat if n in jet_columns}
     for name, column in layout.columns.items():
-        values = _jet_column(column, flat, entries)
+        values = _jet_column(column, flat, entries, where)
         if values is not None:
             jets[name] = values
     momenta = jet_momenta(jet)
-    labels, classes = _labels(layout, flat, branches, entries)
-    weight = flat.get(layout.weight) if layout.weight else None
+    labels, classes = _labels(layout, flat, branches, entries, where)
+    weight: np.ndarray | None = None
+    if weights and layout.weight is not None and (layout.weight in jets or layout.weight in flat):
+        weight = (
+            jets[layout.weight] if layout.weight in jets else _weight(layout.weight, flat, entries, where)
+        )
+        weight = weight.astype(np.float32, copy=False)
     chunk = Chunk(
         offsets=offsets,
         constituents=constituents,
@@ -92,7 +103,7 @@ def assemble(
         momenta=momenta,
         labels=labels,
         classes=classes,
-        weights=None if weight is None else weight.content.astype(np.float32, copy=False),
+        weights=None if weight is None else weight.astype(np.float32, copy=False),
         entries=np.arange(start, start + entries, dtype=np.int64),
         file=where,
     )
@@ -160,11 +171,47 @@ def _refuse_column(name: str, layout: Layout, branches: Mapping[str, str], where
     )
 
 
-def _jet_column(column: Column, flat: Mapping[str, Flat], entries: int) -> np.ndarray | None:
+def _jet_column(column: Column, flat: Mapping[str, Flat], entries: int, where: str) -> np.ndarray | None:
+    """One column of the layout's `jet` or `columns`, [B]; None where the file lacks its branch."""
     if column.branch is None:
         return np.full(entries, column.constant, dtype=np.float32)
-    found = flat.get(column.branch)
-    return None if found is None or found.offsets is not None else column(found.content)
+    if column.branch not in flat:
+        return None
+    if column.element is None:
+        return column(_one_each(column.branch, flat, entries, where))
+    content, offsets = flat[column.branch]
+    if offsets is None:
+        raise LayoutError(
+            f"branch '{column.branch}' has one number an entry",
+            where=where,
+            mend="leave out `element`, which takes one of a list",
+        )
+    return column(element(content, offsets, column.element))
+
+
+def _one_each(
+    name: str, flat: Mapping[str, Flat], entries: int, where: str, what: str = "branch"
+) -> np.ndarray:
+    """A branch of one number a jet, [B].
+
+    Raises:
+        LayoutError: it holds a list a jet.
+    """
+    content, offsets = flat[name]
+    if offsets is not None:
+        raise a_list(name, what, where)
+    return one_each(content, entries, f"{what} '{name}'", where)
+
+
+def _weight(name: str, flat: Mapping[str, Flat], entries: int, where: str) -> np.ndarray:
+    if flat[name].offsets is not None:
+        raise LayoutError(
+            f"weight branch '{name}' is a list of numbers an entry, not one weight a jet",
+            where=where,
+            mend=f"take one of them, as layout.weight: {{branch: {name}, element: 0}}, or train without "
+            "(data.weights: false)",
+        )
+    return _one_each(name, flat, entries, where, "weight branch")
 
 
 def _collection(
@@ -236,10 +283,15 @@ def _canonical(
             phi = out["delta_phi"]
             if "phi" in jet:
                 phi = phi + np.repeat(jet["phi"].astype(np.float32), counts)
-        out["px"], out["py"], out["pz"] = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+        with np.errstate(all="ignore"):  # what overflows is screened
+            pt = np.where(pt < 0, np.float32(np.nan), pt)
+            out["px"], out["py"], out["pz"] = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
     if "energy" not in out:
-        squared = out["px"] ** 2 + out["py"] ** 2 + out["pz"] ** 2
-        out["energy"] = np.sqrt(squared + out["mass"] ** 2 if "mass" in out else squared)
+        with np.errstate(all="ignore"):
+            squared = out["px"] ** 2 + out["py"] ** 2 + out["pz"] ** 2
+            energy = np.sqrt(squared + out["mass"] ** 2 if "mass" in out else squared)
+        # without momentum there is no particle, but padding, whatever mass the layout gives it
+        out["energy"] = np.where(squared == 0, np.float32(0), energy)
     extras = [n for n in out if n not in MOMENTUM and n not in ("pt", "eta", "phi", "mass")]
     return {n: out[n] for n in (*MOMENTUM, *extras) if n in MOMENTUM or columns is None or n in columns}
 
@@ -265,29 +317,26 @@ def jet_momenta(jet: Mapping[str, np.ndarray]) -> np.ndarray | None:
     if not {"pt", "eta", "phi"} <= jet.keys() or not {"energy", "mass"} & jet.keys():
         return None
     pt, eta, phi = (jet[n].astype(np.float64) for n in ("pt", "eta", "phi"))
-    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
-    energy = (
-        jet["energy"]
-        if "energy" in jet
-        else np.sqrt(px**2 + py**2 + pz**2 + jet["mass"].astype(np.float64) ** 2)
-    )
-    return np.stack([energy, px, py, pz], axis=1).astype(np.float32)
+    with np.errstate(all="ignore"):  # what overflows is screened
+        pt = np.where(pt < 0, np.nan, pt)
+        px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+        energy = (
+            jet["energy"]
+            if "energy" in jet
+            else np.sqrt(px**2 + py**2 + pz**2 + jet["mass"].astype(np.float64) ** 2)
+        )
+        return np.stack([energy, px, py, pz], axis=1).astype(np.float32)
 
 
 def _labels(
-    layout: Layout, flat: Mapping[str, Flat], branches: Mapping[str, str], entries: int
+    layout: Layout, flat: Mapping[str, Flat], branches: Mapping[str, str], entries: int, where: str
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Class index of each jet (-1 none, -2 several), and the class names."""
+    """Class index of each jet, below zero where it has none (see `per_jet`), and the class names."""
     one_hot = layout.label_branches(branches)
     if one_hot:
-        total, index = np.zeros(entries), np.zeros(entries, dtype=np.int64)
-        for i, branch in enumerate(one_hot.values()):
-            value = flat[branch].content
-            total += value
-            index += i * (value != 0)
-        index[total != 1] = -2
-        index[total == 0] = -1
-        return index, tuple(one_hot)
-    if layout.label in branches:
-        return flat[str(layout.label)].content.astype(np.int64), layout.classes
+        columns = [_one_each(b, flat, entries, where, "label branch") for b in one_hot.values()]
+        return one_hot_labels(columns, entries), tuple(one_hot)
+    if layout.label is not None and layout.label in branches:
+        values = _one_each(layout.label, flat, entries, where, "label branch")
+        return class_indices(values, len(layout.classes) or 2**62), layout.classes
     return None, ()

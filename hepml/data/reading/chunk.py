@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 import awkward as ak
 import numpy as np
 
+from hepml.data.reading.per_jet import NO_INDEX
+
 MOMENTUM = ("px", "py", "pz", "energy")
 
 
@@ -23,8 +25,8 @@ class Chunk:
         constituents: raw columns [ΣN] float32 by name; `px`, `py`, `pz`, `energy` (GeV) always.
         jets: jet columns [B] by name.
         momenta: [B, 4] float32 (E, px, py, pz) of the jets where the file has them.
-        labels: [B] int64 index into `classes`, -1 for no class and -2 for several; None where the file has
-            none.
+        labels: [B] int64 index into `classes`, below zero for jets without a class (see
+            `hepml.data.reading.per_jet`); None where the file has none.
         classes: the file's class names.
         weights: [B] float32 or None.
         entries: [B] int64, entry of each jet in its file.
@@ -117,7 +119,7 @@ class Chunk:
             **self.jets,
         }
         if self.labels is not None:
-            fields["label"] = self.labels
+            fields["label"] = np.maximum(self.labels, NO_INDEX)
         if self.weights is not None:
             fields["weight"] = self.weights
         return ak.zip(fields, depth_limit=1)

@@ -47,7 +47,9 @@ class Column:
         transform: a name in `TRANSFORMS`.
         shift, scale: applied after the transform.
         clip: bounds, applied last.
+        missing: value of the branch that stands for "there is none" (-99), and is taken as NaN.
         fill: value of jets or constituents where the branch is NaN or infinite; without it such jets are bad.
+        element: which element of a list is the jet's number, counted from 0 (jet columns only).
     """
 
     branch: str | None = None
@@ -57,7 +59,9 @@ class Column:
     shift: float = 0.0
     scale: float = 1.0
     clip: tuple[float, float] | None = None
+    missing: float | None = None
     fill: float | None = None
+    element: int | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -68,16 +72,22 @@ class Column:
         """The column from the branch's values, elementwise; float32 unless it is plain."""
         if self.is_plain:
             return values
-        x = values.astype(np.float32)
-        if self.fill is not None:
-            x = np.where(np.isfinite(x), x, np.float32(self.fill))
-        if self.unit != 1.0:
-            x = x * np.float32(self.unit)
-        if self.transform is not None:
-            x = TRANSFORMS[self.transform](x)
-        if self.shift != 0.0 or self.scale != 1.0:
-            x = (x - np.float32(self.shift)) * np.float32(self.scale)
-        return x if self.clip is None else np.clip(x, *self.clip)
+        with np.errstate(all="ignore"):
+            x = values.astype(np.float32)
+            if self.missing is not None:
+                x = np.where(values == self.missing, np.float32(np.nan), x)
+            if self.fill is not None:
+                x = np.where(np.isfinite(x), x, np.float32(self.fill))
+            there = np.isfinite(x)
+            if self.unit != 1.0:
+                x = x * np.float32(self.unit)
+            if self.transform is not None:
+                x = TRANSFORMS[self.transform](x)
+            if self.shift != 0.0 or self.scale != 1.0:
+                x = (x - np.float32(self.shift)) * np.float32(self.scale)
+            x = x if self.clip is None else np.clip(x, *self.clip)
+        # no transform and no clip makes a number of what was none
+        return x if there.all() else np.where(there, x, np.float32(np.nan))
 
     @classmethod
     def parse(cls, value: Any, key: str) -> Column:
@@ -143,7 +153,7 @@ class Layout:
         label: branch with an integer class, where there is no one-hot.
         classes: names of the integer classes.
         label_prefix: one-hot branches are all those beginning so, besides `labels`.
-        weight: branch of event weights.
+        weight: branch of event weights, or the name of one of `columns`.
         unlabelled: `refuse` or `drop` jets of no class.
     """
 
@@ -183,7 +193,11 @@ class Layout:
             else []
         )
         if self.label_prefix is None:
-            wanted += [*self.labels.values(), self.label, self.weight]
+            wanted += [
+                *self.labels.values(),
+                self.label,
+                None if self.weight in self.columns else self.weight,
+            ]
         for branch in wanted:
             if branch is not None and branch not in at_hand:
                 raise missing_branch(branch, at_hand, where)
@@ -237,6 +251,10 @@ class Layout:
                 fields[name] = {
                     k: Column.parse(v, f"{key}.{name}.{k}") for k, v in (fields[name] or {}).items()
                 }
+        if isinstance(fields.get("weight"), Mapping):  # a column of its own, which the name stands for
+            columns = fields.setdefault("columns", {})
+            columns["weight"] = Column.parse(fields["weight"], f"{key}.weight")
+            fields["weight"] = "weight"
         if "classes" in fields:
             fields["classes"] = tuple(str(c) for c in fields["classes"])
         if fields.get("unlabelled", "refuse") not in ("refuse", "drop"):

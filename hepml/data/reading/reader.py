@@ -19,6 +19,7 @@ from hepml.data.reading.assemble import assemble, branches_needed
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.layouts import BUILT_IN, Layout, recognise
 from hepml.data.reading.npz import read_npz, scan_npz
+from hepml.data.reading.per_jet import NONE
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets, screen
 from hepml.data.reading.selection import Selection
@@ -193,6 +194,8 @@ def iterate_chunks(
     report: DataReport | None = None,
     step_size: int = STEP,
     scanned: Scan | None = None,
+    finite: Sequence[str] = (),
+    weights: bool = True,
 ) -> Iterator[Chunk]:
     """Jets as flat chunks in bounded memory; the rest as in `read_jets`.
 
@@ -202,6 +205,8 @@ def iterate_chunks(
         report: filled in while chunks are taken.
         step_size: entries a chunk.
         scanned: the answer of an earlier `scan` of the same files.
+        finite: jet columns that are used as numbers: a jet is bad where one is NaN or infinite.
+        weights: whether to read the layout's event weights.
     """
     report = DataReport() if report is None else report
     found = (scanned or scan(files, layout)).raise_first()
@@ -222,10 +227,10 @@ def iterate_chunks(
         if high <= low:
             continue
         wanted = _jet_columns(item, jet_columns)
-        for chunk in _chunks(item, columns, wanted, chosen, low, high, step_size):
+        for chunk in _chunks(item, columns, wanted, chosen, low, high, step_size, weights):
             chunk = _relabel(chunk, classes)
             report.read += len(chunk)
-            chunk = screen(chunk, bad, report)
+            chunk = screen(chunk, bad, report, finite)
             if chosen is not None:
                 keep, undefined = chosen.decide(chunk.jets, where=chunk.file)
                 report.undefined_in_selection += int(undefined.sum())
@@ -247,6 +252,7 @@ def _chunks(
     start: int,
     stop: int,
     step: int,
+    weights: bool = True,
 ) -> Iterator[Chunk]:
     needed = [*jet_columns, *(selection.names if selection else ())]
     if item.source.is_npz:
@@ -254,14 +260,14 @@ def _chunks(
         return
     assert item.layout is not None
     where = f"{item.source}:{item.tree}"
-    branches = branches_needed(item.layout, item.branches, columns, needed, where)
+    branches = branches_needed(item.layout, item.branches, columns, needed, where, weights)
     with nullcontext() if item.opened is not None else open_root(item.source) as directory:
         tree = item.opened if item.opened is not None else open_tree(directory, item.source, item.tree)[1]
         reader = TreeReader(tree, where, None if item.source.is_remote else item.source.path)
         lists = [n for n in branches if not _is_number(item.branches[n])]
         for low, high in reader.steps(lists, start, stop, step):
             flat = reader.read(branches, low, high)
-            yield assemble(item.layout, flat, item.branches, columns, needed, low, where)
+            yield assemble(item.layout, flat, item.branches, columns, needed, low, where, weights)
 
 
 def _scan_file(source: Source, layout: Layout | None, keep: bool) -> FileScan:
@@ -350,5 +356,7 @@ def _relabel(chunk: Chunk, classes: tuple[str, ...]) -> Chunk:
     """Label indices of one file as indices into the classes of all files."""
     if chunk.labels is None or chunk.classes == classes:
         return chunk
-    table = np.array([classes.index(name) for name in chunk.classes] + [-2, -1], dtype=np.int64)
-    return replace(chunk, labels=table[chunk.labels], classes=classes)
+    table = np.array([classes.index(name) for name in chunk.classes] or [NONE], dtype=np.int64)
+    labelled = (chunk.labels >= 0) & (chunk.labels < len(table))
+    labels = np.where(labelled, table[np.where(labelled, chunk.labels, 0)], np.minimum(chunk.labels, NONE))
+    return replace(chunk, labels=labels, classes=classes)

@@ -29,6 +29,8 @@ class DataReport:
         read: jets read.
         kept: jets handed on.
         bad: reason -> jets dropped (or kept, by policy) for it.
+        padding: rows of zeros that were left out: no constituents.
+        sentinels: "column = -999" -> jets with a value that often stands for "there is none".
         removed_by_selection: jets that the selection removed.
         undefined_in_selection: jets for which the selection met NaN or a value that does not exist (1/0).
         of_other_classes: jets of classes that were not asked for.
@@ -45,6 +47,8 @@ class DataReport:
     kept: int = 0
     bad: dict[str, BadValue] = field(default_factory=dict)
     dropped_bad: int = 0
+    padding: int = 0
+    sentinels: dict[str, int] = field(default_factory=dict)
     removed_by_selection: int = 0
     undefined_in_selection: int = 0
     of_other_classes: int = 0
@@ -65,6 +69,10 @@ class DataReport:
             self.bad[reason].jets += jets
         else:
             self.bad[reason] = BadValue(jets, where)
+
+    def add_sentinel(self, column: str, value: float, jets: int) -> None:
+        name = f"{column} = {value:g}"
+        self.sentinels[name] = self.sentinels.get(name, 0) + jets
 
     def count_classes(self, classes: Sequence[str], labels: np.ndarray) -> None:
         counted = np.bincount(labels[labels >= 0], minlength=len(classes))
@@ -93,6 +101,7 @@ class DataReport:
             text.append(f"{reason}: {found}")
         for count, words in (
             (self.dropped_bad, "jets dropped for bad values"),
+            (self.padding, "rows of zeros left out as padding"),
             (self.removed_by_selection, "jets removed by the selection"),
             (self.undefined_in_selection, "jets for which the selection met NaN or a division by zero"),
             (self.of_other_classes, "jets of other classes left out"),
@@ -103,4 +112,6 @@ class DataReport:
         ):
             if count:
                 text.append(f"{count} {words}")
+        for name, jets in self.sentinels.items():
+            text.append(f"{jets} jets have {name}: if that stands for none, say so (`missing` in the layout)")
         return "; ".join(text + self.notes)

@@ -1,29 +1,45 @@
-"""Jets with values that no model can use: NaN or infinite columns, negative energies. Refused, dropped or
-kept, and always counted."""
+"""Jets that no model can use, by one rule for all of them: NaN or infinite values, and constituents that no
+particle in a detector is (negative energy, energy below momentum, no transverse momentum, |eta| above 10).
+Refused, dropped or kept, and always counted. Rows of zeros are padding, no constituents: they are left out,
+and counted too."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.chunk import MOMENTUM, Chunk
+from hepml.data.reading.per_jet import NO_INDEX, one_each, sentinels
 from hepml.data.reading.report import DataReport
 from hepml.errors import DataError
 
 BadJets = Literal["refuse", "drop", "keep"]
+LARGEST_ETA = 10.0
+_SLOPE = math.sinh(LARGEST_ETA)  # |pz| / pT at that pseudorapidity
+_ROUNDING = 2e-3  # by which an energy may fall below the momentum: numbers stored with 10 bits differ so
 
 
-def screen(chunk: Chunk, policy: BadJets, report: DataReport) -> Chunk:
-    """The jets of the chunk that the policy lets through.
+def screen(chunk: Chunk, policy: BadJets, report: DataReport, finite: Sequence[str] = ()) -> Chunk:
+    """The jets of the chunk that the policy lets through, without padding.
+
+    Args:
+        finite: jet columns that are used as numbers (target, weight, jet features): NaN makes a jet bad.
 
     Raises:
         DataError: a bad jet under the policy `refuse`; names the column, the value, file and entry.
+        LayoutError: a jet column, label or weight that is not one number a jet.
     """
     if policy not in ("refuse", "drop", "keep"):
         raise DataError(f"unknown policy '{policy}' for bad jets", mend="refuse, drop or keep")
+    _check_shapes(chunk)
+    chunk = without_padding(chunk, report)
+    _note_sentinels(chunk, finite, report)
     bad: np.ndarray | None = None
-    for reason, value, jets in _findings(chunk):
+    for reason, value, jets in _findings(chunk, finite):
         first = int(np.nonzero(jets)[0][0])
         where = f"{chunk.file}, entry {chunk.entries[first]}"
         if policy == "refuse":
@@ -34,13 +50,82 @@ def screen(chunk: Chunk, policy: BadJets, report: DataReport) -> Chunk:
             )
         report.add_bad(reason, int(jets.sum()), where)
         bad = jets if bad is None else bad | jets
+    if policy == "refuse" and chunk.labels is not None and (chunk.labels == NO_INDEX).any():
+        first = int(np.nonzero(chunk.labels == NO_INDEX)[0][0])
+        raise DataError(
+            "a label that is no class index but a fraction",
+            where=f"{chunk.file}, entry {chunk.entries[first]}",
+            mend="map a label branch of whole numbers",
+        )
     if bad is None or policy == "keep":
         return chunk
     report.dropped_bad += int(bad.sum())
     return chunk.take(~bad)
 
 
-def _findings(chunk: Chunk) -> list[tuple[str, float, np.ndarray]]:
+def without_padding(chunk: Chunk, report: DataReport | None = None) -> Chunk:
+    """The chunk without constituents whose four-momentum is zero: what arrays of fixed size are filled up
+    with."""
+    columns = [chunk.constituents[name] for name in MOMENTUM]
+    if columns[3].all():  # no energy is zero
+        return chunk
+    padding = ~np.logical_or.reduce([c != 0 for c in columns])
+    if not padding.any():
+        return chunk
+    jet_of = chunk.jet_of()
+    if report is not None:
+        report.padding += int(padding.sum())
+    counts = chunk.counts - np.bincount(jet_of[padding], minlength=len(chunk))
+    return replace(
+        chunk,
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        constituents={name: c[~padding] for name, c in chunk.constituents.items()},
+    )
+
+
+def unphysical(p: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """What no particle in a detector is, for four-momenta [N, 4] (E, px, py, pz): (reason, which [N])."""
+    return _unphysical(*(p[:, i] for i in range(4)))
+
+
+def _unphysical(
+    energy: np.ndarray, px: np.ndarray, py: np.ndarray, pz: np.ndarray
+) -> list[tuple[str, np.ndarray]]:
+    with np.errstate(all="ignore"):
+        transverse, longitudinal = np.hypot(px, py), np.abs(pz)
+        negative, still = energy < 0, transverse == 0
+        momentum = np.hypot(transverse, longitudinal)
+        return [
+            ("negative energy", negative),
+            ("no transverse momentum", still & ~negative),
+            (f"|eta| above {LARGEST_ETA:g}", (longitudinal > _SLOPE * transverse) & ~still),
+            ("energy below momentum", (energy * (1 + _ROUNDING) < momentum) & ~negative & ~still),
+        ]
+
+
+def _check_shapes(chunk: Chunk) -> None:
+    """One number a jet for all that belongs to jets, and one a constituent for all that belongs to those."""
+    jets = len(chunk)
+    for name, column in chunk.jets.items():
+        one_each(column, jets, f"jet column '{name}'", chunk.file)
+    for name, values in (("weights", chunk.weights), ("labels", chunk.labels)):
+        if values is not None:
+            one_each(values, jets, name, chunk.file)
+    for name, column in chunk.constituents.items():
+        one_each(column, int(chunk.offsets[-1]), f"constituent column '{name}'", chunk.file)
+
+
+def _note_sentinels(chunk: Chunk, finite: Sequence[str], report: DataReport) -> None:
+    used = {name: chunk.jets[name] for name in finite if name in chunk.jets}
+    if chunk.weights is not None:
+        used["weight"] = chunk.weights
+    for name, values in used.items():
+        found = sentinels(values)
+        if found is not None:
+            report.add_sentinel(name, *found)
+
+
+def _findings(chunk: Chunk, finite: Sequence[str]) -> list[tuple[str, float, np.ndarray]]:
     """(reason, first value, which jets [B]) for every column with something bad."""
     found = []
 
@@ -50,16 +135,35 @@ def _findings(chunk: Chunk) -> list[tuple[str, float, np.ndarray]]:
         found.append((reason, float(column[rows][0]), jets))
 
     for name, column in chunk.constituents.items():
-        if not _sums_to_finite(column) and not (finite := np.isfinite(column)).all():
-            of_constituents(f"NaN or infinite '{name}'", ~finite, column)
-    energy = chunk.constituents["energy"]
-    if len(energy) and energy.min() < 0:
-        of_constituents("negative energy", energy < 0, energy)
-    for name, values in (("jet momentum", chunk.momenta), ("weight", chunk.weights)):
-        if values is not None and not _sums_to_finite(values):
-            rows = ~np.isfinite(values if values.ndim == 1 else values.sum(axis=1))
+        if not _sums_to_finite(column) and not (is_finite := np.isfinite(column)).all():
+            of_constituents(f"NaN or infinite '{name}'", ~is_finite, column)
+    energy, px, py, pz = (chunk.constituents[name] for name in ("energy", "px", "py", "pz"))
+    for reason, rows in _unphysical(energy, px, py, pz):
+        if rows.any():
+            of_constituents(reason, rows, {"|": pz, "n": energy}.get(reason[0], energy))
+    if chunk.momenta is not None:
+        found += _of_jet_momenta(chunk.momenta, chunk.counts > 0)
+    columns = {f"'{name}'": chunk.jets[name] for name in dict.fromkeys(finite) if name in chunk.jets}
+    if chunk.weights is not None:
+        columns["weight"] = chunk.weights
+    for name, values in columns.items():
+        if values.dtype.kind == "f" and not _sums_to_finite(values):
+            rows = ~np.isfinite(values)
             if rows.any():
-                found.append((f"NaN or infinite {name}", float("nan"), rows))
+                found.append((f"NaN or infinite {name}", float(values[rows][0]), rows))
+    return found
+
+
+def _of_jet_momenta(p: np.ndarray, has_constituents: np.ndarray) -> list[tuple[str, float, np.ndarray]]:
+    """What is wrong with the jets' own four-momenta [B, 4]; a jet without constituents may have none."""
+    found = []
+    infinite = ~np.isfinite(p).all(axis=1)
+    if infinite.any():
+        found.append(("NaN or infinite jet momentum", float("nan"), infinite))
+    for reason, rows in unphysical(p):
+        rows = rows & has_constituents & ~infinite
+        if rows.any() and reason != "energy below momentum":  # a groomed mass may go with another energy
+            found.append((f"jet momentum: {reason}", float(p[rows][0, 0]), rows))
     return found
 
 

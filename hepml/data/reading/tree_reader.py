@@ -114,16 +114,26 @@ class TreeReader:
             return Flat(_numbers(array, name, self.where), None)
         if array.ndim != 2:
             raise _unusable(name, self.where, f"lists within lists ({array.type})")
-        packed = ak.to_packed(ak.from_regular(array))
-        offsets = np.asarray(packed.layout.offsets.data, dtype=np.int64)
-        return Flat(_numbers(ak.flatten(packed, axis=1), name, self.where), offsets)
+        try:
+            # a list that is missing is a jet without constituents
+            lists = ak.to_packed(ak.fill_none(ak.from_regular(array), [], axis=0))
+            offsets = np.asarray(lists.layout.offsets.data, dtype=np.int64)
+        except (AttributeError, TypeError, ValueError) as problem:
+            raise _unusable(name, self.where, str(array.type)) from problem
+        return Flat(_numbers(ak.flatten(lists, axis=1), name, self.where), offsets)
 
 
 def _numbers(array: ak.Array, name: str, where: str) -> np.ndarray:
+    """A flat array of numbers; a number that is missing is NaN."""
     try:
-        return ak.to_numpy(array, allow_missing=False)
+        if array.layout.is_option:
+            array = ak.fill_none(ak.values_astype(array, np.float64), np.nan)
+        found = np.asarray(ak.to_numpy(array, allow_missing=False))
     except Exception as problem:
         raise _unusable(name, where, str(array.type)) from problem
+    if found.ndim != 1 or found.dtype.kind not in "biuf":
+        raise _unusable(name, where, str(array.type))
+    return found
 
 
 def _unusable(name: str, where: str, kind: str) -> LayoutError:

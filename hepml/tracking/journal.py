@@ -2,8 +2,8 @@
 happen.
 
 It is written before anything is sent anywhere, so that a dead server, a crash or a full disk loses nothing
-that was reported. A line is whole or it is torn; torn lines (a crash in the middle of a write) are skipped by
-the reader and counted.
+that was reported. A line is whole or it is torn; torn lines (a crash in the middle of a write, a damaged
+disk) are skipped by the reader and counted.
 """
 
 from __future__ import annotations
@@ -234,9 +234,39 @@ def _lines(path: Path, start: int) -> Iterator[tuple[int, Entry | None]]:
 def _entry(line: bytes) -> Entry | None:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get("kind"), str) else None
+    return entry if isinstance(entry, dict) and _is_whole(entry) else None
+
+
+# What entries of each kind must hold to be of use; others, and entries of kinds that later versions write,
+# only need a kind and a time.
+_MUST: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "start": {"name": str, "experiment": str, "key": str},
+    "end": {"status": str},
+    "metrics": {"values": dict},
+    "parameters": {"values": dict},
+    "tags": {"values": dict},
+    "note": {"text": str},
+    "dataset": {"name": str, "digest": str, "jets": int, "files": (list, str)},
+    "artifact": {"path": str},
+    "model": {"path": str, "name": str},
+}
+
+
+_LATEST = 4_102_444_800_000  # the year 2100, in milliseconds
+
+
+def _is_whole(entry: Entry) -> bool:
+    must: dict[str, Any] = {"kind": str, "time": int, **_MUST.get(str(entry.get("kind")), {})}
+    if not all(isinstance(entry.get(key), kind) for key, kind in must.items()):
+        return False
+    if not 0 <= entry["time"] < _LATEST:
+        return False
+    if entry["kind"] != "metrics":
+        return True
+    numbers = [entry.get("step", 0), *entry["values"].values()]
+    return all(isinstance(value, int | float) for value in numbers)
 
 
 def _encode(entry: Entry) -> bytes:

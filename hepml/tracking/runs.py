@@ -59,12 +59,14 @@ class Run:
     @property
     def model(self) -> str | None:
         """Name of the model."""
-        return self.summary.get("model") or self.parameters.get("model.name")
+        named = self.summary.get("model")
+        return named if isinstance(named, str) and named else self.parameters.get("model.name")
 
     @property
     def test(self) -> dict[str, Any]:
         """The first test report."""
-        return self.summary.get("test") or {}
+        test = self.summary.get("test")
+        return dict(test) if test and is_report(test) else {}
 
     def as_json(self) -> dict[str, Any]:
         """The run in plain values."""
@@ -144,7 +146,7 @@ def open_run(run: Path | str, root: Path | str = "runs") -> Run:
 def open_directory(folder: Path) -> Run:
     """The run in this directory."""
     record = read_journal(folder)
-    summary = _json(folder / SUMMARY)
+    summary, damaged = _json(folder / SUMMARY)
     openings = record.of("start")
     opening = openings[-1] if openings else {}
     uri, run_id, waiting = _mlflow(folder, opening, record)
@@ -161,13 +163,25 @@ def open_directory(folder: Path) -> Run:
         parameters={k: v for e in record.of("parameters") for k, v in e["values"].items()},
         metrics=_last_metrics(record),
         not_finite=_count(name for e in record.of("metrics") for name in e.get("omitted") or ()),
-        notes=[e["text"] for e in record.of("note")],
+        notes=[*(e["text"] for e in record.of("note")), *damaged],
         datasets={e["name"]: e["digest"] for e in record.of("dataset")},
         uri=uri,
         run_id=run_id,
         waiting=waiting,
         torn=record.torn,
     )
+
+
+def is_report(test: Any) -> bool:
+    """Whether this is a test report: a mapping of numbers, with rejections in the form that hepml writes."""
+    if not isinstance(test, dict):
+        return False
+    numbers = [test.get(key) for key in ("accuracy", "auc", "auc_error")]
+    rejection = test.get("rejection") or {}
+    if not isinstance(rejection, dict) or not all(isinstance(r, dict) for r in rejection.values()):
+        return False
+    numbers += [r.get(key) for r in rejection.values() for key in ("value", "error")]
+    return all(isinstance(number, int | float | None) for number in numbers)
 
 
 def compare_runs(runs: Sequence[Run], *, system: bool = False) -> Comparison:
@@ -249,9 +263,14 @@ def _count(names: Iterator[str]) -> dict[str, int]:
     return counts
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The mapping in a file of a run, empty where there is none; and a remark where it cannot be read."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if isinstance(content, dict) and is_report(content.get("test") or {}):
+        return content, []
+    return {}, [f"{path.name} is damaged and left out"]

@@ -58,9 +58,12 @@ def read_state(path: Path) -> dict[str, dict[str, Any]]:
     """The stores of `tracking.json`, by uri; empty where there is none or it is torn."""
     try:
         stores = json.loads(path.read_text())["stores"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
-    return stores if isinstance(stores, dict) else {}
+    if not isinstance(stores, dict):
+        return {}
+    needed = {"run_id", "experiment_id", "sent"}
+    return {u: s for u, s in stores.items() if isinstance(s, dict) and needed <= s.keys()}
 
 
 def write_state(path: Path, stores: dict[str, dict[str, Any]]) -> None:

@@ -80,7 +80,7 @@ class RunDirectory:
     def read_json(self, name: str) -> dict[str, Any]:
         try:
             return dict(json.loads((self.path / name).read_text()))
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return {}
 
     def write_scores(self, name: str, arrays: Mapping[str, np.ndarray]) -> Path:

@@ -21,6 +21,7 @@ from hepml.errors import DataError, FileError, HepmlError
 from hepml.evaluation.multiclass import bare_name
 from hepml.evaluation.published import published_for
 from hepml.evaluation.report import evaluate
+from hepml.tracking.runs import is_report
 from hepml.training.benchmark.measure import BOOST, COST
 from hepml.training.benchmark.plan import find_runs, read_mark, run_name
 from hepml.training.run_directory import STATE, SUMMARY, RunDirectory
@@ -107,7 +108,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
     """What a finished run left, or None."""
     place = RunDirectory(folder)
     summary = place.read_json(SUMMARY)
-    if not summary or not summary.get("test") or "auc" not in summary["test"]:
+    if not summary.get("test") or not is_report(summary["test"]) or "auc" not in summary["test"]:
         return None
     return {
         "folder": str(folder),

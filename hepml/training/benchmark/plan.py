@@ -203,8 +203,13 @@ def read_mark(folder: Path) -> dict[str, Any]:
         values = configs.read_yaml(folder / CONFIG) or {}
     except ConfigError:
         values = {}
-    seed = (values.get("training") or {}).get("seed", 0) if isinstance(values, dict) else 0
-    share = (values.get("data") or {}).get("train_share", 1.0) if isinstance(values, dict) else 1.0
+
+    def told(block: str, key: str, otherwise: float) -> Any:
+        below = values.get(block) if isinstance(values, dict) else None
+        found = below.get(key, otherwise) if isinstance(below, dict) else otherwise
+        return found if isinstance(found, int | float) else otherwise
+
+    seed, share = told("training", "seed", 0), told("data", "train_share", 1.0)
     return {
         "label": summary.get("config") or summary.get("model") or folder.name,
         "seed": seed,

@@ -48,6 +48,8 @@ def command(
     print(f"{mean:.1f} constituents on average")
     if report["empty"]:
         print(f"{report['empty']:,} jets have no constituent")
+    for reason, number in report["dropped"].items():
+        print(f"{number:,} constituents were left out: {reason}")
     if report["unknown_ids"]:
         print(
             f"{report['unknown_ids']:,} constituents of unknown particle ids were taken as massless and "

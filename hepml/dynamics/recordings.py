@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hepml.data.reading.arrays import read_array, read_headers
 from hepml.dynamics.integrators import check_finite
 from hepml.dynamics.trajectories import Trajectories, differenced
 from hepml.errors import DataError, FileError
@@ -66,17 +66,14 @@ def read_trajectories(path: Path | str) -> Trajectories:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            there = sorted(file.files)
-            for name in ("times", "states"):
-                if name not in there:
-                    raise FileError(
-                        f"no array '{name}'", where=str(path), mend=f"it has: {', '.join(there) or 'none'}"
-                    )
-            found = {name: file[name] for name in ("times", "states", "derivatives") if name in there}
-    except (OSError, zipfile.BadZipFile) as problem:
-        raise FileError("cannot read the trajectories", where=str(path), mend=str(problem)) from None
-    except ValueError:  # arrays of objects
+        there = sorted(read_headers(path))
+        for name in ("times", "states"):
+            if name not in there:
+                raise FileError(
+                    f"no array '{name}'", where=str(path), mend=f"it has: {', '.join(there) or 'none'}"
+                )
+        found = {name: read_array(path, name) for name in ("times", "states", "derivatives") if name in there}
+    except DataError:  # arrays of objects
         raise FileError(
             "arrays of unequal lengths cannot be read",
             where=str(path),

@@ -7,7 +7,6 @@ beside the jets' own, from which the labels are taken.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepml.data.reading.arrays import names_in, one_number_a_jet, read_arrays, whole_labels
 from hepml.errors import DataError, FileError, LayoutError, did_you_mean
 from hepml.evaluation.multiclass import bare_name
 
@@ -69,7 +69,8 @@ def read_scores(path: str | PathLike[str]) -> ScoreSheet:
         raise LayoutError(
             "no scores beside the labels", where=str(path), mend="add one array of scores a tagger"
         )
-    labels = columns[key]
+    classes = names_in(columns, str(path))
+    labels = _labels(columns[key], str(path))
     for tagger, scores in taggers.items():
         if scores.ndim == 0 or len(scores) != len(labels):
             count = "a single number" if scores.ndim == 0 else f"{len(scores)} scores"
@@ -78,17 +79,26 @@ def read_scores(path: str | PathLike[str]) -> ScoreSheet:
                 where=str(path),
                 mend="give one score a jet",
             )
-    classes = tuple(str(c) for c in columns["classes"]) if "classes" in columns else None
-    return ScoreSheet(labels, taggers, _weights(columns), classes)
+        if scores.ndim > 2 or scores.dtype.kind not in "iufb":
+            raise DataError(
+                f"tagger '{tagger}' has scores of shape {scores.shape} and type {scores.dtype}",
+                where=str(path),
+                mend="give one number a jet, or one a jet and class",
+            )
+    return ScoreSheet(labels, taggers, _weights(columns, len(labels), str(path)), classes)
 
 
 def _predicted(columns: Mapping[str, NDArray[Any]], name: str, where: str) -> ScoreSheet:
     """Scores by class, and labels from the jets' own columns."""
     classes = tuple(key.removeprefix(_SCORE) for key in columns if key.startswith(_SCORE))
+    lengths = {len(columns[_SCORE + c]) if columns[_SCORE + c].ndim == 1 else -1 for c in classes}
+    if len(lengths) > 1 or -1 in lengths:
+        raise DataError("the columns of scores differ in length", where=where, mend="score the jets again")
     scores = np.stack([columns[_SCORE + c] for c in classes], axis=1)
     key = next((k for k in _LABELS if k in columns), None)
+    weights = _weights(columns, len(scores), where)
     if key is not None:
-        return ScoreSheet(columns[key], {name: scores}, _weights(columns), classes)
+        return ScoreSheet(_labels(columns[key], where), {name: scores}, weights, classes)
     one_hot = []
     for c in classes:
         found = next((k for k in (c, f"label_{bare_name(c)}", bare_name(c)) if k in columns), None)
@@ -108,11 +118,16 @@ def _predicted(columns: Mapping[str, NDArray[Any]], name: str, where: str) -> Sc
             where=where,
             mend="give the jets themselves, hepml evaluate RUN FILES, which leaves other classes out",
         )
-    return ScoreSheet(truth.argmax(axis=1), {name: scores}, _weights(columns), classes)
+    return ScoreSheet(truth.argmax(axis=1), {name: scores}, weights, classes)
 
 
-def _weights(columns: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
-    return next((columns[k] for k in _WEIGHTS if k in columns), None)
+def _labels(given: NDArray[Any], where: str) -> NDArray[Any]:
+    return whole_labels(given, given.shape[0] if given.ndim else 0, None, where)
+
+
+def _weights(columns: Mapping[str, NDArray[Any]], jets: int, where: str) -> NDArray[Any] | None:
+    found = next((columns[k] for k in _WEIGHTS if k in columns), None)
+    return None if found is None else one_number_a_jet(found, "weights", jets, where)
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -125,24 +140,22 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
             else "there is no npz file beside it"
         )
         raise FileError("no such file", where=str(path), mend=mend)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise FileError(
-            f"not an npz file of plain arrays, or a truncated one ({error})"[:200],
-            where=str(path),
-            mend="write it with numpy.savez, without objects",
-        ) from error
+    columns = read_arrays(path)
+    odd = next((name for name, values in columns.items() if values.dtype.kind not in "iufbUS"), None)
+    if odd is not None:
+        raise DataError(
+            f"array '{odd}' has type {columns[odd].dtype}", where=str(path), mend="give numbers, or names"
+        )
+    return columns
 
 
 def _read_root(path: str) -> dict[str, NDArray[Any]]:
-    from hepml.data.reading.sources import expand, open_root, open_tree
+    from hepml.data.reading.sources import expand, open_root, open_tree, refusing_damage
 
     sources = expand(path)
     if len(sources) != 1:
         raise FileError(f"{len(sources)} files, not one", where=path, mend="name one file of scores")
-    with open_root(sources[0]) as file:
+    with open_root(sources[0]) as file, refusing_damage(str(sources[0])):
         _, tree = open_tree(file, sources[0])
         keys = list(tree.keys())
         wanted = [key for key in keys if key.startswith((_SCORE, "label", *_WEIGHTS))]

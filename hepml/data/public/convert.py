@@ -48,7 +48,7 @@ def convert(
 
     Returns:
         {"output", "jets", "constituents", "empty", "classes": {name: jets}, "files": {path: jets},
-        "unknown_ids"}.
+        "unknown_ids", "dropped": {reason: constituents}}.
 
     Raises:
         FileError: a file that cannot be read, or the output that cannot be written; nothing is left under its
@@ -83,6 +83,7 @@ def convert(
         "constituents": 0,
         "empty": 0,
         "unknown_ids": 0,
+        "dropped": {},
         "classes": dict.fromkeys(names, 0),
         "files": {},
     }
@@ -114,6 +115,8 @@ def _branches(
             report["constituents"] += int(counts.sum())
             report["empty"] += int((counts == 0).sum())
             report["unknown_ids"] += piece.unknown_ids
+            for reason, number in piece.dropped.items():
+                report["dropped"][reason] = report["dropped"].get(reason, 0) + number
             for k, name in enumerate(names):
                 report["classes"][name] += int((piece.labels == k).sum())
             tell(report["jets"], total)

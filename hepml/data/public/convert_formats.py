@@ -9,13 +9,27 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from hepml.errors import DataError, FileError, LayoutError, MissingExtraError, did_you_mean
+from hepml.data.reading.arrays import (
+    Header,
+    broken,
+    check_momenta,
+    names_in,
+    one_number_a_jet,
+    read_array,
+    read_header,
+    read_headers,
+    refusing,
+    whole_labels,
+    whole_offsets,
+)
+from hepml.errors import DataError, FileError, HepmlError, LayoutError, MissingExtraError, did_you_mean
 
 # PDG id (absolute), mass in GeV, charge of the positive id; the species of EnergyFlow's jets (PDG 2022
 # averages).
@@ -50,6 +64,7 @@ class Piece:
         weights: [B], or None.
         unknown_ids: constituents whose particle id is not in our table; they are taken as massless and
             neutral.
+        dropped: constituents that are left out, by reason; padding is not counted.
     """
 
     four_momenta: np.ndarray
@@ -58,6 +73,7 @@ class Piece:
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     weights: np.ndarray | None = None
     unknown_ids: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
 
     def head(self, jets: int) -> Piece:
         """The first so many jets."""
@@ -99,7 +115,7 @@ def open_source(path: Path) -> Source:
     if path.suffix in (".h5", ".hdf5", ".hdf"):
         return TopTaggingTable(path)
     if path.suffix == ".npz":
-        arrays = _npz_headers(path)
+        arrays = read_headers(path)
         if {"X", "y"} <= arrays.keys():
             return EnergyFlowJets(path, arrays)
         if {"four_momenta", "offsets", "labels"} <= arrays.keys():
@@ -123,7 +139,7 @@ class TopTaggingTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._store() as store:
+        with self._reading() as store:
             keys = [key.lstrip("/") for key in store]
             if not keys:
                 raise LayoutError(
@@ -146,12 +162,26 @@ class TopTaggingTable:
 
     def pieces(self, chunk: int) -> Iterator[Piece]:
         """The jets; no other column than constituents and the label is looked at."""
-        with self._store() as store:
+        with self._reading() as store:
             for start in range(0, self.jets, chunk):
-                table = store.select(self._key, start=start, stop=min(start + chunk, self.jets))
-                p = table[self._names].to_numpy(dtype=np.float64).reshape(len(table), self._constituents, 4)
-                four_momenta, offsets, _ = _pack(p, p[:, :, 0] > 0)
-                yield Piece(four_momenta, offsets, table["is_signal_new"].to_numpy(dtype=np.int64))
+                stop = min(start + chunk, self.jets)
+                table = store.select(self._key, start=start, stop=stop)
+                p = table[self._names].to_numpy(dtype=np.float64).reshape(stop - start, self._constituents, 4)
+                real, dropped = _real(p, p[:, :, 0], "energy")
+                four_momenta, offsets, _ = _pack(p, real)
+                labels = whole_labels(table["is_signal_new"].to_numpy(), stop - start, None, str(self.path))
+                yield Piece(four_momenta, offsets, labels, dropped=dropped)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        """The open store; what PyTables and pandas raise on a damaged one as one line."""
+        try:
+            with self._store() as store:
+                yield store
+        except HepmlError:
+            raise
+        except Exception as problem:
+            raise _unreadable(self.path, problem) from None
 
     def _store(self) -> Any:
         try:
@@ -162,10 +192,7 @@ class TopTaggingTable:
         try:
             return pandas.HDFStore(self.path, mode="r")
         except Exception as problem:  # PyTables has exceptions of its own for every way a file can be broken
-            told = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-            raise FileError(
-                f"the HDF5 file cannot be read ({told[:120]})", where=str(self.path), mend="fetch it again"
-            ) from None
+            raise _unreadable(self.path, problem) from None
 
 
 class EnergyFlowJets:
@@ -175,12 +202,13 @@ class EnergyFlowJets:
     kind = "EnergyFlow npz"
     classes: tuple[str, ...] = ("gluon", "quark")
 
-    def __init__(self, path: Path, arrays: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
+    def __init__(self, path: Path, arrays: dict[str, Header]) -> None:
         self.path = path
-        shape = arrays["X"][0]
-        if len(shape) != 3 or shape[2] not in (3, 4) or arrays["y"][0] != shape[:1]:
+        shape, kind, fortran = arrays["X"]
+        fits = len(shape) == 3 and shape[2] in (3, 4) and arrays["y"].shape == shape[:1]
+        if not fits or kind.kind not in "fiu" or fortran:
             raise DataError(
-                f"X has shape {shape}, y {arrays['y'][0]}",
+                f"X has shape {shape} and type {kind}, y {arrays['y'].shape}",
                 where=str(path),
                 mend="X is [N, M, 4] (pT, y, phi, id), y is [N]",
             )
@@ -188,10 +216,13 @@ class EnergyFlowJets:
 
     def pieces(self, chunk: int) -> Iterator[Piece]:
         """The jets; masses follow from the particle ids, without ids constituents are massless."""
-        labels = _load(self.path, "y").astype(np.int64)
-        for start, x in _stream(self.path, "X", chunk):
+        labels = whole_labels(read_array(self.path, "y"), self.jets, None, str(self.path))
+        starts = range(0, self.jets, chunk)
+        sizes = [min(chunk, self.jets - start) for start in starts]
+        for start, x in zip(starts, _stream_rows(self.path, "X", sizes), strict=True):
             x = x.astype(np.float64)
-            rows, offsets, _ = _pack(x, x[:, :, 0] > 0, pt=x[:, :, 0])
+            real, dropped = _real(x, x[:, :, 0], "pT")
+            rows, offsets, _ = _pack(x, real, pt=x[:, :, 0])
             pt, rapidity, phi = rows[:, 0], rows[:, 1], rows[:, 2]
             ids = (
                 np.rint(rows[:, 3]).astype(np.int64)
@@ -216,7 +247,8 @@ class EnergyFlowJets:
                 columns["charge"] = np.sign(ids) * _look_up(kind, {k: c for k, (_, c) in _SPECIES.items()})
                 columns |= {name: np.isin(kind, members) for name, members in _FLAGS.items()}
                 unknown = int((~np.isin(kind, list(_SPECIES))).sum())
-            yield Piece(p, offsets, labels[start : start + len(x)], columns, unknown_ids=unknown)
+            own = labels[start : start + len(x)]
+            yield Piece(p, offsets, own, columns, unknown_ids=unknown, dropped=dropped)
 
 
 class PackedJets:
@@ -225,29 +257,22 @@ class PackedJets:
 
     kind = "hepml npz"
 
-    def __init__(self, path: Path, arrays: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
+    def __init__(self, path: Path, arrays: dict[str, Header]) -> None:
         self.path = path
-        self._offsets = _load(path, "offsets").astype(np.int64)
-        self._labels = _load(path, "labels").astype(np.int64)
-        self._weights = _load(path, "weights") if "weights" in arrays else None
+        where = str(path)
+        check_momenta(arrays["four_momenta"], where)
+        total = arrays["four_momenta"].shape[0]
+        self._offsets = whole_offsets(read_array(path, "offsets"), total, where)
         self.jets = len(self._offsets) - 1
-        shape = arrays["four_momenta"][0]
-        if (
-            len(shape) != 2
-            or shape[1] != 4
-            or self.jets < 0
-            or self._offsets[-1] != shape[0]
-            or (np.diff(self._offsets) < 0).any()
-            or len(self._labels) != self.jets
-        ):
-            raise DataError(
-                f"four_momenta {shape}, offsets to {self._offsets[-1:]}, {len(self._labels)} labels do "
-                "not fit",
-                where=str(path),
-                mend="give [ΣN, 4], offsets from 0 to ΣN, one label a jet",
-            )
+        small: dict[str, np.ndarray] = {
+            n: read_array(path, n) for n in ("labels", "weights", "classes") if n in arrays
+        }
+        named = names_in(small, where)
+        self._labels = whole_labels(small["labels"], self.jets, None if named is None else len(named), where)
+        self._weights = None
+        if "weights" in small:
+            self._weights = one_number_a_jet(small["weights"], "weights", self.jets, where)
         highest = int(self._labels.max(initial=0))
-        named = tuple(str(c) for c in _load(path, "classes")) if "classes" in arrays else ()
         self.classes = named or tuple(str(i) for i in range(max(2, highest + 1)))
 
     def pieces(self, chunk: int) -> Iterator[Piece]:
@@ -291,73 +316,34 @@ def _look_up(kind: np.ndarray, table: dict[int, Any]) -> np.ndarray:
     return np.where(ids[at] == kind, np.array([table[int(i)] for i in ids], dtype=np.float64)[at], 0.0)
 
 
-def _npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Shapes and dtypes of the arrays in an npz file, without reading them."""
-    out = {}
-    with _archive(path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".npy"):
-                with archive.open(name) as stream:
-                    shape, _, dtype = _header(stream, path)
-                out[name.removesuffix(".npy")] = (shape, dtype)
-    return out
-
-
-def _stream(path: Path, name: str, chunk: int) -> Iterator[tuple[int, np.ndarray]]:
-    jets = _npz_headers(path)[name][0][0]
-    starts = range(0, jets, chunk)
-    pieces = _stream_rows(path, name, [min(chunk, jets - start) for start in starts])
-    yield from zip(starts, pieces, strict=True)
-
-
 def _stream_rows(path: Path, name: str, sizes: list[int]) -> Iterator[np.ndarray]:
     """Consecutive rows of one array of an npz file."""
-    with _archive(path) as archive, archive.open(f"{name}.npy") as stream:
-        shape, fortran, dtype = _header(stream, path)
+    with refusing(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+        shape, dtype, fortran = read_header(stream)
         if fortran and len(shape) > 1:
             raise DataError(
                 f"array '{name}' is stored column by column", where=str(path), mend="save it in C order"
             )
-        if dtype.hasobject:
-            raise DataError(f"array '{name}' holds Python objects", where=str(path), mend="save numbers")
         width = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
         for rows in sizes:
-            try:
-                block = stream.read(rows * width)
-            except (zipfile.BadZipFile, EOFError, OSError, ValueError) as problem:
-                raise _broken(path, problem) from None
+            block = stream.read(rows * width)
             if len(block) != rows * width:
-                raise _broken(path, "it ends early")
+                raise broken(path, "it ends early")
             yield np.frombuffer(block, dtype=dtype).reshape(rows, *shape[1:])
 
 
-def _load(path: Path, name: str) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return np.asarray(arrays[name])
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
-        raise _broken(path, problem) from None
+def _real(x: np.ndarray, size: np.ndarray, named: str) -> tuple[np.ndarray, dict[str, int]]:
+    """Which rows of padded [N, M, K] are constituents [N, M], and how many others are no padding, by
+    reason."""
+    # what is NaN elsewhere stays, and is refused with the number of its jet
+    reasons = {
+        f"NaN as {named}": np.isnan(size),
+        f"negative {named}": size < 0,
+        f"no {named}": (size == 0) & (x[:, :, 1:] != 0).any(axis=2),
+    }
+    return size > 0, {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()}
 
 
-def _archive(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as problem:
-        raise _broken(path, problem) from None
-
-
-def _header(stream: Any, path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        return read(stream)
-    except ValueError as problem:
-        raise _broken(path, problem) from None
-
-
-def _broken(path: Path, problem: object) -> FileError:
-    return FileError(
-        f"not an npz file, or a truncated one ({problem})", where=str(path), mend="fetch it again"
-    )
+def _unreadable(path: Path, problem: Exception) -> FileError:
+    told = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    return FileError(f"the HDF5 file cannot be read ({told[:120]})", where=str(path), mend="fetch it again")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hepml.errors import FileError, LayoutError, did_you_mean, nearest
+from hepml.errors import FileError, HepmlError, LayoutError, did_you_mean, nearest
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -133,6 +133,19 @@ def trees_of(directory: Any, where: str) -> dict[str, str]:
         for name, kind in kinds.items()
         if kind in ("TTree", "TNtuple", "TNtupleD") or "RNTuple" in kind
     }
+
+
+@contextmanager
+def refusing_damage(where: str) -> Iterator[None]:
+    """What uproot and its decompressors raise on a damaged file, as one line that names the file."""
+    try:
+        yield
+    except HepmlError:
+        raise
+    except Exception as problem:  # struct, cramjam, numpy, uproot: each has its own, and bit flips find them all
+        raise FileError(
+            f"the file is damaged ({_brief(problem)})", where=where, mend="copy or generate it again"
+        ) from problem
 
 
 def open_tree(directory: Any, source: Source, wanted: str | None = None) -> tuple[str, Any]:

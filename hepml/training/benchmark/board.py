@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import hepml
+from hepml.data.reading.arrays import read_arrays
 from hepml.errors import DataError, FileError, HepmlError
 from hepml.evaluation.multiclass import bare_name
 from hepml.evaluation.published import published_for
@@ -216,11 +217,11 @@ def _combined(folders: list[Path], test: str) -> dict[str, Scores]:
     weights: np.ndarray | None = None
     for folder in folders:
         try:
-            with np.load(folder / "scores" / f"{test}.npz", allow_pickle=False) as arrays:
-                own = arrays["labels"]
-                (key,) = [k for k in arrays if k not in ("labels", "weights")]
-                scores, weights = arrays[key], arrays.get("weights")
-        except (OSError, ValueError, KeyError) as problem:
+            arrays = read_arrays(folder / "scores" / f"{test}.npz")
+            own = arrays["labels"]
+            (key,) = [k for k in arrays if k not in ("labels", "weights")]
+            scores, weights = arrays[key], arrays.get("weights")
+        except (HepmlError, ValueError, KeyError) as problem:
             raise DataError(
                 f"the scores of {folder.name} cannot be read ({problem})", where=str(folder)
             ) from None

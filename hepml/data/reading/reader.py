@@ -23,7 +23,7 @@ from hepml.data.reading.per_jet import NONE
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets, screen
 from hepml.data.reading.selection import Selection
-from hepml.data.reading.sources import Files, Source, expand, open_root, open_tree, trees_of
+from hepml.data.reading.sources import Files, Source, expand, open_root, open_tree, refusing_damage, trees_of
 from hepml.data.reading.tree_reader import TreeReader, branches_of
 from hepml.errors import DataError, HepmlError, LayoutError, nearest
 
@@ -263,10 +263,13 @@ def _chunks(
     branches = branches_needed(item.layout, item.branches, columns, needed, where, weights)
     with nullcontext() if item.opened is not None else open_root(item.source) as directory:
         tree = item.opened if item.opened is not None else open_tree(directory, item.source, item.tree)[1]
-        reader = TreeReader(tree, where, None if item.source.is_remote else item.source.path)
         lists = [n for n in branches if not _is_number(item.branches[n])]
-        for low, high in reader.steps(lists, start, stop, step):
-            flat = reader.read(branches, low, high)
+        with refusing_damage(where):
+            reader = TreeReader(tree, where, None if item.source.is_remote else item.source.path)
+            ranges = list(reader.steps(lists, start, stop, step))
+        for low, high in ranges:
+            with refusing_damage(where):
+                flat = reader.read(branches, low, high)
             yield assemble(item.layout, flat, item.branches, columns, needed, low, where, weights)
 
 
@@ -277,10 +280,11 @@ def _scan_file(source: Source, layout: Layout | None, keep: bool) -> FileScan:
             entries, classes, keys = scan_npz(source)
             return FileScan(source, None, entries, keys, None, classes)
         directory = open_root(source)
-        if source.tree is None and layout is None and len(trees_of(directory, str(source))) > 1:
-            source = _tree_with_known_layout(directory, source)
-        name, tree = open_tree(directory, source, layout.tree if layout else None)
-        branches, entries = branches_of(tree), int(tree.num_entries)
+        with refusing_damage(str(source)):
+            if source.tree is None and layout is None and len(trees_of(directory, str(source))) > 1:
+                source = _tree_with_known_layout(directory, source)
+            name, tree = open_tree(directory, source, layout.tree if layout else None)
+            branches, entries = branches_of(tree), int(tree.num_entries)
     except HepmlError as problem:
         return FileScan(source, problem=problem)
     finally:

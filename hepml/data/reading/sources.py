@@ -9,7 +9,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,9 @@ def refusing_damage(where: str) -> Iterator[None]:
         yield
     except HepmlError:
         raise
-    except Exception as problem:  # struct, cramjam, numpy, uproot: each has its own, and bit flips find them all
+    except (
+        Exception
+    ) as problem:  # struct, cramjam, numpy, uproot: each has its own
         raise FileError(
             f"the file is damaged ({_brief(problem)})", where=where, mend="copy or generate it again"
         ) from problem

@@ -36,8 +36,15 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_lines_of_a_journal_that_lack_something_are_left_out_and_counted(run: Path) -> None:
-    odd = [{"kind": "metrics", "time": 1}, {"kind": "metrics", "time": 1, "values": {"a": "b"}},
-           {"kind": "end"}, {"kind": "note", "time": "x", "text": "t"}, {"kind": "start", "time": 1}, [1], 5]  # fmt: skip
+    odd: list[object] = [
+        {"kind": "metrics", "time": 1},
+        {"kind": "metrics", "time": 1, "values": {"a": "b"}},
+        {"kind": "end"},
+        {"kind": "note", "time": "x", "text": "t"},
+        {"kind": "start", "time": 1},
+        [1],
+        5,
+    ]
     with open(run / "journal.jsonl", "a") as file:
         file.write("".join(json.dumps(entry) + "\n" for entry in odd) + "[" * 100_000 + "\n")
     record = read_journal(run)

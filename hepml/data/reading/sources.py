@@ -143,9 +143,7 @@ def refusing_damage(where: str) -> Iterator[None]:
         yield
     except HepmlError:
         raise
-    except (
-        Exception
-    ) as problem:  # struct, cramjam, numpy, uproot: each has its own
+    except Exception as problem:  # struct, cramjam, numpy, uproot: each has its own
         raise FileError(
             f"the file is damaged ({_brief(problem)})", where=where, mend="copy or generate it again"
         ) from problem

@@ -68,7 +68,7 @@ def allows(kernel: Kernel, x: Tensor, *, accelerator: bool = False, autocast: bo
         accelerator: the kernel works on every device, not on the CPU alone.
         autocast: the kernel knows what to do under autocast.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return False
     if kernel in _closed.get():
         return False

@@ -8,6 +8,7 @@ emission or a collinear splitting changes; `efp_mlp_safe` reads infrared and col
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from hepml.representations.efp import energy_flow_polynomials, extra
 from hepml.representations.efp_graphs import edge_count, multigraphs
 from hepml.representations.observables import SAFE, columns_needed, observables
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh}
 OBSERVABLES = (
     "jet_mass", "jet_mass_over_pt", "jet_pt", "jet_nparticles", "jet_width", "jet_lha", "jet_thrust",
     "jet_eccentricity", "jet_ptd", "jet_leading_fraction", "jet_entropy", "jet_n50", "jet_n90", "jet_c2",
@@ -45,15 +47,16 @@ class EnergyFlowPerceptron(nn.Module):
     Args:
         outputs: columns of the result.
         degree: most edges of a multigraph, 1 to 7.
-        beta: angular exponent, theta = R^beta.
+        betas: angular exponents, theta = R^beta; all polynomials are taken with each.
         observables: names of jet-level observables (`hepml.representations.observables`) or jet columns of
             the file.
         hidden: units of each hidden layer.
+        activation: silu, relu or tanh.
         dropout: after each hidden layer, in training.
-        floor: what is added to a polynomial, to the power of its edges, before the logarithm.
+        floor: for beta = 1 what is added to a polynomial, to the power of its edges, before the logarithm.
 
     Raises:
-        ConfigError: a degree out of range, or a beta or floor that is not positive.
+        ConfigError: a degree out of range, no beta, or a beta or floor that is not positive.
     """
 
     connected: Tensor
@@ -63,35 +66,45 @@ class EnergyFlowPerceptron(nn.Module):
         self,
         outputs: int = 2,
         degree: int = 5,
-        beta: float = 0.5,
+        betas: Sequence[float] = (0.5,),
         observables: Sequence[str] = OBSERVABLES,
         hidden: Sequence[int] = (24, 24),
+        activation: Literal["silu", "relu", "tanh"] = "silu",
         dropout: float = 0.0,
-        floor: float = 0.02,
+        floor: float = 4e-4,
     ) -> None:
         super().__init__()
         if not 1 <= degree <= 7:
             raise ConfigError(
                 f"efp_mlp has multigraphs of 1 to 7 edges, degree is {degree}", mend="choose one of those"
             )
-        for name, value in (("beta", beta), ("floor", floor)):
-            if value <= 0:
-                raise ConfigError(f"{name} of efp_mlp is {value}", mend="give a positive one")
-        self.degree, self.beta, self.floor = degree, beta, floor
+        if not betas or min(betas) <= 0 or floor <= 0:
+            raise ConfigError(
+                f"efp_mlp has betas {list(betas)} and floor {floor:g}",
+                mend="give positive ones, betas: [0.5, 1] say",
+            )
+        self.degree, self.betas = degree, tuple(float(beta) for beta in betas)
         self.observables = tuple(observables)
-        self.inputs = Inputs(jet_features=columns_needed(self.observables), extras=(extra(degree, beta),))
+        self.inputs = Inputs(
+            jet_features=columns_needed(self.observables),
+            extras=tuple(extra(degree, beta) for beta in self.betas),
+        )
         graphs = multigraphs(degree)
         connected = [i for i, graph in enumerate(graphs) if len(graph) == 1]
         self.register_buffer("connected", torch.tensor(connected), persistent=False)
-        edges = torch.tensor([edge_count(graphs[i][0]) for i in connected])
-        self.register_buffer("floors", floor ** edges.double(), persistent=False)
-        columns = len(connected) + len(self.observables)
+        edges = torch.tensor([edge_count(graphs[i][0]) for i in connected]).double()
+        floors = torch.cat([floor ** (beta * edges) for beta in self.betas])
+        self.register_buffer("floors", floors, persistent=False)
+        columns = len(floors) + len(self.observables)
         self.standardise = Standardise(columns)
-        self.layers = feedforward(columns, hidden, outputs, dropout=dropout)
+        self.layers = feedforward(
+            columns, hidden, outputs, activation=ACTIVATIONS[activation], dropout=dropout
+        )
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        polynomials = energy_flow_polynomials(batch, self.degree, self.beta)[:, self.connected]
+        found = [energy_flow_polynomials(batch, self.degree, beta)[:, self.connected] for beta in self.betas]
+        polynomials = torch.cat(found, dim=1)
         with torch.autocast(batch.device.type, enabled=False):
             logarithms = torch.log(polynomials + self.floors.to(polynomials.dtype))
             columns = torch.cat((logarithms, observables(batch, self.observables)), dim=1)
@@ -106,16 +119,17 @@ class EnergyFlowPerceptron(nn.Module):
 def efp_mlp_safe(
     outputs: int = 2,
     degree: int = 5,
-    beta: float = 0.5,
+    betas: Sequence[float] = (0.5,),
     hidden: Sequence[int] = (24, 24),
+    activation: Literal["silu", "relu", "tanh"] = "silu",
     dropout: float = 0.0,
-    floor: float = 0.02,
+    floor: float = 4e-4,
 ) -> nn.Module:
     """`efp_mlp` on infrared and collinear safe variables alone.
 
     Symmetry: as `efp_mlp`, and infrared and collinear safe. Inputs: four-momenta.
 
     Args:
-        outputs, degree, beta, hidden, dropout, floor: as for `efp_mlp`.
+        outputs, degree, betas, hidden, activation, dropout, floor: as for `efp_mlp`.
     """
-    return EnergyFlowPerceptron(outputs, degree, beta, SAFE, hidden, dropout, floor)
+    return EnergyFlowPerceptron(outputs, degree, betas, SAFE, hidden, activation, dropout, floor)

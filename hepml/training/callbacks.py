@@ -166,7 +166,10 @@ class RunKeeper(L.Callback):
         last_of_epoch = batch_idx + 1 >= trainer.num_training_batches
         if last_of_epoch:
             return  # the end of the epoch writes its own checkpoint, and ends the run where that was asked
-        if asked or (every and (batch_idx + 1) % every == 0):
+        done, batches = batch_idx + 1, self.settings.accumulate
+        if done % batches:
+            return  # gradients that wait for their step are in no checkpoint
+        if asked or (every and done // every > (done - batches) // every):
             trainer.save_checkpoint(self.folder / LAST)
         if asked:
             raise Killed(asked, self.folder.parent)

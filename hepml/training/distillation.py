@@ -49,12 +49,13 @@ class Targets:
 
     Args:
         log_probabilities: [N, C] of the jets in the training data set, NaN for those that are not trained on.
-        temperature, hard_labels: see `DistillConfig`.
+        temperature, hard_labels, weighted: see `DistillConfig`.
     """
 
     log_probabilities: Tensor
     temperature: float
     hard_labels: float
+    weighted: bool = False
 
     def loss(self, objective: Objective, parameters: Tensor, batch: JetBatch) -> Tensor:
         """The distillation loss of each jet, [B]: (1 - h) T^2 H(teacher_T, student_T) + h (-ln q(label)).
@@ -114,7 +115,7 @@ def prepare(
     which = indices_of(jets.train)
     rows = np.full((int(which.max()) + 1, total.shape[1]), np.nan, dtype=np.float32)
     rows[which] = total / weights
-    return Targets(torch.from_numpy(rows), settings.temperature, settings.hard_labels)
+    return Targets(torch.from_numpy(rows), settings.temperature, settings.hard_labels, settings.weights)
 
 
 def indices_of(dataset: Any) -> np.ndarray:

@@ -21,7 +21,9 @@ from hepml.data.batch import JetBatch
 from hepml.errors import DataError
 from hepml.objectives import Objective, weighted_mean
 from hepml.training import augmentation, metrics, schedules
+from hepml.training.averages import WeightAverage
 from hepml.training.distillation import Targets
+from hepml.training.optimizers import build_optimizer
 from hepml.training.run_config import TrainingConfig
 
 
@@ -76,6 +78,8 @@ class TrainingModule(L.LightningModule):
         self.register_buffer(
             "loss_sum", torch.zeros(2, dtype=torch.float64), persistent=False
         )  # Σ w·nll / mean weight, jets
+        self.average = WeightAverage(settings.average) if settings.average else None
+        self._own: dict[str, Tensor] = {}  # the model's own weights while the average is measured
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._random: dict[str, Any] | None = None
         self.epoch_metrics: dict[str, float] = {}
@@ -118,6 +122,15 @@ class TrainingModule(L.LightningModule):
         self.loss_sum += torch.stack([loss.detach() * size, size]).to(torch.float64)
         return loss
 
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        super().optimizer_step(*arguments, **named)
+        if self.average is not None:
+            self.average.update(self.model)
+
+    def on_validation_epoch_start(self) -> None:
+        if self.average is not None:
+            self._own = self.average.exchange(self.model, self.average.values)
+
     def validation_step(self, batch: JetBatch, batch_idx: int) -> None:
         parameters = (
             self.model(batch).float() if self.settings.precision == "bf16-mixed" else self.model(batch)
@@ -130,6 +143,8 @@ class TrainingModule(L.LightningModule):
         self._outputs.append((parameters, batch.labels, ones))
 
     def on_validation_epoch_end(self) -> None:
+        if self.average is not None:
+            self.average.exchange(self.model, self._own)
         parts, self._outputs = self._outputs, []
         if not parts:
             return
@@ -184,8 +199,20 @@ class TrainingModule(L.LightningModule):
         checkpoint["hepml"] = self.identity
         checkpoint["hepml_random"] = random_state()
         checkpoint["hepml_loss_sum"] = self.loss_sum.detach().clone().cpu()
+        if self.average is not None:  # what is saved as the model is the average
+            weights = checkpoint["state_dict"]
+            own = {name: weights[f"model.{name}"].detach().clone() for name in self.average.values}
+            checkpoint["hepml_own_weights"] = {"steps": self.average.steps, "values": own}
+            weights |= {f"model.{name}": value.clone() for name, value in self.average.values.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        own = checkpoint.get("hepml_own_weights")
+        if self.average is not None and own is not None:
+            weights = checkpoint["state_dict"]
+            self.average.steps = own["steps"]
+            device = self.loss_sum.device
+            self.average.values = {n: weights[f"model.{n}"].clone().to(device) for n in own["values"]}
+            checkpoint["state_dict"] = weights | {f"model.{n}": v for n, v in own["values"].items()}
         self._random = checkpoint.get("hepml_random")
         if "hepml_loss_sum" in checkpoint:
             self.loss_sum.copy_(checkpoint["hepml_loss_sum"])
@@ -209,7 +236,8 @@ class TrainingModule(L.LightningModule):
                 "the training jets have no labels", mend="use a file with label branches, or give data.target"
             )
         if self.taught is not None:
-            return self.taught.loss(self.objective, parameters, batch), self._weights(batch)
+            weights = self._weights(batch) if self.taught.weighted else None
+            return self.taught.loss(self.objective, parameters, batch), weights
         return self.objective.negative_log_likelihood(parameters, batch.labels), self._weights(batch)
 
     def _gather(self, values: Tensor) -> Tensor:
@@ -220,45 +248,6 @@ class TrainingModule(L.LightningModule):
         padded = values.new_zeros((max(lengths), *values.shape[1:]))
         padded[: len(values)] = values
         return torch.cat([part[:n] for part, n in zip(self.all_gather(padded), lengths, strict=True)])
-
-
-def build_optimizer(
-    model: nn.Module, settings: TrainingConfig, fresh: frozenset[str] | None = None
-) -> torch.optim.Optimizer:
-    """The configured optimizer; weight decay spares biases, normalisations and other vectors, as is
-    customary.
-
-    Args:
-        model: its parameters that require gradients are optimised.
-        settings: the `training` block.
-        fresh: names of parameters that learn at the full rate, where the others came from given weights.
-    """
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    slow = settings.learning_rate * settings.pretrained_rate
-    new = [p for name, p in trained if fresh is None or name in fresh]
-    old = [p for name, p in trained if fresh is not None and name not in fresh]
-    groups = []
-    for parameters, rate in ((new, settings.learning_rate), (old, slow)):
-        for decay, chosen in (
-            (settings.weight_decay, [p for p in parameters if p.ndim > 1]),
-            (0.0, [p for p in parameters if p.ndim <= 1]),
-        ):
-            if chosen:
-                groups.append({"params": chosen, "weight_decay": decay, "lr": rate})
-    lr, betas = settings.learning_rate, settings.betas
-    match settings.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(groups, lr=lr, betas=betas)
-        case "adam":
-            return torch.optim.Adam(groups, lr=lr, betas=betas)
-        case "radam":
-            return torch.optim.RAdam(groups, lr=lr, betas=betas)
-        case "nadam":
-            return torch.optim.NAdam(groups, lr=lr, betas=betas)
-        case "rmsprop":
-            return torch.optim.RMSprop(groups, lr=lr)
-        case _:
-            return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
 
 
 def seed_everything(seed: int) -> None:

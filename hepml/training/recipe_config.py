@@ -51,6 +51,8 @@ class DistillConfig(Schema):
         temperature: both distributions are softened by it, and their cross-entropy is multiplied by its
             square, so that gradients keep their size.
         hard_labels: share of the loss that the labels keep; 0 learns from the teacher alone.
+        weights: whether event weights count. A teacher's answer for a jet holds however often such jets
+            come, so that without weights the same is learnt with less scatter.
         unlabelled: further jets, whose labels are not used, scored by the teacher.
         cache: folder of the teachers' scores, kept by content; `.hepml/teachers` in the home folder where
             left out.
@@ -60,6 +62,7 @@ class DistillConfig(Schema):
     teacher: Teacher | list[Teacher]
     temperature: Positive = 2.0
     hard_labels: Fraction = 0.0
+    weights: bool = False
     unlabelled: str | list[str] | None = None
     cache: str | None = None
     batch_size: Annotated[int, Field(ge=1)] = 64

@@ -217,12 +217,13 @@ def _fit(
     training, validation = _make_loaders(config, jets, trainer)
     model = built.model.double() if str(settings.precision) == "64" else built.model
     scale = class_scale(jets.train, len(jets.classes)) if objective.task == "classification" else None
+    steps = -(-len(training) // settings.accumulate)
     module = TrainingModule(
         model,
         objective,
         settings,
-        total_steps=settings.epochs * len(training),
-        steps_per_epoch=len(training),
+        total_steps=settings.epochs * steps,
+        steps_per_epoch=steps,
         classes=jets.classes,
         class_scale=scale,
         mean_weight=mean_weight(jets.train, scale),
@@ -266,6 +267,7 @@ def _make_trainer(desk: _Desk, keeper: RunKeeper) -> L.Trainer:
         max_epochs=settings.epochs,
         precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
         gradient_clip_val=settings.gradient_clip,
+        accumulate_grad_batches=settings.accumulate,
         callbacks=[keeper],
         plugins=[AtomicCheckpointIO()],
         logger=False,

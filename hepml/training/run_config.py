@@ -95,12 +95,16 @@ class TrainingConfig(Schema):
         batch_size: jets a step, summed over all devices.
         learning_rate: the schedule's largest.
         weight_decay: decoupled for adamw, L2 for the others.
-        optimizer: adamw, adam, radam, nadam, sgd (with momentum 0.9) or rmsprop.
+        optimizer: adamw, adam, radam, nadam, sgd (with momentum 0.9), rmsprop, or muon for hidden matrices
+            with adamw for the rest.
         betas: decay rates of the Adam family.
         schedule: see `hepml.training.schedules`.
         warmup: epochs over which the learning rate rises linearly from zero before the schedule begins.
         final_learning_rate: what the schedule ends at, as a fraction of `learning_rate`.
         gradient_clip: largest norm of the gradient, or null.
+        accumulate: batches whose gradients are added up to one step.
+        average: decay of the moving average of weights over steps (0.999, say), which is then what is
+            validated and saved as the model; none where left out.
         precision: 32, 64 or bf16-mixed.
         early_stopping: stop after so many epochs without a better `monitor`, or null.
         monitor: what "best" means: val_loss (lower) or val_auc (higher).
@@ -129,7 +133,7 @@ class TrainingConfig(Schema):
     batch_size: Count = 512
     learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
-    optimizer: Literal["adamw", "adam", "radam", "nadam", "sgd", "rmsprop"] = "adamw"
+    optimizer: Literal["adamw", "adam", "radam", "nadam", "sgd", "rmsprop", "muon"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "cosine", "one_cycle", "particlenet", "flat_decay", "exponential"] = (
         "cosine"
@@ -137,6 +141,8 @@ class TrainingConfig(Schema):
     warmup: Annotated[float, Field(ge=0.0)] = 0.0
     final_learning_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     gradient_clip: Positive | None = None
+    accumulate: Count = 1
+    average: Share | None = None
     precision: Literal[32, 64, "32", "64", "bf16-mixed"] = 32
     early_stopping: Count | None = None
     monitor: Literal["val_loss", "val_auc"] = "val_loss"

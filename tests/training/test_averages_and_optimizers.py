@@ -1,0 +1,132 @@
+"""The moving average of weights is what is measured and saved; steps of several batches; Muon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hepml.training.averages import WeightAverage
+from hepml.training.callbacks import Killed
+from hepml.training.checkpoints import load_model, read_checkpoint
+from hepml.training.module import TrainingModule
+from hepml.training.optimizers import Together, build_optimizer
+from hepml.training.progress import Progress
+from hepml.training.run import train
+from hepml.training.run_config import RunConfig, TrainingConfig
+
+Tiny = Callable[..., RunConfig]
+
+
+def test_the_average_is_that_of_the_weights_at_every_step() -> None:
+    model, average = nn.Linear(2, 1), WeightAverage(0.9)
+    expected, steps = None, 30
+    for n in range(1, steps + 1):
+        with torch.no_grad():
+            model.weight.normal_()
+        average.update(model)
+        now = model.weight.detach().clone()
+        keep = min(0.9, (1 + n) / (10 + n))
+        expected = now if expected is None else keep * expected + (1 - keep) * now
+    torch.testing.assert_close(average.values["weight"], expected)
+    with average.in_place_of(model):
+        torch.testing.assert_close(model.weight.detach(), expected)
+    torch.testing.assert_close(model.weight.detach(), now)
+
+
+def test_the_saved_model_is_the_average_and_its_validation_loss_is_the_one_reported(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    config = tiny("training.average=0.9", "training.epochs=2", "training.schedule=constant")
+    summary = train(config, tmp_path / "run")
+    content = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
+    own, saved = content["hepml_own_weights"]["values"], content["state_dict"]
+    assert any(not torch.equal(own[name], saved[f"model.{name}"]) for name in own)
+    model = load_model(tmp_path / "run/checkpoints/best.ckpt")
+    from hepml.data.dataset import JetDataset
+
+    val = JetDataset.open(config.data.val, model.inputs)  # type: ignore[arg-type]
+    batch = val.batch(slice(None))
+    with torch.no_grad():
+        loss = model.hepml_objective.loss(model(batch), batch.labels)  # type: ignore[operator, union-attr]
+    assert float(loss) == pytest.approx(summary["validation"]["val_loss"], rel=1e-4)
+
+
+class Stop(Progress):
+    def step(self, epoch: int, step: int, loss: float | None, jets: int) -> None:
+        import os
+        import signal
+
+        if (epoch, step) == (1, 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("training.average=0.9", "training.optimizer=muon"), ("training.average=0.9", "training.accumulate=2")],
+    ids=["muon", "accumulate"],
+)
+def test_a_killed_run_goes_on_with_the_same_average_and_optimizer(
+    tiny: Tiny, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    config = tiny(*words)
+    train(config, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(config, tmp_path / "broken", progress=Stop())
+    train(config, tmp_path / "broken", resume=True)
+    one, two = (
+        load_model(tmp_path / name / "checkpoints/last.ckpt").state_dict() for name in ("whole", "broken")
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_accumulated_gradients_make_the_step_of_the_whole_batch(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[float]] = {}
+    step = TrainingModule.optimizer_step
+    for name, words in (
+        ("whole", ("training.batch_size=400",)),
+        ("parts", ("training.batch_size=100", "training.accumulate=4")),
+    ):
+        norms: list[float] = []
+
+        def watched(self: TrainingModule, *arguments: object, norms: list[float] = norms) -> None:
+            step(self, *arguments)
+            norms.append(float(sum(p.square().sum() for p in self.model.parameters())))
+
+        monkeypatch.setattr(TrainingModule, "optimizer_step", watched)
+        train(
+            tiny("training.epochs=1", "training.optimizer=sgd", "training.schedule=constant", *words),
+            tmp_path / name,
+        )
+        seen[name] = norms
+    assert len(seen["whole"]) == len(seen["parts"]) == 1
+    np.testing.assert_allclose(seen["whole"], seen["parts"], rtol=1e-5)
+
+
+def test_muon_takes_hidden_matrices_and_adamw_the_rest() -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    optimizer = build_optimizer(model, TrainingConfig(optimizer="muon", learning_rate=0.01))
+    assert isinstance(optimizer, Together)
+    muon, adam = optimizer.parts
+    assert {id(p) for g in muon.param_groups for p in g["params"]} == {
+        id(model[0].weight),
+        id(model[2].weight),
+    }
+    count = sum(p.numel() for g in adam.param_groups for p in g["params"])
+    assert count == 4 + 3 + 2 + 6
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
+    assert {g["lr"] for part in optimizer.parts for g in part.param_groups} == {0.005}
+    x = torch.randn(64, 5)
+    before = float(model(x).square().mean())
+    for _ in range(50):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+        schedule.step()
+    assert float(model(x).square().mean()) < 0.5 * before

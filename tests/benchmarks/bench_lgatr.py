@@ -162,7 +162,7 @@ def padded(batch: JetBatch, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     momenta, _ = to_rest_frame(batch.four_momenta, batch.offsets)
     vectors = F.pad(scale * to_dense(momenta, batch.offsets), (0, 0, 1, 0))
     mask = F.pad(mask_of(batch.offsets, vectors.shape[1] - 1), (1, 0), value=True)
-    scalars = torch.zeros(*vectors.shape[:2], 1, dtype=vectors.dtype)
+    scalars = torch.zeros(*vectors.shape[:2], 1, dtype=vectors.dtype, device=vectors.device)
     scalars[:, 0] = 1.0
     return vectors, scalars, mask[:, None, None]
 

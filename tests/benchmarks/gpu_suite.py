@@ -36,7 +36,7 @@ OURS = (
     "pfn", "efn", "particlenet", "particlenet_lite", "p_cnn", "transformer", "part",
     "lorentznet", "pelican_small", "lgatr_slim", "lgatr", "lloca_transformer",
 )  # fmt: skip
-PEERS = ("weaver_particlenet", "weaver_part")
+PEERS = ("weaver_particlenet", "weaver_part", "package_lgatr", "package_lgatr_slim")
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -122,7 +122,26 @@ def measure(
     return suite
 
 
+class PackageNetwork(nn.Module):
+    """A network of the `lgatr` package on jets padded to the largest of the batch."""
+
+    def __init__(self, name: str) -> None:
+        import lgatr  # noqa: F401  (a row says that it is not installed)
+        from bench_lgatr import Padded
+
+        super().__init__()
+        self.network = Padded(name)
+
+    def forward(self, batch: JetBatch) -> Tensor:
+        """Logits, [B, 2]."""
+        from bench_lgatr import padded
+
+        return self.network(padded(batch, 0.05))  # type: ignore[no-any-return]
+
+
 def _network(name: str, small: bool) -> nn.Module:
+    if name.startswith("package_"):
+        return PackageNetwork(name.removeprefix("package_"))
     if name in PEERS:
         import weaver_models  # noqa: F401  (registers the peers)
     if small:

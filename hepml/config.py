@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 
+from hepml.documents import LONGEST, Dumper, parse_yaml
 from hepml.errors import ConfigError, did_you_mean, nearest
 from hepml.paths import config_file, shipped_configs
 
@@ -101,7 +102,8 @@ def read_yaml(path: Path | str) -> Any:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, "rb") as file:  # a device or a pipe may have no end
+            text = file.read(4 * LONGEST + 1).decode()
     except FileNotFoundError:
         raise ConfigError(f"no config file '{path}'", mend=_mend_missing(path)) from None
     except IsADirectoryError:
@@ -111,27 +113,11 @@ def read_yaml(path: Path | str) -> Any:
     return parse_yaml(text, str(path))
 
 
-def parse_yaml(text: str, source: str) -> Any:
-    """A YAML document; numbers as `1e-3` are numbers, and a key that is given twice is refused.
-
-    Raises:
-        ConfigError: not YAML.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as problem:
-        mark = problem.problem_mark
-        at = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
-        raise ConfigError(f"not valid YAML: {problem.problem or problem.context}", where=at) from None
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"not valid YAML: {' '.join(str(problem).split())}", where=source) from None
-
-
 def dump_yaml(values: Mapping[str, Any]) -> str:
     """YAML text that `parse_yaml` reads back to the same values."""
     return yaml.dump(
         _plain(values),
-        Dumper=_Dumper,
+        Dumper=Dumper,
         sort_keys=False,
         allow_unicode=True,
         default_flow_style=None,
@@ -199,46 +185,6 @@ def signature_schema(
 
 # ------------------------------------------------------------------------------------------------------------
 # helpers
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number and refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str | int | float | bool) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' is given twice", key_node.start_mark
-                )
-            seen.add(key if isinstance(key, str | int | float | bool) else str(key))
-        return super().construct_mapping(node, deep)
-
-
-_FLOAT = re.compile(
-    r"""^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?
-    |[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)
-    |\.[0-9_]+(?:[eE][-+]?[0-9]+)?
-    |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
-    re.VERBOSE,
-)
-
-
-class _Dumper(yaml.SafeDumper):
-    """SafeDumper with the same idea of a number as `_Loader`, so that a written config reads back as it
-    was."""
-
-
-for _kind in (_Loader, _Dumper):
-    # yaml keeps resolvers by first character in a table that subclasses share until they copy it
-    _kind.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:float"]
-        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
 def _load_file(path: Path, seen: tuple[Path, ...]) -> Config:

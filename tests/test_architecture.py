@@ -13,6 +13,7 @@ FLOORS = {
     "errors": 0,
     "kinematics": 0,
     "config": 0,
+    "documents": 0,
     "paths": 0,
     "outputs": 0,
     "data": 1,
@@ -39,6 +40,8 @@ NEIGHBOURS = {
     ("data", "packed"),  # batches are packed tensors; packed/ itself stands on floor 0 alone
     ("dynamics", "nn"),  # learned Hamiltonians are layers
     ("outputs", "errors"),  # a disk that refuses is an error
+    ("config", "documents"),  # a config is a document
+    ("documents", "errors"),
     ("config", "errors"),  # what is wrong with a config is an error
     ("config", "paths"),  # a config may be named
 }

@@ -358,13 +358,9 @@ def _checked(value: Any, kind: type, key: str) -> dict[str, Any]:
 
 
 def _load_yaml(path: Path) -> Any:
-    import yaml
-
+    from hepml.config import read_yaml
     from hepml.errors import FileError
 
     if not path.is_file():
         raise FileError(f"no such layout file: {path}", mend="check the path")
-    try:
-        return yaml.safe_load(path.read_text())
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"not valid YAML ({str(problem).splitlines()[0]})", where=str(path)) from problem
+    return read_yaml(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
+    from hepml.data.formats.event_scan import Census
     from hepml.data.reading.inspection import Inspection, Tree
 
 SHOWN = 60  # rows that are printed unless all are asked for
@@ -26,6 +28,14 @@ def command(
         typer.Option(
             "--layout",
             help="Name of a layout, or a YAML file with one or with data.layout.",
+            show_default=False,
+        ),
+    ] = None,
+    jets: Annotated[
+        str | None,
+        typer.Option(
+            "--jets",
+            help="Jet collection of an event file, as FatJet, whose jets are shown.",
             show_default=False,
         ),
     ] = None,
@@ -48,7 +58,7 @@ def command(
     from hepml.outputs import refuse_inputs
 
     refuse_inputs(plot, [file, layout], option="--plot")
-    found = inspect(file, layout)
+    found = inspect(file, layout, jets)
     if plot is not None:
         from hepml.evaluation.plots.inspection import plot_inspection
 
@@ -82,7 +92,10 @@ def _tables(found: Inspection, every: bool) -> list[object]:
     if found.layout is None:
         parts.append("layout: [yellow]none recognised[/yellow]")
     else:
-        parts.append(f"layout: [green]{escape(found.layout)}[/green], {found.jets:,} jets")
+        unit = f", momenta in {found.units}" if found.units else ""
+        parts.append(f"layout: [green]{escape(found.layout)}[/green], {found.jets:,} jets{unit}")
+    if found.collections and found.collections[0].name != "jets":
+        parts.append(_collections(found.collections))
     if found.classes:
         total = max(sum(found.classes.values()), 1)
         table = Table("class", "jets", "share")
@@ -98,6 +111,30 @@ def _tables(found: Inspection, every: bool) -> list[object]:
     parts += [f"[yellow]{escape(problem)}[/yellow]" for problem in found.problems]
     parts += [escape(hint) for hint in found.hints]
     return parts
+
+
+def _collections(found: Sequence[Census]) -> Table:
+    """The jet collections of an event file: sizes, and where their links lead."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("jet collection", "R", "jets", "constituents", "a jet", "from", "links that lead nowhere")
+    for c in found:
+        lost = ", ".join(f"{n:,} to {name}" for name, n in c.lost_to.items())
+        if c.null_links:
+            lost = ", ".join(filter(None, [lost, f"{c.null_links:,} null"]))
+        if c.problem:
+            lost = c.problem
+        table.add_row(
+            escape(c.name),
+            "" if c.radius is None else f"{c.radius:g}",
+            f"{c.jets:,}",
+            f"{c.constituents:,}" if c.linked else "no link",
+            f"{c.constituents / c.jets:.1f}, at most {c.most}" if c.jets and c.constituents else "",
+            escape(", ".join(c.candidates)),
+            escape(lost),
+        )
+    return table
 
 
 def _branches(name: str, tree: Tree, every: bool) -> Table:

@@ -17,6 +17,10 @@ def command(
     layout: Annotated[
         str | None, typer.Option("--layout", help="Layout of the files: a name or a YAML file.")
     ] = None,
+    jets: Annotated[
+        str | None,
+        typer.Option("--jets", help="Jet collection of event files, as FatJet.", show_default=False),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Jets a step.")] = 512,
     device: Annotated[
         str | None, typer.Option("--device", help="cpu or cuda; the GPU where there is one.")
@@ -34,7 +38,7 @@ def command(
 
     from hepml.cli import console
     from hepml.data.reading.reader import scan
-    from hepml.inference.prediction import output_names, predict_files
+    from hepml.inference.prediction import layout_for, output_names, predict_files
     from hepml.outputs import refuse_inputs
     from hepml.training.checkpoints import load_model
     from hepml.training.score_files import writer
@@ -44,12 +48,17 @@ def command(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(checkpoint, device=device)
     names = output_names(model)
-    total = scan(files, layout or getattr(model, "hepml_layout", None)).raise_first().entries
+    scanned = scan(files, layout_for(model, layout, jets)).raise_first()
+    many = any(file.events is not None for file in scanned.files)
+    total = None if many else scanned.entries  # of event files, jets are counted as they are read
     order: dict[str, int] = {}
     done = unusable = 0
     sums = np.zeros(len(names))
     with writer(output) as sink, console.CountingBar("jets", total, quiet=quiet) as bar:
-        for part in predict_files(model, files, batch_size, layout=layout, device=device, jet_columns="all"):
+        parts = predict_files(
+            model, files, batch_size, layout=layout, jets=jets, device=device, jet_columns="all"
+        )
+        for part in parts:
             place = order.setdefault(part.file, len(order))
             sink.add(
                 {

@@ -25,7 +25,7 @@ from hepml.errors import DataError, LayoutError, did_you_mean
 
 # Packed columns: one row a constituent, and one row a jet.
 PER_CONSTITUENT = ("four_momenta", "features")
-PER_JET = ("counts", "jet_features", "labels", "weights", "jet_momenta", "entries")
+PER_JET = ("counts", "jet_features", "labels", "weights", "jet_momenta", "entries", "events")
 IN_MEMORY_STEP = 60_000  # entries a chunk where all of them are kept anyway: fewer, larger pieces to join
 _DERIVED = ("pt", "jet_pt", "jet_energy", *MOMENTUM)
 
@@ -171,6 +171,7 @@ def packed_chunks(
             "weights": weights,
             "jet_momenta": chunk.momenta,
             "entries": chunk.entries,
+            "events": chunk.events,
             "jet_columns": {
                 n: c
                 for n, c in chunk.jets.items()
@@ -209,6 +210,7 @@ def join(pieces: list[dict[str, Any]], request: Request) -> dict[str, Any]:
         **out,
         "offsets": torch.from_numpy(offsets),
         "entries": one("entries"),
+        "events": one("events"),
         "feature_names": first["feature_names"],
         "jet_feature_names": tuple(request.inputs.jet_features),
         "jet_columns": columns,

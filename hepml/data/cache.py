@@ -146,10 +146,12 @@ def _load(home: Path) -> dict[str, Any]:
     columns = {n: np.asarray(a) for n, a in _under("jet_columns.", arrays).items()}
     extras = {n: torch.from_numpy(a) for n, a in _under("extras.", arrays).items()}
     entries = arrays.pop("entries")
+    events = arrays.pop("events", None)
     return {
         **{n: torch.from_numpy(a) for n, a in arrays.items()},
         "offsets": torch.from_numpy(offsets),
         "entries": np.asarray(entries),
+        "events": None if events is None else np.asarray(events),
         "jet_columns": columns,
         "extras": extras,
         "feature_names": tuple(about["feature_names"]),

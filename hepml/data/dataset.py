@@ -18,10 +18,12 @@ from hepml.data import extras as extra_table
 from hepml.data.batch import JetBatch
 from hepml.data.build import Request, build
 from hepml.data.inputs import Inputs
+from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.reader import LayoutLike
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets
 from hepml.data.reading.sources import Files
+from hepml.data.sampling.splitting import parts_by_share
 from hepml.errors import DataError
 
 Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
@@ -45,7 +47,8 @@ class JetDataset:
             each.
         extras: further views by name (see `hepml.data.extras`), [ΣN, ...] or [N, ...].
         classes: class names; their order is the label's.
-        entries: [N] entry of each jet in its file, counted over all files.
+        entries: [N] entry of each jet in its file.
+        events: [N] event of each jet over all files; None where each is an event of its own.
         report: what was read, dropped and why.
     """
 
@@ -62,6 +65,7 @@ class JetDataset:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     entries: np.ndarray | None = None
+    events: np.ndarray | None = None
     report: DataReport = field(default_factory=DataReport)
 
     @classmethod
@@ -71,6 +75,7 @@ class JetDataset:
         inputs: Inputs | None = None,
         *,
         layout: LayoutLike = None,
+        jets: str | None = None,
         classes: Classes | None = None,
         target: str | None = None,
         weights: str | bool | None = None,
@@ -87,6 +92,7 @@ class JetDataset:
             files: path, glob, folder, `file.root:tree`, npz, or a list of those.
             inputs: what the model reads; four-momenta alone where left out.
             layout: name, mapping, YAML file or `Layout`; recognised where left out.
+            jets: the jet collection of event files; the widest with constituents where left out.
             classes: label names in the order of the model's outputs; a mapping `{name: label or [labels]}`
                 merges. Jets of other classes are left out and counted. All that the files have where left
                 out.
@@ -107,7 +113,7 @@ class JetDataset:
         """
         request = Request(
             inputs=inputs or Inputs(),
-            layout=layout,
+            layout=with_jets(layout, jets),
             classes=classes,
             target=target,
             weights=weights,
@@ -205,10 +211,11 @@ class JetDataset:
         )
 
     def split(self, share: float, seed: int = 0) -> tuple[JetDataset, JetDataset]:
-        """Two parts, the second with that share of the jets, drawn at random."""
-        order = np.random.default_rng(seed).permutation(len(self))
-        cut = len(self) - round(share * len(self))
-        return self.subset(np.sort(order[:cut])), self.subset(np.sort(order[cut:]))
+        """Two parts, the second with that share of the jets, drawn at random; no event is in both."""
+        parts = parts_by_share(
+            len(self), {"first": 1 - round(share * len(self)) / max(len(self), 1)}, seed, self.events
+        )
+        return self.subset(parts["first"]), self.subset(parts[""])
 
     def subset(self, indices: np.ndarray) -> JetDataset:
         """The jets at these positions as a data set of its own, in memory."""
@@ -220,6 +227,7 @@ class JetDataset:
             JetDataset.from_batch(batch, self.classes),
             jet_columns={n: c[indices] for n, c in self.jet_columns.items()},
             entries=None if self.entries is None else self.entries[indices],
+            events=None if self.events is None else self.events[indices],
             report=report,
         )
 

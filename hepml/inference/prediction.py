@@ -65,6 +65,7 @@ def predict(
     batch_size: int = 512,
     *,
     layout: Any = None,
+    jets: str | None = None,
     device: str | None = None,
 ) -> np.ndarray:
     """Class probabilities (or mean and sigma of a regression), in file order.
@@ -75,6 +76,7 @@ def predict(
             `hepml.read_jets`, or a `JetBatch`.
         batch_size: jets a step.
         layout: of the files; what the model was trained with, or recognised, where left out.
+        jets: the jet collection of event files; that of the training where left out.
         device: where to compute; where the model is, by default.
 
     Returns:
@@ -91,7 +93,9 @@ def predict(
         elif _are_files(files_or_jets):
             parts = [
                 part.rows
-                for part in predict_files(model, files_or_jets, batch_size, layout=layout, device=device)
+                for part in predict_files(
+                    model, files_or_jets, batch_size, layout=layout, jets=jets, device=device
+                )
             ]
         else:
             pieces = (files_or_jets[i : i + CHUNK] for i in range(0, len(files_or_jets), CHUNK))
@@ -105,6 +109,7 @@ def predict_files(
     batch_size: int = 512,
     *,
     layout: Any = None,
+    jets: str | None = None,
     device: str | None = None,
     jet_columns: Sequence[str] | str | None = None,
 ) -> Iterator[Scored]:
@@ -117,15 +122,16 @@ def predict_files(
         DataError: fewer or more rows than the files have jets.
     """
     from hepml.data.reading.reader import iterate_chunks, scan
+    from hepml.data.reading.report import DataReport
 
     inputs = inputs_of(model)
-    layout = layout if layout is not None else getattr(model, "hepml_layout", None)
+    layout = layout_for(model, layout, jets)
     scanned = scan(files, layout).raise_first()
     if jet_columns == "all":
         jet_columns = common_columns(scanned)
     wanted = [*dict.fromkeys([*(jet_columns or ()), *inputs.jet_features])]
     raw = [c for c in feature_table.raw_columns_for(inputs.features) if c not in _FROM_MOMENTA]
-    total = 0
+    total, report = 0, DataReport()
     with _evaluating(model, device) as where:
         chunks = iterate_chunks(
             files,
@@ -136,6 +142,7 @@ def predict_files(
             step_size=CHUNK,
             scanned=scanned,
             weights=False,
+            report=report,
         )
         for chunk in chunks:
             good = _usable(chunk, inputs.jet_features)
@@ -146,20 +153,27 @@ def predict_files(
             columns = {name: chunk.jets[name] for name in (jet_columns or ()) if name in chunk.jets}
             bad = int((~good).sum())
             yield Scored(rows, chunk.file, chunk.entries, columns, chunk.labels, chunk.classes, bad)
-    if total != scanned.entries:
+    # an entry of an event file is an event, of which the jets are known once they are read
+    expected = report.read if any(f.events is not None for f in scanned.files) else scanned.entries
+    if total != expected:
         raise DataError(
-            f"{total} rows for {scanned.entries} jets",
+            f"{total} rows for {expected} jets",
             where=str(files),
             mend="this is a defect of hepml: report it",
         )
 
 
+def layout_for(model: nn.Module, layout: Any = None, jets: str | None = None) -> Any:
+    """The layout to read files with: the one given, else that of the model's training where it fits."""
+    from hepml.data.layouts.event_layout import with_jets
+
+    return with_jets(layout if layout is not None else getattr(model, "hepml_layout", None), jets)
+
+
 def common_columns(scanned: Any) -> list[str]:
     """The jet columns (one number a jet) that every scanned file has, in the first file's order."""
-    from hepml.data.reading.reader import _is_number
-
-    kinds = [{name for name, kind in file.branches.items() if _is_number(kind)} for file in scanned.files]
-    return [name for name in scanned.files[0].branches if all(name in names for names in kinds)]
+    names = [set(file.jet_columns) for file in scanned.files]
+    return [name for name in scanned.files[0].jet_columns if all(name in found for found in names)]
 
 
 def score(
@@ -320,9 +334,12 @@ def _usable(chunk: Any, finite: Sequence[str] = ()) -> np.ndarray:
     from hepml.data.reading.report import DataReport
     from hepml.data.reading.screen import screen
 
-    kept = screen(chunk, "drop", DataReport(), finite)
+    numbered = replace(chunk, entries=np.arange(len(chunk)))  # jets of one event share an entry
+    kept = screen(numbered, "drop", DataReport(), finite)
     return (
-        np.ones(len(chunk), dtype=bool) if len(kept) == len(chunk) else np.isin(chunk.entries, kept.entries)
+        np.ones(len(chunk), dtype=bool)
+        if len(kept) == len(chunk)
+        else np.isin(numbered.entries, kept.entries)
     )
 
 

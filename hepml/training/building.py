@@ -12,6 +12,7 @@ from torch import nn
 import hepml
 from hepml import models, objectives
 from hepml.data.inputs import Inputs
+from hepml.data.layouts.event_layout import with_jets
 from hepml.errors import ConfigError, DataError
 from hepml.models import catalogue
 from hepml.objectives import Objective
@@ -114,7 +115,7 @@ def identity_of(config: RunConfig, model: nn.Module, objective: Objective, jets:
     for key in ("classes", "targets", "centre", "width"):
         if hasattr(objective, key):
             head[key] = getattr(objective, key)
-    layout = config.data.layout
+    layout = with_jets(config.data.layout, config.data.jets)
     return {
         "version": hepml.__version__,
         "name": model.hepml_name,

@@ -19,7 +19,9 @@ from hepml import paths
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
+from hepml.data.layouts.event_layout import with_jets
 from hepml.data.loader import JetLoader
+from hepml.data.sampling.splitting import parts_by_share
 from hepml.errors import DataError, FileError
 from hepml.training.run_config import DataConfig, Source
 
@@ -54,6 +56,8 @@ class Part:
     def __init__(self, whole: JetDataset, indices: np.ndarray) -> None:
         self.whole, self.indices = whole, np.asarray(indices, dtype=np.int64)
         self.classes, self.digest, self.report = whole.classes, whole.digest, whole.report
+        events = getattr(whole, "events", None)
+        self.events = None if events is None else events[self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -161,7 +165,7 @@ def open_dataset(
     return JetDataset.open(
         files,
         inputs,
-        layout=settings.layout,
+        layout=with_jets(settings.layout, settings.jets),
         classes=named if labels else None,
         target=settings.target if labels else None,
         weights=settings.weights if labels else False,
@@ -173,7 +177,8 @@ def open_dataset(
 
 
 def split(whole: JetDataset, shares: dict[str, float], seed: int) -> dict[str, Part]:
-    """Disjoint random parts of a data set: the named shares and `train`, which takes the rest.
+    """Disjoint random parts of a data set: the named shares and `train`, which takes the rest. Jets of one
+    event stay together.
 
     Raises:
         DataError: shares that leave nothing for one of the parts.
@@ -182,13 +187,8 @@ def split(whole: JetDataset, shares: dict[str, float], seed: int) -> dict[str, P
         raise DataError(
             f"the shares held out add up to {sum(shares.values()):g}", mend="leave some jets to train on"
         )
-    order = np.random.default_rng(seed).permutation(len(whole))
-    parts, begin = {}, 0
-    for name, share in shares.items():
-        size = round(share * len(whole))
-        parts[name] = Part(whole, np.sort(order[begin : begin + size]))
-        begin += size
-    parts["train"] = Part(whole, np.sort(order[begin:]))
+    found = parts_by_share(len(whole), shares, seed, getattr(whole, "events", None))
+    parts = {name or "train": Part(whole, indices) for name, indices in found.items()}
     for name, part in parts.items():
         if not len(part):
             raise DataError(

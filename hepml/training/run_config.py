@@ -39,6 +39,7 @@ class DataConfig(Schema):
         further_tests: more test sets by name, such as jets that not everyone has; one whose files are absent
             is left out, and said so.
         layout: name of a layout or an inline mapping; recognised from the branches where left out.
+        jets: the jet collection of event files (`FatJet`); the widest with constituents where left out.
         classes: label names in the order of the model's outputs; all that the layout has where left out.
         target: a jet column to regress instead of classifying.
         weights: column of event weights, `true` for the layout's own, `false` for none; the layout's own
@@ -57,6 +58,7 @@ class DataConfig(Schema):
     test: Source | Share | dict[str, Source | Share] | None = None
     further_tests: dict[str, Source] = Field(default_factory=dict)
     layout: str | dict[str, Any] | None = None
+    jets: str | None = None
     classes: list[str] | dict[str, str | list[str]] | None = None
     target: str | None = None
     weights: bool | str | None = None

@@ -31,6 +31,8 @@ class Chunk:
         weights: [B] float32 or None.
         entries: [B] int64, entry of each jet in its file.
         file: where the jets come from.
+        events: [B] int64, the event of each jet, the same number for jets of one event over all files; None
+            where every jet is an event of its own.
     """
 
     offsets: np.ndarray
@@ -42,6 +44,7 @@ class Chunk:
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     weights: np.ndarray | None = None
+    events: np.ndarray | None = None
     sorted_by_pt: bool = field(default=False)
 
     def __len__(self) -> int:
@@ -100,6 +103,7 @@ class Chunk:
             labels=None if self.labels is None else self.labels[jets],
             weights=None if self.weights is None else self.weights[jets],
             entries=self.entries[jets],
+            events=None if self.events is None else self.events[jets],
         )
 
     def to_awkward(self) -> ak.Array:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from hepml.data.formats.event_files import collections_of
+from hepml.data.formats.event_scan import Census
 from hepml.data.packing import jet_matrix
 from hepml.data.reading.npz import scan_npz
 from hepml.data.reading.reader import LayoutLike, Scan, iterate_chunks, scan
@@ -76,6 +78,8 @@ class Inspection:
         constituents: names of the raw constituent columns at hand.
         problems: what is wrong, one line each.
         hints: how to map a file whose layout is not known.
+        collections: the jet collections of an event file; one, `jets`, of a file with one jet an entry.
+        units: of the momenta in the file.
     """
 
     file: str
@@ -89,6 +93,8 @@ class Inspection:
     constituents: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    collections: tuple[Census, ...] = ()
+    units: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able values."""
@@ -102,6 +108,8 @@ class Inspection:
                 for name, t in self.trees.items()
             },
             "jets": self.jets,
+            "collections": [found.as_dict() for found in self.collections],
+            "units": self.units,
             "classes": dict(self.classes),
             "constituents": list(self.constituents),
             "ranges": {
@@ -112,12 +120,13 @@ class Inspection:
         }
 
 
-def inspect(file: str | os.PathLike[str], layout: LayoutLike = None) -> Inspection:
+def inspect(file: str | os.PathLike[str], layout: LayoutLike = None, jets: str | None = None) -> Inspection:
     """What one file holds.
 
     Args:
         file: a ROOT file (`file.root:tree` for one tree of several) or an npz file.
         layout: name, mapping, YAML file or `Layout`; recognised where left out.
+        jets: the jet collection of an event file whose distributions are shown.
 
     Raises:
         FileError: missing, unreadable, or more than one file.
@@ -128,27 +137,44 @@ def inspect(file: str | os.PathLike[str], layout: LayoutLike = None) -> Inspecti
         raise FileError(f"{len(sources)} files match", where=os.fspath(file), mend="inspect one at a time")
     source = sources[0]
     size = None if source.is_remote else os.path.getsize(source.path)
+    collections: tuple[Census, ...] = ()
     if source.is_npz:
         entries, _, keys = scan_npz(source)
         trees = {"npz": Tree("npz", entries, keys)}
+        found = scan([source], layout, jets)
     else:
         with open_root(source) as directory:
             trees = {
                 name: Tree(kind, int((tree := directory[name]).num_entries), branches_of(tree))
                 for name, kind in trees_of(directory, str(source)).items()
             }
-    found = scan([source], layout)
+            found = scan([source], layout, jets, directory)
+            collections = collections_of(directory, source, found.files[0].tree, found.files[0].layout)
     item = found.files[0]
     if item.problem is not None and item.tree is None and source.tree is not None:
         raise item.problem  # a tree that was named is never replaced by another
     start = Inspection(os.fspath(file), size, trees, item.tree)
     if item.problem is not None:
+        if collections:  # an event file whose collection of choice cannot be read: say what there is
+            return _with(start, problems=(str(item.problem),), collections=collections)
         hints = _hints(trees[item.tree].branches) if item.tree in trees else ()
         return _with(start, problems=(str(item.problem),), hints=hints)
-    known = "npz" if source.is_npz else item.layout.name if item.layout else None
+    if item.events is not None:
+        known: str | None = item.events.name
+        start = _with(
+            start, collections=collections, units="MeV" if item.events.chosen.jets.unit != 1 else "GeV"
+        )
+    else:
+        known = "npz" if source.is_npz else item.layout.name if item.layout else None
+        start = _with(start, units="GeV")
     if not item.entries:
         return _with(start, layout=known, jets=0, problems=("the tree has no entries",))
-    return _with(start, layout=known, **_distributions(found))
+    shown = _distributions(found)
+    if item.events is None:
+        start = _with(start, collections=(shown.pop("collection"),))
+    else:
+        shown.pop("collection")
+    return _with(start, layout=known, **shown)
 
 
 def _with(start: Inspection, **changes: Any) -> Inspection:
@@ -158,16 +184,22 @@ def _with(start: Inspection, **changes: Any) -> Inspection:
 def _distributions(found: Scan) -> dict[str, Any]:
     """Counts, ranges and histograms, read chunk by chunk."""
     item, report = found.files[0], DataReport()
-    wanted = [*MAIN, *(name for name in FURTHER if name in item.branches)]
+    at_hand = item.branches if item.events is None else item.events.columns
+    wanted = [*MAIN, *(name for name in FURTHER if name in at_hand)]
+    read = wanted if item.events is None else [n for n in wanted if n in at_hand]
     rows: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     constituents: tuple[str, ...] = ()
     problems: list[str] = []
+    census = Census("jets")
     try:
         for chunk in iterate_chunks(
-            [item.source], item.layout, jet_columns=wanted, bad="keep", report=report, scanned=found
+            [item.source], item.layout, jet_columns=read, bad="keep", report=report, scanned=found
         ):
             constituents = tuple(chunk.constituents)
+            census.jets += len(chunk)
+            census.constituents += int(chunk.offsets[-1])
+            census.most = max(census.most, int(chunk.counts.max(initial=0)))
             rows.append(jet_matrix(chunk, wanted))
             if chunk.labels is not None:
                 labels.append(chunk.labels)
@@ -191,7 +223,8 @@ def _distributions(found: Scan) -> dict[str, Any]:
         n: _column(values[:, i], label, classes, found.classes) for i, n in enumerate(wanted) if len(values)
     }
     return {
-        "jets": item.entries,
+        "jets": item.entries if item.events is None else census.jets,
+        "collection": census,
         "classes": classes,
         "columns": columns,
         "constituents": constituents,

@@ -211,12 +211,23 @@ class Layout:
         """
         if isinstance(value, cls):
             return value
+        from hepml.data.layouts.event_layout import EventLayout, is_event_layout
+        from hepml.data.layouts.families import names
+
+        if is_event_layout(value):
+            return EventLayout.parse(value, key)
         if isinstance(value, str | Path):
             text = str(value)
-            if text in BUILT_IN:
-                return BUILT_IN[text]
+            if OTHER_NAMES.get(text, text) in BUILT_IN:
+                return BUILT_IN[OTHER_NAMES.get(text, text)]
             if text.endswith((".yaml", ".yml")):
                 loaded = _load_yaml(Path(text))
+                if (
+                    isinstance(loaded, Mapping)
+                    and set(loaded) == {"layout"}
+                    and isinstance(loaded["layout"], Mapping)
+                ):
+                    loaded = loaded["layout"]  # a file that begins as a config does
                 within = (
                     loaded.get("data") if isinstance(loaded, Mapping) else None
                 )  # a run's config, which has one inside
@@ -230,7 +241,7 @@ class Layout:
                 return cls.parse(loaded, key=text)
             raise LayoutError(
                 f"unknown layout '{text}'",
-                mend=f"{did_you_mean(text, BUILT_IN)} Or give a mapping or a YAML file "
+                mend=f"{did_you_mean(text, [*BUILT_IN, *names()])} Or give a mapping or a YAML file "
                 "(docs/data-layouts.md)",
             )
         fields = _checked(value, cls, key)
@@ -327,6 +338,7 @@ JETCLASS = Layout(
 )
 
 BUILT_IN: dict[str, Layout] = {"jetclass": JETCLASS}
+OTHER_NAMES = {"jetclass2": "jetclass", "jetclass-ii": "jetclass"}  # one layout; the label alone differs
 
 
 def _collection(value: Any, key: str) -> Collection:
@@ -355,6 +367,21 @@ def _checked(value: Any, kind: type, key: str) -> dict[str, Any]:
         if name not in known:
             raise ConfigError(f"unknown key '{name}'", where=key, mend=did_you_mean(str(name), known))
     return dict(value)
+
+
+def load_mapping(path: str | Path) -> dict[str, Any]:
+    """A layout file's mapping, taken out of a config that has one inside.
+
+    Raises:
+        FileError: no such file. ConfigError: not YAML, or no mapping.
+    """
+    loaded = _load_yaml(Path(path))
+    for key in ("data", "layout"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping):
+        raise ConfigError("expected a mapping", where=str(path), mend="see docs/data-layouts.md")
+    return dict(loaded)
 
 
 def _load_yaml(path: Path) -> Any:

@@ -7,6 +7,7 @@ is counted in a `DataReport`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from hepml.data.formats.event_files import EventFile, event_tree_of, read_event_file, scan_events
+from hepml.data.layouts.event_layout import EventLayout, with_jets
 from hepml.data.reading.assemble import assemble, branches_needed
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.layouts import BUILT_IN, Layout, recognise
@@ -44,6 +47,7 @@ class FileScan:
         classes: class names in the file's order.
         problem: why it cannot be read, or None.
         opened: the uproot tree, kept where there is only one file, so that it need not be opened again.
+        events: the jet collection of an event file; `entries` are events then.
     """
 
     source: Source
@@ -54,6 +58,14 @@ class FileScan:
     classes: tuple[str, ...] = ()
     problem: HepmlError | None = None
     opened: Any = field(default=None, compare=False, repr=False)
+    events: EventFile | None = field(default=None, repr=False)
+
+    @property
+    def jet_columns(self) -> list[str]:
+        """Names of the jet columns: one number a jet."""
+        if self.events is not None:
+            return self.events.columns
+        return [name for name, kind in self.branches.items() if _is_number(kind)]
 
 
 @dataclass(frozen=True)
@@ -97,22 +109,31 @@ class Scan:
         return self
 
 
-def scan(files: Files | Sequence[Source], layout: LayoutLike = None) -> Scan:
+def scan(
+    files: Files | Sequence[Source],
+    layout: LayoutLike = None,
+    jets: str | None = None,
+    directory: Any = None,
+) -> Scan:
     """What the files hold and what is wrong with them, from their headers alone. Raises only for paths that
     do not exist.
 
     Args:
         files: path, glob, folder, `file.root:tree`, npz, or a list of those.
         layout: name, mapping, YAML file or `Layout`; recognised from the branches where left out.
+        jets: the jet collection of event files.
+        directory: the only file, where it is open already; it is left open.
     """
+    layout = with_jets(layout, jets)
     chosen = None if layout is None else Layout.parse(layout)
     sources = expand(files)
-    return Scan(tuple(_scan_file(source, chosen, keep=len(sources) == 1) for source in sources))
+    return Scan(tuple(_scan_file(source, chosen, len(sources) == 1, directory) for source in sources))
 
 
 def read_jets(
     files: Files | Sequence[Source],
     layout: LayoutLike = None,
+    jets: str | None = None,
     *,
     columns: Sequence[str] | None = None,
     entry_start: int | None = None,
@@ -126,6 +147,8 @@ def read_jets(
     Args:
         files: path, glob, folder, `file.root:tree`, npz, or a list of those.
         layout: name, mapping, YAML file or `Layout`; recognised from the branches where left out.
+        jets: the jet collection of an event file (`FatJet`); without it the widest that has constituents, and
+            a warning says which others there are.
         columns: raw constituent columns besides the four-momentum (`hepml.data.features.RAW_COLUMNS`); all
             where left out.
         entry_start, entry_stop: range over all files behind each other.
@@ -144,6 +167,8 @@ def read_jets(
             `DataError` with file and entry.
     """
     report = DataReport()
+    layout = with_jets(layout, jets)
+    found = scan(files, layout)
     parts = list(
         iterate_chunks(
             files,
@@ -157,12 +182,14 @@ def read_jets(
             bad=bad,
             report=report,
             step_size=200_000,
+            scanned=found,
         )
     )
-    jets = ak.concatenate([c.to_awkward() for c in parts]) if len(parts) > 1 else parts[0].to_awkward()
-    jets.attrs["classes"] = list(parts[0].classes)
-    jets.attrs["report"] = str(report)
-    return jets
+    _say_others(found)
+    out = ak.concatenate([c.to_awkward() for c in parts]) if len(parts) > 1 else parts[0].to_awkward()
+    out.attrs["classes"] = list(parts[0].classes)
+    out.attrs["report"] = str(report)
+    return out
 
 
 def iterate_jets(
@@ -222,13 +249,16 @@ def iterate_chunks(
         )
     for item in found.files:
         low, high = max(first - before, 0), min(last - before, item.entries)
+        first_event = before
         before += item.entries
         report.add_file(str(item.source), item.entries)
         if high <= low:
             continue
         wanted = _jet_columns(item, jet_columns)
-        for chunk in _chunks(item, columns, wanted, chosen, low, high, step_size, weights):
+        for chunk in _chunks(item, columns, wanted, chosen, low, high, step_size, weights, report):
             chunk = _relabel(chunk, classes)
+            if item.events is not None:
+                chunk = replace(chunk, events=chunk.entries + first_event)
             report.read += len(chunk)
             chunk = screen(chunk, bad, report, finite)
             if chosen is not None:
@@ -244,6 +274,19 @@ def iterate_chunks(
             yield chunk
 
 
+def _say_others(found: Scan) -> None:
+    """Warns of the jet collections that were not read, where none was asked for by name."""
+    for item in found.files:
+        if item.events is not None and item.events.chosen.others and not item.events.chosen.named:
+            chosen = item.events.chosen
+            warnings.warn(
+                f"read jet collection '{chosen.jets.name}' of {item.source}; there are also "
+                f"{', '.join(chosen.others)} (choose with jets=)",
+                stacklevel=3,
+            )
+            return
+
+
 def _chunks(
     item: FileScan,
     columns: Sequence[str] | None,
@@ -253,10 +296,16 @@ def _chunks(
     stop: int,
     step: int,
     weights: bool = True,
+    report: DataReport | None = None,
 ) -> Iterator[Chunk]:
     needed = [*jet_columns, *(selection.names if selection else ())]
     if item.source.is_npz:
         yield from read_npz(item.source, start, stop, step, selection_names=needed)
+        return
+    if item.events is not None:
+        assert item.tree is not None
+        source, file = item.source, item.events
+        yield from read_event_file(source, item.tree, file, columns, needed, start, stop, step, report)
         return
     assert item.layout is not None
     where = f"{item.source}:{item.tree}"
@@ -273,25 +322,36 @@ def _chunks(
             yield assemble(item.layout, flat, item.branches, columns, needed, low, where, weights)
 
 
-def _scan_file(source: Source, layout: Layout | None, keep: bool) -> FileScan:
-    directory: Any = None
+def _scan_file(source: Source, layout: Layout | None, keep: bool, opened: Any = None) -> FileScan:
+    directory: Any = opened
+    keep = keep and opened is None
+    name: str | None = None
+    entries, branches = 0, {}
     try:
         if source.is_npz:
             entries, classes, keys = scan_npz(source)
             return FileScan(source, None, entries, keys, None, classes)
-        directory = open_root(source)
+        directory = open_root(source) if opened is None else opened
         with refusing_damage(str(source)):
             if source.tree is None and layout is None and len(trees_of(directory, str(source))) > 1:
                 source = _tree_with_known_layout(directory, source)
+            if isinstance(layout, EventLayout) and source.tree is None and layout.tree is None:
+                source = Source(source.path, event_tree_of(directory, source))
             name, tree = open_tree(directory, source, layout.tree if layout else None)
             branches, entries = branches_of(tree), int(tree.num_entries)
+            where = f"{source}:{name}"
+            fits = layout or recognise(branches)
+            if fits is None or isinstance(fits, EventLayout):
+                found = scan_events(directory, tree, source, name, fits, keep)
+                if found is not None:
+                    return FileScan(
+                        source, name, entries, found.kinds, found.layout, found.classes, events=found
+                    )
     except HepmlError as problem:
-        return FileScan(source, problem=problem)
+        return FileScan(source, name, entries, branches, layout, problem=problem)
     finally:
-        if directory is not None and not keep:
+        if directory is not None and opened is None and not keep:
             directory.close()
-    where = f"{source}:{name}"
-    fits = layout or recognise(branches)
     if fits is None:
         return FileScan(source, name, entries, branches, problem=_not_recognised(branches, where))
     try:
@@ -304,10 +364,14 @@ def _scan_file(source: Source, layout: Layout | None, keep: bool) -> FileScan:
 
 
 def _tree_with_known_layout(directory: Any, source: Source) -> Source:
-    for name in trees_of(directory, str(source)):
+    trees = trees_of(directory, str(source))
+    events = event_tree_of(directory, source) if "Events" in trees else None
+    if events is not None:
+        return Source(source.path, events)
+    for name in trees:
         if recognise(branches_of(directory[name])):
             return Source(source.path, name)
-    return source
+    return Source(source.path, event_tree_of(directory, source))
 
 
 def _classes_in(layout: Layout, branches: Mapping[str, str]) -> tuple[str, ...]:
@@ -335,7 +399,7 @@ def _jet_columns(item: FileScan, wanted: Sequence[str] | str | None) -> list[str
     if wanted is None:
         return []
     if wanted == "all":
-        return [name for name, kind in item.branches.items() if _is_number(kind)]
+        return item.jet_columns
     return list(wanted)
 
 

@@ -13,6 +13,7 @@ import awkward as ak
 import numpy as np
 
 from hepml.data.reading.baskets import BasketReader, NotPlainError
+from hepml.data.reading.branches import kinds_of
 from hepml.data.reading.sources import _brief
 from hepml.errors import FileError, LayoutError
 
@@ -26,15 +27,8 @@ class Flat(NamedTuple):
 
 
 def branches_of(tree: Any) -> dict[str, str]:
-    """Top-level branches (fields of an RNTuple) and their types, in the file's order."""
-    names = [b.name for b in tree.branches] if hasattr(tree, "branches") else list(tree.field_names)
-    out = {}
-    for name in names:
-        try:
-            out[name] = str(tree[name].typename)
-        except Exception:
-            out[name] = "unknown"
-    return out
+    """Branches and sub-branches (fields and subfields of an RNTuple) and their types, in the file's order."""
+    return kinds_of(tree)
 
 
 class TreeReader:
@@ -101,8 +95,8 @@ class TreeReader:
     def _arrays(self, names: Sequence[str], start: int, stop: int) -> Any:
         """Branches by uproot. A name is taken as it stands: a list of them would be read as patterns in an
         RNTuple, where `e[GeV]` matches nothing."""
-        if hasattr(self.tree, "branches"):
-            return self.tree.arrays(list(names), entry_start=start, entry_stop=stop, library="ak")
+        if hasattr(self.tree, "branches"):  # one by one: `arrays` walks over all branches at each call
+            return {n: self.tree[n].array(entry_start=start, entry_stop=stop, library="ak") for n in names}
         chosen = set(names)
         return self.tree.arrays(filter_name=chosen.__contains__, entry_start=start, entry_stop=stop)
 

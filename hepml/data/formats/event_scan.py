@@ -1,0 +1,299 @@
+"""Which jet collections an event file has, and which one is meant.
+
+Without a name it is the widest reconstructed collection whose constituents are in the file; a collection
+whose links lead into one that the file does not keep is refused by name, with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hepml.data.formats.event_tree import EventTree
+from hepml.data.formats.resolve import jet_offsets, resolve
+from hepml.data.layouts import own
+from hepml.data.layouts.collections import Candidates, JetCollection, ObjectLink
+from hepml.data.layouts.event_layout import EventLayout
+from hepml.data.layouts.families import FAMILIES, jet_collections
+from hepml.errors import HepmlError, LayoutError, did_you_mean
+
+PEEK = 500  # events that are looked into to see whether links lead anywhere
+STEP = 2_000  # events a chunk
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The jet collection to read from a tree.
+
+    Args:
+        jets: the collection.
+        others: names of further collections with constituents.
+        named: whether it was asked for by name.
+    """
+
+    jets: JetCollection
+    others: tuple[str, ...] = ()
+    named: bool = False
+
+
+@dataclass
+class Census:
+    """What one collection holds.
+
+    Args:
+        name: of the collection.
+        jets, constituents: how many.
+        lost_links: links that lead to nothing in the file.
+        null_links: links that are empty by the format's rules.
+        lost_to: where lost links lead.
+        most: constituents of the largest jet.
+        radius, unit: see `JetCollection`.
+        candidates: the collections in which constituents were found.
+        linked: whether the file has a link at all.
+        problem: why its constituents cannot be read.
+    """
+
+    name: str
+    jets: int = 0
+    constituents: int = 0
+    lost_links: int = 0
+    null_links: int = 0
+    lost_to: dict[str, int] = field(default_factory=dict)
+    most: int = 0
+    radius: float | None = None
+    unit: str = "GeV"
+    candidates: tuple[str, ...] = ()
+    linked: bool = True
+    problem: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able values. `lost_links` are all links that lead to no constituent, null ones included;
+        `unkept_links` those of them that lead into a collection which the file does not keep."""
+        return {
+            **{k: v for k, v in self.__dict__.items() if k not in ("candidates", "lost_links")},
+            "lost_links": self.lost_links + self.null_links,
+            "unkept_links": self.lost_links,
+            "candidates": list(self.candidates),
+            "constituents_per_jet": self.constituents / self.jets if self.jets else 0.0,
+        }
+
+
+def recognises(branches: Mapping[str, str]) -> bool:
+    """Whether some event layout knows these branches."""
+    return any(known(branches) for known, _ in FAMILIES.values())
+
+
+def find(
+    tree: EventTree, layout: EventLayout | None, ids: Mapping[int, str] | None = None
+) -> list[JetCollection]:
+    """The jet collections of a tree, each with where its links may lead."""
+    family = layout.family if layout else None
+    found = jet_collections(tree.kinds, family, ids)
+    return [_with_targets(tree, jets, ids) for jets in found]
+
+
+def choose(tree: EventTree, found: Sequence[JetCollection], layout: EventLayout | None) -> Chosen:
+    """The collection that the layout names, or the widest with constituents.
+
+    Raises:
+        LayoutError: no such collection, one without constituents, or one whose constituents the file does
+            not keep.
+    """
+    layout = layout or EventLayout(name="events", constituents=())
+    by_name = {jets.name: jets for jets in found}
+    wanted = layout.collection
+    if wanted is not None:
+        if wanted not in by_name and layout.link is None:
+            raise LayoutError(
+                f"jet collection '{wanted}' not found",
+                where=tree.where,
+                mend=did_you_mean(wanted, by_name, noun="jet collections at hand"),
+            )
+        jets = own.complete(by_name.get(wanted), layout, tree.kinds, tree.where)
+        if layout.link is not None:
+            jets = _with_targets(tree, jets, None)
+        _refuse(
+            peek(tree, jets),
+            jets,
+            [n for n, j in by_name.items() if j.link is not None and n != wanted],
+            tree.where,
+        )
+        return Chosen(jets, tuple(n for n, j in by_name.items() if j.link and n != wanted), named=True)
+    order = sorted(found, key=lambda j: (j.truth, -(j.radius or 0.0), j.name.endswith("Puppi")))
+    usable = []
+    seen: list[tuple[JetCollection, Census]] = []
+    for jets in order:
+        if jets.link is None:
+            continue
+        census = peek(tree, jets)
+        seen.append((jets, census))
+        if census.constituents and not census.lost_links and census.problem is None:
+            usable.append(jets)
+            if len(usable) == 1 and not jets.truth:
+                break
+    if usable:
+        rest = tuple(j.name for j in order if j.link is not None and j.name != usable[0].name)
+        jets = (
+            own.complete(usable[0], layout, tree.kinds, tree.where)
+            if layout.jet or layout.link
+            else usable[0]
+        )
+        return Chosen(jets, rest)
+    if (
+        seen
+        and not any(c.constituents or c.lost_links for _, c in seen)
+        and not any(c.problem for _, c in seen)
+    ):
+        return Chosen(seen[0][0], tuple(j.name for j, _ in seen[1:]))  # linked, but the file is empty
+    raise _none_usable(seen, found, tree.where)
+
+
+def census(tree: EventTree, jets: JetCollection, start: int = 0, stop: int | None = None) -> Census:
+    """Counts over the events start:stop, in bounded memory."""
+    stop = tree.entries if stop is None else stop
+    out = Census(
+        jets.name,
+        radius=jets.radius,
+        unit="MeV" if jets.unit == 1e-3 else "GeV",
+        linked=jets.link is not None,
+    )
+    names: dict[str, None] = {}
+    try:
+        for low in range(start, stop, STEP):
+            high = min(low + STEP, stop)
+            offsets = jet_offsets(tree, jets, low, high)
+            out.jets += int(offsets[-1])
+            if jets.link is None:
+                continue
+            links, placed = resolve(tree, jets, offsets, low, high)
+            out.constituents += len(links.index)
+            out.lost_links += links.lost
+            out.null_links += links.null
+            out.most = max(out.most, int(links.counts.max(initial=0)))
+            for name, number in links.towards.items():
+                out.lost_to[name] = out.lost_to.get(name, 0) + number
+            edges = np.array([base for _, base, _ in placed] + [np.iinfo(np.int64).max])
+            used = set((np.searchsorted(edges, links.index, side="right") - 1).tolist()) if placed else set()
+            names |= dict.fromkeys(c.name for i, (c, _, _) in enumerate(placed) if i in used)
+    except HepmlError as problem:
+        out.problem = str(problem)
+    out.candidates = tuple(names)
+    return out
+
+
+def peek(tree: EventTree, jets: JetCollection) -> Census:
+    """`census` of the first events; on, where they hold no link at all."""
+    out = census(tree, jets, 0, min(PEEK, tree.entries))
+    at = PEEK
+    while (
+        not (out.constituents or out.lost_links or out.problem)
+        and jets.link is not None
+        and at < tree.entries
+    ):
+        following = census(tree, jets, at, min(at + 20 * PEEK, tree.entries))
+        at += 20 * PEEK
+        following.jets += out.jets
+        following.null_links += out.null_links
+        out = following
+    return out
+
+
+def lost_links(
+    jets: JetCollection, lost: int, total: int, towards: Mapping[str, int], where: str
+) -> LayoutError:
+    """The error for links that lead to nothing: how many, and where they lead."""
+    named = ", ".join(f"{n:,} to '{name}'" for name, n in towards.items())
+    return LayoutError(
+        f"{lost:,} of {total:,} links of '{jets.name}' lead to constituents that the file does not keep "
+        f"({named})",
+        where=where,
+        mend="take another jet collection, or a file that keeps them",
+    )
+
+
+def podio_ids(directory: Any) -> dict[int, str]:
+    """Collection id -> name from the metadata of an EDM4hep file; empty where it has none."""
+    out: dict[int, str] = {}
+    for tree, stem in (("podio_metadata", "events___idTable"), ("metadata", "CollectionIDs")):
+        try:
+            held = directory[tree]
+            at = f"{stem}/" if hasattr(held, "branches") else f"{stem}."
+            ids, names = held[f"{at}m_collectionIDs"].array()[0], held[f"{at}m_names"].array()[0]
+            out |= {int(i): str(n) for i, n in zip(ids.tolist(), names.tolist(), strict=True)}
+        except Exception:  # no such tree, or another version's: names are then not known
+            continue
+        if out:
+            break
+    return out
+
+
+def _with_targets(tree: EventTree, jets: JetCollection, ids: Mapping[int, str] | None) -> JetCollection:
+    """Where the file does not name its collection ids, the relation's only id leads to the first collection
+    of particles that is long enough in every event."""
+    link = jets.link
+    if not isinstance(link, ObjectLink) or link.containers or not tree.entries:
+        return jets
+    stop = min(PEEK, tree.entries)
+    flat = tree.lists([link.index, link.collection], 0, stop)
+    index, keys = flat[link.index], flat[link.collection]
+    assert index.offsets is not None
+    events = np.repeat(np.arange(stop), np.diff(index.offsets))
+    containers = {}
+    for key in np.unique(keys.content[index.content >= 0]):
+        name = (ids or {}).get(int(key))
+        if name is None:
+            rows = keys.content == key
+            name = next(
+                (
+                    c.name
+                    for c in jets.candidates
+                    if _long_enough(tree, c, events[rows], index.content[rows], stop)
+                ),
+                None,
+            )
+        if name is not None:
+            containers[int(key)] = name
+    return jets.with_(link=replace(link, containers=containers, names=dict(ids or {})))
+
+
+def _long_enough(
+    tree: EventTree, candidates: Candidates, events: np.ndarray, index: np.ndarray, stop: int
+) -> bool:
+    branch = next(c.branch for c in candidates.columns.values() if c.branch is not None)
+    offsets = tree.lists([branch], 0, stop)[branch].offsets
+    return offsets is not None and bool((index < np.diff(offsets)[events]).all())
+
+
+def _refuse(seen: Census, jets: JetCollection, others: Sequence[str], where: str) -> None:
+    if jets.link is None:
+        raise LayoutError(
+            f"jet collection '{jets.name}' has no link to constituents in this file",
+            where=where,
+            mend=f"collections with constituents: {', '.join(others)}"
+            if others
+            else "give a file that keeps them (NanoAOD from v15 on, PFNano), or layout.constituents",
+        )
+    if seen.problem is not None:
+        raise LayoutError(seen.problem, where=where if where not in seen.problem else None)
+    if seen.lost_links:
+        total = seen.lost_links + seen.constituents + seen.null_links
+        raise lost_links(jets, seen.lost_links, total, seen.lost_to, where)
+
+
+def _none_usable(
+    seen: Sequence[tuple[JetCollection, Census]], found: Sequence[JetCollection], where: str
+) -> LayoutError:
+    lost = next(((j, c) for j, c in seen if c.lost_links), None)
+    if lost is not None:
+        jets, c = lost
+        return lost_links(jets, c.lost_links, c.lost_links + c.constituents + c.null_links, c.lost_to, where)
+    problem = next((c.problem for _, c in seen if c.problem), None)
+    names = ", ".join(j.name for j in found)
+    return LayoutError(
+        problem or f"no jet collection with constituents ({names} have none)",
+        where=None if problem else where,
+        mend="give a file that keeps them (NanoAOD from v15 on, PFNano), or layout.constituents",
+    )

@@ -1,0 +1,213 @@
+"""Jet collections that a layout in YAML spells out: collections by prefix, and the link between them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hepml.data.layouts.collections import (
+    Candidates,
+    ElementLink,
+    JetCollection,
+    Link,
+    NestedLists,
+    ObjectLink,
+    ReferenceLink,
+    TableLink,
+    is_list,
+    is_nested,
+    radius_of,
+)
+from hepml.data.layouts.event_layout import EventLayout, OwnLink
+from hepml.data.reading.layouts import Column, missing_branch
+from hepml.errors import LayoutError
+
+# spellings of a column, lowered
+SPELT = {
+    "px": ("px", "momentum.x"),
+    "py": ("py", "momentum.y"),
+    "pz": ("pz", "momentum.z"),
+    "energy": ("energy", "e", "ene"),
+    "pt": ("pt", "et"),
+    "eta": ("eta",),
+    "phi": ("phi",),
+    "mass": ("mass", "m"),
+    "charge": ("charge", "q"),
+    "pdg_id": ("pdgid", "pdg_id", "pid", "pdg"),
+    "d0": ("d0",),
+    "d0_error": ("d0err", "d0_error", "errord0"),
+    "dz": ("dz", "z0"),
+    "dz_error": ("dzerr", "dz_error", "errordz"),
+}
+SEPARATORS = "_./:"
+
+
+def complete(
+    found: JetCollection | None, layout: EventLayout, branches: Mapping[str, str], where: str
+) -> JetCollection:
+    """The collection that the layout describes: what it spells out over what the file tells.
+
+    Args:
+        found: what the file's own layout says of the collection, or None.
+
+    Raises:
+        LayoutError: a collection or a branch that is not there.
+    """
+    name = layout.collection or (found.name if found else "")
+    jets = found or _jets(name, branches, where)
+    if layout.jet:
+        momentum = {**jets.momentum, **layout.jet}
+        for column in layout.jet.values():
+            _there(column.branch, branches, where)
+        jets = jets.with_(momentum=momentum)
+    own = layout.link
+    if own is None:
+        return jets
+    candidates = _own_candidates(own, jets, branches, where)
+    if not own.kind:
+        known = [c for c in jets.candidates if c.name == own.collection]
+        if jets.link is None:
+            raise LayoutError(
+                f"the file does not say how '{jets.name}' leads to '{own.collection}'",
+                where=where,
+                mend="give constituents.link",
+            )
+        return jets.with_(candidates=(candidates if not known or own.columns else known[0],))
+    link = _link(own, jets, candidates, branches, where)
+    return jets.with_(candidates=(candidates,), link=link)
+
+
+def group(name: str, branches: Mapping[str, str], nested: bool = False) -> dict[str, str]:
+    """Short name -> branch of a collection's columns of numbers (or lists of numbers)."""
+    kind_fits = is_nested if nested else is_list
+    size = len(name)
+    out: dict[str, str] = {}
+    for branch, kind in branches.items():
+        if branch.startswith(name) and branch[size : size + 1] in tuple(SEPARATORS) and kind_fits(kind):
+            out.setdefault(branch[size + 1 :], branch)
+    for stem in (f"{name}Aux", f"{name}AuxDyn"):
+        for branch, kind in branches.items():
+            if branch.startswith(stem) and branch[len(stem) : len(stem) + 1] in ".:" and kind_fits(kind):
+                out.setdefault(branch[len(stem) + 1 :], branch)
+    return out
+
+
+def spelt(columns: Mapping[str, str]) -> dict[str, Column]:
+    """The canonical columns among those of a collection."""
+    lowered: dict[str, str] = {}
+    for short, branch in columns.items():
+        lowered.setdefault(short.lower(), branch)
+    return {
+        column: Column(lowered[word])
+        for column, words in SPELT.items()
+        for word in words[:1] + tuple(w for w in words[1:] if words[0] not in lowered)
+        if word in lowered
+    }
+
+
+def _jets(name: str, branches: Mapping[str, str], where: str) -> JetCollection:
+    columns = group(name, branches)
+    momentum = {
+        k: c
+        for k, c in spelt(columns).items()
+        if k in ("px", "py", "pz", "energy", "pt", "eta", "phi", "mass")
+    }
+    if not ({"pt", "eta", "phi"} <= momentum.keys() or {"px", "py", "pz"} <= momentum.keys()):
+        stems = {re.split(r"[_./:]", b, maxsplit=1)[0] for b in branches}
+        raise LayoutError(
+            f"jet collection '{name}' not found: no {name}_pt, {name}_eta, {name}_phi or the like",
+            where=where,
+            mend=_nearest(name, stems),
+        )
+    return JetCollection(
+        name=name,
+        layout="own",
+        momentum=momentum,
+        columns={b: s for s, b in columns.items()},
+        radius=radius_of(name),
+    )
+
+
+def _own_candidates(own: OwnLink, jets: JetCollection, branches: Mapping[str, str], where: str) -> Candidates:
+    known = next((c for c in jets.candidates if c.name == own.collection), None)
+    if known is None:
+        nested = own.kind == "nested"
+        columns = group(own.collection, branches, nested)
+        named = spelt(columns)
+        used = {c.branch for c in named.values()}
+        known = Candidates(
+            own.collection,
+            named,
+            ("identity",) if "pdg_id" in named else ("charged",) if "charge" in named else (),
+            {s: Column(b) for s, b in columns.items() if b not in used},
+            ids=next((b for s, b in columns.items() if s == "fUniqueID"), None),
+        )
+    if own.columns:
+        for column in own.columns.values():
+            _there(column.branch, branches, where)
+        known = replace(known, columns={**known.columns, **own.columns})
+    has = known.columns.keys()
+    if not ({"pt", "eta", "phi"} <= has or {"px", "py", "pz"} <= has or {"theta", "q_over_p"} <= has):
+        stems = {re.split(r"[_./:]", b, maxsplit=1)[0] for b in branches}
+        raise LayoutError(
+            f"constituent collection '{own.collection}' not found, or without a momentum",
+            where=where,
+            mend=_nearest(own.collection, stems),
+        )
+    return known
+
+
+def _link(
+    own: OwnLink, jets: JetCollection, candidates: Candidates, branches: Mapping[str, str], where: str
+) -> Link:
+    given = own.branches
+
+    def branch(part: str, table: str = "") -> str:
+        name = given[part]
+        for full in (name, *(f"{table}{s}{name}" for s in SEPARATORS if table)):
+            if full in branches:
+                return full
+        raise missing_branch(f"{table}_{name}" if table else name, branches, where)
+
+    if own.kind == "table":
+        table = given["table"]
+        if "jet" not in given or "index" not in given:
+            raise LayoutError(
+                "a link by table needs `jet` and `index`",
+                where=where,
+                mend="link: {table: FatJetPFCands, jet: jetIdx, index: pFCandsIdx}",
+            )
+        return TableLink(branch("jet", table), branch("index", table))
+    if own.kind == "element":
+        name = given["element"]
+        store = jets.link if isinstance(jets.link, ElementLink) else ElementLink(name)
+        store_names = (name, *(f"{jets.name}{aux}{name}" for aux in ("AuxDyn.", "AuxDyn:", "Aux.", "Aux:")))
+        at = next((b for b in store_names if b in branches or f"{b}.m_persKey" in branches), None)
+        if at is None:
+            raise missing_branch(name, branches, where)
+        return replace(store, branch=at)
+    if own.kind == "reference":
+        return ReferenceLink(branch("reference", jets.name if given["reference"] not in branches else ""))
+    if own.kind == "object":
+        relation = given["object"]
+        at = next((s for s in SEPARATORS if f"{relation}{s}index" in branches), None)
+        if at is None:
+            raise missing_branch(f"{relation}.index", branches, where)
+        begin = given.get("begin", f"{jets.name}.particles_begin")
+        end = given.get("end", f"{jets.name}.particles_end")
+        for name in (begin, end):
+            _there(name, branches, where)
+        return ObjectLink(begin, end, f"{relation}{at}index", f"{relation}{at}collectionID")
+    return NestedLists()
+
+
+def _there(branch: str | None, branches: Mapping[str, str], where: str) -> None:
+    if branch is not None and branch not in branches:
+        raise missing_branch(branch, branches, where)
+
+
+def _nearest(name: str, stems: set[str]) -> str:
+    from hepml.errors import did_you_mean
+
+    return did_you_mean(name, stems, noun="collections at hand")

@@ -83,7 +83,7 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
         name="hepml",
         help="From ROOT files to a tracked, physics-respecting jet tagger.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

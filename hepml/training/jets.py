@@ -96,6 +96,7 @@ def open_jets(
     def read(files: Source, classes: Sequence[str] | None = None) -> JetDataset:
         return open_dataset(settings, files, inputs, classes)
 
+    _say_how_to_get(settings)
     whole = read(settings.train)
     message(f"train: {whole.report}")
     classes = tuple(whole.classes or ()) or None

@@ -15,9 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hepml.nn import kernels
-from hepml.nn.kernels.byte_dropout import Dropout, dropout, threshold
-from hepml.nn.kernels.particle_transformer_block import BlockSettings, Piece, block
+from hepml.nn.kernels.byte_dropout import Dropout, dropout
 from hepml.packed.rectangle import Rectangle
 
 
@@ -181,38 +179,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, pieces: Sequence[Rectangle], biases: Sequence[Tensor]) -> Tensor:
         """[ΣN, C] to [ΣN, C]; see `Attention.forward`."""
-        if self._by_hand(x):
-            return self._trained_by_hand(x, pieces, biases)
         return self._rest(x, self.attn(self.pre_attn_norm(x), pieces, biases))
-
-    def _by_hand(self, x: Tensor) -> bool:
-        """Whether the training path of `hepml.nn.kernels.particle_transformer_block` applies: on a CPU,
-        eager, in the parameters' own dtype."""
-        return (
-            self.training
-            and torch.is_grad_enabled()
-            and self.c_attn is not None
-            and kernels.allows("particle_transformer_block", x)
-            and x.dtype == self.fc1.weight.dtype
-            and x.dtype in (torch.float32, torch.float64)
-            and len(x) > 0
-            and max(threshold(self.dropout.p), threshold(self.attn.dropout)) < 256
-        )
-
-    def _trained_by_hand(self, x: Tensor, pieces: Sequence[Rectangle], biases: Sequence[Tensor]) -> Tensor:
-        assert self.post_attn_norm is not None
-        assert self.post_fc_norm is not None
-        assert self.c_attn is not None
-        assert self.w_resid is not None
-        attn = self.attn
-        of_pieces = tuple(Piece.of(where.rows, len(where.offsets) - 1, where.width) for where in pieces)
-        settings = BlockSettings(self.heads, self.dropout.p, attn.dropout, self.post_fc_norm.eps, of_pieces)
-        before = (self.pre_attn_norm, attn.in_proj, attn.out_proj)
-        after = (self.pre_fc_norm, self.fc1, self.post_fc_norm, self.fc2)
-        first = [t for m in before for t in (m.weight, m.bias)]
-        rest = [t for m in after for t in (m.weight, m.bias)]
-        post = (self.post_attn_norm.weight, self.post_attn_norm.bias)
-        return block(x, biases, settings, (*first, self.c_attn, *post, *rest, self.w_resid))
 
     def pool(self, token: Tensor, x: Tensor, where: Rectangle) -> tuple[Tensor, Tensor]:
         """Class attention (arXiv:2103.17239): the class tokens [B, C] after they have looked at the rows x

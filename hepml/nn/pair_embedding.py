@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepml.nn import kernels
-from hepml.nn.kernels.pair_embedding import PIECE, pair_network
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.rectangle import masking_value
+
+# Pairs taken at a time in evaluation on a CPU: 1 MB of 64 columns in float32.
+PIECE = 4096
 
 
 class PairEmbedding(nn.Module):
@@ -40,8 +42,6 @@ class PairEmbedding(nn.Module):
         evaluation = not torch.is_grad_enabled() and not self._norms[0].training
         if evaluation and kernels.allows("pieces", features, autocast=True):
             return self._folded(features)
-        if self._in_pieces(features):
-            return self._trained_in_pieces(features)
         return self.embed(features)  # type: ignore[no-any-return]
 
     @property
@@ -51,34 +51,6 @@ class PairEmbedding(nn.Module):
     @property
     def _maps(self) -> list[nn.Linear]:
         return [m for m in self.embed if isinstance(m, nn.Linear)]
-
-    def _in_pieces(self, features: Tensor) -> bool:
-        """Whether the cache-sized training path applies: on a CPU, eager, with norms that all learn or are
-        all held fixed."""
-        return (
-            self.training
-            and torch.is_grad_enabled()
-            and kernels.allows("pair_embedding", features, autocast=True)
-            and features.dtype in (torch.float32, torch.float64)
-            and len(features) > 1
-            and len({norm.training for norm in self._norms}) == 1
-        )
-
-    def _trained_in_pieces(self, features: Tensor) -> Tensor:
-        norms = self._norms
-        learning = norms[0].training
-        out, statistics = pair_network(
-            features,
-            [(m.weight, m.bias) for m in self._maps],
-            [(n.weight, n.bias) for n in norms],
-            norms[0].eps,
-            None if learning else [(n.running_mean, n.running_var) for n in norms],  # type: ignore[misc]
-            self.last_activation,
-        )
-        if learning:
-            for norm, (mean, variance) in zip(norms, statistics, strict=True):
-                norm.remember(mean, variance, len(features))
-        return out
 
     def _folded(self, features: Tensor) -> Tensor:
         """In evaluation: norms folded into the linear maps, few pairs at a time on a CPU."""

@@ -1,8 +1,8 @@
 """Folding a forest of binary trees from the leaves to the roots, level by level, for all jets at once.
 
 A node's embedding depends on its two children's, so a batch takes as many steps as its highest tree has
-levels. Cells are pure functions of arrays and weights; `hepml.nn.kernels` folds in one buffer of all nodes,
-and has faster passes for the simple and the gated cell.
+levels. Cells are pure functions of arrays and weights; `hepml.nn.kernels.fold` folds in one buffer of all
+nodes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from hepml.nn import kernels
 from hepml.nn.kernels.fold import Cell, fold_by_levels
-from hepml.nn.kernels.recursive import fold_gated, fold_simple
 
 
 def fold(
@@ -39,11 +38,6 @@ def fold(
     Returns:
         [N + M, H].
     """
-    if kernels.allows("recursive", leaves) and len({t.dtype for t in (leaves, inputs, *weights)}) == 1:
-        if cell is simple_cell:
-            return fold_simple(leaves, inputs, children, tuple(levels), *weights)
-        if cell is gated_cell:
-            return fold_gated(leaves, inputs, children, tuple(levels), *weights)
     if kernels.allows("fold", leaves, accelerator=True, autocast=True):
         return fold_by_levels(cell, leaves, inputs, children, tuple(levels), weights)
     embedding, start = leaves, 0

@@ -32,18 +32,14 @@ from hepml.nn import kernels
 
 # A tagger that spends its time in the kernel, its arguments, and jets of a batch.
 TAGGERS: dict[str, list[tuple[str, dict[str, Any], int]]] = {
-    "byte_dropout": [("transformer", {}, 64)],
+    "byte_dropout": [("transformer", {}, 64), ("part", {}, 64)],
     "edge_messages": [("particlenet", {}, 64), ("particlenet_lite", {}, 64)],
     "flow": [("hamiltonian_cloud", {}, 128)],
-    "fold": [("treenin", {}, 64), ("recnn", {}, 64)],
-    "frame_pairs": [("lloca", {}, 32)],
+    "fold": [("treenin", {}, 64), ("recnn_gated", {}, 64), ("recnn", {"tree": "descending_pt"}, 64)],
     "lorentznet_messages": [("lorentznet", {}, 32)],
-    "pair_embedding": [("part", {}, 64)],
     "pair_sums": [("hamiltonian_cloud", {}, 128), ("residual_cloud", {}, 128)],
-    "particle_transformer_block": [("part", {}, 64)],
     "pelican_network": [("pelican", {}, 16)],
     "pieces": [("pfn", {}, 512), ("transformer", {}, 64)],
-    "recursive": [("recnn", {}, 64), ("recnn", {}, 512), ("recnn_gated", {}, 64), ("recnn_gated", {}, 512)],
     "scalar_vector": [("lgatr_slim", {}, 32)],
 }
 

@@ -24,12 +24,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
-from hepml.nn.kernels.frame_pairs import plain_logits
-from hepml.nn.lorentz import canonical, frames
+from hepml.nn.lorentz import canonical
+from hepml.nn.lorentz.frames import FrameNetwork
 from hepml.testing import sample_jets
 
 WAYS = ("pieces", "definition")
@@ -68,16 +68,12 @@ def bench(backbone: str, number: int = 32, repeats: int = 5) -> dict[str, Any]:
     return {"jets_a_second": rate, "times_as_long": longer, "seconds": seconds}
 
 
-def by_definition(a: Tensor, b: Tensor, s: Tensor, u: Tensor, layers: Any, counts: Any) -> Tensor:
-    return plain_logits(a, b, s, u, layers)
-
-
 def peak(way: str, number: int) -> None:
     """Prints the megabytes by which the process grows in one step of the frames."""
     torch.set_num_threads(1)
     if way == "definition":
         canonical._PAIRS = 2**40
-        frames.pair_logits = by_definition  # type: ignore[assignment]
+        FrameNetwork._logits = FrameNetwork._pairs  # type: ignore[method-assign]
     torch.manual_seed(3)
     model, batch = create("lloca"), jets(number)
 

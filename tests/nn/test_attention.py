@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
 import pytest
 import torch
+from norms import stir_norms
 from torch import Tensor, nn
 
 from hepml import kinematics
+from hepml.nn import kernels
 from hepml.nn.attention import Attention, Block
 from hepml.nn.kernels.byte_dropout import Dropout, dropout
 from hepml.nn.pair_embedding import PairEmbedding, pair_bias
@@ -36,43 +37,6 @@ def stirred(module: nn.Module) -> nn.Module:
     return module.double().train()
 
 
-@pytest.mark.parametrize("counts", [(5, 5, 5), (0, 3, 7, 1)])
-def test_a_block_by_hand_equals_its_definition_and_its_gradients(
-    counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    x, where, bias = attention_case(counts)
-    by_hand = stirred(Block(16, 4, dropout=0.0, attention_dropout=0.0))
-    plain = copy.deepcopy(by_hand)
-    assert by_hand._by_hand(x)
-    monkeypatch.setattr(plain, "_by_hand", lambda _: False)
-    direction = torch.randn_like(x)
-    found = [(m(x, [where], [bias]), m) for m in (by_hand, plain)]
-    gradients = [torch.autograd.grad((out * direction).sum(), [x, bias, *m.parameters()]) for out, m in found]
-    assert torch.allclose(found[0][0], found[1][0], atol=1e-13)
-    for a, b in zip(*gradients, strict=True):
-        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
-
-
-def test_a_block_by_hand_has_the_gradient_of_what_it_computes_with_dropout() -> None:
-    """With one seed the masks are the same; central differences are good to the square of the step."""
-    x, where, bias = attention_case((3, 7, 6))
-    block = stirred(Block(16, 4, dropout=0.3, attention_dropout=0.2))
-    direction = torch.randn_like(x)
-
-    def value() -> Tensor:
-        torch.manual_seed(3)
-        return (block(x, [where], [bias]) * direction).sum()
-
-    tensors = [x, bias, *block.parameters()]
-    for tensor, gradient in zip(tensors, torch.autograd.grad(value(), tensors), strict=True):
-        step = 1e-5 * torch.randn_like(tensor) * (tensor > -1e3)
-        with torch.no_grad():
-            above = (tensor.add_(step), value())[1]
-            below = (tensor.sub_(2 * step), value())[1]
-            tensor.add_(step)
-        assert float(above - below) == pytest.approx(2 * float((gradient * step).sum()), rel=1e-5, abs=1e-9)
-
-
 def test_dropout_of_attention_leaves_its_mean() -> None:
     """Values that are all b make the attended b times the sum of the kept shares, whose mean is one."""
     x, where, bias = attention_case((6, 6))
@@ -86,7 +50,7 @@ def test_dropout_of_attention_leaves_its_mean() -> None:
     assert ((drawn.mean(0) - expected).abs() < 5 * drawn.std(0) / 500**0.5 + 1e-9).all()
 
 
-def test_dropout_in_a_block_by_hand_is_that_of_dropout() -> None:
+def test_dropout_in_a_block_is_that_of_bytes() -> None:
     """With maps of zero and a bias of one, the feed-forward part is dropout of one."""
     x, where, bias = attention_case((60, 60))
     block = stirred(Block(16, 4, dropout=0.1, attention_dropout=0.1))
@@ -94,42 +58,25 @@ def test_dropout_in_a_block_by_hand_is_that_of_dropout() -> None:
         block.w_resid.zero_()
         block.fc2.weight.zero_()
         block.fc2.bias.fill_(1.0)
-    assert block._by_hand(x)
     out = block(x, [where], [bias]).detach()
     assert out.unique().tolist() == pytest.approx([0, 256 / 230])
     assert (out == 0).double().mean() == pytest.approx(26 / 256, abs=4 * (0.1 * 0.9 / out.numel()) ** 0.5)
 
 
 @pytest.mark.parametrize("last_activation", [True, False])
-@pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("widths", [(8, 8, 4), (8, 8), (4,)])
-def test_a_pair_embedding_in_pieces_equals_its_definition(
-    last_activation: bool, frozen: bool, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+def test_a_pair_embedding_with_folded_norms_equals_its_definition(
+    last_activation: bool, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hepml.nn.kernels.pair_embedding.PIECE", 64)
     monkeypatch.setattr("hepml.nn.pair_embedding.PIECE", 64)
-    pieces = stirred(PairEmbedding(4, widths, last_activation))
-    if frozen:
-        for norm in pieces._norms:
-            norm.eval()
-            norm.running_mean.normal_()
-            norm.running_var.uniform_(0.5, 2)
-    plain = copy.deepcopy(pieces)
-    x, direction = (
-        3 * torch.randn(500, 4, dtype=torch.float64),
-        torch.randn(500, widths[-1], dtype=torch.float64),
-    )
-    given = direction.clone()
-    results = [(pieces(x), pieces), (plain.embed(x), plain)]
-    gradients = [torch.autograd.grad((out * given).sum(), list(m.parameters())) for out, m in results]
-    assert torch.equal(given, direction)
-    assert torch.allclose(results[0][0], results[1][0], atol=1e-12)
-    for a, b in zip(*gradients, strict=True):
-        assert torch.allclose(a, b, rtol=1e-9, atol=1e-10)
-    for a, b in zip(pieces.buffers(), plain.buffers(), strict=True):
-        assert torch.allclose(a, b, atol=1e-12)
+    embedding = stirred(PairEmbedding(4, widths, last_activation)).eval()
+    stir_norms(embedding)
+    x = 3 * torch.randn(500, 4, dtype=torch.float64)
     with torch.no_grad():
-        assert torch.allclose(pieces.eval()(x), plain.eval().embed(x), atol=1e-12)
+        folded = embedding(x)
+        with kernels.disabled():
+            assert torch.allclose(folded, embedding(x), atol=1e-12)
+        assert torch.allclose(folded, embedding.embed(x), atol=1e-12)
 
 
 def test_pairs_are_each_pair_of_a_jet_once() -> None:

@@ -1,4 +1,4 @@
-"""Folds by hand equal the folds of their cells level by level, with all gradients."""
+"""Folds in one buffer equal folds that join levels, with all gradients."""
 
 from __future__ import annotations
 
@@ -31,22 +31,24 @@ def case(cell: Callable[..., Tensor], hidden: int = 5) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize("hidden", [5, 40])
 @pytest.mark.parametrize("cell", [simple_cell, gated_cell])
-def test_a_fold_by_hand_equals_its_cell_with_all_gradients(cell: Callable[..., Tensor], hidden: int) -> None:
+def test_a_fold_in_one_buffer_has_the_values_and_gradients_of_its_cell(
+    cell: Callable[..., Tensor], hidden: int
+) -> None:
     leaves, inputs, *weights = given = case(cell, hidden)
-    by_hand = fold(cell, leaves, inputs, CHILDREN, LEVELS, weights)
+    in_one = fold(cell, leaves, inputs, CHILDREN, LEVELS, weights)
     with kernels.disabled():
         plain = fold(cell, leaves, inputs, CHILDREN, LEVELS, weights)
-    assert by_hand.grad_fn.name() != plain.grad_fn.name()  # type: ignore[union-attr]
+    assert in_one.grad_fn.name() != plain.grad_fn.name()  # type: ignore[union-attr]
     direction = torch.randn_like(plain)  # every node's embedding is asked for, not the roots' alone
-    found, expected = (torch.autograd.grad((out * direction).sum(), given) for out in (by_hand, plain))
-    assert torch.allclose(by_hand, plain, atol=1e-13)
+    found, expected = (torch.autograd.grad((out * direction).sum(), given) for out in (in_one, plain))
+    assert torch.allclose(in_one, plain, atol=1e-13)
     for a, b in zip(found, expected, strict=True):
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
         assert a.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("cell", [simple_cell, gated_cell])
-def test_a_fold_by_hand_has_the_gradient_of_what_it_computes(cell: Callable[..., Tensor]) -> None:
+def test_a_fold_in_one_buffer_has_the_gradient_of_what_it_computes(cell: Callable[..., Tensor]) -> None:
     leaves, inputs, *weights = case(cell)
 
     def folded(*given: Tensor) -> Any:

@@ -21,15 +21,11 @@ Kernel = Literal[
     "edge_messages",
     "flow",
     "fold",
-    "frame_pairs",
     "lorentznet_messages",
     "pair_sums",
     "pelican_network",
     "pieces",
     "scalar_vector",
-    "particle_transformer_block",
-    "pair_embedding",
-    "recursive",
 ]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
@@ -68,7 +64,7 @@ def allows(kernel: Kernel, x: Tensor, *, accelerator: bool = False, autocast: bo
         accelerator: the kernel works on every device, not on the CPU alone.
         autocast: the kernel knows what to do under autocast.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return False
     if kernel in _closed.get():
         return False

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hepml.kinematics import root
-from hepml.nn import kernels
-from hepml.nn.kernels.frame_pairs import pair_logits, plain_logits
 from hepml.nn.lorentz.vectors import GramVectors
 from hepml.packed.rectangle import mask_of, masking_value, to_dense, to_packed
 
@@ -98,7 +96,7 @@ class FrameNetwork(nn.Module):
         shared = torch.log((product / scale[..., None].square()).clamp_min(1e-12)).to(dtype) / 8 + 1
         self_ = torch.zeros(product.shape[1:], dtype=torch.bool, device=p.device)
         self_[:, own].fill_diagonal_(True)
-        logits = self._logits(self.own(nodes[:, own]), self.other(nodes), shared, mask)  # [3, B, N - skip, N]
+        logits = self._logits(self.own(nodes[:, own]), self.other(nodes), shared)  # [3, B, N - skip, N]
         logits = logits.masked_fill(~mask[:, None], masking_value(dtype))
         alone = self.alone(nodes[:, own]).movedim(-1, 0)
         shares = torch.where(self_, alone[..., None], logits).softmax(-1).double()
@@ -110,16 +108,18 @@ class FrameNetwork(nn.Module):
         vectors = weights.sum(-1)[..., None] * p[:, own] + weights @ p + alone[..., None] * lone
         return vectors.movedim(0, 2)
 
-    def _logits(self, a: Tensor, b: Tensor, shared: Tensor, mask: Tensor) -> Tensor:
-        u, linear = self.product.weight[:, 0], [m for m in self.phi if isinstance(m, nn.Linear)]
-        layers = [(m.weight, m.bias) for m in linear]
-        if self.training and any(m.p > 0 for m in self.phi if isinstance(m, nn.Dropout)):
-            return checkpoint(self._dropped, a, b, shared, use_reentrant=False)  # type: ignore[no-any-return]
-        if kernels.allows("frame_pairs", a, accelerator=True, autocast=True):
-            return pair_logits(a, b, shared, u, layers, mask.sum(1).tolist())
-        return plain_logits(a, b, shared, u, layers)
+    def _logits(self, a: Tensor, b: Tensor, shared: Tensor) -> Tensor:
+        """phi of each pair, [3, B, W, S], of which the hidden units are recomputed in the backward pass.
 
-    def _dropped(self, a: Tensor, b: Tensor, shared: Tensor) -> Tensor:
+        Args:
+            a, b: [B, W, H] and [B, S, H] first layer at receivers and at senders.
+            shared: [B, W, S] one number a pair.
+        """
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return checkpoint(self._pairs, a, b, shared, use_reentrant=False)  # type: ignore[no-any-return]
+        return self._pairs(a, b, shared)
+
+    def _pairs(self, a: Tensor, b: Tensor, shared: Tensor) -> Tensor:
         x = a[:, :, None] + b[:, None] + shared[..., None] * self.product.weight[:, 0]
         return self.phi(x).movedim(-1, 0)  # type: ignore[no-any-return]
 

@@ -67,7 +67,7 @@ def read_events(
         DataError: branches of one collection that differ in length.
     """
     jets = chosen.jets
-    tally = {"null": 0, "links": 0, "select": 0, "leading": 0, "overlap": 0}
+    tally = {"null": 0, "links": 0, "select": 0, "leading": 0, "overlap": 0, "rest": 0}
     first = next(c.branch for c in jets.momentum.values() if c.branch is not None)
     for low, high in tree.steps(first, start, stop, min(step, STEP)):
         yield _chunk(tree, jets, layout, columns, jet_columns, low, high, tally)
@@ -113,9 +113,12 @@ def _chunk(
     counts = links.counts[keep]
     labels = _labels(view, keep, jets, layout)
     weight = view[layout.weight][keep].astype(np.float32) if layout.weight else None
+    constituents = {name: values[index] for name, values in candidates.items()}
+    still = (constituents["px"] == 0) & (constituents["py"] == 0) & (constituents["pz"] == 0)
+    tally["rest"] += int(still.sum())
     return Chunk(
         offsets=starts_of(counts),
-        constituents={name: values[index] for name, values in candidates.items()},
+        constituents=constituents,
         jets={name: view[name][keep] for name in dict.fromkeys(jet_columns)},
         momenta=None if view.momenta is None else view.momenta[keep].astype(np.float32),
         labels=labels,
@@ -123,6 +126,7 @@ def _chunk(
         weights=weight,
         entries=view.events[keep] + start,
         file=tree.where,
+        at_rest=True,
     )
 
 
@@ -297,6 +301,7 @@ def _note(report: DataReport, chosen: Chosen, layout: EventLayout, tally: Mappin
     for key, words in (
         ("select", f"jets removed by jets.select '{layout.select}'"),
         ("overlap", "jets removed for overlap"),
+        ("rest", "constituents without momentum (kept)"),
         ("leading", f"jets beyond the leading {layout.leading} of their event left out"),
     ):
         if tally[key]:

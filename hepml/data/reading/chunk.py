@@ -33,6 +33,8 @@ class Chunk:
         file: where the jets come from.
         events: [B] int64, the event of each jet, the same number for jets of one event over all files; None
             where every jet is an event of its own.
+        at_rest: whether constituents without any momentum are the data model's way to say "unmeasured", as
+            Delphes' tracks of pT = 0, and no fault.
     """
 
     offsets: np.ndarray
@@ -45,6 +47,7 @@ class Chunk:
     classes: tuple[str, ...] = ()
     weights: np.ndarray | None = None
     events: np.ndarray | None = None
+    at_rest: bool = False
     sorted_by_pt: bool = field(default=False)
 
     def __len__(self) -> int:

@@ -139,6 +139,8 @@ def _findings(chunk: Chunk, finite: Sequence[str]) -> list[tuple[str, float, np.
             of_constituents(f"NaN or infinite '{name}'", ~is_finite, column)
     energy, px, py, pz = (chunk.constituents[name] for name in ("energy", "px", "py", "pz"))
     for reason, rows in _unphysical(energy, px, py, pz):
+        if chunk.at_rest and reason == "no transverse momentum":
+            rows = rows & (pz != 0)
         if rows.any():
             of_constituents(reason, rows, {"|": pz, "n": energy}.get(reason[0], energy))
     if chunk.momenta is not None:

@@ -250,6 +250,7 @@ def _from_files(
             paths, model.inputs, layout=layout or data.get("layout"), classes=classes,
             target=data.get("target"),
             weights=False if unweighted else data.get("weights"), selection=data.get("selection"),
+            missing_columns=data.get("missing_columns"),
         )  # fmt: skip
         if dataset.labels is None:
             raise DataError(

@@ -18,6 +18,7 @@ from hepml.data.reading.layouts import Layout
 from hepml.data.reading.npz import names_classes
 from hepml.data.reading.per_jet import BEYOND, NO_INDEX, NONE, SEVERAL
 from hepml.data.reading.reader import STEP, LayoutLike, Scan, iterate_chunks, scan
+from hepml.data.reading.reconcile import MissingColumns
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets
 from hepml.data.reading.sources import Files
@@ -44,6 +45,7 @@ class Request:
     bad: BadJets = "drop"
     labels: bool = True
     jet_columns: Sequence[str] | str = ()
+    missing_columns: MissingColumns | None = None
 
 
 def build(files: Files, request: Request) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def build(files: Files, request: Request) -> dict[str, Any]:
     report = DataReport()
     pieces: list[dict[str, Any]] = []
     sample = None if request.max_jets is None else Sample(request.max_jets)
-    for piece in packed_chunks(scan(files, request.layout), request, report, IN_MEMORY_STEP):
+    for piece in packed_chunks(look(files, request), request, report, IN_MEMORY_STEP):
         pieces.append(piece)
         if sample is not None:
             sample.add(piece)
@@ -66,6 +68,11 @@ def build(files: Files, request: Request) -> dict[str, Any]:
     for piece in pieces:
         piece["extras"] = extras_of(piece, request)
     return {**join(pieces, request), "report": report}
+
+
+def look(files: Files, request: Request) -> Scan:
+    """The scan of what a request will read."""
+    return scan(files, request.layout, missing_columns=request.missing_columns)
 
 
 def extras_of(piece: dict[str, Any], request: Request) -> dict[str, np.ndarray]:
@@ -146,6 +153,8 @@ def packed_chunks(
             *(c for c in (request.target, request.weights) if isinstance(c, str)),
         ],
         weights=request.weights is None or request.weights is True,
+        missing_columns=request.missing_columns,
+        essential=_named(request),
     )
     seen = 0
     for chunk in stream:
@@ -248,6 +257,13 @@ class ClassMap:
                 for label in [labels] if isinstance(labels, str | int) else labels:
                     table[str(label)] = i
         self._known = set(table)
+        without = [str(f.source) for f in found.files if f.entries and not f.classes]
+        if without:
+            raise LayoutError(
+                "no labels, though other files of the list have some",
+                where=", ".join(without[:3]),
+                mend="leave these files out, or add labels to them",
+            )
         # Integer labels of an npz file without names count the classes that were asked for.
         self._plain = wanted is not None and all(
             f.source.is_npz and not names_classes(f.source) for f in found.files

@@ -22,13 +22,13 @@ import xxhash
 from hepml import outputs
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
-from hepml.data.build import PER_CONSTITUENT, PER_JET, Request, build, extras_of, packed_chunks
-from hepml.data.reading.reader import Scan, scan
+from hepml.data.build import PER_CONSTITUENT, PER_JET, Request, build, extras_of, look, packed_chunks
+from hepml.data.reading.reader import Scan
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.sources import Files
 from hepml.errors import FileError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def open_cache(folder: Path, files: Files, request: Request) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def open_cache(folder: Path, files: Files, request: Request) -> dict[str, Any]:
         HepmlError: see `JetDataset.open`.
         FileError: the cache cannot be written (a full disk, say); nothing is left of it then.
     """
-    found = scan(files, request.layout)
+    found = look(files, request)
     home = folder / cache_key(found, request)
     if not (home / "meta.json").is_file():
         _build(home, found, files, request)

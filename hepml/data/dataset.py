@@ -20,6 +20,7 @@ from hepml.data.build import Request, build
 from hepml.data.inputs import Inputs
 from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.reader import LayoutLike
+from hepml.data.reading.reconcile import MissingColumns
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets
 from hepml.data.reading.sources import Files
@@ -85,6 +86,7 @@ class JetDataset:
         bad: BadJets = "drop",
         labels: bool = True,
         jet_columns: Sequence[str] | str = (),
+        missing_columns: MissingColumns | None = None,
     ) -> JetDataset:
         """Reads, checks and packs jets.
 
@@ -103,10 +105,13 @@ class JetDataset:
             max_jets: keep a random sample of so many of all that were read (files are often sorted by class).
             cache: folder for a packed, memory-mapped copy, reused as long as files, layout and inputs stay
                 the same.
-            bad: what to do with NaN, infinite and negative-energy jets: `drop` (and count), `refuse` or
-                `keep`.
+            bad: what to do with jets that have NaN, infinite or unphysical values: `drop` (and count),
+                `refuse` or `keep`.
             labels: False reads jets without labels (prediction), and then no jet is dropped for its label.
             jet_columns: jet-level columns to keep for output, "all" for every number of the file.
+            missing_columns: what to do with a column that some of the files lack: `refuse`, `fill` or `drop`
+                (see `hepml.data.reading.reconcile`). Left out, what was asked for by name is refused, and
+                what came along is dropped.
 
         Raises:
             HepmlError: anything wrong with files, layout or jets, in one line.
@@ -122,6 +127,7 @@ class JetDataset:
             bad=bad,
             labels=labels,
             jet_columns=jet_columns,
+            missing_columns=missing_columns,
         )
         if cache is None:
             return cls(**build(files, request))

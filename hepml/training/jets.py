@@ -173,6 +173,7 @@ def open_dataset(
         selection=settings.selection,
         max_jets=settings.max_jets,
         cache=settings.cache,
+        missing_columns=settings.missing_columns,
         labels=labels,
     )
 

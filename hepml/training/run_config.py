@@ -49,6 +49,8 @@ class DataConfig(Schema):
         train_share: train on this share of the training jets only; validation and test jets stay whole
             (sample efficiency).
         cache: folder for packed, memory-mapped copies of the jets; in memory where left out.
+        missing_columns: what to do with a column that some files of a list lack: `refuse`, `fill` or `drop`;
+            what is needed is refused where left out.
         split_seed: seed of the split where `val` or `test` are shares, and of `train_share`.
         obtain: {`train`, `val` or the name of a test set: how to get its jets}, said where they are absent.
     """
@@ -66,6 +68,7 @@ class DataConfig(Schema):
     max_jets: Count | None = None
     train_share: Share | None = None
     cache: str | None = None
+    missing_columns: Literal["refuse", "fill", "drop"] | None = None
     split_seed: int = 0
     obtain: dict[str, str] = Field(default_factory=dict)
 

@@ -14,6 +14,8 @@ from hepml.data.reading.tree_reader import Flat
 from hepml.errors import DataError, LayoutError, did_you_mean
 
 _FORM_EXTRAS = ("energy", "mass")
+# Constituent columns that follow from the momenta, and are derived where a file lacks them.
+DERIVABLE = ("px", "py", "pz", "energy", "pt", "delta_eta", "delta_phi", "jet_pt", "jet_energy")
 
 
 def branches_needed(
@@ -120,17 +122,7 @@ def derived_jet_column(chunk: Chunk, name: str) -> np.ndarray:
     """A jet column that follows from the constituents (or the jet's own momentum), [B] float32."""
     if name == "jet_nparticles":
         return chunk.counts.astype(np.float32)
-    if chunk.momenta is not None:
-        p = chunk.momenta.astype(np.float64)
-    else:
-        jet_of = chunk.jet_of()
-        p = np.stack(
-            [
-                np.bincount(jet_of, chunk.constituents[n], minlength=len(chunk))
-                for n in ("energy", "px", "py", "pz")
-            ],
-            1,
-        )
+    p = summed_momenta(chunk) if chunk.momenta is None else chunk.momenta.astype(np.float64)
     energy, px, py, pz = p.T
     pt = np.hypot(px, py)
     value = {
@@ -141,6 +133,13 @@ def derived_jet_column(chunk: Chunk, name: str) -> np.ndarray:
         "jet_mass": lambda: np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0)),
     }[name]()
     return value.astype(np.float32)
+
+
+def summed_momenta(chunk: Chunk) -> np.ndarray:
+    """The sum of each jet's constituents, [B, 4] float64 (E, px, py, pz)."""
+    jet_of = chunk.jet_of()
+    columns = (chunk.constituents[n] for n in ("energy", "px", "py", "pz"))
+    return np.stack([np.bincount(jet_of, c, minlength=len(chunk)) for c in columns], axis=1)
 
 
 def _columns_of(group: Collection, columns: Sequence[str] | None, branches: Mapping[str, str]) -> list[str]:
@@ -156,13 +155,13 @@ def _has(group: Collection, name: str, branches: Mapping[str, str]) -> bool:
 
 
 def _refuse_column(name: str, layout: Layout, branches: Mapping[str, str], where: str) -> None:
+    if name in DERIVABLE:
+        return
     for group in layout.constituents:
         column = group.columns.get(name)
         if column is not None and column.branch is not None:
             error = missing_branch(column.branch, branches, where)
             raise LayoutError(f"column '{name}' needs {error.what}", where=where, mend=error.mend)
-    if name in ("px", "py", "pz", "energy", "pt", "delta_eta", "delta_phi", "jet_pt", "jet_energy"):
-        return
     known = dict.fromkeys(n for g in layout.constituents for n in g.columns)
     raise LayoutError(
         f"layout '{layout.name}' has no constituent column '{name}'",
@@ -299,13 +298,15 @@ def _canonical(
 def _merge(
     groups: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]],
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Several collections as one list a jet; a column that one of them lacks is zero there."""
+    """Several collections as one list a jet; a column that one of them lacks is zero there, or left out where
+    it follows from the momenta."""
     counts = sum(np.diff(offsets) for offsets, _ in groups)
     offsets = np.zeros(len(groups[0][0]), dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     jet_of = np.concatenate([np.repeat(np.arange(len(o) - 1), np.diff(o)) for o, _ in groups])
     order = np.argsort(jet_of, kind="stable")
-    names = dict.fromkeys(n for _, columns in groups for n in columns)
+    every = dict.fromkeys(n for _, columns in groups for n in columns)
+    names = [n for n in every if n not in DERIVABLE or all(n in columns for _, columns in groups)]
     return offsets, {
         n: np.concatenate([c.get(n, np.zeros(int(o[-1]), dtype=np.float32)) for o, c in groups])[order]
         for n in names

@@ -179,25 +179,26 @@ class Layout:
             found.update({b[len(p) :]: b for b in branches if b.startswith(p) and b[len(p) :] not in found})
         return found
 
-    def check(self, branches: Iterable[str], where: str) -> None:
+    def check(self, branches: Iterable[str], where: str, *, momenta_only: bool = False) -> None:
         """Refuses a tree that lacks a branch which this layout needs.
+
+        Args:
+            momenta_only: other columns may be missing, where other files of the list have them.
 
         Raises:
             LayoutError: names the branch, the tree and the nearest branches.
         """
         at_hand = set(branches)
-        wanted = [c.branch for g in self.constituents for n, c in g.columns.items() if n not in g.optional]
-        wanted += (
-            [c.branch for c in (*self.jet.values(), *self.columns.values())]
-            if self.label_prefix is None
-            else []
-        )
-        if self.label_prefix is None:
-            wanted += [
-                *self.labels.values(),
-                self.label,
-                None if self.weight in self.columns else self.weight,
-            ]
+        wanted = [
+            c.branch
+            for g in self.constituents
+            for n, c in g.columns.items()
+            if n not in g.optional and (not momenta_only or n in (*g.momentum_form, "energy", "mass"))
+        ]
+        if self.label_prefix is None and not momenta_only:
+            wanted += [c.branch for c in (*self.jet.values(), *self.columns.values())]
+            wanted += [*self.labels.values(), self.label]
+            wanted.append(None if self.weight in self.columns else self.weight)
         for branch in wanted:
             if branch is not None and branch not in at_hand:
                 raise missing_branch(branch, at_hand, where)

@@ -40,7 +40,12 @@ def scan_npz(source: Source) -> tuple[int, tuple[str, ...], dict[str, str]]:
         checked.read_array(source.path, "offsets"), headers["four_momenta"].shape[0], where
     )
     _, classes = _labels(source, headers, len(offsets) - 1)
-    return len(offsets) - 1, classes, dict.fromkeys(headers, "array")
+    return len(offsets) - 1, classes, {n: _kind_of(n, h, len(offsets) - 1) for n, h in headers.items()}
+
+
+def _kind_of(name: str, header: checked.Header, jets: int) -> str:
+    """The type of an array that is a jet column, else `array`."""
+    return str(header.dtype) if name not in _OWN and header.shape == (jets,) else "array"
 
 
 def names_classes(source: Source) -> bool:

@@ -14,9 +14,17 @@ import numpy as np
 
 from hepml.errors import LayoutError
 
+_NUMBERS = ("bool", "float32", "float64", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
 NONE, SEVERAL, NO_INDEX = -1, -2, -3  # labels of jets of no class, of several, and what is no class index
 BEYOND = -1000  # less a class index that has no class
 SENTINELS = (-99.0, -999.0, -9999.0, -99999.0, -999999.0)  # numbers that often stand for "there is none"
+
+
+def number_type(kind: str) -> np.dtype | None:
+    """The type of a branch of one number an entry, from how uproot or numpy names it; None for all others."""
+    plain = kind.replace("std::", "").removesuffix("_t")
+    plain = {"float": "float32", "double": "float64"}.get(plain, plain)
+    return np.dtype(plain) if plain in _NUMBERS else None
 
 
 def one_each(values: Any, jets: int, what: str, where: str) -> np.ndarray:

@@ -22,7 +22,8 @@ from hepml.data.reading.assemble import assemble, branches_needed
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.layouts import BUILT_IN, Layout, recognise
 from hepml.data.reading.npz import read_npz, scan_npz
-from hepml.data.reading.per_jet import NONE
+from hepml.data.reading.per_jet import NONE, number_type
+from hepml.data.reading.reconcile import FilePlan, MissingColumns, common_columns, reconcile
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets, screen
 from hepml.data.reading.selection import Selection
@@ -114,6 +115,7 @@ def scan(
     layout: LayoutLike = None,
     jets: str | None = None,
     directory: Any = None,
+    missing_columns: MissingColumns | None = None,
 ) -> Scan:
     """What the files hold and what is wrong with them, from their headers alone. Raises only for paths that
     do not exist.
@@ -123,11 +125,13 @@ def scan(
         layout: name, mapping, YAML file or `Layout`; recognised from the branches where left out.
         jets: the jet collection of event files.
         directory: the only file, where it is open already; it is left open.
+        missing_columns: `fill` and `drop` let a file lack columns of the layout that others have.
     """
     layout = with_jets(layout, jets)
     chosen = None if layout is None else Layout.parse(layout)
     sources = expand(files)
-    return Scan(tuple(_scan_file(source, chosen, len(sources) == 1, directory) for source in sources))
+    lenient = len(sources) > 1 and missing_columns in ("fill", "drop")
+    return Scan(tuple(_scan_file(source, chosen, len(sources) == 1, directory, lenient) for source in sources))
 
 
 def read_jets(
@@ -141,6 +145,7 @@ def read_jets(
     selection: str | None = None,
     max_constituents: int | None = None,
     bad: BadJets = "refuse",
+    missing_columns: MissingColumns | None = None,
 ) -> ak.Array:
     """Jets as one awkward array, one entry a jet.
 
@@ -154,8 +159,10 @@ def read_jets(
         entry_start, entry_stop: range over all files behind each other.
         selection: expression on jet columns, `jet_pt > 500 & abs(jet_eta) < 2`.
         max_constituents: keep only the leading so many, by pT.
-        bad: what to do with jets that have NaN, infinite or negative-energy constituents: `refuse`, `drop` or
+        bad: what to do with jets that have NaN, infinite or unphysical constituents: `refuse`, `drop` or
             `keep`.
+        missing_columns: what to do with a column that some of the files lack: `refuse`, `fill` or `drop` (see
+            `hepml.data.reading.reconcile`). Left out, it is dropped, but event weights are refused.
 
     Returns:
         `constituents` with px, py, pz, energy (GeV) and raw columns under a `vector` momentum behaviour; jet
@@ -168,7 +175,7 @@ def read_jets(
     """
     report = DataReport()
     layout = with_jets(layout, jets)
-    found = scan(files, layout)
+    found = scan(files, layout, missing_columns=missing_columns)
     parts = list(
         iterate_chunks(
             files,
@@ -183,9 +190,12 @@ def read_jets(
             report=report,
             step_size=200_000,
             scanned=found,
+            missing_columns=missing_columns,
         )
     )
     _say_others(found)
+    if len(parts) > 1:
+        parts = common_columns(parts, report)
     out = ak.concatenate([c.to_awkward() for c in parts]) if len(parts) > 1 else parts[0].to_awkward()
     out.attrs["classes"] = list(parts[0].classes)
     out.attrs["report"] = str(report)
@@ -223,6 +233,8 @@ def iterate_chunks(
     scanned: Scan | None = None,
     finite: Sequence[str] = (),
     weights: bool = True,
+    missing_columns: MissingColumns | None = None,
+    essential: Sequence[str] = (),
 ) -> Iterator[Chunk]:
     """Jets as flat chunks in bounded memory; the rest as in `read_jets`.
 
@@ -234,9 +246,11 @@ def iterate_chunks(
         scanned: the answer of an earlier `scan` of the same files.
         finite: jet columns that are used as numbers: a jet is bad where one is NaN or infinite.
         weights: whether to read the layout's event weights.
+        missing_columns: as in `read_jets`.
+        essential: those of `finite` that nothing can stand in for where a file lacks them.
     """
     report = DataReport() if report is None else report
-    found = (scanned or scan(files, layout)).raise_first()
+    found = (scanned or scan(files, layout, missing_columns=missing_columns)).raise_first()
     classes = found.classes
     chosen = Selection(selection) if selection else None
     first, before = entry_start or 0, 0
@@ -247,16 +261,26 @@ def iterate_chunks(
             where=f"{found.entries} entries",
             mend="widen the range",
         )
-    for item in found.files:
+    plans = reconcile(
+        found.files,
+        [str(item.source) for item in found.files],
+        columns,
+        jet_columns or (),
+        essential=[*essential, *(chosen.names if chosen else ())],
+        features=finite,
+        weights=weights,
+        policy=missing_columns,
+        report=report,
+    )
+    for item, plan in zip(found.files, plans, strict=True):
         low, high = max(first - before, 0), min(last - before, item.entries)
         first_event = before
         before += item.entries
         report.add_file(str(item.source), item.entries)
         if high <= low:
             continue
-        wanted = _jet_columns(item, jet_columns)
-        for chunk in _chunks(item, columns, wanted, chosen, low, high, step_size, weights, report):
-            chunk = _relabel(chunk, classes)
+        for chunk in _chunks(item, plan, chosen, low, high, step_size, report):
+            chunk = plan.complete(_relabel(chunk, classes))
             if item.events is not None:
                 chunk = replace(chunk, events=chunk.entries + first_event)
             report.read += len(chunk)
@@ -289,16 +313,15 @@ def _say_others(found: Scan) -> None:
 
 def _chunks(
     item: FileScan,
-    columns: Sequence[str] | None,
-    jet_columns: Sequence[str],
+    plan: FilePlan,
     selection: Selection | None,
     start: int,
     stop: int,
     step: int,
-    weights: bool = True,
-    report: DataReport | None = None,
+    report: DataReport,
 ) -> Iterator[Chunk]:
-    needed = [*jet_columns, *(selection.names if selection else ())]
+    columns, weights = plan.columns, plan.weights
+    needed = [*plan.jet_columns, *(selection.names if selection else ())]
     if item.source.is_npz:
         yield from read_npz(item.source, start, stop, step, selection_names=needed)
         return
@@ -322,7 +345,9 @@ def _chunks(
             yield assemble(item.layout, flat, item.branches, columns, needed, low, where, weights)
 
 
-def _scan_file(source: Source, layout: Layout | None, keep: bool, opened: Any = None) -> FileScan:
+def _scan_file(
+    source: Source, layout: Layout | None, keep: bool, opened: Any = None, lenient: bool = False
+) -> FileScan:
     directory: Any = opened
     keep = keep and opened is None
     name: str | None = None
@@ -355,7 +380,7 @@ def _scan_file(source: Source, layout: Layout | None, keep: bool, opened: Any = 
     if fits is None:
         return FileScan(source, name, entries, branches, problem=_not_recognised(branches, where))
     try:
-        fits.check(branches, where)
+        fits.check(branches, where, momenta_only=lenient)
     except HepmlError as problem:
         return FileScan(source, name, entries, branches, fits, problem=problem)
     return FileScan(
@@ -395,29 +420,8 @@ def _not_recognised(branches: Mapping[str, str], where: str) -> LayoutError:
     return LayoutError(what, where=where, mend="map the branches with data.layout (docs/data-layouts.md)")
 
 
-def _jet_columns(item: FileScan, wanted: Sequence[str] | str | None) -> list[str]:
-    if wanted is None:
-        return []
-    if wanted == "all":
-        return item.jet_columns
-    return list(wanted)
-
-
 def _is_number(kind: str) -> bool:
-    plain = kind.replace("std::", "").removesuffix("_t")
-    return plain in {
-        "float",
-        "double",
-        "bool",
-        "int8",
-        "uint8",
-        "int16",
-        "uint16",
-        "int32",
-        "uint32",
-        "int64",
-        "uint64",
-    }
+    return number_type(kind) is not None
 
 
 def _relabel(chunk: Chunk, classes: tuple[str, ...]) -> Chunk:

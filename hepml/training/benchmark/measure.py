@@ -170,6 +170,7 @@ def first_test(config: RunConfig, model: nn.Module) -> Any:
         selection=data.selection,
         max_jets=data.max_jets,
         cache=data.cache,
+        missing_columns=data.missing_columns,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -153,7 +153,7 @@ def reconcile(
 def common_columns(chunks: Sequence[Chunk], report: DataReport) -> list[Chunk]:
     """Chunks with the columns that all of them have, for formats whose columns are known only once they are
     read; what is left out is noted."""
-    out = list(chunks)
+    out: list[Any] = list(chunks)
     for what in ("constituents", "jets"):
         every = dict.fromkeys(n for c in out for n in getattr(c, what))
         common = [n for n in every if all(n in getattr(c, what) for c in out)]

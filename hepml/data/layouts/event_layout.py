@@ -101,7 +101,7 @@ class EventLayout(Layout):
     match: Mapping[str, Match] = field(default_factory=dict)
     overlap: tuple[Overlap, ...] = ()
 
-    def check(self, branches: Iterable[str], where: str) -> None:
+    def check(self, branches: Iterable[str], where: str, *, momenta_only: bool = False) -> None:
         """Nothing: what is needed is known once the collection is chosen (`hepml.data.formats.events`)."""
 
     def label_branches(self, branches: Iterable[str]) -> dict[str, str]:

@@ -131,7 +131,9 @@ def scan(
     chosen = None if layout is None else Layout.parse(layout)
     sources = expand(files)
     lenient = len(sources) > 1 and missing_columns in ("fill", "drop")
-    return Scan(tuple(_scan_file(source, chosen, len(sources) == 1, directory, lenient) for source in sources))
+    return Scan(
+        tuple(_scan_file(source, chosen, len(sources) == 1, directory, lenient) for source in sources)
+    )
 
 
 def read_jets(

@@ -43,8 +43,17 @@ def phi(p: Tensor) -> Tensor:
 
 def eta(p: Tensor) -> Tensor:
     """Pseudorapidity asinh(pz / pT); finite along the beam. Shapes: [..., 4] -> [...]."""
-    tiny = torch.finfo(p.dtype).tiny
-    return torch.asinh(p[..., 3] / pt(p).clamp_min(max(tiny, 1e-20)))
+    return eta_of(p[..., 3], pt(p))
+
+
+def eta_of(pz: Tensor, pt_: Tensor) -> Tensor:
+    """Pseudorapidity from pz and pT. Shapes: [...], [...] -> [...]."""
+    pt_ = pt_.clamp_min(max(torch.finfo(pz.dtype).tiny, 1e-20))
+    if pz.requires_grad or pt_.requires_grad:
+        return torch.asinh(pz / pt_)
+    # the same, at a fifth of the time on a CPU; its derivative would be wrong at pz = 0
+    size = pz.abs()
+    return torch.log((torch.hypot(pt_, size) + size) / pt_).copysign(pz)
 
 
 def rapidity(p: Tensor) -> Tensor:
@@ -72,6 +81,22 @@ def mass(p: Tensor) -> Tensor:
 def delta_phi(a: Tensor, b: Tensor) -> Tensor:
     """Azimuthal difference a - b wrapped to [-pi, pi)."""
     return torch.remainder(a - b + math.pi, 2 * math.pi) - math.pi
+
+
+def signed_angle(x: Tensor, y: Tensor, to_x: Tensor, to_y: Tensor) -> Tensor:
+    """Angle in the transverse plane from (to_x, to_y) to (x, y), in [-pi, pi]; zero where either is.
+    Shapes: [...] each -> [...].
+
+    From the two directions' products, without a wrap: torch's atan2 gives other last bits at the end of an
+    array than in its middle, so that the angle would depend on where in a batch a constituent stands.
+    """
+    across, along = y * to_x - x * to_y, x * to_x + y * to_y
+    if across.requires_grad:
+        return torch.atan2(across, along)  # whose derivative at the origin is zero
+    half = (length(across, along) + along.abs()).clamp_min(torch.finfo(x.dtype).tiny)
+    angle = 2 * torch.atan(across / half)
+    straight = torch.full_like(angle, math.pi).copysign(across)
+    return torch.where(along < 0, straight - angle, angle)
 
 
 def delta_r(eta_a: Tensor, phi_a: Tensor, eta_b: Tensor, phi_b: Tensor) -> Tensor:

@@ -7,18 +7,22 @@ take a `JetBatch` and return the parameters of q(z|x), one row a jet. Padded vie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hepml import kinematics
+from hepml.data import display, jet_columns, joining
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
+from hepml.data.arrays import as_tensor, check_packed, check_rows, checked_mask, packed
+from hepml.data.reading.chunk import leading_rows
+from hepml.data.rows import gather, positions, rows_of
 from hepml.errors import DataError, LayoutError, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 ArrayLike = Any
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class JetBatch:
     """Several jets, packed.
 
@@ -47,6 +51,8 @@ class JetBatch:
             constituents is used.
         extras: further views that travel along, by name (see `hepml.data.extras`), one row a constituent or
             one row a jet each.
+        raw: raw constituent columns besides the four-momenta (charge, d0, …), [ΣN] each, from which features
+            are computed when a model asks.
     """
 
     four_momenta: Tensor
@@ -60,6 +66,7 @@ class JetBatch:
     index: Tensor | None = None
     jet_momenta: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    raw: Mapping[str, Tensor] = field(default_factory=dict)
 
     # ------------------------------------------------------------------ making
 
@@ -97,13 +104,13 @@ class JetBatch:
             DataError: shapes that do not fit each other, offsets that do not rise from 0 to ΣN, NaN or
                 infinite momenta.
         """
-        p = _tensor(four_momenta)
+        p = as_tensor(four_momenta)
         if dtype is None:
             dtype = p.dtype if p.is_floating_point() else torch.float32
         p = p.to(dtype)
-        o = _tensor(offsets).to(device=p.device, dtype=torch.int64)
-        _check_packed(p, o)
-        f = None if features is None else _tensor(features).to(device=p.device, dtype=dtype)
+        o = as_tensor(offsets).to(device=p.device, dtype=torch.int64)
+        check_packed(p, o)
+        f = None if features is None else as_tensor(features).to(device=p.device, dtype=dtype)
         names = feature_table.resolve(feature_names) if feature_names else ()
         if f is not None and (f.ndim != 2 or f.shape[0] != p.shape[0]):
             raise DataError(
@@ -114,18 +121,67 @@ class JetBatch:
             raise DataError(
                 f"{len(names)} feature names for {f.shape[1]} feature columns", mend="name each column once"
             )
-        y = None if labels is None else _tensor(labels).to(p.device)
+        y = None if labels is None else as_tensor(labels).to(p.device)
         if y is not None:
             y = y.to(dtype) if y.is_floating_point() else y.to(torch.int64)
-            _check_rows("labels", y, len(o) - 1)
-        w = None if weights is None else _tensor(weights).to(device=p.device, dtype=dtype)
+            check_rows("labels", y, len(o) - 1)
+        w = None if weights is None else as_tensor(weights).to(device=p.device, dtype=dtype)
         if w is not None:
-            _check_rows("weights", w, len(o) - 1)
-        j = None if jet_features is None else _tensor(jet_features).to(device=p.device, dtype=dtype)
+            check_rows("weights", w, len(o) - 1)
+        j = None if jet_features is None else as_tensor(jet_features).to(device=p.device, dtype=dtype)
         if j is not None:
-            _check_rows("jet_features", j, len(o) - 1)
-        i = None if index is None else _tensor(index).to(device=p.device, dtype=torch.int64)
+            check_rows("jet_features", j, len(o) - 1)
+        i = None if index is None else as_tensor(index).to(device=p.device, dtype=torch.int64)
         return cls(p, o, f, tuple(names), j, tuple(jet_feature_names), y, w, i)
+
+    @classmethod
+    def from_padded(
+        cls,
+        four_momenta: ArrayLike,
+        mask: ArrayLike,
+        *,
+        columns: Mapping[str, ArrayLike] | None = None,
+        features: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        jet_momenta: ArrayLike | None = None,
+        **jets: Any,
+    ) -> JetBatch:
+        """A batch from padded arrays; what the padding holds is never looked at.
+
+        Args:
+            four_momenta: [B, M, 4] as (E, px, py, pz) in GeV.
+            mask: [B, M] booleans, true where there is a constituent.
+            columns: raw constituent columns by name (`charge`, `d0`, …), [B, M] each, from which features are
+                computed.
+            features: [B, M, F] standardised features, instead.
+            labels: as in `from_arrays`.
+            jet_momenta: [B, 4] the jets' own momenta; the sum of the constituents where left out.
+            jets: what else `from_arrays` takes.
+
+        Raises:
+            DataError: shapes that do not fit each other; NaN or infinite momenta.
+
+        Example:
+            >>> import numpy as np
+            >>> momenta = np.ones((2, 3, 4), dtype=np.float32)
+            >>> mask = np.array([[True, True, False], [True, False, False]])
+            >>> hepml.JetBatch.from_padded(momenta, mask).counts
+            tensor([2, 1])
+        """
+        inside = checked_mask(mask)
+        made = cls.from_arrays(
+            packed(four_momenta, inside),
+            F.pad(inside.sum(dim=1).cumsum(0), (1, 0)),
+            None if features is None else packed(features, inside),
+            labels,
+            **jets,
+        )
+        raw = {name: packed(c, inside).to(made.dtype) for name, c in (columns or {}).items()}
+        own = None if jet_momenta is None else as_tensor(jet_momenta).to(made.dtype)
+        if own is not None:
+            check_rows("jet_momenta", own, len(made))
+            own = torch.from_numpy(jet_columns.settle(own.numpy(), made.jets.numpy()))
+        return replace(made, raw=raw, jet_momenta=own)
 
     @classmethod
     def from_awkward(cls, jets: ak.Array, features: str | Sequence[str] = (), **selection: Any) -> JetBatch:
@@ -134,8 +190,8 @@ class JetBatch:
         Args:
             jets: one entry a jet, with `constituents` (px, py, pz, energy and any further columns) and
                 jet-level fields.
-            features: constituent features to compute, by name or set; none computes them on demand from
-                four-momenta.
+            features: constituent features to compute, by name or set; without any, raw columns are carried
+                along and features computed when a model asks.
             selection: `jet_features`, `max_constituents`, `label`, `weight`, `dtype` (see
                 `hepml.data.packing.pack`).
         """
@@ -178,12 +234,13 @@ class JetBatch:
         constituents."""
         if self.jet_momenta is not None:
             return self.jet_momenta
-        return self.four_momenta.new_zeros((len(self), 4)).index_add_(0, self.jet_of, self.four_momenta)
+        return jet_columns.sum_of_constituents(self.four_momenta, self.jet_of, len(self))
 
     @cached_property
     def columns(self) -> dict[str, Tensor]:
-        """Raw columns that follow from the four-momenta alone, each [ΣN]."""
-        return feature_table.momentum_columns(self.four_momenta, self.jet_of, self.jets)
+        """Raw columns: those that follow from the four-momenta, and those carried along; each [ΣN]."""
+        computed = feature_table.momentum_columns(self.four_momenta, self.jet_of, self.jets)
+        return feature_table.with_own_columns(computed, self.raw) if self.raw else computed
 
     def select(self, names: Sequence[str]) -> Tensor:
         """Constituent features by name, [ΣN, len(names)].
@@ -194,43 +251,7 @@ class JetBatch:
         Raises:
             LayoutError: a feature is neither stored nor computable; names it and the nearest there is.
         """
-        names = tuple(names)
-        stored = self.features
-        if stored is not None and not self.feature_names:
-            if stored.shape[1] != len(names):
-                raise LayoutError(
-                    f"the batch has {stored.shape[1]} unnamed feature columns, {len(names)} were asked "
-                    f"for ({', '.join(names)})",
-                    mend="give these columns in that order, or name them with feature_names=",
-                )
-            return stored
-        if stored is not None and names == self.feature_names:
-            return stored
-        at = {name: i for i, name in enumerate(self.feature_names)}
-        if stored is not None and all(name in at for name in names):
-            return stored[:, [at[name] for name in names]]
-        parts = []
-        for name in names:
-            if stored is not None and name in at:
-                parts.append(stored[:, at[name]])
-                continue
-            feature = feature_table.lookup(name)
-            absent = [c for c in feature.needs if c not in self.columns]
-            if absent:
-                known = [
-                    *self.feature_names,
-                    *(n for n, f in feature_table.FEATURES.items() if set(f.needs) <= set(self.columns)),
-                ]
-                raise LayoutError(
-                    f"these jets have no feature '{name}'",
-                    mend=did_you_mean(name, known, noun="features at hand"),
-                )
-            parts.append(feature(self.columns))
-        return (
-            torch.stack(parts, dim=-1)
-            if parts
-            else self.four_momenta.new_zeros((self.four_momenta.shape[0], 0))
-        )
+        return feature_table.pick(names, self.features, self.feature_names, self)
 
     def extra(self, name: str) -> Tensor:
         """A further view by name: the one that travels along, else made from the four-momenta and kept with
@@ -261,13 +282,13 @@ class JetBatch:
         for name in names:
             if self.jet_features is not None and name in at:
                 parts.append(self.jet_features[:, at[name]])
-            elif name in _DERIVED_JET_COLUMNS:
-                parts.append(_DERIVED_JET_COLUMNS[name](self))
+            elif name in jet_columns.DERIVED:
+                parts.append(jet_columns.derived(name, self.jets, self.counts))
             else:
                 raise LayoutError(
                     f"these jets have no column '{name}'",
                     mend=did_you_mean(
-                        name, [*self.jet_feature_names, *_DERIVED_JET_COLUMNS], noun="columns at hand"
+                        name, [*self.jet_feature_names, *jet_columns.DERIVED], noun="columns at hand"
                     ),
                 )
         return torch.stack(parts, dim=-1) if parts else self.four_momenta.new_zeros((len(self), 0))
@@ -289,6 +310,7 @@ class JetBatch:
 
         changed = {f.name: move(getattr(self, f.name)) for f in fields(self)}
         changed["extras"] = {name: move(t) for name, t in self.extras.items()}
+        changed["raw"] = {name: move(t) for name, t in self.raw.items()}
         return replace(self, **changed)
 
     def pin_memory(self) -> JetBatch:
@@ -297,99 +319,138 @@ class JetBatch:
             f.name: v.pin_memory() for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
         }
         changed["extras"] = {name: t.pin_memory() for name, t in self.extras.items()}
+        changed["raw"] = {name: t.pin_memory() for name, t in self.raw.items()}
         return replace(self, **changed)
 
     def with_four_momenta(self, four_momenta: Tensor) -> JetBatch:
-        """The same jets with other four-momenta [ΣN, 4]; stored constituent features, jet momenta
-        and extras, which would no longer fit, are left out."""
+        """The same jets with other four-momenta [ΣN, 4]; features, jet momenta, raw columns and extras that
+        would no longer fit are left out."""
         return replace(
-            self, four_momenta=four_momenta, features=None, feature_names=(), jet_momenta=None, extras={}
+            self,
+            four_momenta=four_momenta,
+            features=None,
+            feature_names=(),
+            jet_momenta=None,
+            extras={},
+            raw=feature_table.not_from_momenta(self.raw),
         )
 
     def permute(self, order: Tensor) -> JetBatch:
         """The same jets with constituents in another order; `order` [ΣN] must keep each constituent in its
         jet. Extras are left out, and made anew when asked for."""
-        taken = None if self.features is None else self.features[order]
-        return replace(self, four_momenta=self.four_momenta[order], features=taken, extras={})
+        return self._taken(self.offsets, lambda t: t[order], lambda t: t, {})
 
     def take(self, jets: ArrayLike) -> JetBatch:
         """The jets at these positions, in this order, as a new packed batch; extras that are not registered
-        are left out."""
-        which = _tensor(jets).to(device=self.device)
-        which = which.nonzero().flatten() if which.dtype == torch.bool else which.to(torch.int64)
-        counts = self.counts[which]
-        offsets = torch.zeros(len(which) + 1, dtype=torch.int64, device=self.device)
-        torch.cumsum(counts, 0, out=offsets[1:])
-        total = int(offsets[-1])
-        rows = torch.arange(total, device=self.device) + torch.repeat_interleave(
-            self.offsets[which] - offsets[:-1], counts, output_size=total
+        are left out.
+
+        Args:
+            jets: integers, or booleans [B].
+        """
+        which = positions(jets, len(self), self.device)
+        rows, offsets = rows_of(self.offsets, which)
+        known = {name: found for name in self.extras if (found := extra_table.find(name)) is not None}
+        return self._taken(
+            offsets,
+            lambda t: gather(t, rows),
+            lambda t: gather(t, which),
+            {n: gather(self.extras[n], rows if e.per == "constituent" else which) for n, e in known.items()},
         )
 
-        def jet(t: Tensor | None) -> Tensor | None:
-            return None if t is None else t[which]
-
+    def slice(self, first: int, last: int) -> JetBatch:
+        """The jets first:last, as views: nothing is copied but their offsets. Extras that are not registered
+        are left out."""
+        first, last, _ = slice(first, last).indices(len(self))
+        last = max(first, last)
+        low, high = int(self.offsets[first]), int(self.offsets[last])
         known = {name: found for name in self.extras if (found := extra_table.find(name)) is not None}
+        return self._taken(
+            self.offsets[first : last + 1] - low,
+            lambda t: t[low:high],
+            lambda t: t[first:last],
+            {
+                n: self.extras[n][low:high] if e.per == "constituent" else self.extras[n][first:last]
+                for n, e in known.items()
+            },
+        )
+
+    def __getitem__(self, jets: Any) -> JetBatch:
+        """`batch[5]` is one jet, `batch[:3]` a view of three; `batch[[4, 1]]` and `batch[mask]` are copies
+        of those."""
+        if isinstance(jets, slice) and jets.step in (None, 1):
+            first, last, _ = jets.indices(len(self))
+            return self.slice(first, last)
+        if isinstance(jets, int | np.integer):
+            at = int(positions(jets, len(self)))
+            return self.slice(at, at + 1)
+        return self.take(positions(jets, len(self), self.device))
+
+    def __iter__(self) -> Iterator[JetBatch]:
+        """The jets one by one, each a batch of one."""
+        return (self.slice(i, i + 1) for i in range(len(self)))
+
+    def leading(self, most: int) -> JetBatch:
+        """Only the `most` leading constituents of each jet, by pT. The jets' momenta stay those of all their
+        constituents; extras are left out."""
+        if self.max_count <= most:
+            return self
+        px, py = (self.four_momenta[:, i].detach().cpu().contiguous().numpy() for i in (1, 2))
+        kept = torch.from_numpy(leading_rows(px, py, self.offsets.cpu().numpy(), most)).to(self.device)
+        offsets = F.pad(self.counts.clamp_max(most).cumsum(0), (1, 0))
+        made = self._taken(offsets, lambda t: t[kept], lambda t: t, {})
+        return replace(made, jet_momenta=self.jets)
+
+    def without_padding(self) -> JetBatch:
+        """Without constituents whose four-momentum is zero, which fill up arrays of fixed size and are left out
+        of files too."""
+        inside = (self.four_momenta != 0).any(dim=1)
+        if bool(inside.all()):
+            return self
+        ends = F.pad(inside.cumsum(0), (1, 0))
+        return self._taken(ends[self.offsets], lambda t: t[inside], lambda t: t, {})
+
+    @classmethod
+    def concatenate(cls, batches: Iterable[JetBatch]) -> JetBatch:
+        """Batches behind each other, as one.
+
+        Jet momenta, weights and positions are completed where only some of the batches have them; raw columns
+        and extras are kept where all have them.
+
+        Raises:
+            DataError: no batches; or some have other features, jet features or labels than the first.
+        """
+        return joining.concatenate(list(batches))
+
+    def _taken(
+        self,
+        offsets: Tensor,
+        constituents: Callable[[Tensor], Tensor],
+        jets: Callable[[Tensor], Tensor],
+        extras: Mapping[str, Tensor],
+    ) -> JetBatch:
+        """Every column with some of its rows."""
+
+        def jet(t: Tensor | None) -> Tensor | None:
+            return None if t is None else jets(t)
+
         return replace(
             self,
-            four_momenta=self.four_momenta[rows],
+            four_momenta=constituents(self.four_momenta),
             offsets=offsets,
-            features=None if self.features is None else self.features[rows],
+            features=None if self.features is None else constituents(self.features),
             jet_features=jet(self.jet_features),
             labels=jet(self.labels),
             weights=jet(self.weights),
             index=jet(self.index),
             jet_momenta=jet(self.jet_momenta),
-            extras={n: self.extras[n][rows if e.per == "constituent" else which] for n, e in known.items()},
+            extras=extras,
+            raw={name: constituents(t) for name, t in self.raw.items()},
         )
 
+    # ------------------------------------------------------------------ showing
 
-_DERIVED_JET_COLUMNS = {
-    "jet_pt": lambda b: kinematics.pt(b.jets),
-    "jet_eta": lambda b: kinematics.eta(b.jets),
-    "jet_phi": lambda b: kinematics.phi(b.jets),
-    "jet_energy": lambda b: b.jets[:, 0],
-    "jet_mass": lambda b: kinematics.mass(b.jets),
-    "jet_nparticles": lambda b: b.counts.to(b.dtype),
-}
+    def __repr__(self) -> str:
+        return display.text(self)
 
-
-def _tensor(values: ArrayLike) -> Tensor:
-    if isinstance(values, Tensor):
-        return values
-    array = np.asarray(values)
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int64)
-    if not array.flags.writeable:  # torch views writable memory only
-        array = array.copy()
-    return torch.from_numpy(np.ascontiguousarray(array))
-
-
-def _check_rows(name: str, t: Tensor, jets: int) -> None:
-    if t.shape[:1] != (jets,):
-        raise DataError(f"{name} have shape {tuple(t.shape)} for {jets} jets", mend="give one row a jet")
-
-
-def _check_packed(p: Tensor, offsets: Tensor) -> None:
-    if p.ndim != 2 or p.shape[1] != 4:
-        raise DataError(
-            f"four_momenta have shape {tuple(p.shape)}", mend="give [ΣN, 4] as (E, px, py, pz) in GeV"
-        )
-    if (
-        offsets.ndim != 1
-        or len(offsets) < 1
-        or int(offsets[0]) != 0
-        or int(offsets[-1]) != p.shape[0]
-        or bool((offsets.diff() < 0).any())
-    ):
-        raise DataError(
-            f"offsets do not rise from 0 to the {p.shape[0]} constituents",
-            mend="give [B + 1] offsets, as numpy.concatenate([[0], numpy.cumsum(counts)])",
-        )
-    if not bool(torch.isfinite(p).all()):
-        bad = int((~torch.isfinite(p)).any(dim=1).nonzero()[0])
-        jet = int(torch.searchsorted(offsets, torch.tensor(bad, device=offsets.device), right=True)) - 1
-        raise DataError(
-            "NaN or infinite four-momentum",
-            where=f"jet {jet}, constituent {bad - int(offsets[jet])}",
-            mend="drop or repair that jet",
-        )
+    def _repr_html_(self) -> str:
+        return display.as_html(self)

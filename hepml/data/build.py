@@ -12,8 +12,8 @@ import torch
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
 from hepml.data.inputs import Inputs
-from hepml.data.packing import features_of, four_momenta_of, jet_matrix
-from hepml.data.reading.chunk import MOMENTUM, Chunk
+from hepml.data.packing import batch_of, jet_matrix
+from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.layouts import Layout
 from hepml.data.reading.npz import names_classes
 from hepml.data.reading.per_jet import BEYOND, NO_INDEX, NONE, SEVERAL
@@ -28,7 +28,7 @@ from hepml.errors import DataError, LayoutError, did_you_mean
 PER_CONSTITUENT = ("four_momenta", "features")
 PER_JET = ("counts", "jet_features", "labels", "weights", "jet_momenta", "entries", "events")
 IN_MEMORY_STEP = 60_000  # entries a chunk where all of them are kept anyway: fewer, larger pieces to join
-_DERIVED = ("pt", "jet_pt", "jet_energy", *MOMENTUM)
+_BATCH_COLUMNS = ("four_momenta", "features", "jet_features", "labels", "weights")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def packed_chunks(
     for name in request.inputs.extras:
         extra_table.lookup(name)
     names = feature_table.resolve(request.inputs.features) if request.inputs.features else ()
-    columns = [c for c in feature_table.raw_columns_for(names) if c not in _DERIVED]
+    columns = feature_table.file_columns_for(names)
     classify = request.labels and request.target is None
     mapper = ClassMap(found, request.classes) if classify else None
     jets = _jet_columns(request)
@@ -169,16 +169,11 @@ def packed_chunks(
         seen += len(chunk)
         if mapper is not None:
             report.count_classes(mapper.names, labels)
+        batch = batch_of(chunk, names, request.inputs.jet_features, labels=labels, weights=weights)
         yield {
-            "four_momenta": four_momenta_of(chunk).numpy(),
+            **{name: _array(getattr(batch, name)) for name in _BATCH_COLUMNS},
             "counts": chunk.counts,
-            "features": features_of(chunk, names).numpy() if names else None,
-            "jet_features": jet_matrix(chunk, request.inputs.jet_features)
-            if request.inputs.jet_features
-            else None,
-            "labels": labels,
-            "weights": weights,
-            "jet_momenta": chunk.momenta,
+            "jet_momenta": batch.jets.numpy(),  # of every chunk, whether or not its file has them
             "entries": chunk.entries,
             "events": chunk.events,
             "jet_columns": {
@@ -339,6 +334,10 @@ def _jet_columns(request: Request) -> list[str] | str:
 def _named(request: Request) -> list[str]:
     """The target and the weight, where they are columns by name."""
     return [c for c in (request.target, request.weights) if isinstance(c, str)]
+
+
+def _array(t: torch.Tensor | None) -> np.ndarray | None:
+    return None if t is None else t.numpy()
 
 
 def _weights(chunk: Chunk, request: Request) -> np.ndarray | None:

@@ -28,7 +28,7 @@ from hepml.data.reading.report import DataReport
 from hepml.data.reading.sources import Files
 from hepml.errors import FileError
 
-FORMAT = 2
+FORMAT = 3  # 3: features and jet momenta computed as for every other door
 
 
 def open_cache(folder: Path, files: Files, request: Request) -> dict[str, Any]:

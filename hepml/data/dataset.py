@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xxhash
 from torch import Tensor
 
-from hepml.data import extras as extra_table
 from hepml.data.batch import JetBatch
 from hepml.data.build import Request, build
 from hepml.data.inputs import Inputs
@@ -24,6 +22,7 @@ from hepml.data.reading.reconcile import MissingColumns
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets
 from hepml.data.reading.sources import Files
+from hepml.data.rows import positions
 from hepml.data.sampling.splitting import parts_by_share
 from hepml.errors import DataError
 
@@ -184,36 +183,23 @@ class JetDataset:
         Args:
             indices: [B] integers, a slice, or booleans [N].
         """
-        if isinstance(indices, slice):
-            indices = np.arange(*indices.indices(len(self)))
-        which = indices if isinstance(indices, Tensor) else torch.as_tensor(np.asarray(indices))
-        which = which.nonzero().flatten() if which.dtype == torch.bool else which.to(torch.int64)
-        starts = self.offsets[which]
-        counts = self.offsets[which + 1] - starts
-        offsets = torch.zeros(len(which) + 1, dtype=torch.int64)
-        torch.cumsum(counts, 0, out=offsets[1:])
-        total = int(offsets[-1])
-        rows = torch.repeat_interleave(starts - offsets[:-1], counts, output_size=total)
-        rows += torch.arange(total)
+        which = positions(indices, len(self))
+        return replace(self.whole.take(which), index=which)
 
-        def of_jets(t: Tensor | None) -> Tensor | None:
-            return None if t is None else t[which]
-
+    @cached_property
+    def whole(self) -> JetBatch:
+        """All jets as one batch, which views the same memory."""
         return JetBatch(
-            four_momenta=_gather(self.four_momenta, rows),
-            offsets=offsets,
-            features=None if self.features is None else _gather(self.features, rows),
+            four_momenta=self.four_momenta,
+            offsets=self.offsets,
+            features=self.features,
             feature_names=self.feature_names,
-            jet_features=of_jets(self.jet_features),
+            jet_features=self.jet_features,
             jet_feature_names=self.jet_feature_names,
-            labels=of_jets(self.labels),
-            weights=of_jets(self.weights),
-            index=which,
-            jet_momenta=of_jets(self.jet_momenta),
-            extras={
-                n: _gather(t, rows if extra_table.lookup(n).per == "constituent" else which)
-                for n, t in self.extras.items()
-            },
+            labels=self.labels,
+            weights=self.weights,
+            jet_momenta=self.jet_momenta,
+            extras=self.extras,
         )
 
     def split(self, share: float, seed: int = 0) -> tuple[JetDataset, JetDataset]:
@@ -257,10 +243,3 @@ class JetDataset:
                 mend=f"there are {there}; choose data.classes among them or add files",
             )
         return self
-
-
-def _gather(t: Tensor, rows: Tensor) -> Tensor:
-    """t[rows]; numpy's take is the quicker one for rows of a few numbers."""
-    out = np.empty((len(rows), *t.shape[1:]), dtype=t.numpy().dtype)
-    np.take(t.numpy(), rows.numpy(), axis=0, out=out, mode="clip")
-    return torch.from_numpy(out)

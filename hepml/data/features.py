@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from hepml import kinematics
+from hepml.data.jet_columns import ROUNDING
 from hepml.errors import LayoutError, did_you_mean
 
 Columns = Mapping[str, Tensor]
@@ -51,6 +53,7 @@ class Feature:
 # repeated for each constituent.
 # delta_eta is signed by the jet's hemisphere, (eta - eta_jet) * sign(eta_jet), as in JetClass.
 MOMENTUM_COLUMNS = ("px", "py", "pz", "energy", "pt", "delta_eta", "delta_phi", "jet_pt", "jet_energy")
+_NEVER_READ = ("px", "py", "pz", "energy", "pt", "jet_pt", "jet_energy")
 TRACK_COLUMNS = ("d0", "d0_error", "dz", "dz_error")
 PID_COLUMNS = ("charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
 RAW_COLUMNS = MOMENTUM_COLUMNS + TRACK_COLUMNS + PID_COLUMNS
@@ -140,6 +143,12 @@ def raw_columns_for(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for name in names for column in lookup(name).needs))
 
 
+def file_columns_for(names: Iterable[str]) -> tuple[str, ...]:
+    """Of these features' raw columns, those to read from a file beside the four-momenta: a file's own
+    relative coordinates among them, momenta not."""
+    return tuple(c for c in raw_columns_for(names) if c not in _NEVER_READ)
+
+
 def momentum_columns(four_momenta: Tensor, jet_of: Tensor, jet_momenta: Tensor) -> dict[str, Tensor]:
     """The raw columns that follow from four-momenta alone.
 
@@ -151,19 +160,101 @@ def momentum_columns(four_momenta: Tensor, jet_of: Tensor, jet_momenta: Tensor) 
     Returns:
         the columns named in `MOMENTUM_COLUMNS`, each [ΣN].
     """
-    jet_eta, jet_phi = kinematics.eta(jet_momenta), kinematics.phi(jet_momenta)
+    # Contiguous columns: torch computes strided ones by other routines, which differ in the last bit, and a
+    # neighbour search makes a difference of scores of it.
+    energy, px, py, pz = four_momenta.T.contiguous().unbind()
+    jet_energy, jet_px, jet_py, jet_pz = jet_momenta.T.contiguous().unbind()
+    pt, jet_pt = kinematics.length(px, py), kinematics.length(jet_px, jet_py)
+    jet_eta = kinematics.eta_of(jet_pz, jet_pt)
     hemisphere = torch.where(jet_eta < 0, -1.0, 1.0).to(jet_eta.dtype)
     return {
-        "energy": four_momenta[:, 0],
-        "px": four_momenta[:, 1],
-        "py": four_momenta[:, 2],
-        "pz": four_momenta[:, 3],
-        "pt": kinematics.pt(four_momenta),
-        "delta_eta": (kinematics.eta(four_momenta) - jet_eta[jet_of]) * hemisphere[jet_of],
-        "delta_phi": kinematics.delta_phi(kinematics.phi(four_momenta), jet_phi[jet_of]),
-        "jet_pt": kinematics.pt(jet_momenta)[jet_of],
-        "jet_energy": jet_momenta[:, 0][jet_of],
+        "energy": energy,
+        "px": px,
+        "py": py,
+        "pz": pz,
+        "pt": pt,
+        "delta_eta": (kinematics.eta_of(pz, pt) - jet_eta[jet_of]) * hemisphere[jet_of],
+        "delta_phi": kinematics.signed_angle(px, py, jet_px[jet_of], jet_py[jet_of]),
+        "jet_pt": jet_pt[jet_of],
+        "jet_energy": jet_energy[jet_of],
     }
+
+
+def with_own_columns(computed: Columns, own: Columns) -> dict[str, Tensor]:
+    """Columns that follow from four-momenta, and a file's own.
+
+    A file's own relative coordinates go before computed ones. Where both agree but for rounding, which is as
+    good as always, the computed ones are taken: a constituent then has the same features to the last bit
+    whether or not its file stored them.
+    """
+    out = dict(computed)
+    for name, stored in own.items():
+        if name in computed:
+            reach = ROUNDING * computed[name].abs().clamp_min(1.0)
+            stored = torch.where((stored - computed[name]).abs() <= reach, computed[name], stored)
+        out[name] = stored
+    return out
+
+
+def not_from_momenta(columns: Columns) -> dict[str, Tensor]:
+    """The columns that stay the same when four-momenta change."""
+    return {name: column for name, column in columns.items() if name not in MOMENTUM_COLUMNS}
+
+
+class HasColumns(Protocol):
+    """What computes raw columns when they are asked for: a batch."""
+
+    @property
+    def columns(self) -> Columns: ...
+
+    @property
+    def four_momenta(self) -> Tensor: ...
+
+
+def pick(
+    names: Sequence[str], stored: Tensor | None, stored_names: Sequence[str], source: HasColumns
+) -> Tensor:
+    """Features by name, [ΣN, len(names)]: stored columns as they are (a view where all are asked for in their
+    order), others computed.
+
+    Args:
+        names: features.
+        stored: [ΣN, F] standardised, or None; without names they are taken in the order asked for.
+        stored_names: the F names, or none.
+        source: of raw columns.
+
+    Raises:
+        LayoutError: a feature is neither stored nor computable; names it and the nearest there is.
+    """
+    names, stored_names = tuple(names), tuple(stored_names)
+    if stored is not None and not stored_names:
+        if stored.shape[1] != len(names):
+            raise LayoutError(
+                f"the batch has {stored.shape[1]} unnamed feature columns, {len(names)} were asked "
+                f"for ({', '.join(names)})",
+                mend="give these columns in that order, or name them with feature_names=",
+            )
+        return stored
+    if stored is not None and names == stored_names:
+        return stored
+    at = {name: i for i, name in enumerate(stored_names)}
+    if stored is not None and all(name in at for name in names):
+        return stored[:, [at[name] for name in names]]
+    parts = []
+    for name in names:
+        if stored is not None and name in at:
+            parts.append(stored[:, at[name]])
+            continue
+        feature, columns = lookup(name), source.columns
+        if any(c not in columns for c in feature.needs):
+            known = [*stored_names, *(n for n, f in FEATURES.items() if set(f.needs) <= set(columns))]
+            raise LayoutError(
+                f"these jets have no feature '{name}'",
+                mend=did_you_mean(name, known, noun="features at hand"),
+            )
+        parts.append(feature(columns))
+    p = source.four_momenta
+    return torch.stack(parts, dim=-1) if parts else p.new_zeros((p.shape[0], 0))
 
 
 def compute(names: Sequence[str], columns: Columns) -> Tensor:

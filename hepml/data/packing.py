@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepml import kinematics
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
-from hepml.data.reading.assemble import DERIVED_JETS, derived_jet_column, jet_momenta
-from hepml.data.reading.chunk import MOMENTUM, Chunk
+from hepml.data.inputs import Inputs
+from hepml.data.jet_columns import DERIVED, derived_array, from_collider_columns, settle
+from hepml.data.reading.chunk import MOMENTUM, Chunk, canonical_columns
 from hepml.data.reading.cores import available_cores
 from hepml.errors import LayoutError, did_you_mean
 
@@ -30,7 +30,7 @@ def pack(
     jets: ak.Array,
     features: str | Sequence[str] = (),
     *,
-    jet_features: Sequence[str] = (),
+    jet_features: Sequence[str] | None = None,
     max_constituents: int | None = None,
     dtype: torch.dtype = torch.float32,
     target: str | None = None,
@@ -42,8 +42,10 @@ def pack(
     Args:
         jets: one entry a jet, with `constituents` (any `vector` momentum: px, py, pz, energy, or pt, eta,
             phi, mass) and raw columns.
-        features: constituent features to compute, by name or set; none leaves them to be computed on demand.
-        jet_features: jet-level columns to carry along.
+        features: constituent features to compute, by name or set; without any, the raw columns travel along
+            and features are computed on demand.
+        jet_features: jet-level columns to carry along; all but labels and those that follow from momenta,
+            where left out.
         max_constituents: keep only the leading so many, by pT.
         dtype: floating dtype of the batch.
         target: jet column to use as labels (regression) instead of `label`.
@@ -56,8 +58,46 @@ def pack(
     chunk = from_awkward(jets, label=label, weight=weight)
     if max_constituents is not None:
         chunk = chunk.leading(max_constituents)
+    if jet_features is None:
+        labels = {*chunk.classes, *(f"label_{name}" for name in chunk.classes)}
+        jet_features = [n for n in chunk.jets if n not in (*labels, *DERIVED, "index")]
+    batch = batch_of(
+        chunk,
+        features,
+        jet_features,
+        labels=chunk.labels if target is None else jet_matrix(chunk, [target])[:, 0],
+        weights=chunk.weights,
+        dtype=dtype,
+    )
+    if features:
+        return batch
+    raw = {n: torch.from_numpy(c).to(dtype) for n, c in chunk.constituents.items() if n not in MOMENTUM}
+    return replace(batch, raw=raw)
+
+
+def batch_of(
+    chunk: Chunk,
+    features: str | Sequence[str] = (),
+    jet_features: Sequence[str] = (),
+    *,
+    labels: Any = None,
+    weights: Any = None,
+    dtype: torch.dtype = torch.float32,
+) -> JetBatch:
+    """The jets of a chunk as a batch, whichever way they came: the one place where this is done.
+
+    Args:
+        chunk: jets.
+        features: constituent features to compute, by name or set.
+        jet_features: jet-level columns to carry along.
+        labels, weights: [B], or None.
+        dtype: floating dtype of the batch.
+
+    Raises:
+        LayoutError: a column that is not there.
+        DataError: NaN or infinite momenta; names jet and constituent.
+    """
     names = feature_table.resolve(features) if features else ()
-    labels: Any = chunk.labels if target is None else jet_matrix(chunk, [target])[:, 0]
     batch = JetBatch.from_arrays(
         four_momenta_of(chunk, dtype),
         chunk.offsets,
@@ -66,14 +106,32 @@ def pack(
         feature_names=names,
         jet_features=jet_matrix(chunk, jet_features) if jet_features else None,
         jet_feature_names=tuple(jet_features),
-        weights=chunk.weights,
+        weights=weights,
         index=chunk.entries,
         dtype=dtype,
     )
-    return (
-        batch
-        if chunk.momenta is None
-        else replace(batch, jet_momenta=torch.from_numpy(chunk.momenta).to(dtype))
+    momenta = chunk.momenta
+    return batch if momenta is None else replace(batch, jet_momenta=torch.from_numpy(momenta).to(dtype))
+
+
+def prepare(batch: JetBatch, inputs: Inputs) -> JetBatch:
+    """A batch as a model reads it: cut to its leading constituents, with the model's features computed, in
+    float32 on the CPU as for jets from files, so that a jet has one score through whichever door it comes.
+
+    Raises:
+        LayoutError: a feature or jet column that these jets do not have.
+    """
+    batch = batch.to("cpu").to(torch.float32).without_padding()
+    if inputs.max_constituents is not None:
+        batch = batch.leading(inputs.max_constituents)
+    names, jet_names = feature_table.resolve(inputs.features), tuple(inputs.jet_features)
+    return replace(
+        batch,
+        features=batch.select(names).contiguous() if names else None,
+        feature_names=names,
+        jet_features=batch.select_jets(jet_names) if jet_names else None,
+        jet_feature_names=jet_names,
+        raw={},
     )
 
 
@@ -106,7 +164,7 @@ def features_of(chunk: Chunk, names: Sequence[str], dtype: torch.dtype = torch.f
 
     def fill(jets: tuple[int, int]) -> None:
         first, last = jets
-        columns = feature_table.compute_columns(names, RawColumns(chunk.jets_between(first, last), dtype))
+        columns = feature_table.compute_columns(names, raw_columns(chunk.jets_between(first, last), dtype))
         _interleave(columns, out[int(chunk.offsets[first]) : int(chunk.offsets[last])])
 
     _on_all_cores(fill, pairwise(edges.tolist()), len(edges) - 1)
@@ -142,8 +200,8 @@ def _interleave(columns: Sequence[Tensor], out: np.ndarray) -> None:
 
 
 def jet_matrix(chunk: Chunk, names: Sequence[str]) -> np.ndarray:
-    """Jet columns side by side, [B, len(names)] float32; those in `DERIVED_JETS` follow from the momenta
-    where the file lacks them.
+    """Jet columns side by side, [B, len(names)] float32; those in `jet_columns.DERIVED` follow from
+    momenta where the file lacks them.
 
     Raises:
         LayoutError: a column that is not there; names the nearest.
@@ -152,70 +210,26 @@ def jet_matrix(chunk: Chunk, names: Sequence[str]) -> np.ndarray:
     for i, name in enumerate(names):
         if name in chunk.jets:
             out[:, i] = chunk.jets[name]
-        elif name in DERIVED_JETS:
-            out[:, i] = derived_jet_column(chunk, name)
+        elif name in DERIVED:
+            out[:, i] = derived_array(name, chunk.jet_momenta(), chunk.counts)
         else:
             raise LayoutError(
                 f"jet column '{name}' not found",
                 where=chunk.file,
-                mend=did_you_mean(name, [*chunk.jets, *DERIVED_JETS], noun="columns at hand"),
+                mend=did_you_mean(name, [*chunk.jets, *DERIVED], noun="columns at hand"),
             )
     return out
 
 
-class RawColumns(Mapping[str, Tensor]):
-    """Raw constituent columns of a chunk as tensors [ΣN]; those that follow from momenta are computed once,
-    when asked for."""
-
-    def __init__(self, chunk: Chunk, dtype: torch.dtype = torch.float32) -> None:
-        self._chunk, self._dtype = chunk, dtype
-        self._made: dict[str, Tensor] = {}
-        self._counts = torch.from_numpy(chunk.counts)
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._made:
-            if name in self._chunk.constituents:
-                self._made[name] = torch.from_numpy(self._chunk.constituents[name]).to(self._dtype)
-            elif name in feature_table.MOMENTUM_COLUMNS:
-                self._made[name] = self._derive(name)
-            else:
-                raise KeyError(name)
-        return self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*self._chunk.constituents, *feature_table.MOMENTUM_COLUMNS)))
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def _derive(self, name: str) -> Tensor:
-        if name == "pt":
-            return torch.hypot(self["px"], self["py"])
-        jets = self._jets()
-        if name == "jet_pt":
-            return self._repeat(kinematics.pt(jets))
-        if name == "jet_energy":
-            return self._repeat(jets[:, 0])
-        if name == "delta_phi":
-            return kinematics.delta_phi(
-                torch.atan2(self["py"], self["px"]), self._repeat(kinematics.phi(jets))
-            )
-        eta = torch.asinh(self["pz"] / self["pt"].clamp_min(1e-20))
-        jet_eta = kinematics.eta(jets)
-        sign = torch.where(jet_eta < 0, -1.0, 1.0).to(self._dtype)
-        return (eta - self._repeat(jet_eta)) * self._repeat(sign)
-
-    def _jets(self) -> Tensor:
-        if self._chunk.momenta is not None:
-            return torch.from_numpy(self._chunk.momenta).to(self._dtype)
-        if "jet" not in self._made:
-            p = four_momenta_of(self._chunk, self._dtype)
-            jet_of = torch.from_numpy(self._chunk.jet_of())
-            self._made["jet"] = p.new_zeros((len(self._chunk), 4)).index_add_(0, jet_of, p)
-        return self._made["jet"]
-
-    def _repeat(self, per_jet: Tensor) -> Tensor:
-        return torch.repeat_interleave(per_jet, self._counts, output_size=int(self._chunk.offsets[-1]))
+def raw_columns(chunk: Chunk, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Raw constituent columns of a chunk as tensors [ΣN], those that follow from momenta among them."""
+    own = {n: torch.from_numpy(c).to(dtype) for n, c in chunk.constituents.items() if n not in MOMENTUM}
+    computed = feature_table.momentum_columns(
+        four_momenta_of(chunk, dtype),
+        torch.from_numpy(chunk.jet_of()),
+        torch.from_numpy(chunk.jet_momenta()).to(dtype),
+    )
+    return feature_table.with_own_columns(computed, own)
 
 
 def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight") -> Chunk:
@@ -261,19 +275,28 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
         for n in ak.fields(jets)
         if n not in ("constituents", label, weight) and jets[n].ndim == 1 and not ak.fields(jets[n])
     }
-    canonical = {n: own[f"jet_{n}"] for n in ("pt", "eta", "phi", "energy") if f"jet_{n}" in own}
     index = own["index"] if "index" in own else np.arange(len(offsets) - 1)
-    return Chunk(
+    chunk = Chunk(
         offsets=offsets,
         constituents=flat,
         jets=own,
-        momenta=jet_momenta(canonical),
         labels=ak.to_numpy(jets[label]) if label in ak.fields(jets) else None,
         weights=ak.to_numpy(jets[weight]) if weight in ak.fields(jets) else None,
         classes=tuple(jets.attrs.get("classes", ())),
         entries=np.asarray(index, dtype=np.int64),
         file="the given jets",
     )
+    momenta = _own_momenta(jets, own)
+    return chunk if momenta is None else replace(chunk, momenta=settle(momenta, chunk.summed()))
+
+
+def _own_momenta(jets: ak.Array, columns: dict[str, np.ndarray]) -> np.ndarray | None:
+    import awkward as ak
+
+    if "momentum" not in ak.fields(jets):
+        return from_collider_columns(canonical_columns(columns))
+    four = jets["momentum"]
+    return np.stack([_floats(getattr(four, n)) for n in ("energy", "px", "py", "pz")], 1).astype(np.float32)
 
 
 def _floats(array: ak.Array) -> np.ndarray:

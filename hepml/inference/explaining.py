@@ -167,7 +167,7 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
     layout = layout if layout is not None else getattr(model, "hepml_layout", None)
     scanned = scan(files, layout).raise_first()
     classes = [bare_name(c) for c in scanned.classes]
-    raw = [c for c in feature_table.raw_columns_for(inputs.features) if c not in prediction._FROM_MOMENTA]
+    raw = feature_table.file_columns_for(inputs.features)
     known = {bare_name(str(c)) for c in getattr(model, "hepml_classes", ()) or ()}
     wanted = [k for k, name in enumerate(classes) if name in known] or list(range(len(classes)))
     room = {k: -(-jets // len(wanted)) for k in wanted} if classes else {-1: jets}
@@ -189,7 +189,7 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
             room[k] -= len(of_class)
         if keep.any():
             taken = chunk.take(keep)
-            parts.append(prediction._pack_chunk(taken, inputs))
+            parts.append(prediction.pack_chunk(taken, inputs))
             entries.append(taken.entries)
             names += [classes[k] if k >= 0 else "jets" for k in labels[keep]]
         if not any(room.values()):
@@ -198,7 +198,9 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
         raise DataError(
             "no jet with constituents and a class was found", where=str(files), mend="give other files"
         )
-    batch = _joined(parts, model)
+    batch = JetBatch.concatenate(parts)
+    parameter = next(model.parameters(), None)
+    batch = batch if parameter is None else batch.to(parameter.dtype)
     with torch.no_grad():  # not inference mode: what a model keeps for later must allow gradients
         scores = prediction.head_of(model).activation(model(batch)).double().numpy()
     present = [name for name in classes if name in names] or ["jets"]
@@ -335,27 +337,3 @@ def _radius(batch: JetBatch) -> float:
     """A round radius that holds nearly all constituents."""
     reach = float(np.quantile(np.hypot(*_positions(batch).T), 0.995))
     return float(np.clip(np.ceil(reach * 10) / 10, 0.2, 2.0))
-
-
-def _joined(parts: list[JetBatch], model: nn.Module) -> JetBatch:
-    """Batches behind each other, in the model's dtype."""
-    first = parts[0]
-    shifts = np.cumsum([0, *(len(p.four_momenta) for p in parts)])
-
-    def cat(name: str) -> Tensor | None:
-        values = [getattr(p, name) for p in parts]
-        return None if any(v is None for v in values) else torch.cat(values)
-
-    offsets = [parts[0].offsets[:1], *(p.offsets[1:] + int(s) for p, s in zip(parts, shifts, strict=False))]
-    batch = JetBatch(
-        torch.cat([p.four_momenta for p in parts]),
-        torch.cat(offsets),
-        cat("features"),
-        first.feature_names,
-        cat("jet_features"),
-        first.jet_feature_names,
-        jet_momenta=cat("jet_momenta"),
-        extras={name: torch.cat([p.extras[name] for p in parts]) for name in first.extras},
-    )
-    parameter = next(model.parameters(), None)
-    return batch if parameter is None else batch.to(parameter.dtype)

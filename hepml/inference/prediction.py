@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,12 @@ from hepml import objectives
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
+from hepml.data.packing import batch_of, prepare
+from hepml.data.reading.chunk import Chunk
 from hepml.errors import DataError, ModelError
 from hepml.objectives import Objective
 
 CHUNK = 20_000  # jets read at a time
-_FROM_MOMENTA = (
-    "px",
-    "py",
-    "pz",
-    "energy",
-    "pt",
-    "jet_pt",
-    "jet_energy",
-)  # never read as columns of their own
 
 
 @dataclass(frozen=True)
@@ -88,18 +81,17 @@ def predict(
         FileError, LayoutError, DataError: see `hepml.data`; awkward jets with NaN momenta are refused.
     """
     with _evaluating(model, device) as where:
-        if isinstance(files_or_jets, JetBatch):
-            parts = [score(model, files_or_jets, batch_size, where)]
-        elif _are_files(files_or_jets):
-            parts = [
-                part.rows
-                for part in predict_files(
-                    model, files_or_jets, batch_size, layout=layout, jets=jets, device=device
-                )
-            ]
+        if _are_files(files_or_jets):
+            scored = predict_files(model, files_or_jets, batch_size, layout=layout, jets=jets, device=device)
+            parts = [part.rows for part in scored]
         else:
-            pieces = (files_or_jets[i : i + CHUNK] for i in range(0, len(files_or_jets), CHUNK))
-            parts = [score(model, _pack(jets, inputs_of(model)), batch_size, where) for jets in pieces]
+            given = files_or_jets
+            starts = range(0, len(given), CHUNK)
+            if isinstance(given, JetBatch):
+                pieces = (given.slice(i, i + CHUNK) for i in starts)
+            else:
+                pieces = (JetBatch.from_awkward(given[i : i + CHUNK]) for i in starts)
+            parts = [score(model, piece, batch_size, where) for piece in pieces]
     return np.concatenate(parts) if parts else np.zeros((0, width_of(model)))
 
 
@@ -130,7 +122,7 @@ def predict_files(
     if jet_columns == "all":
         jet_columns = common_columns(scanned)
     wanted = [*dict.fromkeys([*(jet_columns or ()), *inputs.jet_features])]
-    raw = [c for c in feature_table.raw_columns_for(inputs.features) if c not in _FROM_MOMENTA]
+    raw = feature_table.file_columns_for(inputs.features)
     total, report = 0, DataReport()
     with _evaluating(model, device) as where:
         chunks = iterate_chunks(
@@ -148,7 +140,7 @@ def predict_files(
             good = _usable(chunk, inputs.jet_features)
             rows = np.full((len(chunk), width_of(model)), np.nan)
             if good.any():
-                rows[good] = score(model, _pack_chunk(chunk.take(good), inputs), batch_size, where)
+                rows[good] = _score(model, pack_chunk(chunk.take(good), inputs), batch_size, where)
             total += len(rows)
             columns = {name: chunk.jets[name] for name in (jet_columns or ()) if name in chunk.jets}
             bad = int((~good).sum())
@@ -180,7 +172,17 @@ def score(
     model: nn.Module, batch: JetBatch, batch_size: int = 512, device: torch.device | None = None
 ) -> np.ndarray:
     """Activated outputs of a packed batch of any size, [B, C], in its order; scored in batches of similar
-    length."""
+    length.
+
+    Features that the batch lacks are computed as for jets from files (see `hepml.data.packing.prepare`).
+    """
+    inputs = getattr(model, "inputs", None)
+    if isinstance(inputs, Inputs):
+        batch = prepare(batch, inputs)
+    return _score(model, batch, batch_size, device)
+
+
+def _score(model: nn.Module, batch: JetBatch, batch_size: int, device: torch.device | None) -> np.ndarray:
     head = head_of(model)
     device = device or _device_of(model)
     order = torch.argsort(batch.counts, stable=True)
@@ -301,32 +303,11 @@ def _outputs(model: nn.Module, batch: JetBatch, device: torch.device) -> Tensor:
     return model(moved if first is None or moved.dtype == first.dtype else moved.to(first.dtype))
 
 
-def _pack(jets: Any, inputs: Inputs) -> JetBatch:
-    from hepml.data.packing import pack
-
-    return pack(
-        jets,
-        features=inputs.features,
-        jet_features=inputs.jet_features,
-        max_constituents=inputs.max_constituents,
-    )
-
-
-def _pack_chunk(chunk: Any, inputs: Inputs) -> JetBatch:
+def pack_chunk(chunk: Chunk, inputs: Inputs) -> JetBatch:
     """Jets of a file packed as for training, with the file's own jet axis and relative coordinates."""
-    from hepml.data.packing import features_of, four_momenta_of, jet_matrix
-
     if inputs.max_constituents is not None:
         chunk = chunk.leading(inputs.max_constituents)
-    batch = JetBatch.from_arrays(
-        four_momenta_of(chunk),
-        chunk.offsets,
-        features_of(chunk, inputs.features) if inputs.features else None,
-        feature_names=inputs.features,
-        jet_features=jet_matrix(chunk, inputs.jet_features) if inputs.jet_features else None,
-        jet_feature_names=inputs.jet_features,
-    )
-    return batch if chunk.momenta is None else replace(batch, jet_momenta=torch.from_numpy(chunk.momenta))
+    return batch_of(chunk, inputs.features, inputs.jet_features)
 
 
 def _usable(chunk: Any, finite: Sequence[str] = ()) -> np.ndarray:

@@ -209,22 +209,10 @@ class GraphNetwork(nn.Module):
             return
         jets = torch.searchsorted(ends, torch.arange(_EDGES, total, _EDGES)) + 1
         cuts = sorted({0, *jets.tolist(), len(batch)})
-        offsets = batch.offsets.tolist()
-        stored = batch.select(self.inputs.features)
+        names = self.inputs.features
+        computed = replace(batch, features=batch.select(names), feature_names=names, raw={}, extras={})
         for low, high in pairwise(cuts):
-            rows = slice(offsets[low], offsets[high])
-            yield replace(
-                batch.with_four_momenta(batch.four_momenta[rows]),
-                offsets=batch.offsets[low : high + 1] - offsets[low],
-                features=stored[rows],
-                feature_names=self.inputs.features,
-                jet_features=None,
-                jet_feature_names=(),
-                labels=None,
-                weights=None,
-                index=None,
-                extras={},
-            )
+            yield computed.slice(low, high)
 
 
 def _couples_jets(layer: nn.Module) -> bool:

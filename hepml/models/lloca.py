@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
+from hepml.data.jet_columns import DERIVED
 from hepml.errors import ConfigError
 from hepml.models.catalogue import create, register
 from hepml.nn.lorentz import reference_vectors
@@ -75,7 +76,7 @@ class LLoCa(nn.Module):
         self.wanted = wanted
         self.inputs = Inputs(
             tuple(name for name in wanted.features if not follows_from_momenta(name)),
-            tuple(name for name in wanted.jet_features if name not in _JET_COLUMNS),
+            tuple(name for name in wanted.jet_features if name not in DERIVED),
             max_constituents=wanted.max_constituents,
         )
         self.register_buffer("references", reference_vectors(references), persistent=False)
@@ -90,12 +91,11 @@ class LLoCa(nn.Module):
         with torch.autocast(batch.device.type, enabled=False):  # frames are made of products of momenta
             momenta, vectors, jets = frame_vectors(self.predict, batch, self.references)
             parallel = torch.finfo(batch.dtype).eps ** 0.5
-            seen = replace(batch, jet_momenta=None, features=None, feature_names=(), extras={})
             own = frames(segment_mean(vectors.flatten(1), batch.offsets).unflatten(1, (3, 4)), parallel)[
                 batch.jet_of
             ]
             local = own if self.frame == "jet" else frames(vectors, parallel)
-            seen = replace(seen, four_momenta=seen_from(own, momenta, batch.dtype))
+            seen = batch.with_four_momenta(seen_from(own, momenta, batch.dtype))
             names = self.wanted.features
             if names:
                 seen = replace(
@@ -108,6 +108,3 @@ class LLoCa(nn.Module):
                     jet_feature_names=self.inputs.jet_features,
                 )
         return seen
-
-
-_JET_COLUMNS = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
+from hepml.data.jet_columns import needed_from_file
 from hepml.packed.rectangle import to_dense
 from hepml.packed.segments import segment_sum
 
@@ -40,7 +41,6 @@ SAFE = (
     "jet_mass", "jet_mass_over_pt", "jet_pt", "jet_width", "jet_lha", "jet_thrust", "jet_eccentricity",
     "jet_c2", "jet_d2",
 )  # fmt: skip
-DERIVED = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")
 
 
 def observables(batch: JetBatch, names: Sequence[str]) -> Tensor:
@@ -62,7 +62,7 @@ def observables(batch: JetBatch, names: Sequence[str]) -> Tensor:
 def columns_needed(names: Sequence[str]) -> tuple[str, ...]:
     """Of these names, those that the file must have: neither observables of the constituents nor sums over
     them."""
-    return tuple(name for name in names if name not in OBSERVABLES and name not in DERIVED)
+    return needed_from_file([name for name in names if name not in OBSERVABLES])
 
 
 def _shares(batch: JetBatch) -> Tensor:

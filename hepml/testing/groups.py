@@ -201,6 +201,7 @@ def _with(batch: JetBatch, four_momenta: Tensor) -> JetBatch:
         four_momenta=four_momenta,
         features=batch.features[:, kept] if kept and batch.features is not None else None,
         feature_names=tuple(batch.feature_names[i] for i in kept),
+        raw=feature_table.not_from_momenta(batch.raw),
     )
 
 
@@ -214,7 +215,7 @@ def _inserted(batch: JetBatch, p: Tensor, only: Tensor | None = None) -> JetBatc
     old = torch.ones(len(out), dtype=torch.bool, device=batch.device)
     old[new] = False
     out[old], out[new] = batch.four_momenta, p[more.bool()]
-    return replace(batch, four_momenta=out, offsets=offsets, features=None, feature_names=())
+    return replace(batch, four_momenta=out, offsets=offsets, features=None, feature_names=(), raw={})
 
 
 def _words(axis: Tensor) -> str:

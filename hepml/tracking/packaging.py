@@ -187,9 +187,9 @@ def _given(names: Sequence[str]) -> bool:
 
 
 def _derived(name: str) -> bool:
-    from hepml.data.batch import _DERIVED_JET_COLUMNS
+    from hepml.data.jet_columns import DERIVED
 
-    return name in _DERIVED_JET_COLUMNS
+    return name in DERIVED
 
 
 def _scores(module: nn.Module, jets: JetBatch, head: dict[str, Any]) -> torch.Tensor:

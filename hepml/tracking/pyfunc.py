@@ -11,9 +11,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from hepml import kinematics, models, objectives
+from hepml import models, objectives
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
+from hepml.data.packing import prepare
 from hepml.errors import DataError
 from hepml.pretrained.archives import read_archive
 from hepml.tracking.packaging import DESCRIPTION, WEIGHTS, _arguments
@@ -64,34 +65,10 @@ class PackagedModel:
             jet_features=given.get("jet_features"),
             jet_feature_names=self.description["jet_features"] if "jet_features" in given else (),
         )
-        batch = leading(batch, self._inputs.max_constituents)
+        batch = prepare(batch, self._inputs)
         with torch.inference_mode():
             parameters = self.module(batch)
             objective = objectives.objective(
                 self._head["name"], **_arguments(self._head, parameters.shape[1])
             )
             return objective.activation(parameters).numpy()
-
-
-def leading(batch: JetBatch, most: int | None) -> JetBatch:
-    """The batch with at most `most` constituents a jet, those of highest pT, in their order."""
-    if most is None or batch.max_count <= most:
-        return batch
-    pt = kinematics.pt(batch.four_momenta)
-    by_pt = torch.argsort(pt, descending=True, stable=True)
-    order = by_pt[torch.argsort(batch.jet_of[by_pt], stable=True)]  # grouped by jet, falling pT within
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - batch.offsets[:-1][batch.jet_of[order]]
-    keep = rank < most
-    counts = batch.counts.clamp(max=most)
-    offsets = torch.zeros_like(batch.offsets)
-    torch.cumsum(counts, 0, out=offsets[1:])
-    return JetBatch(
-        batch.four_momenta[keep],
-        offsets,
-        None if batch.features is None else batch.features[keep],
-        batch.feature_names,
-        batch.jet_features,
-        batch.jet_feature_names,
-        jet_momenta=batch.jet_momenta,
-    )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hepml import kinematics
+from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 
 # Features that turn their sign under each reflection; every other feature of the table is even.
@@ -62,6 +63,8 @@ AUGMENTATIONS: dict[str, Callable[[JetBatch], JetBatch]] = {
 
 def apply(names: Sequence[str], batch: JetBatch) -> JetBatch:
     """The batch after the named augmentations, in their order."""
+    if names and batch.raw:  # a file's own relative coordinates would stay as they were
+        batch = replace(batch, raw=feature_table.not_from_momenta(batch.raw))
     for name in names:
         batch = AUGMENTATIONS[name](batch)
     return batch

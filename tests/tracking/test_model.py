@@ -13,7 +13,7 @@ from hepml import models, objectives, tracking
 from hepml.data.batch import JetBatch
 from hepml.data.features import resolve
 from hepml.tracking import packaging
-from hepml.tracking.pyfunc import PackagedModel, leading
+from hepml.tracking.pyfunc import PackagedModel
 
 
 def jets(
@@ -118,14 +118,14 @@ def test_features_that_do_not_follow_from_four_momenta_are_part_of_the_signature
     np.testing.assert_allclose(packaged.predict(given), expected, rtol=0, atol=1e-6)
 
 
-def test_only_the_leading_constituents_are_kept_in_their_order() -> None:
+def test_only_the_leading_constituents_are_kept() -> None:
     batch = jets([5, 0, 2, 9], seed=3)
-    cut = leading(batch, 3)
+    cut = batch.leading(3)
     assert cut.counts.tolist() == [3, 0, 2, 3]
     pt = batch.four_momenta[:, 1:3].norm(dim=1)
     for jet in range(4):
         own = pt[batch.offsets[jet] : batch.offsets[jet + 1]]
-        kept = torch.sort(torch.topk(own, min(3, len(own))).indices).values
+        kept = torch.topk(own, 3).indices if len(own) > 3 else torch.arange(len(own))
         expected = batch.four_momenta[batch.offsets[jet] : batch.offsets[jet + 1]][kept]
         torch.testing.assert_close(cut.four_momenta[cut.offsets[jet] : cut.offsets[jet + 1]], expected)
 

@@ -4,9 +4,11 @@ weights."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from hepml.data.jet_columns import DERIVED, derived_array, from_collider_columns, settle
 from hepml.data.reading.chunk import MOMENTUM, Chunk
 from hepml.data.reading.layouts import Collection, Column, Layout, missing_branch
 from hepml.data.reading.per_jet import a_list, class_indices, element, one_each, one_hot_labels
@@ -52,8 +54,8 @@ def branches_needed(
     for name in jet_columns:
         if name in branches:
             wanted[name] = None
-        elif name not in layout.columns and name not in DERIVED_JETS:
-            raise missing_branch(name, [*branches, *layout.columns, *DERIVED_JETS], where)
+        elif name not in layout.columns and name not in DERIVED:
+            raise missing_branch(name, [*branches, *layout.columns, *DERIVED], where)
     return list(wanted)
 
 
@@ -90,7 +92,7 @@ def assemble(
         values = _jet_column(column, flat, entries, where)
         if values is not None:
             jets[name] = values
-    momenta = jet_momenta(jet)
+    momenta = from_collider_columns(jet)
     labels, classes = _labels(layout, flat, branches, entries, where)
     weight: np.ndarray | None = None
     if weights and layout.weight is not None and (layout.weight in jets or layout.weight in flat):
@@ -109,37 +111,12 @@ def assemble(
         entries=np.arange(start, start + entries, dtype=np.int64),
         file=where,
     )
+    if momenta is not None:
+        chunk = replace(chunk, momenta=settle(momenta, chunk.summed()))
     for name in jet_columns:
-        if name not in jets and name in DERIVED_JETS:
-            jets[name] = derived_jet_column(chunk, name)
+        if name not in jets and name in DERIVED:
+            jets[name] = derived_array(name, chunk.jet_momenta(), chunk.counts)
     return chunk.by_pt() if len(groups) > 1 else chunk
-
-
-DERIVED_JETS = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")
-
-
-def derived_jet_column(chunk: Chunk, name: str) -> np.ndarray:
-    """A jet column that follows from the constituents (or the jet's own momentum), [B] float32."""
-    if name == "jet_nparticles":
-        return chunk.counts.astype(np.float32)
-    p = summed_momenta(chunk) if chunk.momenta is None else chunk.momenta.astype(np.float64)
-    energy, px, py, pz = p.T
-    pt = np.hypot(px, py)
-    value = {
-        "jet_pt": lambda: pt,
-        "jet_eta": lambda: np.arcsinh(pz / np.maximum(pt, 1e-20)),
-        "jet_phi": lambda: np.arctan2(py, px),
-        "jet_energy": lambda: energy,
-        "jet_mass": lambda: np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0)),
-    }[name]()
-    return value.astype(np.float32)
-
-
-def summed_momenta(chunk: Chunk) -> np.ndarray:
-    """The sum of each jet's constituents, [B, 4] float64 (E, px, py, pz)."""
-    jet_of = chunk.jet_of()
-    columns = (chunk.constituents[n] for n in ("energy", "px", "py", "pz"))
-    return np.stack([np.bincount(jet_of, c, minlength=len(chunk)) for c in columns], axis=1)
 
 
 def _columns_of(group: Collection, columns: Sequence[str] | None, branches: Mapping[str, str]) -> list[str]:
@@ -311,22 +288,6 @@ def _merge(
         n: np.concatenate([c.get(n, np.zeros(int(o[-1]), dtype=np.float32)) for o, c in groups])[order]
         for n in names
     }
-
-
-def jet_momenta(jet: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """[B, 4] float32 (E, px, py, pz), where pt, eta, phi and energy or mass are known."""
-    if not {"pt", "eta", "phi"} <= jet.keys() or not {"energy", "mass"} & jet.keys():
-        return None
-    pt, eta, phi = (jet[n].astype(np.float64) for n in ("pt", "eta", "phi"))
-    with np.errstate(all="ignore"):  # what overflows is screened
-        pt = np.where(pt < 0, np.nan, pt)
-        px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
-        energy = (
-            jet["energy"]
-            if "energy" in jet
-            else np.sqrt(px**2 + py**2 + pz**2 + jet["mass"].astype(np.float64) ** 2)
-        )
-        return np.stack([energy, px, py, pz], axis=1).astype(np.float32)
 
 
 def _labels(

@@ -6,14 +6,17 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import awkward as ak
 import numpy as np
 
+from hepml.data.jet_columns import from_collider_columns, settle, sum_of_columns
 from hepml.data.reading.per_jet import NO_INDEX
 
 MOMENTUM = ("px", "py", "pz", "energy")
+_COMPONENTS = {"px": 1, "py": 2, "pz": 3, "energy": 0}
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Chunk:
         offsets: [B + 1] int64.
         constituents: raw columns [ΣN] float32 by name; `px`, `py`, `pz`, `energy` (GeV) always.
         jets: jet columns [B] by name.
-        momenta: [B, 4] float32 (E, px, py, pz) of the jets where the file has them.
+        momenta: [B, 4] float32 (E, px, py, pz) of the jets where the file has them, see
+            `hepml.data.jet_columns`.
         labels: [B] int64 index into `classes`, below zero for jets without a class (see
             `hepml.data.reading.per_jet`); None where the file has none.
         classes: the file's class names.
@@ -75,16 +79,23 @@ class Chunk:
         rows = slice(int(self.offsets[first]), int(self.offsets[last]))
         return self._with(self.offsets[first : last + 1] - self.offsets[first], rows, slice(first, last))
 
+    def summed(self) -> np.ndarray:
+        """Sum of each jet's constituents, [B, 4] float32."""
+        return sum_of_columns(self.constituents, self.jet_of(), len(self))
+
+    def jet_momenta(self) -> np.ndarray:
+        """The jets' own momenta, else the sums of their constituents, [B, 4] float32."""
+        return self.momenta if self.momenta is not None else self.summed()
+
     def leading(self, most: int) -> Chunk:
-        """Only the `most` leading constituents of each jet, by pT."""
+        """Only the `most` leading constituents of each jet, by pT; the jets' momenta stay those of all
+        constituents, and jets that lose none stay as they are."""
         counts = self.counts
         if not len(counts) or counts.max() <= most:
             return self
-        ordered = self.by_pt()
-        rank = np.arange(ordered.offsets[-1]) - np.repeat(ordered.offsets[:-1], counts)
-        return ordered._with(
-            np.cumsum(np.concatenate([[0], np.minimum(counts, most)])), rank < most, slice(None)
-        )
+        rows = leading_rows(self.constituents["px"], self.constituents["py"], self.offsets, most)
+        offsets = np.cumsum(np.concatenate([[0], np.minimum(counts, most)]))
+        return replace(self, momenta=self.jet_momenta())._with(offsets, rows, slice(None))
 
     def by_pt(self) -> Chunk:
         """The same jets with constituents in falling pT; order is kept among equals."""
@@ -109,9 +120,14 @@ class Chunk:
             events=None if self.events is None else self.events[jets],
         )
 
-    def to_awkward(self) -> ak.Array:
+    def to_awkward(self, momentum: bool | None = None) -> ak.Array:
         """One entry a jet: `constituents` with `vector` momentum behaviour, jet columns, `label` and `weight`
-        where there are any."""
+        where there are any.
+
+        Args:
+            momentum: whether the jets' own momenta are a field `momentum`; where they would be lost, if left
+                out.
+        """
         import vector
 
         vector.register_awkward()  # type: ignore[no-untyped-call]
@@ -125,8 +141,43 @@ class Chunk:
             "constituents": ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), record)),
             **self.jets,
         }
+        if self.has_hidden_momenta() if momentum is None else momentum:
+            momenta = self.jet_momenta()
+            own = {n: np.ascontiguousarray(momenta[:, i]) for n, i in _COMPONENTS.items()}
+            fields["momentum"] = ak.zip(own, with_name="Momentum4D")
         if self.labels is not None:
             fields["label"] = np.maximum(self.labels, NO_INDEX)
         if self.weights is not None:
             fields["weight"] = self.weights
         return ak.zip(fields, depth_limit=1)
+
+    def has_hidden_momenta(self) -> bool:
+        """Whether the jets have momenta of their own that neither the columns `jet_pt`, `jet_eta`, `jet_phi`
+        and `jet_energy` nor the constituents say."""
+        if self.momenta is None:
+            return False
+        told = from_collider_columns(canonical_columns(self.jets))
+        told = self.summed() if told is None else settle(told, self.summed())
+        return not np.array_equal(told, self.momenta, equal_nan=True)
+
+
+def canonical_columns(jets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns that say a jet's momentum under hepml's own names, `jet_pt` and so on, without the prefix."""
+    return {n: jets[f"jet_{n}"] for n in ("pt", "eta", "phi", "energy") if f"jet_{n}" in jets}
+
+
+def leading_rows(px: np.ndarray, py: np.ndarray, offsets: np.ndarray, most: int) -> np.ndarray:
+    """Rows of the `most` leading constituents of each jet: in falling pT in jets that lose some, as they were
+    in the others; order is kept among equals.
+
+    Args:
+        px, py: [ΣN].
+        offsets: [B + 1].
+        most: constituents a jet at most.
+    """
+    counts = np.diff(offsets)
+    jet_of = np.repeat(np.arange(len(counts)), counts)
+    key = np.where(np.repeat(counts > most, counts), -np.hypot(px, py), 0.0)
+    order = np.lexsort((key, jet_of))
+    rank = np.arange(len(order)) - np.repeat(offsets[:-1], counts)
+    return order[rank < most]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hepml.data.jet_columns import DERIVED, derived_array
 from hepml.data.reading import arrays as checked
-from hepml.data.reading.assemble import DERIVED_JETS, derived_jet_column
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.sources import Source, _missing
 from hepml.errors import LayoutError, did_you_mean
@@ -95,13 +95,13 @@ def read_npz(
         )
         for name in selection_names:
             if name not in chunk.jets:
-                if name not in DERIVED_JETS:
+                if name not in DERIVED:
                     raise LayoutError(
                         f"jet column '{name}' not found",
                         where=str(source),
-                        mend=did_you_mean(name, [*chunk.jets, *DERIVED_JETS], noun="columns at hand"),
+                        mend=did_you_mean(name, [*chunk.jets, *DERIVED], noun="columns at hand"),
                     )
-                chunk.jets[name] = derived_jet_column(chunk, name)
+                chunk.jets[name] = derived_array(name, chunk.jet_momenta(), chunk.counts)
         yield chunk
 
 

@@ -198,7 +198,9 @@ def read_jets(
     _say_others(found)
     if len(parts) > 1:
         parts = common_columns(parts, report)
-    out = ak.concatenate([c.to_awkward() for c in parts]) if len(parts) > 1 else parts[0].to_awkward()
+    momentum = any(c.has_hidden_momenta() for c in parts)
+    pieces = [c.to_awkward(momentum) for c in parts]
+    out = ak.concatenate(pieces) if len(pieces) > 1 else pieces[0]
     out.attrs["classes"] = list(parts[0].classes)
     out.attrs["report"] = str(report)
     return out

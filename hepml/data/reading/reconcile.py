@@ -15,7 +15,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from hepml.data.reading.assemble import DERIVABLE, DERIVED_JETS, summed_momenta
+from hepml.data.jet_columns import DERIVED
+from hepml.data.reading.assemble import DERIVABLE
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.layouts import Layout
 from hepml.data.reading.per_jet import NONE, number_type
@@ -82,7 +83,7 @@ class FilePlan:
         if self.fill_label and chunk.labels is None:
             chunk = replace(chunk, labels=np.full(jets, NONE, dtype=np.int64))
         if self.fill_momenta and chunk.momenta is None:
-            chunk = replace(chunk, momenta=summed_momenta(chunk).astype(np.float32))
+            chunk = replace(chunk, momenta=chunk.summed())
         return chunk
 
 
@@ -247,7 +248,7 @@ class _Look:
         every = wanted == "all"
         out = []
         for name in known if every else list(wanted):
-            if name not in lacking or (name in DERIVED_JETS and not every):
+            if name not in lacking or (name in DERIVED and not every):
                 out.append(name)
             elif name in essential or policy == "refuse" or (policy != "fill" and not every):
                 raise self.refusal(f"jet column '{name}'", lacking[name])

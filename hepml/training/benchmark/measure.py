@@ -21,6 +21,7 @@ from torch import nn
 
 from hepml import kinematics
 from hepml.data import features as feature_table
+from hepml.data import jet_columns
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.loader import JetLoader
@@ -59,8 +60,7 @@ def boosted(batch: JetBatch, beta: float) -> JetBatch:
         if not set(feature_table.lookup(n).needs) & set(feature_table.MOMENTUM_COLUMNS)
     ]
     fixed = [n for n in kept if set(feature_table.lookup(n).needs) & set(feature_table.TRACK_COLUMNS)]
-    derived = {"jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles"}
-    fixed += [n for n in batch.jet_feature_names if n not in derived]
+    fixed += jet_columns.needed_from_file(batch.jet_feature_names)
     if fixed:
         raise DataError(
             f"{', '.join(fixed)} cannot be boosted", mend="such a tagger has no place in a boost test"
@@ -83,6 +83,7 @@ def boosted(batch: JetBatch, beta: float) -> JetBatch:
         jet_feature_names=(),
         jet_momenta=None if batch.jet_momenta is None else moved(batch.jet_momenta),
         extras={},
+        raw=feature_table.not_from_momenta(batch.raw),
     )
     if beta == 0:
         return out

@@ -1,0 +1,79 @@
+"""Arrays that users hand over, as tensors, and what they must fulfil to be packed jets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepml.errors import DataError
+
+
+def as_tensor(values: Any) -> Tensor:
+    """A tensor that views the values where their dtype allows."""
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)
+    if not array.flags.writeable:  # torch views writable memory only
+        array = array.copy()
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def check_rows(name: str, t: Tensor, jets: int) -> None:
+    """Raises DataError unless there is one row a jet."""
+    if t.shape[:1] != (jets,):
+        raise DataError(f"{name} have shape {tuple(t.shape)} for {jets} jets", mend="give one row a jet")
+
+
+def check_packed(p: Tensor, offsets: Tensor) -> None:
+    """Raises DataError unless these are four-momenta, packed and finite."""
+    if p.ndim != 2 or p.shape[1] != 4:
+        raise DataError(
+            f"four_momenta have shape {tuple(p.shape)}", mend="give [ΣN, 4] as (E, px, py, pz) in GeV"
+        )
+    if (
+        offsets.ndim != 1
+        or len(offsets) < 1
+        or int(offsets[0]) != 0
+        or int(offsets[-1]) != p.shape[0]
+        or bool((offsets.diff() < 0).any())
+    ):
+        raise DataError(
+            f"offsets do not rise from 0 to the {p.shape[0]} constituents",
+            mend="give [B + 1] offsets, as numpy.concatenate([[0], numpy.cumsum(counts)])",
+        )
+    if not bool(torch.isfinite(p).all()):
+        bad = int((~torch.isfinite(p)).any(dim=1).nonzero()[0])
+        jet = int(torch.searchsorted(offsets, torch.tensor(bad, device=offsets.device), right=True)) - 1
+        raise DataError(
+            "NaN or infinite four-momentum",
+            where=f"jet {jet}, constituent {bad - int(offsets[jet])}",
+            mend="drop or repair that jet",
+        )
+
+
+def checked_mask(mask: Any) -> Tensor:
+    """A mask as booleans [B, M]; numbers are true where they are not zero."""
+    inside = as_tensor(mask)
+    if inside.ndim != 2:
+        raise DataError(f"the mask has shape {tuple(inside.shape)}", mend="give [jets, constituents]")
+    return inside if inside.dtype == torch.bool else inside != 0
+
+
+def packed(values: Any, mask: Tensor) -> Tensor:
+    """The rows of a padded array [B, M, ...] that the mask [B, M] names, packed: [ΣN, ...].
+
+    Raises:
+        DataError: another shape than the mask's.
+    """
+    t = as_tensor(values)
+    if t.shape[:2] != mask.shape:
+        raise DataError(
+            f"a padded array of shape {tuple(t.shape)} for a mask of shape {tuple(mask.shape)}",
+            mend="give [jets, constituents, ...]",
+        )
+    return t[mask.to(t.device)]

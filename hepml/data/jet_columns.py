@@ -1,0 +1,94 @@
+"""Jet-level columns that follow from a jet's four-momentum and its number of constituents, and that
+four-momentum itself: defined here once, for files, batches and models alike.
+
+The jets' own momentum, where a file has one, goes before the sum of the constituents (calibrated jets differ
+from it). Where both agree but for rounding, the sum is taken: a jet then has the same momentum to the last
+bit whether or not its file stored one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepml import kinematics
+
+# In units of the energy: more than float32 rounding, less than any calibration.
+ROUNDING = 1e-5
+
+_COLUMNS: dict[str, Callable[[Tensor], Tensor]] = {
+    "jet_pt": kinematics.pt,
+    "jet_eta": kinematics.eta,
+    "jet_phi": kinematics.phi,
+    "jet_energy": lambda p: p[..., 0],
+    "jet_mass": kinematics.mass,
+}
+DERIVED = (*_COLUMNS, "jet_nparticles")
+
+
+def derived(name: str, momenta: Tensor, counts: Tensor) -> Tensor:
+    """A jet column of `DERIVED`, computed in double precision and returned in that of the momenta, [B].
+
+    Args:
+        momenta: [B, 4] four-momenta of the jets in GeV.
+        counts: [B] constituents.
+    """
+    if name == "jet_nparticles":
+        return counts.to(momenta.dtype)
+    return _COLUMNS[name](momenta.double()).to(momenta.dtype)
+
+
+def derived_array(name: str, momenta: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The same for numpy arrays, [B] float32."""
+    return derived(name, torch.from_numpy(momenta), torch.from_numpy(counts)).numpy()
+
+
+def sum_of_constituents(four_momenta: Tensor, jet_of: Tensor, jets: int) -> Tensor:
+    """Four-momentum of each jet, [B, 4]; summed in double precision, so that its last bit does not depend on
+    the order of the constituents.
+
+    Args:
+        four_momenta: [ΣN, 4].
+        jet_of: [ΣN] index of each constituent's jet.
+        jets: how many.
+    """
+    total = torch.zeros((jets, 4), dtype=torch.float64, device=four_momenta.device)
+    return total.index_add_(0, jet_of, four_momenta.double()).to(four_momenta.dtype)
+
+
+def sum_of_columns(columns: Mapping[str, np.ndarray], jet_of: np.ndarray, jets: int) -> np.ndarray:
+    """The same from separate columns `energy`, `px`, `py`, `pz`, [B, 4] float32."""
+    sums = [np.bincount(jet_of, columns[n], minlength=jets) for n in ("energy", "px", "py", "pz")]
+    with np.errstate(over="ignore", invalid="ignore"):  # of jets that no policy has dropped yet
+        return np.stack(sums, axis=1).astype(np.float32)
+
+
+def settle(own: np.ndarray, summed: np.ndarray) -> np.ndarray:
+    """The jets' own momenta, and the sums where both agree but for rounding, [B, 4]."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        same = (np.abs(own - summed) <= ROUNDING * np.abs(summed[:, :1])).all(axis=1)
+    return np.where(same[:, None], summed, own)
+
+
+def from_collider_columns(columns: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """[B, 4] float32 (E, px, py, pz) from `pt`, `eta`, `phi` and `energy` or `mass`; None where one lacks."""
+    if not {"pt", "eta", "phi"} <= columns.keys() or not {"energy", "mass"} & columns.keys():
+        return None
+    pt, eta, phi = (columns[n].astype(np.float64) for n in ("pt", "eta", "phi"))
+    with np.errstate(all="ignore"):  # what overflows is screened
+        pt = np.where(pt < 0, np.nan, pt)
+        px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+        energy = (
+            columns["energy"]
+            if "energy" in columns
+            else np.sqrt(px**2 + py**2 + pz**2 + columns["mass"].astype(np.float64) ** 2)
+        )
+        return np.stack([energy, px, py, pz], axis=1).astype(np.float32)
+
+
+def needed_from_file(names: Sequence[str]) -> tuple[str, ...]:
+    """Of these jet columns, those that do not follow from momenta."""
+    return tuple(name for name in names if name not in DERIVED)

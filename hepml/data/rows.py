@@ -1,0 +1,70 @@
+"""Rows of packed columns: which belong to chosen jets, and the columns at these rows. Every batch and data
+set takes jets through here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepml.errors import DataError
+
+
+def positions(jets: Any, total: int, device: torch.device | None = None) -> Tensor:
+    """Chosen jets as positions, [B'] int64.
+
+    Args:
+        jets: integers (negative ones count from the end), booleans [total], or a slice.
+        total: jets there are.
+
+    Raises:
+        IndexError: a jet that is not there.
+        DataError: booleans of another length.
+    """
+    if isinstance(jets, slice):
+        return torch.arange(*jets.indices(total), device=device)
+    which = jets if isinstance(jets, Tensor) else torch.as_tensor(np.asarray(jets))
+    which = which.to(device)
+    if which.dtype == torch.bool:
+        if which.shape != (total,):
+            raise DataError(f"{tuple(which.shape)} booleans for {total} jets", mend="give one a jet")
+        return which.nonzero().flatten()
+    if which.numel() and which.is_floating_point():
+        raise DataError("jets are chosen by integers or booleans", mend="convert these numbers to integers")
+    which = which.to(torch.int64).reshape(-1)
+    if which.device.type == "cpu" and which.numel():  # asking a GPU would stall it
+        low, high = (int(v) for v in which.aminmax())
+        if low < -total or high >= total:
+            raise IndexError(f"jet {low if low < -total else high} of {total}")
+        if low >= 0:
+            return which
+    return torch.where(which < 0, which + total, which)
+
+
+def rows_of(offsets: Tensor, jets: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the constituents of chosen jets, [ΣN'] int64, and the offsets of those jets alone, [B' + 1].
+
+    Args:
+        offsets: [B + 1].
+        jets: [B'] positions.
+    """
+    starts = offsets[jets]
+    counts = offsets[jets + 1] - starts
+    own = torch.zeros(len(jets) + 1, dtype=torch.int64, device=offsets.device)
+    torch.cumsum(counts, 0, out=own[1:])
+    total = int(own[-1])
+    rows = torch.repeat_interleave(starts - own[:-1], counts, output_size=total)
+    rows += torch.arange(total, device=offsets.device)
+    return rows, own
+
+
+def gather(t: Tensor, rows: Tensor) -> Tensor:
+    """t[rows]; on a CPU by numpy's take, which is the quicker one for rows of a few numbers."""
+    if t.device.type != "cpu" or t.requires_grad or t.dtype == torch.bfloat16:
+        return t[rows]
+    array = t.numpy()
+    out = np.empty((len(rows), *t.shape[1:]), dtype=array.dtype)
+    np.take(array, rows.numpy(), axis=0, out=out, mode="clip")
+    return torch.from_numpy(out)

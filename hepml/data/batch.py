@@ -338,7 +338,7 @@ class JetBatch:
     def permute(self, order: Tensor) -> JetBatch:
         """The same jets with constituents in another order; `order` [ΣN] must keep each constituent in its
         jet. Extras are left out, and made anew when asked for."""
-        return self._taken(self.offsets, lambda t: t[order], lambda t: t, {})
+        return self._taken(self.offsets, lambda t: t[order], None)
 
     def take(self, jets: ArrayLike) -> JetBatch:
         """The jets at these positions, in this order, as a new packed batch; extras that are not registered
@@ -349,13 +349,7 @@ class JetBatch:
         """
         which = positions(jets, len(self), self.device)
         rows, offsets = rows_of(self.offsets, which)
-        known = {name: found for name in self.extras if (found := extra_table.find(name)) is not None}
-        return self._taken(
-            offsets,
-            lambda t: gather(t, rows),
-            lambda t: gather(t, which),
-            {n: gather(self.extras[n], rows if e.per == "constituent" else which) for n, e in known.items()},
-        )
+        return self._taken(offsets, lambda t: gather(t, rows), lambda t: gather(t, which))
 
     def slice(self, first: int, last: int) -> JetBatch:
         """The jets first:last, as views: nothing is copied but their offsets. Extras that are not registered
@@ -363,15 +357,8 @@ class JetBatch:
         first, last, _ = slice(first, last).indices(len(self))
         last = max(first, last)
         low, high = int(self.offsets[first]), int(self.offsets[last])
-        known = {name: found for name in self.extras if (found := extra_table.find(name)) is not None}
         return self._taken(
-            self.offsets[first : last + 1] - low,
-            lambda t: t[low:high],
-            lambda t: t[first:last],
-            {
-                n: self.extras[n][low:high] if e.per == "constituent" else self.extras[n][first:last]
-                for n, e in known.items()
-            },
+            self.offsets[first : last + 1] - low, lambda t: t[low:high], lambda t: t[first:last]
         )
 
     def __getitem__(self, jets: Any) -> JetBatch:
@@ -397,17 +384,17 @@ class JetBatch:
         px, py = (self.four_momenta[:, i].detach().cpu().contiguous().numpy() for i in (1, 2))
         kept = torch.from_numpy(leading_rows(px, py, self.offsets.cpu().numpy(), most)).to(self.device)
         offsets = F.pad(self.counts.clamp_max(most).cumsum(0), (1, 0))
-        made = self._taken(offsets, lambda t: t[kept], lambda t: t, {})
+        made = self._taken(offsets, lambda t: t[kept], None)
         return replace(made, jet_momenta=self.jets)
 
     def without_padding(self) -> JetBatch:
-        """Without constituents whose four-momentum is zero, which fill up arrays of fixed size and are left out
-        of files too."""
+        """Without constituents whose four-momentum is zero, which fill up arrays of fixed size; they are left
+        out of files too."""
         inside = (self.four_momenta != 0).any(dim=1)
         if bool(inside.all()):
             return self
         ends = F.pad(inside.cumsum(0), (1, 0))
-        return self._taken(ends[self.offsets], lambda t: t[inside], lambda t: t, {})
+        return self._taken(ends[self.offsets], lambda t: t[inside], None)
 
     @classmethod
     def concatenate(cls, batches: Iterable[JetBatch]) -> JetBatch:
@@ -425,13 +412,20 @@ class JetBatch:
         self,
         offsets: Tensor,
         constituents: Callable[[Tensor], Tensor],
-        jets: Callable[[Tensor], Tensor],
-        extras: Mapping[str, Tensor],
+        jets: Callable[[Tensor], Tensor] | None,
     ) -> JetBatch:
-        """Every column with some of its rows."""
+        """Every column with some of its rows; without `jets` those of the same jets, whose constituents change,
+        and extras with them."""
+        extras = {}
+        if jets is not None:
+            known = {name: found for name in self.extras if (found := extra_table.find(name)) is not None}
+            extras = {
+                n: (constituents if e.per == "constituent" else jets)(self.extras[n])
+                for n, e in known.items()
+            }
 
         def jet(t: Tensor | None) -> Tensor | None:
-            return None if t is None else jets(t)
+            return t if t is None or jets is None else jets(t)
 
         return replace(
             self,

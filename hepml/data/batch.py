@@ -414,7 +414,7 @@ class JetBatch:
         constituents: Callable[[Tensor], Tensor],
         jets: Callable[[Tensor], Tensor] | None,
     ) -> JetBatch:
-        """Every column with some of its rows; without `jets` those of the same jets, whose constituents change,
+        """Every column with some of its rows; without `jets` all jets stay and their constituents change,
         and extras with them."""
         extras = {}
         if jets is not None:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, 
 from hepml.documents import LONGEST, Dumper, parse_yaml
 from hepml.errors import ConfigError, did_you_mean, nearest
 from hepml.paths import config_file, shipped_configs
+from hepml.redaction import hide
 
 T = TypeVar("T", bound=BaseModel)
 KeyPath = tuple[str, ...]
@@ -75,6 +76,9 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
         path: a YAML file.
         overrides: words `key.sub=value`; the value is read as YAML.
 
+    Returns:
+        the config; secrets in it are hidden (`hepml.redaction`), whoever needs one asks `reveal` for it.
+
     Raises:
         ConfigError: no such file, not YAML, a base that includes itself, or an override without `=`.
     """
@@ -83,6 +87,7 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
     config.file = path
     for word in overrides:
         _apply_override(config, word)
+    config.values = hide(config.values)
     return config
 
 
@@ -91,6 +96,7 @@ def from_mapping(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Co
     config = Config(dict(values))
     for word in overrides:
         _apply_override(config, word)
+    config.values = hide(config.values)
     return config
 
 

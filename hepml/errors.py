@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from hepml.redaction import redact
+
 
 class HepmlError(Exception):
     """Something the user can mend.
@@ -23,6 +25,8 @@ class HepmlError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        what = redact(what)
+        where, mend = (part and redact(part) for part in (where, mend))
         self.what, self.where, self.mend = what, where, mend
         text = what if where is None else f"{what} (in {where})"
         super().__init__(text if mend is None else f"{text}: {mend}")

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from hepml.errors import ConfigError
+
 DATA_PATH = "HEPML_DATA"
 _DEPTH = 3  # folders below one of the data path that are searched
 _WEIGHTS = (".pt", ".pth", ".ckpt")
@@ -149,3 +151,19 @@ def _something_at(place: Path, word: str) -> bool:
     if any(c in word for c in "*?["):
         return next(glob.iglob(str(path), recursive=True), None) is not None
     return path.exists()
+
+
+def check_name(name: str, where: str) -> str:
+    """The name, where it can be that of a file: no path, nothing hidden, nothing that a screen cannot show.
+
+    Raises:
+        ConfigError: another one.
+    """
+    odd = not name.strip() or len(name) > 120 or not name.isprintable() or name.startswith((".", "-"))
+    if odd or set(name) & set("/\\"):
+        raise ConfigError(
+            f"'{name[:60]}' is no name",
+            where=where,
+            mend="names become file names: use letters, digits, spaces, _ and -, without / in them",
+        )
+    return name

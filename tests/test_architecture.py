@@ -16,6 +16,7 @@ FLOORS = {
     "documents": 0,
     "paths": 0,
     "outputs": 0,
+    "redaction": 0,
     "data": 1,
     "generation": 1,
     "packed": 1,
@@ -39,10 +40,13 @@ NEIGHBOURS = {
     ("generation", "data"),  # recipes write the layout that data/ reads
     ("data", "packed"),  # batches are packed tensors; packed/ itself stands on floor 0 alone
     ("dynamics", "nn"),  # learned Hamiltonians are layers
+    ("errors", "redaction"),  # no message shows a secret
+    ("config", "redaction"),
     ("outputs", "errors"),  # a disk that refuses is an error
     ("config", "documents"),  # a config is a document
     ("documents", "errors"),
     ("config", "errors"),  # what is wrong with a config is an error
+    ("paths", "errors"),  # a name that is none is an error
     ("config", "paths"),  # a config may be named
 }
 ROOT = Path(__file__).resolve().parents[1] / "hepml"

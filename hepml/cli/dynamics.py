@@ -101,7 +101,7 @@ def _show(summary: Mapping[str, Any], run: Any) -> None:
     from rich.text import Text
 
     from hepml.cli import console
-    from hepml.tracking import tracking_uri
+    from hepml.tracking.store import public_uri, tracking_uri
 
     screen = console.out()
     table = Table(
@@ -144,7 +144,7 @@ def _show(summary: Mapping[str, Any], run: Any) -> None:
     screen.print(Text(f"{summary['seconds']:.0f} s; plots: {Path(summary['run']) / 'plots'}"))
     screen.print(Text(f"run:    {summary['run']}"))
     if run.tracking.enabled:
-        uri = tracking_uri(run.tracking.uri)
+        uri = public_uri(tracking_uri(run.tracking.uri))
         look = (
             f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
         )

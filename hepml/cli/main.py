@@ -147,7 +147,9 @@ def _explain(problem: Exception) -> int:
 
 
 def _say(text: str, code: int) -> int:
-    print(" ".join(text.split()), file=sys.stderr)
+    from hepml.redaction import redact
+
+    print(redact(" ".join(text.split())), file=sys.stderr)
     return code
 
 

@@ -136,6 +136,7 @@ def ui(
     import subprocess
 
     from hepml.errors import TrackingError
+    from hepml.redaction import redact
     from hepml.tracking.store import prepare_environment, public_uri, sqlite_path, tracking_uri
 
     store = uri or tracking_uri(None)
@@ -156,7 +157,7 @@ def ui(
         "1",
     ]
     if only_print:
-        typer.echo(shlex.join(command))
+        typer.echo(redact(shlex.join(command)))
         return
     path = sqlite_path(store)
     if path is not None and not path.is_file():

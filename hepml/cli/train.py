@@ -29,6 +29,10 @@ def command(
             "newest.",
         ),
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Run plugins that the config of another user's run folder names."),
+    ] = False,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of configs, for editors, and leave.")
     ] = False,
@@ -51,7 +55,7 @@ def command(
     from hepml.training.callbacks import Killed
     from hepml.training.run import train
 
-    run, folder = _what(config, overrides or [], output, resume)
+    run, folder = _what(config, overrides or [], output, resume, trust)
     progress = console.training_progress(quiet=quiet)
     try:
         summary = train(run, folder, resume=resume, progress=progress)
@@ -69,7 +73,7 @@ def command(
 
 
 def _what(
-    config: str | None, overrides: list[str], output: Path | None, resume: bool
+    config: str | None, overrides: list[str], output: Path | None, resume: bool, trust: bool
 ) -> tuple[Any, Path | None]:
     """The run config and folder that the words mean."""
     from hepml.cli import console
@@ -89,12 +93,12 @@ def _what(
         )
     if not places:
         if resume and output is not None:
-            return load_run_config(find_run(output) / CONFIG, settings), output
+            return load_run_config(find_run(output) / CONFIG, settings, trust=trust), output
         raise ConfigError("no config given", where="command line", mend="hepml train configs/quickstart.yaml")
     place = Path(places[0])
     if place.is_dir():
         run = find_run(place)
-        loaded = load_run_config(run / CONFIG, settings)
+        loaded = load_run_config(run / CONFIG, settings, trust=trust)
         return loaded, (output or run) if resume else output
     if place.suffix in console.DATA_SUFFIXES:
         raise ConfigError(
@@ -104,7 +108,7 @@ def _what(
         )
     if resume and not place.suffix and not config_file(place).exists():
         find_run(place)  # says which runs there are
-    loaded = load_run_config(place, settings)
+    loaded = load_run_config(place, settings, trust=trust)
     if resume and output is None and loaded.output is None:
         output = newest_run(loaded.name or "run")
         if output is None:
@@ -121,7 +125,7 @@ def _show(summary: dict[str, Any], run: Any) -> None:
 
     from hepml.cli import console
     from hepml.evaluation.tables import classes_table, regression_table, report_table
-    from hepml.tracking import tracking_uri
+    from hepml.tracking.store import public_uri, tracking_uri
 
     screen = console.out()
     reports = {"test": summary["test"], **summary["tests"]} if summary["test"] else {}
@@ -149,7 +153,7 @@ def _show(summary: dict[str, Any], run: Any) -> None:
     )
     screen.print(Text(f"run:    {summary['run']}"))
     if run.tracking.enabled:
-        uri = tracking_uri(run.tracking.uri)
+        uri = public_uri(tracking_uri(run.tracking.uri))
         look = (
             f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
         )

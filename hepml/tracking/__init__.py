@@ -23,6 +23,7 @@ _PUBLIC = {
     "tracking_uri": "hepml.tracking.store",
     "capture_environment": "hepml.tracking.environment",
     "capture_git": "hepml.tracking.environment",
+    "capture_source": "hepml.tracking.environment",
 }
 
 __all__ = list(_PUBLIC)
@@ -30,6 +31,7 @@ __all__ = list(_PUBLIC)
 if TYPE_CHECKING:
     from hepml.tracking.environment import capture_environment as capture_environment
     from hepml.tracking.environment import capture_git as capture_git
+    from hepml.tracking.environment import capture_source as capture_source
     from hepml.tracking.journal import Journal as Journal
     from hepml.tracking.journal import read_journal as read_journal
     from hepml.tracking.runs import Run as Run

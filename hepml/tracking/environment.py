@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hepml.data.reading.cores import available_cores
+from hepml.redaction import redacted
 
 # Longest diff that is kept, in bytes; a longer one is cut and marked so.
 DIFF_LIMIT = 1_000_000
@@ -46,7 +47,7 @@ def capture_environment() -> dict[str, Any]:
         `torch` {version, cuda, threads}, `accelerators` [names], `batch` {Slurm and HTCondor variables that
         are set}, `variables`, `packages` {name: version}.
     """
-    return {
+    found = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
@@ -59,6 +60,7 @@ def capture_environment() -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
         "packages": _packages(),
     }
+    return dict(redacted(found))
 
 
 def capture_git(path: Path | str) -> dict[str, Any] | None:
@@ -79,7 +81,7 @@ def capture_git(path: Path | str) -> dict[str, Any] | None:
     changed = [e[3:] for e in entries if not e.startswith("??")]
     diff = (_git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or "") if changed else ""
     cut = len(diff.encode()) > DIFF_LIMIT
-    return {
+    found = {
         "commit": commit.strip(),
         "branch": (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
         "dirty": bool(changed),
@@ -88,6 +90,21 @@ def capture_git(path: Path | str) -> dict[str, Any] | None:
         "diff": diff.encode()[:DIFF_LIMIT].decode(errors="ignore") if cut else diff,
         "diff_cut": cut,
     }
+    return dict(redacted(found))
+
+
+def capture_source() -> dict[str, Any]:
+    """The state of the source tree around the working folder, as `capture_git` gives it (`commit` null where
+    there is none), and under `hepml` the version of hepml that runs, with its commit where it is a
+    checkout."""
+    package = Path(__file__).resolve().parents[1]
+    own = capture_git(package) or {}
+    try:
+        version = importlib.metadata.version("hepml-jets")
+    except importlib.metadata.PackageNotFoundError:
+        version = ""
+    hepml = {"version": version, "commit": own.get("commit"), "dirty": own.get("dirty")}
+    return {**(capture_git(Path.cwd()) or {"commit": None}), "hepml": hepml}
 
 
 def provenance_tags(environment: Mapping[str, Any] | None, git: Mapping[str, Any] | None) -> dict[str, str]:
@@ -107,9 +124,9 @@ def provenance_tags(environment: Mapping[str, Any] | None, git: Mapping[str, Any
         tags |= {f"batch.{name}": str(value) for name, value in (environment.get("batch") or {}).items()}
     if git:
         tags |= {
-            "mlflow.source.git.commit": str(git.get("commit", "")),
+            "mlflow.source.git.commit": str(git.get("commit") or ""),
             "mlflow.source.git.branch": str(git.get("branch", "")),
-            "git.dirty": str(bool(git.get("dirty"))).lower(),
+            "git.dirty": str(bool(git.get("dirty"))).lower() if git.get("commit") else "",
         }
     return {name: value for name, value in tags.items() if value}
 

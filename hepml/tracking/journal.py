@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hepml.errors import FileError, TrackingError
+from hepml.redaction import redacted
 
 FILE_NAME = "journal.jsonl"
 LOCK_NAME = ".journal.lock"
@@ -270,6 +271,8 @@ def _is_whole(entry: Entry) -> bool:
 
 
 def _encode(entry: Entry) -> bytes:
+    if entry["kind"] != "metrics":
+        entry = redacted(entry)
     try:
         text = json.dumps(entry, separators=(",", ":"), default=_plain, allow_nan=False, ensure_ascii=False)
     except ValueError:  # a NaN or infinity somewhere inside

@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock
 
 from hepml.errors import TrackingError
+from hepml.redaction import HIDDEN, lacks_secret, redact, reveal
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -42,7 +42,7 @@ def tracking_uri(uri: str | None = None) -> str:
 
     Paths of sqlite files are made absolute.
     """
-    chosen = os.environ.get("MLFLOW_TRACKING_URI") or uri or f"sqlite:///{DEFAULT_FILE}"
+    chosen = os.environ.get("MLFLOW_TRACKING_URI") or reveal(uri or f"sqlite:///{DEFAULT_FILE}")
     path = sqlite_path(chosen)
     if path is not None:
         return f"sqlite:///{path}"
@@ -60,16 +60,31 @@ def sqlite_path(uri: str) -> Path | None:
 
 def public_uri(uri: str) -> str:
     """The uri without user name and password, for files and messages."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
+    return redact(uri).replace(f"//{HIDDEN}@", "//")
+
+
+def authenticated(uri: str) -> str:
+    """The uri as MLflow is to get it, where a secret was taken out of a saved config.
+
+    Raises:
+        TrackingError: the secret is not known, and neither are user and password from the environment.
+    """
+    if not lacks_secret(uri):
         return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    if any(os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "TOKEN")):
+        return uri.replace(f"//{HIDDEN}@", "//")  # MLflow reads them by itself
+    raise TrackingError(
+        "the secret in tracking.uri is kept in no file",
+        where=public_uri(uri),
+        mend="give it again as tracking.uri=…, or in MLFLOW_TRACKING_URI, or set MLFLOW_TRACKING_USERNAME "
+        "and MLFLOW_TRACKING_PASSWORD; tracking.enabled=false goes without",
+    )
 
 
 def reason(error: BaseException) -> str:
     """One line that says why a store failed, without passwords: MLflow's own messages repeat themselves and
     the whole address."""
-    text = re.sub(r"//[^/@\s]+@", "//", str(error) or type(error).__name__).partition("\n")[0]
+    text = public_uri(str(error) or type(error).__name__).partition("\n")[0]
     refused = re.search(r"Failed to establish a new connection: (?:\[Errno -?\d+\] )?([\w ,.-]+)", text)
     if refused:
         return refused[1].strip().lower()

@@ -67,7 +67,8 @@ def _sync_one(run_dir: Path, uri: str | None, force: bool) -> Synced:
     if not openings[-1].get("enabled", True) and not force:
         result.skipped, result.problem = True, "its tracking is off (name it, or use --force)"
         return result
-    where = result.uri = _store(uri, openings)
+    where = _store(uri, openings)
+    result.uri = public_uri(where)
     try:
         _bury(run_dir)
         lock = take_lock(run_dir)

@@ -24,7 +24,7 @@ from hepml.tracking.environment import provenance_tags, user_name
 from hepml.tracking.journal import Journal, finite, read_journal
 from hepml.tracking.sink import Sink, is_local
 from hepml.tracking.state import STATE_NAME, read_state, write_state
-from hepml.tracking.store import public_uri, tracking_uri
+from hepml.tracking.store import authenticated, public_uri, tracking_uri
 from hepml.tracking.system import Sampler
 
 if TYPE_CHECKING:
@@ -71,13 +71,14 @@ def start(
         FileError: the run directory cannot be written.
     """
     run_dir = Path(run_dir)
+    where = tracking_uri(uri)
+    where = authenticated(where) if enabled else where
     before = read_journal(run_dir)
     journal = Journal(run_dir)
     if before.torn:
         _log.warning("the journal of %s has %d torn lines, which are left out", run_dir, before.torn)
     resumed = bool(before.of("start"))
     opening = before.of("start")[0] if resumed else {}
-    where = tracking_uri(uri)
     if run_id is not None:
         _adopt(run_dir, where, run_id)
     journal.append(

@@ -16,6 +16,7 @@ from hepml.data.layouts.event_layout import with_jets
 from hepml.errors import ConfigError, DataError
 from hepml.models import catalogue
 from hepml.objectives import Objective
+from hepml.redaction import redacted
 from hepml.training.checkpoints import initialise_from, load_model
 from hepml.training.jets import RunJets
 from hepml.training.module import freeze
@@ -124,7 +125,7 @@ def identity_of(config: RunConfig, model: nn.Module, objective: Objective, jets:
         "classes": list(jets.classes) if objective.task == "classification" else [],
         "target": config.data.target,
         "layout": _plain(layout) if isinstance(layout, dict) else layout,
-        "config": config.model_dump(mode="json"),
+        "config": redacted(config.model_dump(mode="json")),
     }
 
 

@@ -18,7 +18,6 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
-import hepml
 from hepml import tracking
 from hepml.data.loader import JetLoader
 from hepml.errors import ConfigError
@@ -158,7 +157,7 @@ def _carry_out(desk: _Desk, resume: bool) -> dict[str, Any]:
 def _describe_run(desk: _Desk) -> None:
     desk.folder.write_config(desk.config)
     desk.folder.write_json("environment.json", tracking.capture_environment())
-    desk.folder.write_json("git.json", tracking.capture_git(Path(hepml.__file__).parent))
+    desk.folder.write_json("git.json", tracking.capture_source())
 
 
 def _start_tracking(desk: _Desk, model: nn.Module, jets: RunJets) -> Any:

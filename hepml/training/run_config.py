@@ -19,6 +19,7 @@ from hepml import paths
 from hepml.config import Config, Schema
 from hepml.errors import ConfigError, ModelError, did_you_mean
 from hepml.models import catalogue
+from hepml.training.config_trust import check_names, import_plugins
 from hepml.training.recipe_config import DistillConfig
 
 Source = str | list[str]
@@ -263,23 +264,28 @@ class RunConfig(Schema):
         )
 
 
-def load_run_config(path: Path | str, overrides: Iterable[str] = ()) -> RunConfig:
+def load_run_config(path: Path | str, overrides: Iterable[str] = (), *, trust: bool = False) -> RunConfig:
     """A run config from a file and overrides, checked, with absolute paths.
 
     Raises:
         ConfigError: see `hepml.config`.
         ModelError: an unknown model.
     """
-    return check(configs.load(path, overrides))
+    return check(configs.load(path, overrides), trust=trust)
 
 
-def check(config: Config) -> RunConfig:
-    """A composed config as a run, every block checked against its schema."""
+def check(config: Config, *, trust: bool = False) -> RunConfig:
+    """A composed config as a run, every block checked against its schema.
+
+    Args:
+        config: the config; plugins that it names are imported, and named on the screen before that.
+        trust: also those of a run folder that another user wrote.
+    """
     config.values.setdefault("name", config.file.stem if config.file else "run")
     run = configs.validate(RunConfig, config)
     run = run.model_copy(update={"plugins": [_plugin_path(name, config) for name in run.plugins]})
-    for name in run.plugins:
-        catalogue.load_plugin(name)
+    check_names(run, config)
+    import_plugins(run, config, trust)
     _check_model(run, config)
     _check_objective(run, config)
     if run.training.monitor == "val_auc" and run.objective_name == "gaussian":

@@ -19,6 +19,7 @@ import numpy as np
 
 from hepml import config as configs
 from hepml.errors import FileError
+from hepml.redaction import redacted
 from hepml.training.checkpoints import LAST, write_atomically
 from hepml.training.run_config import RunConfig
 
@@ -65,7 +66,7 @@ class RunDirectory:
             ) from None
 
     def write_config(self, config: RunConfig) -> None:
-        values = configs.plain_values(config)
+        values = redacted(configs.plain_values(config))
         values.pop("output", None)  # a copy of this run is another run
         heading = (
             "# The config of this run, as it was checked; `hepml train` with this file starts the same run "
@@ -75,7 +76,7 @@ class RunDirectory:
         write_atomically(self.path / CONFIG, text.encode())
 
     def write_json(self, name: str, values: Any) -> None:
-        write_atomically(self.path / name, (json.dumps(finite(values), indent=2) + "\n").encode())
+        write_atomically(self.path / name, (json.dumps(redacted(finite(values)), indent=2) + "\n").encode())
 
     def read_json(self, name: str) -> dict[str, Any]:
         try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hepml.errors import FileError, HepmlError, LayoutError, did_you_mean, nearest
+from hepml.redaction import lacks_secret, redact, reveal
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -48,7 +49,7 @@ class Source:
         return self.path.endswith(".npz")
 
     def __str__(self) -> str:
-        return self.path
+        return redact(self.path)
 
 
 def expand(files: Files | Source | Iterable[Source]) -> list[Source]:
@@ -207,7 +208,11 @@ def _key(directory: Any, asked: str, trees: Mapping[str, str], where: str) -> st
 
 
 def _expand_one(item: str) -> list[Source]:
-    item = os.path.expanduser(item)
+    item = os.path.expanduser(reveal(item))
+    if lacks_secret(item):
+        raise FileError(
+            "the secret in this address is kept in no file", where=item, mend="give the files again"
+        )
     tree = None
     if (match := _TREE.match(item)) and not os.path.exists(item):
         item, tree = match["path"], match["tree"]

@@ -13,6 +13,7 @@ from hepml import config as configs
 from hepml.config import Schema
 from hepml.dynamics.fitting import FitSettings
 from hepml.errors import ConfigError, did_you_mean
+from hepml.paths import check_name
 from hepml.training.run_config import TrackingConfig
 
 Count = Annotated[int, Field(ge=1)]
@@ -168,6 +169,8 @@ def load_dynamics_config(
         raise ConfigError(
             "there is no network to train", where=raw.where(("models",)), mend="models: {hnn: {name: hnn}}"
         )
+    for label in config.models:
+        check_name(label, raw.where(("models", label)))
     for label in only:
         if label not in config.models:
             raise ConfigError(

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import hepml
 from hepml import config as configs
 from hepml import tracking
 from hepml.errors import FileError, HepmlError, did_you_mean
@@ -79,7 +78,7 @@ def run_dynamics(
     folder.prepare(resume=False)
     write_atomically(folder.path / CONFIG, configs.dump_yaml(configs.plain_values(config)).encode())
     folder.write_json("environment.json", tracking.capture_environment())
-    folder.write_json("git.json", tracking.capture_git(Path(hepml.__file__).parent))
+    folder.write_json("git.json", tracking.capture_source())
     settings = config.tracking
     tracker = tracking.start(
         folder.path,

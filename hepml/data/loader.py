@@ -41,11 +41,13 @@ class JetLoader:
         buckets: batches of jets of similar length. Left out, as `shuffle`. With `shuffle=False` and
             `buckets=True` jets come sorted by length: put results back with `batch.index`.
         drop_last: full batches only.
-        rank, world_size: this process among how many. All ranks get the same number of batches, and no jet
-            comes twice.
+        rank, world_size: this process among how many. The ranks share out the batches that one process would
+            take: all make the same steps, and every jet comes once. A last step with fewer jets than ranks is
+            joined to the one before.
+        step_size: jets of a step over all ranks; `batch_size` of each where left out.
 
     Raises:
-        ConfigError: a batch size below one, a rank outside the world.
+        ConfigError: a batch size below one, a rank outside the world, a step with fewer jets than ranks.
         DataError: fewer jets than processes.
     """
 
@@ -60,6 +62,7 @@ class JetLoader:
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        step_size: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}", mend="at least 1")
@@ -71,22 +74,18 @@ class JetLoader:
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
         self._position = self._resume_at = 0
-        jets = len(dataset)
-        if drop_last:
-            batches = jets // batch_size // world_size * world_size
-        else:
-            batches = -(-jets // batch_size)
-            batches = -(-batches // world_size) * world_size
-        if batches > jets or (batches == 0 and jets):
-            raise DataError(
-                f"{jets} jets do not fill a batch of {batch_size} on each of {world_size} processes",
-                mend="use fewer processes, a smaller batch, or more jets",
+        self.step_size = batch_size * world_size if step_size is None else step_size
+        if self.step_size < world_size:
+            raise ConfigError(
+                f"a step of {self.step_size} jets leaves some of {world_size} processes without any",
+                where="training.batch_size",
+                mend=f"at least {world_size}, or fewer processes",
             )
-        self._batches = batches
+        self._sizes = self._share_out(len(dataset))
 
     def __len__(self) -> int:
         """Batches an epoch on this rank; the same on all."""
-        return self._batches // self.world_size
+        return len(self._sizes)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of the next iteration."""
@@ -104,19 +103,18 @@ class JetLoader:
 
     def __iter__(self) -> Iterator[JetBatch]:
         order, bounds = self._plan()
-        mine = range(self.rank, self._batches, self.world_size)
         start, self._resume_at = self._resume_at, 0
         self._position = start
-        for i in mine[start:]:
+        for step in range(start, len(self)):
             self._position += 1
-            yield self.dataset.batch(order[bounds[i] : bounds[i + 1]])
+            # every so-manieth jet: where a step is sorted by length, all ranks have long and short ones
+            yield self.dataset.batch(order[bounds[step] + self.rank : bounds[step + 1] : self.world_size])
 
     def _plan(self) -> tuple[np.ndarray, np.ndarray]:
-        """Jets in the order of this epoch, and where each batch begins; the same on every rank."""
-        jets, batches = len(self.dataset), self._batches
+        """Jets in the order of this epoch, and where each step begins; the same on every rank."""
+        jets, sizes = len(self.dataset), self._sizes
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(jets) if self.shuffle else np.arange(jets)
-        sizes = self._sizes(jets, batches)
         bounds = np.concatenate([[0], np.cumsum(sizes)])
         order = order[: bounds[-1]]
         if not self.buckets:
@@ -124,30 +122,36 @@ class JetLoader:
         counts = np.asarray(self.dataset.counts)
         if not self.shuffle:
             return order[np.argsort(counts[order], kind="stable")], bounds
-        # Groups of batches are sorted by length; what is left of equal lengths stays shuffled (stable sort).
+        # Groups of steps are sorted by length; what is left of equal lengths stays shuffled (stable sort).
         group = np.zeros(len(order), dtype=np.int64)
         group[bounds[GROUP:-1:GROUP]] = 1
         np.cumsum(group, out=group)
         order = order[np.lexsort((counts[order], group))]
-        # Ranks step together: batches are shuffled in sets of one a rank, so that all have jets of similar
-        # length at a time.
-        sets = np.arange(batches).reshape(-1, self.world_size)
-        shuffled = rng.permuted(sets, axis=0) if self.world_size == 1 else sets[rng.permutation(len(sets))]
-        chosen = shuffled.ravel()
+        chosen = rng.permuted(np.arange(len(sizes)).reshape(-1, 1), axis=0).ravel()
         pieces = [order[bounds[i] : bounds[i + 1]] for i in chosen]
         return np.concatenate(pieces) if pieces else order, np.concatenate([[0], np.cumsum(sizes[chosen])])
 
-    def _sizes(self, jets: int, batches: int) -> np.ndarray:
-        """Jets in each batch: full ones and a last part on one rank; evenly spread where ranks must make
-        equal steps."""
-        if not batches:
-            return np.zeros(0, dtype=np.int64)
+    def _share_out(self, jets: int) -> np.ndarray:
+        """Jets of each step over all ranks: full ones, and what is left.
+
+        Raises:
+            DataError: too few jets for one step of all ranks.
+        """
         if self.drop_last:
-            return np.full(batches, self.batch_size)
-        if self.world_size == 1:
-            sizes = np.full(batches, self.batch_size)
-            sizes[-1] = jets - self.batch_size * (batches - 1)
-            return sizes
-        sizes = np.full(batches, jets // batches)
-        sizes[: jets % batches] += 1
+            steps, rest = jets // self.step_size, 0
+            enough = steps > 0 or not jets
+        else:
+            steps, rest = divmod(jets, self.step_size)
+            each = -(-jets // self.batch_size)
+            enough = -(-each // self.world_size) * self.world_size <= jets
+        if not enough:
+            raise DataError(
+                f"{jets} jets do not fill a batch of {self.batch_size} on each of {self.world_size} processes",
+                mend="use fewer processes, a smaller batch, or more jets",
+            )
+        sizes = np.full(steps, self.step_size)
+        if 0 < rest < self.world_size and steps:
+            sizes[-1] += rest
+        elif rest:
+            sizes = np.append(sizes, rest)
         return sizes

@@ -138,3 +138,27 @@ def test_nonsense_is_refused() -> None:
         JetLoader(SMALL, 8, rank=2, world_size=2)
     with pytest.raises(DataError, match="do not fill"):
         JetLoader(dataset(3), 8, world_size=4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(OPTIONS, st.integers(2, 5), st.integers(5, 60))
+def test_the_ranks_together_take_the_steps_of_one_process(options, world, step) -> None:
+    """Whatever the number of ranks, the jets of step k are those of step k of one process, so that a run goes
+    on with any; only a last step of fewer jets than ranks is joined to the one before."""
+    options = {**options, "batch_size": -(-step // world)}
+    whole = [set(b.index.tolist()) for b in JetLoader(SMALL, **{**options, "batch_size": step})]
+    if 0 < 157 % step < world:
+        return  # joined
+    loaders = [JetLoader(SMALL, **options, rank=r, world_size=world, step_size=step) for r in range(world)]
+    shared = [[b.index.tolist() for b in loader] for loader in loaders]
+    assert [set().union(*parts) for parts in zip(*shared, strict=True)] == whole
+    sizes = [{len(part) for part in parts} for parts in zip(*shared, strict=True)]
+    assert all(max(found) - min(found) <= 1 for found in sizes)
+
+
+def test_a_last_step_of_fewer_jets_than_ranks_is_joined_to_the_one_before() -> None:
+    loaders = [JetLoader(dataset(41), 4, rank=r, world_size=2, step_size=8) for r in range(2)]
+    sizes = [[len(b) for b in loader] for loader in loaders]
+    assert sizes == [[4, 4, 4, 4, 5], [4, 4, 4, 4, 4]]
+    with pytest.raises(ConfigError, match="without any"):
+        JetLoader(SMALL, 1, world_size=3, step_size=2)

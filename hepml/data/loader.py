@@ -146,7 +146,8 @@ class JetLoader:
             enough = -(-each // self.world_size) * self.world_size <= jets
         if not enough:
             raise DataError(
-                f"{jets} jets do not fill a batch of {self.batch_size} on each of {self.world_size} processes",
+                f"{jets} jets do not fill a batch of {self.batch_size} on each of {self.world_size} "
+                "processes",
                 mend="use fewer processes, a smaller batch, or more jets",
             )
         sizes = np.full(steps, self.step_size)

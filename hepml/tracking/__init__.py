@@ -20,6 +20,7 @@ _PUBLIC = {
     "sync": "hepml.tracking.syncing",
     "Journal": "hepml.tracking.journal",
     "read_journal": "hepml.tracking.journal",
+    "take_lock": "hepml.tracking.journal",
     "tracking_uri": "hepml.tracking.store",
     "capture_environment": "hepml.tracking.environment",
     "capture_git": "hepml.tracking.environment",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from hepml.tracking.environment import capture_source as capture_source
     from hepml.tracking.journal import Journal as Journal
     from hepml.tracking.journal import read_journal as read_journal
+    from hepml.tracking.journal import take_lock as take_lock
     from hepml.tracking.runs import Run as Run
     from hepml.tracking.runs import compare_runs as compare_runs
     from hepml.tracking.runs import list_runs as list_runs

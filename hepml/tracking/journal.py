@@ -88,18 +88,19 @@ class Journal:
 
     Args:
         run_dir: the directory of the run, made if it is absent.
+        lock: of the directory, where the caller has taken it; the journal lets go of it.
 
     Raises:
         TrackingError: another process is writing to this run.
         FileError: the journal cannot be opened.
     """
 
-    def __init__(self, run_dir: Path | str) -> None:
+    def __init__(self, run_dir: Path | str, lock: FileLock | None = None) -> None:
         self.run_dir = Path(run_dir)
         self.path = self.run_dir / FILE_NAME
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
-            self._lock_file = take_lock(self.run_dir)
+            self._lock_file = take_lock(self.run_dir) if lock is None else lock
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise FileError(

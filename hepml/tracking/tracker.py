@@ -28,6 +28,7 @@ from hepml.tracking.store import authenticated, public_uri, tracking_uri
 from hepml.tracking.system import Sampler
 
 if TYPE_CHECKING:
+    from filelock import FileLock
     from matplotlib.figure import Figure
     from torch import nn
 
@@ -50,6 +51,7 @@ def start(
     tags: Mapping[str, Any] | None = None,
     run_id: str | None = None,
     system_interval: float = 10.0,
+    lock: FileLock | None = None,
 ) -> Tracker:
     """Begins to track a run, or goes on with the one whose journal is in `run_dir`.
 
@@ -65,6 +67,7 @@ def start(
         tags: further tags.
         run_id: an MLflow run to go on with, where the run directory does not know it.
         system_interval: seconds between samples of processor, memory and accelerator; 0 takes none.
+        lock: of the run directory, where the caller has it (see `take_lock`).
 
     Raises:
         TrackingError: another process writes to this run.
@@ -74,7 +77,7 @@ def start(
     where = tracking_uri(uri)
     where = authenticated(where) if enabled else where
     before = read_journal(run_dir)
-    journal = Journal(run_dir)
+    journal = Journal(run_dir, lock)
     if before.torn:
         _log.warning("the journal of %s has %d torn lines, which are left out", run_dir, before.torn)
     resumed = bool(before.of("start"))
@@ -161,6 +164,10 @@ class Tracker:
             self._omitted[n] = self._omitted.get(n, 0) + 1
         if kept or omitted:
             self._append("metrics", step=int(step), values=kept, **({"omitted": omitted} if omitted else {}))
+
+    def has_reported(self, name: str, step: int) -> bool:
+        """Whether the run reported a metric at a step before it was resumed."""
+        return (name, step) in self._seen
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """Parameters, nested ones flattened to `key.sub`."""

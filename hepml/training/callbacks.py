@@ -17,18 +17,20 @@ from types import FrameType
 from typing import Any, Protocol
 
 import lightning.pytorch as L
+import torch
 
 from hepml.training.checkpoints import BEST, LAST
 from hepml.training.module import TrainingModule
 from hepml.training.progress import Progress
 from hepml.training.run_config import TrainingConfig
 
-WATCHED = (signal.SIGTERM, signal.SIGINT)
+WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 REFRESH = 0.5  # seconds between looks at the running loss, each of which waits for the device
+_MOST_STEPS = 1000  # between two looks of several ranks at each other
 
 
 class Killed(Exception):
-    """The run was asked to end (SIGTERM, SIGINT); its last checkpoint is written.
+    """The run was asked to end (SIGTERM, SIGINT, SIGUSR1, SIGUSR2); its last checkpoint is written.
 
     Args:
         signum: the signal.
@@ -45,12 +47,27 @@ class MetricSink(Protocol):
 
     def metrics(self, values: dict[str, float], step: int) -> None: ...
 
+    def has_reported(self, name: str, step: int) -> bool: ...
+
+
+def watched() -> tuple[signal.Signals, ...]:
+    """The signals that ask a run to end, without those that this process was started to ignore."""
+    ignorable = (signal.SIGUSR1, signal.SIGUSR2)
+    return tuple(s for s in WATCHED if s not in ignorable or signal.getsignal(s) is not signal.SIG_IGN)
+
 
 class Signals:
-    """SIGTERM and SIGINT turned into a flag that the training loop looks at between steps."""
+    """Signals that ask a run to end. The training loop looks at them between steps, when a checkpoint can be
+    written; before and after it, where there is nothing to keep, they end the run at once.
 
-    def __init__(self) -> None:
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
         self.received: int | None = None
+        self.folder = folder
+        self.at_once = True
 
     @contextmanager
     def watching(self) -> Iterator[Signals]:
@@ -59,7 +76,7 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {s: signal.getsignal(s) for s in WATCHED}
+        before = {s: signal.getsignal(s) for s in watched()}
         self.install()
         try:
             yield self
@@ -70,17 +87,20 @@ class Signals:
     def install(self) -> None:
         """Puts our handlers in place (again, after Lightning has put its own)."""
         if threading.current_thread() is threading.main_thread():
-            for s in WATCHED:
+            for s in watched():
                 signal.signal(s, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.received is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
+        again = self.received is not None
         self.received = signum
+        if self.at_once and not again:
+            raise Killed(signum, self.folder)
 
 
 # What of a run's keeper a checkpoint holds.
-STATE = ("best", "best_epoch", "waited", "stopped", "history", "seconds", "trained")
+STATE = ("best", "best_epoch", "waited", "stopped", "history", "seconds", "trained", "jets_per_epoch")
 
 
 class RunKeeper(L.Callback):
@@ -119,10 +139,16 @@ class RunKeeper(L.Callback):
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0  # of training before this process
         self.trained = 0.0  # up to the end of the last epoch
+        self.ranks = 1
+        self.jets_per_epoch: int | None = None  # as they were counted, summed over ranks
         self._began = time.monotonic()
         self._epoch_began = time.monotonic()
         self._looked = 0.0
         self._loss: float | None = None
+        self._saved = time.monotonic()
+        self._steps = 0
+        self._next_look = 1
+        self._last_look = (0, time.monotonic())
 
     # ------------------------------------------------------------------ state in the checkpoint
 
@@ -143,8 +169,19 @@ class RunKeeper(L.Callback):
     # ------------------------------------------------------------------ hooks
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._began = time.monotonic()
+        self._began = self._saved = time.monotonic()
+        self._last_look = (self._steps, self._began)
+        self.ranks = trainer.world_size
         self.signals.install()
+        self.signals.at_once = False
+        assert isinstance(pl_module, TrainingModule)
+        before = pl_module.ranks_before
+        if before not in (None, self.ranks):
+            self.progress.message(
+                f"the checkpoint is of {before} ranks and these are {self.ranks}: the same jets in the same "
+                "steps, other random numbers for dropout and augmentation"
+            )
+        self._report_what_was_cut_off(trainer)
         if self.stopped:
             trainer.should_stop = True
         steps = int(trainer.num_training_batches)
@@ -161,16 +198,17 @@ class RunKeeper(L.Callback):
         if now - self._looked > REFRESH:
             self._looked, self._loss = now, pl_module.running_loss()
         self.progress.step(trainer.current_epoch, batch_idx + 1, self._loss, len(batch) * trainer.world_size)
-        asked = self._asked_to_end(trainer)
-        every = self.settings.checkpoint_every
+        self._steps += 1
         last_of_epoch = batch_idx + 1 >= trainer.num_training_batches
         if last_of_epoch:
             return  # the end of the epoch writes its own checkpoint, and ends the run where that was asked
+        asked, due = self._look(trainer)
         done, batches = batch_idx + 1, self.settings.accumulate
         if done % batches:
             return  # gradients that wait for their step are in no checkpoint
-        if asked or (every and done // every > (done - batches) // every):
-            trainer.save_checkpoint(self.folder / LAST)
+        every = self.settings.checkpoint_every
+        if asked or due or (every and done // every > (done - batches) // every):
+            self._save(trainer, LAST)
         if asked:
             raise Killed(asked, self.folder.parent)
 
@@ -182,6 +220,7 @@ class RunKeeper(L.Callback):
         values["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         values["epoch_seconds"] = seconds
         values["jets_per_second"] = self.jets / max(seconds, 1e-9)
+        self.jets_per_epoch = pl_module.jets_seen
         epoch = trainer.current_epoch
         better = self._is_better(values)
         if better:
@@ -193,13 +232,14 @@ class RunKeeper(L.Callback):
             trainer.should_stop = True
         self.trained = self.elapsed
         self.history = [*self.history, {"epoch": epoch, **values}]
+        if better:
+            self._save(trainer, BEST)
+        self._save(trainer, LAST)
+        # behind the checkpoint: a run that is killed in between reports the epoch when it goes on, and once
         if self.sink is not None and trainer.is_global_zero:
             self.sink.metrics({**values, "seconds": self.elapsed}, epoch)
-        if better:
-            trainer.save_checkpoint(self.folder / BEST)
-        trainer.save_checkpoint(self.folder / LAST)
         self.progress.epoch(epoch, values, better)
-        asked = self._asked_to_end(trainer)
+        asked, _ = self._look(trainer, now=True)
         if asked and not self.stopped and epoch + 1 < self.settings.epochs:
             raise Killed(asked, self.folder.parent)
 
@@ -213,8 +253,36 @@ class RunKeeper(L.Callback):
             return True
         return values[monitor] > self.best if monitor == "val_auc" else values[monitor] < self.best
 
-    def _asked_to_end(self, trainer: L.Trainer) -> int | None:
-        asked = self.signals.received
-        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(asked is not None, all=False):
-            asked = asked or int(signal.SIGTERM)  # one rank was told: all of them end at the same step
-        return asked
+    def _save(self, trainer: L.Trainer, name: str) -> None:
+        trainer.save_checkpoint(self.folder / name)
+        self._saved = time.monotonic()
+
+    def _look(self, trainer: L.Trainer, *, now: bool = False) -> tuple[int | None, bool]:
+        """The signal that asks the run to end, or None, and whether a checkpoint is due.
+
+        Ranks must answer alike at the same step, and asking each other costs time: they do so every half
+        second or so, at a step that they agreed on when they asked last.
+        """
+        due = time.monotonic() - self._saved > 60 * self.settings.checkpoint_minutes
+        if trainer.world_size == 1:
+            return self.signals.received, due
+        if not now and self._steps < self._next_look:
+            return None, False
+        steps, since = self._last_look
+        pace = (time.monotonic() - since) / max(1, self._steps - steps)
+        told = torch.tensor([self.signals.received or 0, due, pace], dtype=torch.float64)
+        told = told.to(trainer.strategy.root_device)
+        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+        asked, due, pace = int(told[0]), bool(told[1]), float(told[2])
+        self._last_look = (self._steps, time.monotonic())
+        self._next_look = self._steps + min(_MOST_STEPS, max(1, int(REFRESH / max(pace, 1e-9))))
+        return asked or None, due
+
+    def _report_what_was_cut_off(self, trainer: L.Trainer) -> None:
+        """Reports the last epoch, where the run was killed between its checkpoint and its report."""
+        if self.sink is None or not self.history or not trainer.is_global_zero:
+            return
+        values = dict(self.history[-1])
+        epoch = int(values.pop("epoch"))
+        if not self.sink.has_reported("epoch_seconds", epoch):
+            self.sink.metrics(values, epoch)

@@ -1,8 +1,8 @@
 """Processes that train together, as Lightning and torch.distributed want to hear of them.
 
-Ranks that were started from outside meet before anything is written: what only the first of them does (making the
-run folder, taking its lock) then succeeds for all or fails for all, and none waits half an hour for one that has
-left with an error.
+Ranks that were started from outside meet before anything is written: what only the first of them does (making
+the run folder, taking its lock) then succeeds for all or fails for all, and none waits half an hour for one
+that has left with an error.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from hepml.errors import ConfigError, HepmlError
 from hepml.training.ranks import Ranks, check_gpus
 from hepml.training.run_config import TrainingConfig
 
 T = TypeVar("T")
+# What Lightning and torchrun put into the environment of processes that train together.
+_ANNOUNCED = (
+    "WORLD_SIZE", "RANK", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
+    "MASTER_PORT",
+)  # fmt: skip
 _MEET = timedelta(minutes=10)  # ranks of a job start together, give or take a slow disk
 _PORTS = 15000, 16000  # below those that the kernel gives to outgoing connections
 
@@ -57,7 +60,7 @@ def meeting(ranks: Ranks, settings: TrainingConfig) -> Iterator[None]:
             f"rank {ranks.rank} of {ranks.size} does not find the others "
             f"({os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}): {told}",
             where="environment",
-            mend="start all of them together with srun or torchrun; MASTER_ADDR and MASTER_PORT name the place",
+            mend="start all of them together with srun or torchrun; MASTER_ADDR and MASTER_PORT say where",
         ) from None
     try:
         yield
@@ -66,9 +69,25 @@ def meeting(ranks: Ranks, settings: TrainingConfig) -> Iterator[None]:
             dist.destroy_process_group()
 
 
+@contextmanager
+def unannounced(ranks: Ranks) -> Iterator[None]:
+    """Hides what an outer launcher has announced from the processes that Lightning starts, and takes back
+    what Lightning announces to them: the next run of this process is another one."""
+    if ranks.outside or not ranks.first:
+        yield
+        return
+    before = {name: os.environ.pop(name) for name in _ANNOUNCED if name in os.environ}
+    try:
+        yield
+    finally:
+        for name in _ANNOUNCED:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
 def first_decides(ranks: Ranks, action: Callable[[], T]) -> T | None:
-    """Runs `action` on the first rank. What it returns is returned on all ranks that were started from outside,
-    and an error of the user's there is an error on all; processes that Lightning starts get None.
+    """Runs `action` on the first rank. What it returns is returned on all ranks that were started from
+    outside, and an error of the user's there is an error on all; processes that Lightning starts get None.
 
     Raises:
         HepmlError: that of `action`.
@@ -91,18 +110,15 @@ def first_decides(ranks: Ranks, action: Callable[[], T]) -> T | None:
     return told[0]  # type: ignore[no-any-return]
 
 
-def trainer_options(ranks: Ranks, settings: TrainingConfig) -> dict[str, Any]:
+def trainer_options(ranks: Ranks) -> dict[str, Any]:
     """What Lightning's trainer is told about the processes; it decides nothing by itself."""
-    options: dict[str, Any] = {"devices": ranks.per_node, "num_nodes": ranks.nodes}
-    options["strategy"] = "auto" if ranks.size == 1 else settings.strategy
-    if ranks.size > 1 and settings.strategy == "fsdp":
-        options["strategy"] = _sharded()
-    return options
+    strategy = "ddp" if ranks.size > 1 else "auto"
+    return {"devices": ranks.per_node, "num_nodes": ranks.nodes, "strategy": strategy}
 
 
 def environment_of(ranks: Ranks) -> ClusterEnvironment:
-    """Lightning's view of who started the processes. Always given: left to itself, Lightning takes the world's
-    size from `SLURM_NTASKS` wherever it finds it."""
+    """Lightning's view of who started the processes. Always given: left to itself, Lightning takes the
+    world's size from `SLURM_NTASKS` wherever it finds it."""
     if ranks.size > 1 and ranks.launcher == "torchrun":
         return TorchElasticEnvironment()
     if ranks.size > 1 and ranks.launcher == "slurm":
@@ -134,10 +150,3 @@ def _name_the_meeting_place(ranks: Ranks) -> None:
     job, step = (int(os.environ.get(name) or 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     begin, many = _PORTS
     os.environ.setdefault("MASTER_PORT", str(begin + (16 * job + step) % many))
-
-
-def _sharded() -> Any:
-    """FSDP2 through Lightning: parameters, gradients and optimizer states are shared out over the ranks."""
-    from lightning.pytorch.strategies import ModelParallelStrategy
-
-    return ModelParallelStrategy(data_parallel_size="auto", tensor_parallel_size=1)

@@ -46,7 +46,6 @@ class TrainingModule(L.LightningModule):
     """
 
     class_scale: Tensor | None
-    loss_sum: Tensor
     _run: Callable[[JetBatch], Tensor]
 
     def __init__(
@@ -75,13 +74,14 @@ class TrainingModule(L.LightningModule):
         self.fresh = fresh
         self.taught = taught
         self.register_buffer("class_scale", class_scale, persistent=False)
-        self.register_buffer(
-            "loss_sum", torch.zeros(2, dtype=torch.float64), persistent=False
-        )  # Σ w·nll / mean weight, jets
+        # Σ w·nll / mean weight, jets. No buffer: DDP gives buffers of the first rank to all
+        self.loss_sum = torch.zeros(2, dtype=torch.float64)
         self.average = WeightAverage(settings.average) if settings.average else None
         self._own: dict[str, Tensor] = {}  # the model's own weights while the average is measured
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._random: dict[str, Any] | None = None
+        self.ranks_before: int | None = None  # of the process that wrote the checkpoint gone on from
+        self.jets_seen: int | None = None  # of the last epoch, over all ranks
         self.epoch_metrics: dict[str, float] = {}
         # Kept out of the module tree: a compiled twin would enter the state dict a second time.
         run = torch.compile(model, dynamic=True) if settings.compile else model
@@ -120,7 +120,7 @@ class TrainingModule(L.LightningModule):
         loss = weighted_mean(nll, weights, self.mean_weight)
         size = torch.full_like(loss.detach(), len(batch))
         self.loss_sum += torch.stack([loss.detach() * size, size]).to(torch.float64)
-        return loss
+        return loss if self.trainer.world_size == 1 else loss * self._share(len(batch))
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         super().optimizer_step(*arguments, **named)
@@ -166,6 +166,7 @@ class TrainingModule(L.LightningModule):
             else self.loss_sum
         )
         self.epoch_metrics["train_loss"] = float(total[0] / total[1].clamp_min(1e-300))
+        self.jets_seen = round(float(total[1]))
         self.loss_sum.zero_()
         for name in ("train_loss", "val_loss"):
             if not math.isfinite(self.epoch_metrics.get(name, 0.0)):
@@ -197,8 +198,13 @@ class TrainingModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["hepml"] = self.identity
-        checkpoint["hepml_random"] = random_state()
-        checkpoint["hepml_loss_sum"] = self.loss_sum.detach().clone().cpu()
+        mine = {"random": random_state(), "loss_sum": self.loss_sum.detach().clone().cpu()}
+        states = [mine]
+        if self.trainer.world_size > 1:  # every rank takes part in a checkpoint, the first one writes it
+            states = [mine] * self.trainer.world_size
+            torch.distributed.all_gather_object(states, mine)
+        checkpoint["hepml_random"], checkpoint["hepml_loss_sum"] = mine["random"], mine["loss_sum"]
+        checkpoint["hepml_ranks"] = states
         if self.average is not None:  # what is saved as the model is the average
             weights = checkpoint["state_dict"]
             own = {name: weights[f"model.{name}"].detach().clone() for name in self.average.values}
@@ -210,14 +216,23 @@ class TrainingModule(L.LightningModule):
         if self.average is not None and own is not None:
             weights = checkpoint["state_dict"]
             self.average.steps = own["steps"]
-            device = self.loss_sum.device
-            self.average.values = {n: weights[f"model.{n}"].clone().to(device) for n in own["values"]}
+            self.average.values = {n: weights[f"model.{n}"].clone().to(self.device) for n in own["values"]}
             checkpoint["state_dict"] = weights | {f"model.{n}": v for n, v in own["values"].items()}
-        self._random = checkpoint.get("hepml_random")
-        if "hepml_loss_sum" in checkpoint:
-            self.loss_sum.copy_(checkpoint["hepml_loss_sum"])
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        one = {"random": checkpoint.get("hepml_random"), "loss_sum": checkpoint.get("hepml_loss_sum")}
+        states = checkpoint.get("hepml_ranks") or [one]
+        self.ranks_before = len(states)
+        if len(states) == world:
+            self._random, loss_sum = states[rank]["random"], states[rank]["loss_sum"]
+        else:  # another number of ranks: new random numbers on each, and the sums go on on the first
+            sums = [state["loss_sum"] for state in states if state["loss_sum"] is not None]
+            loss_sum = torch.stack(sums).sum(0) if sums and rank == 0 else None
+        self.loss_sum.zero_()
+        if loss_sum is not None:
+            self.loss_sum.copy_(loss_sum)
 
     def on_train_start(self) -> None:
+        self.loss_sum = self.loss_sum.to(self.device)
         if self._random is not None:
             restore_random_state(self._random)
             self._random = None
@@ -239,6 +254,14 @@ class TrainingModule(L.LightningModule):
             weights = self._weights(batch) if self.taught.weighted else None
             return self.taught.loss(self.objective, parameters, batch), weights
         return self.objective.negative_log_likelihood(parameters, batch.labels), self._weights(batch)
+
+    def _share(self, jets: int) -> Tensor:
+        """What this rank's mean loss counts for: DDP averages over ranks, the loss of a step is a mean over
+        its jets, and ranks may differ by a jet."""
+        mine = torch.tensor(float(jets), device=self.device)
+        everybody = mine.clone()
+        torch.distributed.all_reduce(everybody)
+        return mine * self.trainer.world_size / everybody
 
     def _gather(self, values: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
@@ -266,8 +289,8 @@ def random_state() -> dict[str, Any]:
         "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = [torch.cuda.get_rng_state()]  # of this rank's own device: asking others wakes them
     return state
 
 
@@ -278,8 +301,11 @@ def restore_random_state(state: dict[str, Any]) -> None:
     kind, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    if "cuda" in state and torch.cuda.is_available():
+        states = state["cuda"]
+        mine = torch.cuda.current_device() if len(states) > 1 else 0  # older checkpoints have all devices
+        if mine < len(states):
+            torch.cuda.set_rng_state(states[mine].cpu())
 
 
 def freeze(model: nn.Module, prefixes: Iterable[str]) -> int:

@@ -126,6 +126,8 @@ def summarise(
         "epochs": len(keeper.history),
         "best_epoch": keeper.best_epoch,
         "jets_per_second": speeds[len(speeds) // 2] if speeds else None,
+        "ranks": keeper.ranks,
+        "jets_per_epoch": keeper.jets_per_epoch,
         "jets": {name: len(dataset) for name, dataset in datasets.items()},
         "classes": list(jets.classes) if objective.task == "classification" else [],
         "model": model.hepml_name,

@@ -35,9 +35,17 @@ from hepml.training.building import (
 from hepml.training.callbacks import Killed, RunKeeper, Signals
 from hepml.training.checkpoints import AtomicCheckpointIO, epochs_of
 from hepml.training.jets import RunJets, Stream, class_scale, mean_weight, open_jets
+from hepml.training.launch import (
+    environment_of,
+    first_decides,
+    meeting,
+    trainer_options,
+    unannounced,
+)
 from hepml.training.module import TrainingModule, seed_everything
 from hepml.training.progress import Progress
 from hepml.training.quiet import quiet
+from hepml.training.ranks import CHILD, Ranks, decide
 from hepml.training.reporting import report_run
 from hepml.training.run_config import RunConfig
 from hepml.training.run_directory import STATE, RunDirectory, default_output
@@ -67,21 +75,18 @@ def train(
         Killed: a signal ended the run; it can be resumed.
     """
     progress = progress or Progress()
-    place = os.environ.get("HEPML_RUN_FOLDER") if int(os.environ.get("LOCAL_RANK", 0)) else None
+    ranks = decide(os.environ, config.training.devices)
+    place = os.environ.get(CHILD) if not ranks.first and not ranks.outside else None
     folder = RunDirectory(place or output or config.output or default_output(config))
-    os.environ["HEPML_RUN_FOLDER"] = str(folder.path)  # ranks that Lightning starts write to the same run
-    first = (
-        int(os.environ.get("LOCAL_RANK", 0)) == 0
-        and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
-    )
-    if not first:
+    os.environ[CHILD] = str(folder.path)  # ranks that Lightning starts write to the same run
+    if not ranks.first:
         progress = Progress()  # one rank speaks for all
-    signals = Signals()
+    signals = Signals(folder.path)
     try:
-        with signals.watching(), quiet():
-            return _carry_out(_Desk(config, folder, progress, signals, first), resume)
+        with signals.watching(), quiet(), unannounced(ranks):
+            return _carry_out(_Desk(config, folder, progress, signals, ranks), resume)
     finally:
-        os.environ.pop("HEPML_RUN_FOLDER", None)
+        os.environ.pop(CHILD, None)
         progress.end()
 
 
@@ -94,16 +99,23 @@ class _Desk:
         folder: where it leaves everything.
         progress: told what happens.
         signals: that arrived meanwhile.
-        first: whether this is the rank that writes and speaks for all.
+        ranks: how many processes train, and which of them this is.
         tracker: once tracking has started, on the first rank.
+        lock: of the run folder, on the first rank.
     """
 
     config: RunConfig
     folder: RunDirectory
     progress: Progress
     signals: Signals
-    first: bool
+    ranks: Ranks
     tracker: Any = None
+    lock: Any = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes and speaks for all."""
+        return self.ranks.first
 
 
 def _carry_out(desk: _Desk, resume: bool) -> dict[str, Any]:
@@ -125,16 +137,29 @@ def _carry_out(desk: _Desk, resume: bool) -> dict[str, Any]:
     taught = distillation.prepare(config, jets, inputs, objective, desk.progress)
     seed_everything(settings.seed)
     built = build_model(config, given, objective, desk.progress)
-    if desk.first:
-        desk.folder.prepare(resume=resume)
-        _describe_run(desk)
+    if desk.ranks.note:
+        desk.progress.message(desk.ranks.note)
+    with meeting(desk.ranks, settings):
+        first_decides(desk.ranks, lambda: _open_folder(desk, resume))
+        return _train_and_report(desk, built, objective, jets, taught, resume)
+
+
+def _train_and_report(
+    desk: _Desk,
+    built: Built,
+    objective: Objective,
+    jets: RunJets,
+    taught: distillation.Targets | None,
+    resume: bool,
+) -> dict[str, Any]:
     status = "FAILED"
     try:
         if desk.first:
             desk.tracker = _start_tracking(desk, built.model, jets)
         keeper, device = _fit(desk, built, objective, jets, taught, resume)
+        desk.signals.at_once = True  # what follows is done anew from the last checkpoint
         summary = (
-            report_run(config, desk.folder, objective, jets, keeper, device, desk.tracker, desk.progress)
+            report_run(desk.config, desk.folder, objective, jets, keeper, device, desk.tracker, desk.progress)
             if desk.first
             else {}
         )
@@ -146,12 +171,26 @@ def _carry_out(desk: _Desk, resume: bool) -> dict[str, Any]:
             raise Killed(15, desk.folder.path) from None
         raise
     finally:
+        desk.signals.at_once = False
         if desk.first:
             _finish(desk, status)
 
 
 # ------------------------------------------------------------------------------------------------------------
 # the record of a run
+
+
+def _open_folder(desk: _Desk, resume: bool) -> None:
+    """Makes the run folder this process's own: nothing is written in one that another process trains in."""
+    desk.folder.prepare(resume=resume)
+    desk.lock = tracking.take_lock(desk.folder.path)
+    try:
+        if not resume:
+            desk.folder.prepare(resume=False)  # nobody was faster
+        _describe_run(desk)
+    except BaseException:
+        desk.lock.release()
+        raise
 
 
 def _describe_run(desk: _Desk) -> None:
@@ -174,6 +213,7 @@ def _start_tracking(desk: _Desk, model: nn.Module, jets: RunJets) -> Any:
         enabled=settings.enabled,
         parameters=parameters,
         tags={"model": str(model.hepml_name), "config": config.name or ""},
+        lock=desk.lock,
     )
     sources = {"train": config.data.train, "val": config.data.val, **config.data.tests()}
     for name, dataset in {"train": jets.train, "val": jets.val, **jets.tests}.items():
@@ -212,7 +252,7 @@ def _fit(
     keeper = RunKeeper(
         desk.folder.checkpoints, settings, desk.tracker, desk.progress, desk.signals, len(jets.train)
     )
-    trainer = _make_trainer(desk, keeper)
+    trainer = _make_trainer(desk, keeper, built.model)
     training, validation = _make_loaders(config, jets, trainer)
     model = built.model.double() if str(settings.precision) == "64" else built.model
     scale = class_scale(jets.train, len(jets.classes)) if objective.task == "classification" else None
@@ -252,23 +292,29 @@ def _fit(
     return keeper, trainer.strategy.root_device
 
 
-def _make_trainer(desk: _Desk, keeper: RunKeeper) -> L.Trainer:
+def _make_trainer(desk: _Desk, keeper: RunKeeper, model: nn.Module) -> L.Trainer:
     """Lightning's trainer, of whose own habits only the loop is wanted.
 
     Raises:
         ConfigError: a GPU is asked for where there is none.
     """
     settings = desk.config.training
+    if desk.ranks.size > 1:
+        norms = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+        if norms:
+            desk.progress.message(
+                f"{norms} batch norms measure the jets of each of {desk.ranks.size} ranks, not of the whole "
+                f"batch; the statistics kept are those of the first rank"
+            )
     return L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],
-        devices=settings.devices,
-        strategy="ddp" if settings.devices > 1 else "auto",
+        **trainer_options(desk.ranks),
         max_epochs=settings.epochs,
         precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
         gradient_clip_val=settings.gradient_clip,
         accumulate_grad_batches=settings.accumulate,
         callbacks=[keeper],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), environment_of(desk.ranks)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -283,7 +329,7 @@ def _make_loaders(config: RunConfig, jets: RunJets, trainer: L.Trainer) -> tuple
     """This rank's loaders of training and validation jets; `batch_size` is the sum over ranks."""
     settings = config.training
     rank, world = trainer.global_rank, trainer.world_size
-    per_rank = max(1, settings.batch_size // world)
+    per_rank = -(-settings.batch_size // world)
     training = JetLoader(
         jets.train,
         per_rank,
@@ -292,6 +338,7 @@ def _make_loaders(config: RunConfig, jets: RunJets, trainer: L.Trainer) -> tuple
         buckets=settings.buckets,
         rank=rank,
         world_size=world,
+        step_size=settings.batch_size,
     )
     validation = JetLoader(
         jets.val, settings.eval_batch_size or 2 * per_rank, buckets=True, rank=rank, world_size=world

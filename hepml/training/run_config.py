@@ -129,10 +129,12 @@ class TrainingConfig(Schema):
         augment: random symmetry transformations of each training batch, from rotate_phi, reflect_phi,
             reflect_eta.
         device: auto, cpu or cuda.
-        devices: number of devices.
+        devices: processes that train together, of a node or in all; with 1 as many as torchrun or srun
+            started.
         threads: CPU threads; all cores where left out.
         eval_batch_size: jets a step where no gradient is needed; twice `batch_size` where left out.
         checkpoint_every: also write last.ckpt every so many steps within an epoch.
+        checkpoint_minutes: also write last.ckpt where the last one is so many minutes old.
     """
 
     epochs: Count = 20
@@ -165,6 +167,7 @@ class TrainingConfig(Schema):
     threads: Count | None = None
     eval_batch_size: Count | None = None
     checkpoint_every: Count | None = None
+    checkpoint_minutes: Positive = 10.0
 
 
 class TrackingConfig(Schema):

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from hepml import config as configs
 from hepml.errors import ConfigError, FileError
+from hepml.tracking.journal import is_locked
 from hepml.training.checkpoints import write_atomically
 from hepml.training.run_config import RunConfig, check, load_run_config
 from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory
@@ -134,6 +135,12 @@ def prepare(run: PlannedRun) -> State:
     now = state(run)
     if now == "finished":
         return now
+    if run.folder.is_dir() and is_locked(run.folder):
+        raise FileError(
+            f"{run.name} is being trained by another process",
+            where=str(run.folder),
+            mend="wait until it ends, or choose another output",
+        )
     if now == "new" and any((run.folder / name).is_file() for name in (CONFIG, SUMMARY)):
         run.folder.rename(run.folder.with_name(f"{run.folder.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"))
     RunDirectory(run.folder.parent).write_json(f"{run.folder.name}/{MARK}", mark_of(run))
@@ -151,7 +158,7 @@ def mark_of(run: PlannedRun) -> dict[str, Any]:
 def digest(config: RunConfig) -> str:
     """A hash of everything in a config that can change its result, and of the sizes of its jet files."""
     values = config.model_dump(mode="json", exclude={"output", "tracking", "name"})
-    for key in ("threads", "device", "eval_batch_size", "checkpoint_every"):
+    for key in ("threads", "device", "eval_batch_size", "checkpoint_every", "checkpoint_minutes"):
         values["training"].pop(key)
     values["data"].pop("cache")
     sources = [config.data.train, config.data.val, *config.data.tests().values()]

@@ -24,7 +24,7 @@ from hepml.data.reading.cores import available_cores
 from hepml.tracking.journal import read_journal
 from hepml.tracking.last_words import last_words
 from hepml.training.benchmark.plan import PlannedRun, prepare
-from hepml.training.callbacks import WATCHED
+from hepml.training.callbacks import watched
 from hepml.training.run_directory import SUMMARY, RunDirectory
 
 LOG = "train.log"
@@ -271,7 +271,7 @@ def _signals() -> Iterator[list[int]]:
     def note(signum: int, frame: FrameType | None) -> None:
         received.append(signum)
 
-    before: dict[int, Any] = {s: signal.signal(s, note) for s in WATCHED}
+    before: dict[int, Any] = {s: signal.signal(s, note) for s in watched()}
     try:
         yield received
     finally:

@@ -75,10 +75,11 @@ def command(
 
 
 def _go_on_later(signum: int) -> None:
-    """Has Slurm queue a job again that it preempts, or that it warned of its time limit by SIGUSR1 or SIGUSR2.
+    """Has Slurm queue a job again that it preempts, or that it warned of its time limit by SIGUSR1 or
+    SIGUSR2.
 
-    Only a run with `--resume` goes on from its checkpoint; jobs of `hepml submit` are queued again by what runs
-    them.
+    Only a run with `--resume` goes on from its checkpoint; jobs of `hepml submit` are queued again by what
+    runs them.
     """
     import os
     import signal

@@ -1,6 +1,7 @@
-"""Several processes train one run: real ranks, started by torchrun on this machine, measured against one process.
+"""Several processes train one run: real ranks, started by torchrun on this machine, measured against one
+process.
 
-Everything here starts interpreters, and is run by name: `pytest -m slow tests/training/test_ranks_together.py`.
+Everything here starts interpreters: `pytest -m slow tests/training/test_ranks_together.py`.
 """
 
 from __future__ import annotations

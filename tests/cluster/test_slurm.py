@@ -6,24 +6,43 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toys import write_toy_jets
 
 from hepml.cli.main import main
+from hepml.tracking.journal import read_journal
+
+# A second partition whose jobs give way to those of the first, with time to write a checkpoint.
+PREEMPTION = {
+    "JobRequeue=1": "JobRequeue=1\nPreemptType=preempt/partition_prio\nPreemptMode=REQUEUE",
+    "OverSubscribe=NO": "OverSubscribe=NO PriorityTier=10 PreemptMode=OFF\n"
+    "PartitionName=low Nodes=$H MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=60 PreemptMode=REQUEUE",
+}
+CONFIG = (
+    "data: {train: train.root, val: val.root, test: test.root}\nmodel: {name: pfn, phi: [8, 8], f: [8]}\n"
+    "training: {epochs: 1, batch_size: 50, device: cpu, threads: 1}\ntracking: {enabled: false}\n"
+)
 
 
 @pytest.fixture
 def slurm(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A one-node Slurm; its daemons are stopped whatever happens."""
+    """A one-node Slurm with a partition `low` that gives way; its daemons are stopped whatever happens."""
     if shutil.which("slurmctld") is None:
         pytest.skip("slurmctld is absent: apt-get install slurm-wlm munge (.ci/run does)")
     if os.geteuid() != 0:
         pytest.skip("starting Slurm's daemons takes root")
     pytest.importorskip("submitit")
     scripts, folder = shared / "cluster", tmp_path / "slurm"
+    text = (scripts / "start_slurm.sh").read_text()
+    for plain, more in PREEMPTION.items():
+        text = text.replace(plain, more)
+    (tmp_path / "start.sh").write_text(text)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # nproc heeds it, and the node would have one core
     for variable in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
@@ -31,7 +50,7 @@ def slurm(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         # output to a file: the daemons would hold a pipe open
         with open(tmp_path / "start.log", "wb") as log:
             started = subprocess.run(
-                ["bash", scripts / "start_slurm.sh", folder], stdout=log, stderr=log, timeout=60, check=False
+                ["bash", tmp_path / "start.sh", folder], stdout=log, stderr=log, timeout=60, check=False
             )
         assert started.returncode == 0, (tmp_path / "start.log").read_text()
         yield folder
@@ -43,17 +62,29 @@ def slurm(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
             )
 
 
+def write_config(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for i, (name, jets) in enumerate({"train": 203, "val": 101, "test": 120}.items()):
+        write_toy_jets(folder / f"{name}.root", jets, seed=i)
+    (folder / "toy.yaml").write_text(CONFIG)
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 300.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.3)
+    return what()
+
+
+def journal(run: Path) -> list[dict[str, Any]]:
+    return read_journal(run).entries
+
+
 def test_jobs_of_an_array_train_and_are_gathered_into_one_leaderboard(
     slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """An array of two tasks, one of which fails; then the leaderboard of what they left."""
-    monkeypatch.chdir(tmp_path)
-    for i, (name, jets) in enumerate({"train": 200, "val": 100, "test": 120}.items()):
-        write_toy_jets(tmp_path / f"{name}.root", jets, seed=i)
-    (tmp_path / "toy.yaml").write_text(
-        "data: {train: train.root, val: val.root, test: test.root}\nmodel: {name: pfn, phi: [8, 8], f: [8]}\n"
-        "training: {epochs: 1, batch_size: 50, device: cpu}\ntracking: {enabled: false}\n"
-    )
+    write_config(tmp_path, monkeypatch)
     words = ["submit", "slurm", "toy.yaml", "-o", "board", "--cpus", "1", "--time", "10", "--no-gather"]
     code = main([*words, "--array", "data.train=train.root,nowhere.root", "--wait", "--json"])
     out, err = capfd.readouterr()
@@ -76,3 +107,48 @@ def test_jobs_of_an_array_train_and_are_gathered_into_one_leaderboard(
 
     assert main([*words, "--array", "data.train=train.root"]) == 0
     assert "nothing to submit" in capfd.readouterr().out, "what is finished is not submitted again"
+
+
+@pytest.mark.slow
+def test_two_tasks_of_a_submitted_job_train_one_run(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`training.devices=2` asks Slurm for two tasks, which find each other; what is queued is refused."""
+    write_config(tmp_path, monkeypatch)
+    words = ["submit", "slurm", "toy.yaml", "-o", "board", "-c", "1", "-t", "10", "--no-gather"]
+    words += ["--memory", "3", "training.devices=2"]
+    assert main(words) == 0
+    capfd.readouterr()
+    assert main(words) == 2
+    assert "already queued or running" in capfd.readouterr().err
+    run = tmp_path / "board/runs/toy/seed_1"
+    logs = tmp_path / "board/slurm"
+    assert wait_for((run / "summary.json").is_file), [f.read_text() for f in logs.glob("*.out")]
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["ranks"], summary["jets_per_epoch"]) == (2, 203)
+    assert main(["submit", "status", "board", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["states"] == {"finished": 1}
+
+
+@pytest.mark.slow
+def test_a_preempted_job_writes_its_checkpoint_is_queued_again_and_ends(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Preemption with a grace time: SIGTERM, a minute, and no requeue by Slurm of a job that ended."""
+    write_config(tmp_path, monkeypatch)
+    words = ["submit", "slurm", "toy.yaml", "-o", "board", "-c", "2", "-t", "20", "--no-gather", "-p", "low"]
+    assert main([*words, "training.epochs=200", "training.batch_size=2"]) == 0
+    run = tmp_path / "board/runs/toy/seed_1"
+    logs = tmp_path / "board/slurm"
+    assert wait_for((run / "checkpoints/last.ckpt").is_file), [f.read_text() for f in logs.glob("*.out")]
+    subprocess.run(["sbatch", "-p", "main", "-n1", "-c2", "--mem=100", "--wrap", "sleep 3"], check=True)
+    assert wait_for(lambda: len([e for e in journal(run) if e["kind"] == "start"]) == 2), [
+        f.read_text() for f in logs.glob("*.out")
+    ]
+    assert wait_for((run / "summary.json").is_file)
+    assert next(e["status"] for e in journal(run) if e["kind"] == "end") == "KILLED"
+    assert json.loads((run / "summary.json").read_text())["epochs"] == 200
+    capfd.readouterr()
+    assert main(["submit", "status", "board", "--json"]) == 0
+    (row,) = json.loads(capfd.readouterr().out)["runs"]
+    assert (row["state"], row["requeued"]) == ("finished", 1)

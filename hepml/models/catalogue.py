@@ -16,14 +16,16 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError, FileError, HepmlError, ModelError, did_you_mean
 
+Initialisation = Literal["scaled", "published"]
 M = TypeVar("M", bound=Callable[..., nn.Module])
 
 # Symmetries that a model may declare; one parametrised test measures every declared claim.
@@ -49,6 +51,9 @@ class Entry:
         symmetries: what the model respects, from `SYMMETRIES`.
         published: hyperparameters of the published configuration, where they are not the defaults.
         parameters: the published parameter count, or None where none is published.
+        head_scale: what the last layer's weights are multiplied by at the start, where the published
+            initialisation begins with logits of several units and a training loses its first epochs by it;
+            `initialisation: published` leaves it out.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Entry:
     symmetries: tuple[str, ...]
     published: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
+    head_scale: float = 1.0
 
     @property
     def summary(self) -> str:
@@ -74,6 +80,7 @@ def register(
     symmetries: tuple[str, ...] = (),
     published: Mapping[str, Any] | None = None,
     parameters: int | None = None,
+    head_scale: float = 1.0,
 ) -> Callable[[M], M]:
     """Class or function decorator that enters a system in the register."""
     unknown = set(symmetries) - set(SYMMETRIES)
@@ -87,7 +94,9 @@ def register(
             and _ENTRIES[name].build.__module__ != build.__module__
         ):
             raise ValueError(f"two systems are called '{name}'")
-        _ENTRIES[name] = Entry(name, build, paper, tuple(symmetries), dict(published or {}), parameters)
+        _ENTRIES[name] = Entry(
+            name, build, paper, tuple(symmetries), dict(published or {}), parameters, head_scale
+        )
         return build
 
     return enter
@@ -164,18 +173,21 @@ def entry(name: str) -> Entry:
     return _ENTRIES[name]
 
 
-def create(name: str, **hyperparameters: Any) -> nn.Module:
+def create(name: str, *, initialisation: Initialisation | None = None, **hyperparameters: Any) -> nn.Module:
     """Builds a registered system.
 
     Args:
         name: a name from `registry()`.
+        initialisation: "published" for that of the paper, also where a training begins far off with it (see
+            `Entry.head_scale`).
         hyperparameters: constructor arguments; `outputs` is the number of columns of the result.
 
     Raises:
         ModelError: no such system.
         ConfigError: a hyperparameter that its constructor does not take; names the nearest.
     """
-    build = entry(name).build
+    found = entry(name)
+    build = found.build
     parameters = inspect.signature(build).parameters
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         for key in hyperparameters:
@@ -184,9 +196,20 @@ def create(name: str, **hyperparameters: Any) -> nn.Module:
                     f"model '{name}' takes no '{key}'", mend=did_you_mean(key, parameters, noun="it takes")
                 )
     model = build(**hyperparameters)
+    if found.head_scale != 1 and initialisation != "published":
+        _scale_head(model, found.head_scale)
     marked: Any = model  # what a checkpoint needs to build it again
     marked.hepml_name, marked.hepml_hyperparameters = name, dict(hyperparameters)
     return model
+
+
+def _scale_head(model: nn.Module, factor: float) -> None:
+    """Multiplies weights and biases of the last linear layer."""
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if linear:
+        with torch.no_grad():
+            for parameter in linear[-1].parameters():
+                parameter.mul_(factor)
 
 
 def count_parameters(model: nn.Module) -> int:

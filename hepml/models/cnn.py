@@ -18,6 +18,7 @@ from hepml.representations.image import Centre, Flip, Intensity, Rotate, feature
 
 @register(
     "cnn",
+    head_scale=0.1,
     paper="arXiv:1803.00107",
     symmetries=("permutation", "azimuthal-rotation", "irc-safe"),
     parameters=609666,

@@ -32,6 +32,7 @@ from hepml.packed.rectangle import Rectangle
 
 @register(
     "lgatr",
+    head_scale=0.1,
     paper="arXiv:2411.00446",
     symmetries=("permutation", "lorentz"),
     published={"references": ("lightlike_beam", "time")},

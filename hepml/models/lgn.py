@@ -40,6 +40,7 @@ SCALAR: Irrep = (0, 0)
 
 @register(
     "lgn",
+    head_scale=0.1,
     paper="arXiv:2006.04780",
     symmetries=("permutation", "lorentz"),
     published={"references": ("beam",)},

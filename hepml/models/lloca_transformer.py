@@ -32,6 +32,7 @@ _ROWS = 768  # constituents of a group on a CPU: a rectangle of more has more pa
 
 @register(
     "lloca_transformer",
+    head_scale=0.1,
     paper="arXiv:2505.20280",
     symmetries=("permutation", "lorentz"),
     published={"references": ("lightlike_beam", "time")},

@@ -23,7 +23,11 @@ from hepml.packed.pairs import SymmetricPairs
 
 
 @register(
-    "part", paper="arXiv:2202.03772", symmetries=("permutation", "azimuthal-rotation"), parameters=2_141_134
+    "part",
+    head_scale=0.1,
+    paper="arXiv:2202.03772",
+    symmetries=("permutation", "azimuthal-rotation"),
+    parameters=2_141_134,
 )
 class ParticleTransformer(nn.Module):
     """Particle Transformer: self-attention with pair features as additive bias, then class attention.

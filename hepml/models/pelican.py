@@ -174,7 +174,7 @@ class PELICAN(nn.Module):
         return F.leaky_relu(t + F.linear(labels, of_labels, linear.bias.to(low)))
 
 
-@register("pelican_small", paper="arXiv:2307.16506", symmetries=("permutation", "lorentz"))
+@register("pelican_small", head_scale=0.1, paper="arXiv:2307.16506", symmetries=("permutation", "lorentz"))
 def pelican_small(
     outputs: int = 2,
     hidden: int = 7,

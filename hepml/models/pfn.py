@@ -16,7 +16,13 @@ from hepml.nn.feedforward import feedforward, he_uniform
 from hepml.nn.kernels.pieces import sum_of
 
 
-@register("pfn", paper="arXiv:1810.05165", symmetries=("permutation", "azimuthal-rotation"), parameters=82458)
+@register(
+    "pfn",
+    head_scale=0.1,
+    paper="arXiv:1810.05165",
+    symmetries=("permutation", "azimuthal-rotation"),
+    parameters=82458,
+)
 class ParticleFlowNetwork(nn.Module):
     """Particle Flow Network: F(sum_i Phi(p_i)), deep sets with any function of each constituent.
 

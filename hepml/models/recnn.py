@@ -24,7 +24,14 @@ from hepml.representations.trees import NODE_INPUTS, forest, node_inputs
 SYMMETRIES = ("permutation", "azimuthal-rotation")
 
 
-@register("recnn", paper="arXiv:1702.00748", symmetries=SYMMETRIES, published={"outputs": 1}, parameters=8481)
+@register(
+    "recnn",
+    head_scale=0.1,
+    paper="arXiv:1702.00748",
+    symmetries=SYMMETRIES,
+    published={"outputs": 1},
+    parameters=8481,
+)
 class RecursiveNetwork(nn.Module):
     """QCD-aware recursive network: a jet embedding folded along its clustering tree.
 

@@ -51,7 +51,7 @@ def create_model(config: RunConfig, given: nn.Module | None, outputs: int) -> nn
         hyperparameters = {**given.hepml_hyperparameters, **hyperparameters}  # type: ignore[dict-item]
         hyperparameters.pop("outputs", None)
     assert name is not None
-    return models.create(name, outputs=outputs, **hyperparameters)
+    return models.create(name, outputs=outputs, initialisation=config.initialisation, **hyperparameters)
 
 
 def model_inputs(config: RunConfig, given: nn.Module | None) -> Inputs:

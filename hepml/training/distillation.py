@@ -40,7 +40,7 @@ from hepml.training.teachers import Tutor, open_teacher
 
 FORMAT = 1  # of the cache
 CHUNK = 2_000  # jets scored between two messages
-SAMPLE = 256  # jets on which the teacher's answer to augmentations is measured
+SAMPLE = 64  # jets on which the teacher's answer to augmentations is measured
 
 
 @dataclass(frozen=True)

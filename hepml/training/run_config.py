@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, create_model
 
@@ -91,6 +91,10 @@ class DataConfig(Schema):
     def absent(self) -> dict[str, Source]:
         """Further test sets of which no file is here."""
         return {name: source for name, source in self.further_tests.items() if not paths.is_there(source)}
+
+
+# keys of the model block that are no hyperparameters of the model
+MODEL_KEYS = ("name", "pretrained", "initialisation")
 
 
 class TrainingConfig(Schema):
@@ -212,7 +216,8 @@ class RunConfig(Schema):
         data: see `DataConfig`.
         model: `name` and that model's hyperparameters; `pretrained: PATH` starts from those weights and that
             architecture. With the `name` of the weights' own model, hyperparameters of the config go before
-            those of the weights.
+            those of the weights. `initialisation: published` starts as the paper does, also where a training
+            begins far off with it.
         objective: bernoulli, categorical or gaussian, or `{name: …, …}`; categorical for classes and gaussian
             for a target where left out.
         training: see `TrainingConfig`.
@@ -246,11 +251,16 @@ class RunConfig(Schema):
         return named or self.training.init_from
 
     @property
+    def initialisation(self) -> Any:
+        """`published`, or None for ours."""
+        return None if isinstance(self.model, str) else self.model.get("initialisation")
+
+    @property
     def hyperparameters(self) -> dict[str, Any]:
-        """The model block without `name` and `pretrained`."""
+        """The model block without the keys that every model has."""
         if isinstance(self.model, str):
             return {}
-        return {key: value for key, value in self.model.items() if key not in ("name", "pretrained")}
+        return {key: value for key, value in self.model.items() if key not in MODEL_KEYS}
 
     @property
     def objective_name(self) -> str:
@@ -311,7 +321,10 @@ def run_schema() -> dict[str, Any]:
         refs = []
         for name, build in kinds.items():
             part = configs.signature_schema(build, f"{title}_{name}", leave_out=leave_out)
-            named = create_model(f"{title}_{name}", __base__=part, name=(Literal[name], ...))  # type: ignore[valid-type,call-overload,arg-type]
+            common: dict[str, Any] = {"name": (Literal[name], ...)}
+            if title == "model":
+                common["initialisation"] = (catalogue.Initialisation, "scaled")
+            named = create_model(f"{title}_{name}", __base__=part, **common)
             sub = named.model_json_schema(ref_template="#/$defs/{model}")
             definitions.update(sub.pop("$defs", {}))
             definitions[f"{title}_{name}"] = sub
@@ -366,8 +379,14 @@ def _check_model(run: RunConfig, config: Config) -> None:
             where=config.where(at),
             mend=did_you_mean(name, catalogue.registry(), noun="registered models"),
         ) from None
+    known = get_args(catalogue.Initialisation)
+    if run.initialisation not in (None, *known):
+        raise ConfigError(
+            f"model.initialisation should be {' or '.join(known)}, not {run.initialisation!r}",
+            where=config.where(("model", "initialisation")),
+        )
     schema = configs.signature_schema(entry.build, name, leave_out=("outputs",))
-    _check_block(schema, run.hyperparameters, config, "model", (*schema.model_fields, "name", "pretrained"))
+    _check_block(schema, run.hyperparameters, config, "model", (*schema.model_fields, *MODEL_KEYS))
 
 
 def _check_objective(run: RunConfig, config: Config) -> None:

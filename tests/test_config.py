@@ -12,7 +12,8 @@ from hepml import config as configs
 from hepml import paths
 from hepml.config import Config, Schema
 from hepml.errors import ConfigError, HepmlError, ModelError
-from hepml.training.run_config import load_run_config, run_schema
+from hepml.training.run_config import load_run_config
+from hepml.training.run_schema import run_schema
 
 MINIMAL = "data: {train: jets.root}\nmodel: {name: pfn}\n"
 

@@ -48,7 +48,7 @@ def command(
     from hepml.cli import console
 
     if schema:
-        from hepml.training.run_config import run_schema
+        from hepml.training.run_schema import run_schema
 
         console.print_json(run_schema())
         return 0

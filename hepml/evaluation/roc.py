@@ -46,17 +46,15 @@ class Cuts(NamedTuple):
 def make_cuts(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Cuts:
     """The table behind every figure: one row a distinct score. Arguments as in `roc_curve`."""
     signal, s, w = check_binary(labels, scores, weights)
-    order = np.argsort(s)[::-1]
-    ranked = s[order]
-    last = np.flatnonzero(
-        np.append(ranked[1:] != ranked[:-1], True)
-    )  # last jet of each group of equal scores
-    is_signal = signal[order]
     if w is None:
+        ranked, is_signal = _ranked(signal, s)
+        last = _last_of_equal(ranked)
         passed = np.cumsum(is_signal)[last]
         rest = last + 1 - passed
         return Cuts(ranked[last], passed, rest, passed, rest)
-    w = w[order]
+    order = np.argsort(s)[::-1]
+    ranked, is_signal, w = s[order], signal[order], w[order]
+    last = _last_of_equal(ranked)
 
     def running(values: NDArray[np.float64], selected: NDArray[np.bool_]) -> NDArray[np.float64]:
         return np.cumsum(np.where(selected, values, 0.0))[last]
@@ -68,6 +66,30 @@ def make_cuts(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
         running(w * w, is_signal),
         running(w * w, ~is_signal),
     )
+
+
+def _ranked(signal: NDArray[np.bool_], s: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Scores from the highest down, and which of them are signal.
+
+    float32 scores and their labels fit into one integer that sorts alike, so that they are sorted without an
+    index: over twice as quick for millions of jets.
+    """
+    if s.dtype != np.float32:
+        order = np.argsort(s)[::-1]
+        return s[order], signal[order]
+    bits = (s + np.float32(0)).view(np.uint32)  # -0 and 0 are one score
+    negative = (bits >> np.uint32(31)).astype(bool)
+    keys = np.where(negative, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+    keys = np.sort((keys << np.uint64(1)) | signal)[::-1]
+    bits = (keys >> np.uint64(1)).astype(np.uint32)
+    positive = (bits >> np.uint32(31)).astype(bool)
+    values = np.where(positive, bits & np.uint32((1 << 31) - 1), ~bits).view(np.float32)
+    return values, (keys & np.uint64(1)).astype(bool)
+
+
+def _last_of_equal(ranked: NDArray[Any]) -> NDArray[np.intp]:
+    """Index of the last jet of each group of equal scores."""
+    return np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> RocCurve:

@@ -14,6 +14,7 @@ from sklearn import metrics
 
 from hepml.errors import DataError
 from hepml.evaluation import accuracy, auc, auc_with_error, roc_curve
+from hepml.evaluation.roc import make_cuts
 
 
 def brute_force_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> float:
@@ -171,3 +172,16 @@ def test_published_accuracy_and_auc_are_reproduced(
     arrays = reference_scores
     assert round(accuracy(arrays["labels"], arrays[tagger])[0], 5) == expected[0]
     assert round(auc(arrays["labels"], arrays[tagger]), 5) == expected[1]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_every_type_of_score_gives_the_same_table_with_ties_signs_and_zeros(dtype: type) -> None:
+    generator = np.random.default_rng(5)
+    scores = np.round(generator.normal(size=3000), 2).astype(dtype)
+    scores[:4] = [0.0, -0.0, -1e-3, 1e-3]
+    labels = generator.integers(0, 2, 3000)
+    table = make_cuts(labels, scores)
+    values = np.unique(scores)[::-1]
+    assert np.array_equal(table.thresholds, values)
+    assert np.array_equal(table.signal, [(scores[labels == 1] >= v).sum() for v in values])
+    assert np.array_equal(table.background, [(scores[labels == 0] >= v).sum() for v in values])

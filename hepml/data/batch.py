@@ -337,7 +337,7 @@ class JetBatch:
 
     def permute(self, order: Tensor) -> JetBatch:
         """The same jets with constituents in another order; `order` [ΣN] must keep each constituent in its
-        jet. Extras are left out, and made anew when asked for."""
+        jet. Extras are left out, and recomputed when asked for."""
         return self._taken(self.offsets, lambda t: t[order], None)
 
     def take(self, jets: ArrayLike) -> JetBatch:

@@ -138,7 +138,9 @@ def _load(home: Path) -> dict[str, Any]:
         }
     except (OSError, ValueError, KeyError) as problem:
         raise FileError(
-            "the cache is damaged", where=str(home), mend="delete this folder; it is made again when needed"
+            "the cache is damaged",
+            where=str(home),
+            mend="delete this folder; it is written again when needed",
         ) from problem
     counts = np.array(arrays.pop("counts"))
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)

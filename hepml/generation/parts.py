@@ -99,7 +99,7 @@ class PartStore:
             ) from error
 
     def load(self, process: str, number: int) -> Chunk | None:
-        """A saved chunk, or None where there is none or it cannot be read (it is then made again)."""
+        """A saved chunk, or None where there is none or it cannot be read (it is then recomputed)."""
         path = self.path(process, number)
         try:
             with np.load(path, allow_pickle=False) as stored:

@@ -4,7 +4,7 @@ a jet's particles.
 The input is nothing but p_i·p_j, so every output is a Lorentz scalar; the layers alternate networks on each
 pair's channels with the fifteen linear maps that respect permutations. Written from the papers' equations.
 Pairs are real pairs, taken some jets at a time; what a training step keeps of them is two tensors, whatever
-the depth, and the rest is made again (`hepml.nn.kernels.pelican_network`).
+the depth, and the rest is recomputed (`hepml.nn.kernels.pelican_network`).
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ GROUPS: dict[str, Elements] = {
 
 def transformed(batch: JetBatch, matrix: Tensor) -> JetBatch:
     """The jets seen from another frame: momenta of constituents and jets change by the [4, 4] matrix, columns
-    that do not follow from momenta stay, and those that do are made anew when a model asks for them.
+    that do not follow from momenta stay, and those that do are recomputed when a model asks for them.
 
     Raises:
         ModelError: stored features without names, of which nobody can say how they change.
@@ -207,7 +207,7 @@ def _with(batch: JetBatch, four_momenta: Tensor) -> JetBatch:
 
 def _inserted(batch: JetBatch, p: Tensor, only: Tensor | None = None) -> JetBatch:
     """One more constituent [B, 4] at the end of each jet, or of those in the mask `only` [B]; features are
-    made anew from momenta."""
+    recomputed from momenta."""
     more = torch.ones(len(batch), dtype=torch.int64, device=batch.device) if only is None else only.long()
     offsets = torch.nn.functional.pad((batch.counts + more).cumsum(0), (1, 0))
     out = p.new_empty((int(offsets[-1]), 4))

@@ -6,7 +6,7 @@ that fit the cache.
 
 `messages` is the definition, in ordinary operations. `messages_in_pieces` computes the same on a CPU, where
 memory is slow against the matrix unit: pairs are taken some jets at a time, only m and V m travel to memory,
-r is made again in the backward pass, and sums over the pairs of a node are sums over contiguous rows, for
+r is recomputed in the backward pass, and sums over the pairs of a node are sums over contiguous rows, for
 senders by the index of the reversed pair.
 """
 

@@ -1,7 +1,7 @@
 """A network of blocks on pairs in the memory of two tensors of pairs, however many blocks there are.
 
 Batch norms tie all pairs of a batch together, layer by layer. Once their statistics are known, every piece of
-the batch is a network of its own, whose tensors can be made again from any earlier one. So the backward pass
+the batch is a network of its own, whose tensors can be recomputed from any earlier one. So the backward pass
 goes through layers, and in each through the pieces: it keeps the gradient of one layer, in that layer's
 place, and makes what it needs below from the products, or from one layer in the middle that was kept.
 """
@@ -232,12 +232,12 @@ class _Run:
 
     @torch.no_grad()
     def _tensor(self, k: int, i: int, weights: list[BlockWeights], scratch: Scratch) -> Tensor:
-        """t_k of a piece, made again from the nearest that is known."""
+        """t_k of a piece, recomputed from the nearest that is known."""
         if k in self.kept:
             return self.kept[k][i]
         below = max((j for j in self.kept if j < k), default=None)
         t = self.net.embed(self.pieces[i], self.low) if below is None else self.kept[below][i]
-        out = scratch.take("made again", t.shape, like=t) if below is not None else t
+        out = scratch.take("recomputed", t.shape, like=t) if below is not None else t
         for j in range(below or 0, k):
             t = self._block(weights[j], j, i, t, scratch, out=out)
         return t

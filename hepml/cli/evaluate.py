@@ -38,7 +38,8 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="FILES",
-            help="Jets to score, as one sample; NAME=FILES for several samples. The run's own test "
+            help="Jets to score, as one sample; NAME=FILES for several samples; or further runs to compare "
+            "with. The run's own test "
             "scores where left out.",
             show_default=False,
         ),
@@ -77,6 +78,10 @@ def command(
     published: Annotated[
         bool, typer.Option("--published", help="Add published taggers on the top tagging reference jets.")
     ] = False,
+    paired: Annotated[
+        bool,
+        typer.Option("--paired", help="Paired tests of --scores also in the --json document."),
+    ] = False,
     unweighted: Annotated[bool, typer.Option("--unweighted", help="Leave event weights aside.")] = False,
     layout: Annotated[
         str | None,
@@ -97,6 +102,8 @@ def command(
 
     Examples: hepml evaluate --scores scores.npz --plot roc.png  ·
     hepml evaluate runs/quickstart jets/*.root  ·
+    hepml evaluate runs/one runs/other
+    (two runs on their test jets, with paired tests)  ·
     hepml evaluate runs/quickstart generated=test.root reference=reference.npz --json
     """
     from hepml.cli import console
@@ -125,11 +132,12 @@ def command(
         model = load_model(run)
         if getattr(model, "hepml_target", None):
             regression = str(model.hepml_target)
-        samples = (
-            _from_files(model, run, files, layout, batch_size, device, unweighted, quiet)
-            if files
-            else _from_run(model, run)
-        )
+        if files and all(_is_run(word) for word in files):
+            samples = _from_runs([run, *files])
+        elif files:
+            samples = _from_files(model, run, files, layout, batch_size, device, unweighted, quiet)
+        else:
+            samples = _from_run(model, run)
     if unweighted:
         samples = {name: sample._replace(weights=None) for name, sample in samples.items()}
 
@@ -142,6 +150,12 @@ def command(
         else _report(name, sample, points, wanted, rejected)
         for name, sample in samples.items()
     }
+    runs = run is not None and files is not None and all(_is_run(word) for word in files)
+    if not regression and len(samples) > 1 and (paired or runs or not json):
+        from hepml.evaluation.pairs import compare_all
+
+        for name, tests in compare_all(samples, reports).items():  # type: ignore[arg-type]
+            reports[name]["paired"] = tests
     if plot is not None:
         _draw(samples, reports, plot, regression)
     if json:
@@ -197,6 +211,25 @@ def _from_scores(paths: list[str]) -> dict[str, Sample]:
         for tagger, values in sheet.taggers.items():
             name = tagger if tagger not in samples else f"{Path(path).stem}: {tagger}"
             samples[name] = Sample(sheet.labels, values, sheet.weights, sheet.classes)
+    return samples
+
+
+def _is_run(word: str) -> bool:
+    return (Path(word) / "scores").is_dir() and (Path(word) / "checkpoints").is_dir()
+
+
+def _from_runs(runs: list[str]) -> dict[str, Sample]:
+    """The test scores of several runs, named by run and, where there are several, by test set."""
+    from hepml.training.checkpoints import load_model
+
+    short = {run: Path(run).resolve().name for run in runs}
+    if len(set(short.values())) < len(runs):
+        short = {run: run for run in runs}
+    samples: dict[str, Sample] = {}
+    for run in runs:
+        own = _from_run(load_model(run), run)
+        for test, sample in own.items():
+            samples[short[run] if len(own) == 1 else f"{short[run]}: {test}"] = sample
     return samples
 
 
@@ -354,13 +387,15 @@ def _draw(samples: dict[str, Sample], reports: dict[str, Any], path: Path, regre
 def _show(reports: dict[str, Any], published: bool, regression: str | None) -> None:
     from hepml.cli import console
     from hepml.evaluation.published import TOPTAG
-    from hepml.evaluation.tables import classes_table, regression_table, report_table
+    from hepml.evaluation.tables import classes_table, paired_table, regression_table, report_table
 
     screen = console.out()
     if regression:
         screen.print(regression_table(reports, title=regression))
         return
     screen.print(report_table(reports, published=TOPTAG if published else ()))
+    if any("paired" in report for report in reports.values()):
+        screen.print(paired_table({name: report.get("paired", {}) for name, report in reports.items()}))
     for name, report in reports.items():
         if "classes" in report:
             screen.print(classes_table(report, title=name))

@@ -76,6 +76,9 @@ TOPTAG: tuple[Published, ...] = (
     _row("L-GATr", 0.9423, 0.9870, 2240, 70, 540, 1_100_000, "2405.14806"),
     _row("Transformer", 0.9393, 0.9855, 1613, 118, 389, 2_000_000, "2505.20280", "transcribed"),
     _row("LLoCa-Transformer", 0.9416, 0.9866, 2150, 130, 492, 2_000_000, "2505.20280", "transcribed"),
+    _row("L-GATr-slim", 0.9420, 0.9869, 2264, 93, 546, 2_000_000, "2512.17011", "transcribed"),
+    _row("ParT fine-tuned", 0.944, 0.9877, 2766, 130, 691, 2_100_000, "2202.03772", "transcribed"),
+    _row("OmniLearned-L", 0.944, 0.9880, 3486, 157, 688, 423_000_000, "2510.24066", "transcribed"),
 )
 
 # Our model names and the row that each is held to, where its training is that of the row.

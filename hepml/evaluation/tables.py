@@ -150,3 +150,40 @@ def _working_points(rejections: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _plain(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.5g}"
+
+
+def paired_table(paired: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Paired tests of taggers on the same jets: differences, and how likely they are by chance."""
+    tests = [t for others in paired.values() for t in others.values()]
+    points = list(dict.fromkeys(point for t in tests for point in t["rejection"]))
+    table = Table(title="The same jets: first minus second, paired tests", title_justify="left")
+    table.add_column("Taggers")
+    for heading in ("Accuracy", "AUC", *(f"{EPSILON_B} @ {p}, ratio" for p in points)):
+        table.add_column(heading, justify="right")
+        table.add_column("p", justify="right")
+    for first, others in paired.items():
+        for second, found in others.items():
+            cells = [f"{first} - {second}"]
+            for key in ("accuracy", "auc"):
+                cells += [_signed(found[key]), p_value(found[key]["p_value"])]
+            for point in points:
+                entry = found["rejection"].get(point) or {"ratio": None, "p_value": None}
+                ratio, error = entry["ratio"], entry.get("error")
+                told = "—" if ratio is None else f"{ratio:.3f} ± {ratio * (error or 0.0):.3f}"
+                cells += [told, p_value(entry["p_value"])]
+            table.add_row(*cells)
+    table.caption = "p: probability of such a difference where there is none (McNemar; DeLong; jet by jet)"
+    table.caption_justify = "left"
+    return table
+
+
+def p_value(value: float | None) -> str:
+    """A p-value as text; very small ones as a bound."""
+    if value is None:
+        return "—"
+    return "< 1e-4" if value < 1e-4 else f"{value:.2g}"
+
+
+def _signed(entry: Mapping[str, Any]) -> str:
+    error = entry["error"]
+    return f"{entry['difference']:+.5f}" + ("" if error is None else f" ± {error:.5f}")

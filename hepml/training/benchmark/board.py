@@ -20,6 +20,7 @@ import hepml
 from hepml.data.reading.arrays import read_arrays
 from hepml.errors import DataError, FileError, HepmlError
 from hepml.evaluation.multiclass import bare_name
+from hepml.evaluation.pairs import Tested, compare_all
 from hepml.evaluation.published import published_for
 from hepml.evaluation.report import evaluate
 from hepml.tracking.runs import is_report
@@ -71,6 +72,7 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
         "version": hepml.__version__,
         "folders": [str(p) for p in places],
         "tests": list(dict.fromkeys(name for row in taggers for name in row["tests"])),
+        "paired": _paired(taggers, remarks),
         "points": sorted({p for row in taggers for p in row["rejection"]}, key=float),
         "taggers": taggers,
         "fractions": _fractions(groups),
@@ -157,6 +159,7 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
     row: dict[str, Any] = {
         "label": label,
         "model": first["model"],
+        "classes": first.get("classes") or [],
         "seeds": [run["seed"] for run in runs],
         "test": test,
         "jets": first["jets"],
@@ -186,9 +189,34 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
     return row
 
 
+def _paired(taggers: list[dict[str, Any]], remarks: list[str]) -> list[dict[str, Any]]:
+    """Every tagger against the best on the same test jets, by paired tests of the scores' means over seeds:
+    [{"first", "second", "accuracy", "auc", "rejection"}]."""
+    samples: dict[str, Tested] = {}
+    reports: dict[str, Any] = {}
+    for row in taggers if len(taggers) > 1 else []:
+        try:
+            labels, scores, weights = scores_of(row)
+            classes = row["classes"] if scores.ndim == 2 else None
+            samples[row["label"]] = Tested(labels, scores, weights, classes or None)
+            reports[row["label"]] = evaluate(labels, scores, weights, classes=classes or None)
+        except HepmlError as problem:
+            remarks.append(f"{row['label']}: not compared with the others: {problem.what}")
+    best = next(iter(samples), "")
+    found = []
+    for name in list(samples)[1:]:
+        tests = compare_all({best: samples[best], name: samples[name]}, reports).get(best, {}).get(name)
+        if tests is not None:
+            found.append({"first": best, "second": name, **tests})
+    return found
+
+
 def _report(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """Reports of several seeds as one: mean and standard deviation; one seed keeps the error of its test
-    sample."""
+    """Reports of several seeds as one: the mean, its spread over seeds as `std` and the error of the test
+    sample as `error`, which are different things.
+
+    Of rejections the mean is that of eps_B, inverted: the mean of 1/eps_B is biased high where few jets pass.
+    """
     out: dict[str, Any] = {
         key: _figure([(r[key], r.get(f"{key}_error")) for r in reports]) for key in ("accuracy", "auc")
     }
@@ -198,7 +226,7 @@ def _report(reports: list[dict[str, Any]]) -> dict[str, Any]:
     out["rejection"] = {}
     for point in points:
         entries = [r["rejection"][point] for r in reports]
-        figure = _figure([(e["value"], e.get("error")) for e in entries])
+        figure = _rejection([(float(e["value"]), e.get("error")) for e in entries])
         figure["lower_limit"] = any(e.get("lower_limit") for e in entries)
         out["rejection"][point] = figure
     return out
@@ -206,8 +234,29 @@ def _report(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _figure(values: list[tuple[float | None, float | None]]) -> dict[str, Any]:
     figure = spread([v for v, _ in values if v is not None])
-    figure["error"] = values[0][1] if len(values) == 1 else None
+    figure["error"] = _root_mean_square([error for _, error in values])
     return figure
+
+
+def _rejection(values: list[tuple[float, float | None]]) -> dict[str, Any]:
+    passing = spread([1 / value for value, _ in values])
+    mean, std = passing["mean"], passing["std"]
+    if not mean:
+        return {**spread([value for value, _ in values]), "error": None}
+    errors = [None if error is None else error / value**2 for value, error in values]
+    error = _root_mean_square(errors)
+    return {
+        "mean": 1 / mean,
+        "std": None if std is None else std / mean**2,
+        "values": [value for value, _ in values],
+        "error": None if error is None else error / mean**2,
+    }
+
+
+def _root_mean_square(errors: list[float | None]) -> float | None:
+    """The typical error of a single run; None where one of them has none."""
+    known = [error for error in errors if error is not None]
+    return math.sqrt(statistics.fmean(e**2 for e in known)) if known and len(known) == len(errors) else None
 
 
 def _combined(folders: list[Path], test: str) -> dict[str, Scores]:

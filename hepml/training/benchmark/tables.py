@@ -14,9 +14,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from hepml.evaluation.tables import EPSILON_B, value_with_error
+from hepml.evaluation.tables import EPSILON_B, p_value, value_with_error
 
 NONE = "—"
+SEEDS = "over seeds"
 
 
 @dataclass
@@ -41,6 +42,8 @@ def sheets(board: Mapping[str, Any]) -> Iterator[Sheet]:
     boosts, failures."""
     if board["taggers"]:
         yield _quality(board)
+        if board.get("paired"):
+            yield _paired(board)
         if any(row["ensemble"] for row in board["taggers"]):
             yield _ensembles(board)
         yield _cost(board)
@@ -88,11 +91,25 @@ def markdown(board: Mapping[str, Any], *, title: str = "Leaderboard", command: s
 
 
 def cell(figure: Mapping[str, Any] | None) -> str:
-    """`0.9386 ± 0.0007` from a mean over seeds, or with the test sample's error where there is one seed."""
+    """`0.9386 ± 0.0007` where a column has to do with one error: the spread over seeds, or that of the test
+    jets where there is one seed."""
+    if not figure or figure.get("std") is None:
+        return of_test_jets(figure)
+    return of_test_jets({**figure, "error": figure["std"]})
+
+
+def of_test_jets(figure: Mapping[str, Any] | None) -> str:
+    """The mean over seeds with the statistical error of the test jets."""
     if not figure or figure.get("mean") is None:
         return NONE
-    error = figure["std"] if figure.get("std") is not None else figure.get("error")
-    return value_with_error(figure["mean"], error, lower_limit=bool(figure.get("lower_limit")))
+    return value_with_error(figure["mean"], figure.get("error"), lower_limit=bool(figure.get("lower_limit")))
+
+
+def over_seeds(figure: Mapping[str, Any] | None) -> str:
+    """The standard deviation over seeds; a dash where there is one seed."""
+    if not figure or figure.get("std") is None:
+        return NONE
+    return value_with_error(figure["std"], None) if figure["std"] >= 1 else f"{figure['std']:.2g}"
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -101,46 +118,69 @@ def cell(figure: Mapping[str, Any] | None) -> str:
 
 def _quality(board: Mapping[str, Any]) -> Sheet:
     points, others = board["points"], board["tests"][1:]
-    headings = ["Tagger", "Seeds", "Accuracy", "AUC", *(f"{EPSILON_B} @ {p}" for p in points)]
+    several = any(len(row["seeds"]) > 1 for row in board["taggers"])
+    headings = ["Tagger", "Seeds"]
+    for name in ("Accuracy", "AUC", *(f"{EPSILON_B} @ {p}" for p in points)):
+        headings += [name, SEEDS] if several else [name]
     headings += [f"{name} on {test}" for test in others for name in ("AUC", "Accuracy")]
     first = board["tests"][0]
     sheet = Sheet(f"Leaderboard on {first}", headings)
     for row in board["taggers"]:
-        cells = [row["label"], str(len(row["seeds"])), cell(row["accuracy"]), cell(row["auc"])]
-        cells += [cell(row["rejection"].get(p)) for p in points]
+        cells = [row["label"], str(len(row["seeds"]))]
+        for figure in (row["accuracy"], row["auc"], *(row["rejection"].get(p) for p in points)):
+            cells += [of_test_jets(figure), over_seeds(figure)] if several else [of_test_jets(figure)]
         for test in others:
             report = row["tests"].get(test) or {}
-            cells += [cell(report.get("auc")), cell(report.get("accuracy"))]
+            cells += [of_test_jets(report.get("auc")), of_test_jets(report.get("accuracy"))]
         sheet.rows.append(cells)
         known = row["published"]
         if known is not None:
-            published = [
-                f"» {known['name']}, arXiv:{known['paper']}",
-                "",
-                f"{known['accuracy']:g}",
-                f"{known['auc']:g}",
-            ]
-            published += [
-                value_with_error(*known["rejection"][p]) if p in known["rejection"] else NONE for p in points
-            ]
+            published = [f"» {known['name']}, arXiv:{known['paper']}", ""]
+            for figure in (f"{known['accuracy']:g}", f"{known['auc']:g}"):
+                published += [figure, NONE] if several else [figure]
+            for p in points:
+                value, spread = known["rejection"].get(p) or (None, None)
+                told = [NONE if value is None else f"{value:g}", NONE if spread is None else f"{spread:g}"]
+                published += told if several else told[:1]
             sheet.rows.append([*published, *[""] * (2 * len(others))])
     counts = {row["jets"].get("train") for row in board["taggers"]}
     tested = {row["jets"].get(first) for row in board["taggers"]}
     sheet.notes.append(f"trained on {_range(counts)} jets, tested on {_range(tested)}")
-    several = any(len(row["seeds"]) > 1 for row in board["taggers"])
-    single = any(len(row["seeds"]) == 1 for row in board["taggers"])
+    sheet.notes.append("± is the statistical error of the test jets, which all taggers here share")
+    if any(len(row["seeds"]) == 1 for row in board["taggers"]):
+        sheet.notes.append("a single seed says nothing about the spread of trainings")
     if several:
-        sheet.notes.append("± is the standard deviation over seeds")
-    if single:
         sheet.notes.append(
-            f"± of {'a single seed' if several else 'these single seeds'} is the statistical error of "
-            "the test jets"
+            f"{SEEDS}: standard deviation over seeds; {EPSILON_B} is the inverse of the mean of ε_B"
         )
     if any(row["published"] for row in board["taggers"]):
         sheet.notes.append(
             "»: published, trained and tested on the reference data set (1.2 million jets), other jets "
             "than ours"
         )
+    return sheet
+
+
+def _paired(board: Mapping[str, Any]) -> Sheet:
+    points = board["points"]
+    headings = ["Tagger", "Accuracy", "p", "AUC", "p"]
+    for point in points:
+        headings += [f"{EPSILON_B} @ {point}, ratio", "p"]
+    first = board["paired"][0]["first"]
+    sheet = Sheet(f"{first} against the others on the same jets", headings)
+    for row in board["paired"]:
+        cells = [row["second"]]
+        for key in ("accuracy", "auc"):
+            cells += [f"{row[key]['difference']:+.5f}", p_value(row[key]["p_value"])]
+        for point in points:
+            entry = row["rejection"].get(point) or {"ratio": None, "p_value": None}
+            ratio = NONE if entry["ratio"] is None else f"{entry['ratio']:.3f}"
+            cells += [ratio, p_value(entry["p_value"])]
+        sheet.rows.append(cells)
+    sheet.notes.append(
+        f"{first} minus the tagger of the row, scores averaged over seeds; p: probability of such a "
+        "difference where there is none (accuracy: McNemar; AUC: DeLong; ratio of rejections: jet by jet)"
+    )
     return sheet
 
 
@@ -225,6 +265,7 @@ def _fractions(board: Mapping[str, Any]) -> Sheet:
             cells += [cell(at.get("auc")), cell((at.get("rejection") or {}).get(point))]
         sheet.rows.append(cells)
     jets = {p["share"]: p["train"] for row in board["fractions"] for p in row["points"]}
+    sheet.notes.append("± is the standard deviation over seeds, of a single seed the error of the test jets")
     sheet.notes.append("training jets: " + ", ".join(f"{100 * s:g} % are {jets[s]:,}" for s in shares))
     return sheet
 

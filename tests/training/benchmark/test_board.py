@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hepml.errors import FileError
 from hepml.evaluation.report import evaluate
-from hepml.training.benchmark.board import gather, scores_of
+from hepml.training.benchmark.board import _report, gather, scores_of
 from hepml.training.benchmark.tables import cell, markdown, rich_tables
 from hepml.training.benchmark.writing import figures, write
 
@@ -211,3 +211,35 @@ def test_everything_is_written_with_its_figures(board_folder: Path) -> None:
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no run here"):
         gather([tmp_path])
+
+
+def test_rejections_are_averaged_as_efficiencies() -> None:
+    draw = np.random.default_rng(1)
+    jets, true = 10_000, 1 / 2000
+    rejections = [
+        {"rejection": {"0.3": {"value": jets / max(k, 1), "error": 900.0}}, "accuracy": 0.9, "auc": 0.95}
+        for k in draw.poisson(jets * true, 400)
+    ]
+    found = _report(rejections)["rejection"]["0.3"]
+    assert float(np.mean(found["values"])) > 1.2 * 2000  # what a mean of 1/eps_B would claim
+    assert found["mean"] == pytest.approx(2000, rel=0.06)
+    assert found["std"] == pytest.approx(2000 / np.sqrt(5), rel=0.15)
+
+
+def test_the_board_shows_the_error_of_the_jets_and_the_spread_of_seeds_apart(
+    tmp_path: Path, finished: Callable[..., Path]
+) -> None:
+    for seed in (1, 2):
+        finished(tmp_path / f"a{seed}", "pfn", seed, {"toys": (LABELS, scores(LABELS, 1.0 + 0.1 * seed))})
+        finished(tmp_path / f"b{seed}", "efn", seed, {"toys": (LABELS, scores(LABELS, 0.8 + 0.1 * seed))})
+    board = gather([tmp_path])
+    row = board["taggers"][0]
+    assert row["auc"]["error"] > 0
+    assert row["auc"]["std"] is not None
+    page = markdown(board)
+    assert "| AUC | over seeds |" in page
+    assert "statistical error of the test jets" in page
+    (paired,) = board["paired"]
+    assert {paired["first"], paired["second"]} == {"pfn", "efn"}
+    assert 0 <= paired["auc"]["p_value"] <= 1
+    assert "against the others on the same jets" in page

@@ -1,20 +1,22 @@
-"""Random transformations of a batch that are true symmetries of the physics, applied on the device, one draw
-a jet.
+"""Random transformations of a batch that physics allows, applied on the device, one draw a jet; each says
+what it keeps (`AUGMENTATIONS`).
 
 `rotate_phi` turns a jet about the beam, `reflect_phi` mirrors it in the plane of beam and jet axis,
 `reflect_eta` mirrors the detector along the beam. Stored features relative to the jet axis are changed along:
 a rotation leaves them as they are, a reflection in phi turns the sign of `delta_phi` and, with it, of the
 transverse impact parameter `d0`. `delta_eta` is signed by the jet's hemisphere and so does not change under
-`reflect_eta`, but `dz` turns its sign.
+`reflect_eta`, but `dz` turns its sign. A boost along the beam, a rotation about the jet axis, soft smearing
+and collinear splitting leave stored features that follow from momenta out, to be computed anew.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hepml import kinematics
@@ -56,8 +58,96 @@ def reflect_eta(batch: JetBatch) -> JetBatch:
     return replace(_flip(batch, mirrored, "reflect_eta"), four_momenta=momenta, jet_momenta=jets)
 
 
-AUGMENTATIONS: dict[str, Callable[[JetBatch], JetBatch]] = {
-    f.__name__: f for f in (rotate_phi, reflect_phi, reflect_eta)
+def boost_z(batch: JetBatch) -> JetBatch:
+    """Each jet boosted along the beam by its own rapidity, uniform within one unit."""
+    shift = (2 * torch.rand(len(batch), device=batch.device, dtype=batch.dtype) - 1) * RAPIDITY
+    momenta = _boost_z(batch.four_momenta, shift[batch.jet_of])
+    jets = None if batch.jet_momenta is None else _boost_z(batch.jet_momenta, shift)
+    return replace(_anew(batch), four_momenta=momenta, jet_momenta=jets)
+
+
+def rotate_axis(batch: JetBatch) -> JetBatch:
+    """Each jet turned about its own axis by a uniform angle."""
+    angle = torch.rand(len(batch), device=batch.device, dtype=batch.dtype) * (2 * math.pi)
+    axis = batch.jets[:, 1:]
+    axis = axis / torch.linalg.vector_norm(axis, dim=1, keepdim=True).clamp_min(torch.finfo(axis.dtype).tiny)
+    n, c, s = axis[batch.jet_of], torch.cos(angle)[batch.jet_of, None], torch.sin(angle)[batch.jet_of, None]
+    v = batch.four_momenta[:, 1:]
+    along = (v * n).sum(dim=1, keepdim=True) * n
+    turned = along + c * (v - along) + s * torch.linalg.cross(n, v)
+    momenta = torch.cat((batch.four_momenta[:, :1], turned), dim=1)
+    return replace(_anew(batch), four_momenta=momenta, extras={})
+
+
+def smear_soft(batch: JetBatch) -> JetBatch:
+    """Directions of constituents smeared by SOFT / pT, as soft radiation that was not seen would do: the
+    softest move, the hard ones stay (arXiv:2108.04253)."""
+    p = batch.four_momenta
+    pt = kinematics.pt(p)
+    width = torch.where(pt > 0, SOFT / pt.clamp_min(1e-3), 0.0).clamp_max(0.1)
+    eta = kinematics.eta(p) + width * torch.randn_like(pt)
+    phi = kinematics.phi(p) + width * torch.randn_like(pt)
+    momenta = kinematics.from_pt_eta_phi(pt, eta, phi, kinematics.mass(p))
+    return replace(_anew(batch), four_momenta=momenta, extras={})
+
+
+def split_collinear(batch: JetBatch) -> JetBatch:
+    """One constituent of each jet split into two of the same direction, with a uniform share of its
+    momentum."""
+    has = batch.counts > 0
+    place = (torch.rand(len(batch), device=batch.device) * batch.counts).long().clamp_max(batch.counts - 1)
+    chosen = (batch.offsets[:-1] + place)[has]
+    share = torch.rand(len(chosen), device=batch.device, dtype=batch.dtype)
+    offsets = F.pad((batch.counts + has.long()).cumsum(0), (1, 0))
+    rows = torch.empty(int(offsets[-1]), dtype=torch.int64, device=batch.device)
+    copies = (offsets[1:] - 1)[has]
+    old = torch.ones(len(rows), dtype=torch.bool, device=batch.device)
+    old[copies] = False
+    rows[old] = torch.arange(len(batch.four_momenta), device=batch.device)
+    rows[copies] = chosen
+    momenta = batch.four_momenta.clone()
+    momenta[chosen] = share[:, None] * momenta[chosen]
+    momenta = momenta[rows]
+    momenta[copies] = (1 - share)[:, None] * batch.four_momenta[chosen]
+    plain = _anew(batch)
+    features = None if plain.features is None else plain.features[rows]
+    raw = {name: column[rows] for name, column in plain.raw.items()}
+    return replace(plain, four_momenta=momenta, offsets=offsets, features=features, raw=raw, extras={})
+
+
+RAPIDITY = 1.0  # largest boost along the beam
+SOFT = 0.1  # GeV
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A random change of jets, and what it keeps.
+
+    Args:
+        change: from a batch to one of as many jets.
+        keeps: of each jet, "mass" and "pt" of the jet; "constituents": number, pT and mass of each; "angles":
+            distances of constituents in rapidity and azimuth; "safe": everything that is infrared and
+            collinear safe.
+        exact: whether it is a symmetry of the physics, or a resolution below which jets are alike.
+    """
+
+    change: Callable[[JetBatch], JetBatch]
+    keeps: tuple[str, ...]
+    exact: bool = True
+
+    def __call__(self, batch: JetBatch) -> JetBatch:
+        return self.change(batch)
+
+
+_ALL = ("mass", "pt", "constituents", "angles", "safe")
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "rotate_phi": Augmentation(rotate_phi, _ALL),
+    "reflect_phi": Augmentation(reflect_phi, _ALL),
+    "reflect_eta": Augmentation(reflect_eta, _ALL),
+    "boost_z": Augmentation(boost_z, _ALL),
+    "rotate_axis": Augmentation(rotate_axis, ("mass", "pt")),
+    "smear_soft": Augmentation(smear_soft, ("constituents",), exact=False),
+    "split_collinear": Augmentation(split_collinear, ("mass", "pt", "safe"), exact=False),
 }
 
 
@@ -68,6 +158,24 @@ def apply(names: Sequence[str], batch: JetBatch) -> JetBatch:
     for name in names:
         batch = AUGMENTATIONS[name](batch)
     return batch
+
+
+def _anew(batch: JetBatch) -> JetBatch:
+    """The batch without the stored features that follow from momenta, which are computed anew from those it
+    is given."""
+    momentum = set(feature_table.MOMENTUM_COLUMNS)
+    kept = [
+        i
+        for i, name in enumerate(batch.feature_names)
+        if not set(feature_table.lookup(name).needs) & momentum
+    ]
+    features = batch.features[:, kept] if kept and batch.features is not None else None
+    return replace(batch, features=features, feature_names=tuple(batch.feature_names[i] for i in kept))
+
+
+def _boost_z(p: Tensor, rapidity: Tensor) -> Tensor:
+    c, s = torch.cosh(rapidity), torch.sinh(rapidity)
+    return torch.stack((c * p[:, 0] + s * p[:, 3], p[:, 1], p[:, 2], s * p[:, 0] + c * p[:, 3]), dim=-1)
 
 
 def _coin(batch: JetBatch) -> Tensor:

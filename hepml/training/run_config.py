@@ -27,7 +27,9 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 
-AUGMENTATIONS = ("rotate_phi", "reflect_phi", "reflect_eta")
+Augment = Literal[
+    "rotate_phi", "reflect_phi", "reflect_eta", "boost_z", "rotate_axis", "smear_soft", "split_collinear"
+]
 
 
 class DataConfig(Schema):
@@ -130,8 +132,8 @@ class TrainingConfig(Schema):
             statistics.
         freeze_norms: all batch norms keep the statistics they have: for weights that were trained with
             others, those of padded networks for instance.
-        augment: random symmetry transformations of each training batch, from rotate_phi, reflect_phi,
-            reflect_eta.
+        augment: random transformations of each training batch, see `hepml.training.augmentation`:
+            rotate_phi, reflect_phi, reflect_eta, boost_z, rotate_axis, smear_soft, split_collinear.
         device: auto, cpu or cuda.
         devices: processes that train together, of a node or in all; with 1 as many as torchrun or srun
             started.
@@ -165,7 +167,7 @@ class TrainingConfig(Schema):
     pretrained_rate: Positive = 1.0
     freeze: list[str] = Field(default_factory=list)
     freeze_norms: bool = False
-    augment: list[Literal["rotate_phi", "reflect_phi", "reflect_eta"]] = Field(default_factory=list)
+    augment: list[Augment] = Field(default_factory=list)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Count = 1
     threads: Count | None = None

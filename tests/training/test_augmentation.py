@@ -11,6 +11,7 @@ import torch
 from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.data.features import KINEMATIC
+from hepml.representations.efp import polynomials
 from hepml.training.augmentation import AUGMENTATIONS, apply
 
 
@@ -31,24 +32,66 @@ def batch() -> JetBatch:
     return replace(plain, features=plain.select(KINEMATIC), feature_names=KINEMATIC)
 
 
+def safe(batch: JetBatch) -> torch.Tensor:
+    return polynomials(batch.four_momenta, batch.offsets, 3, 1.0)
+
+
+def angles(batch: JetBatch) -> torch.Tensor:
+    y, phi = kinematics.rapidity(batch.four_momenta), kinematics.phi(batch.four_momenta)
+    pairs = batch.jet_of[:, None] == batch.jet_of[None, :]
+    apart = kinematics.delta_r(y[:, None], phi[:, None], y[None], phi[None])
+    return torch.where(pairs, apart, 0.0)
+
+
+def constituents(batch: JetBatch) -> torch.Tensor:
+    p = batch.four_momenta
+    return torch.stack((batch.jet_of.double(), kinematics.pt(p), kinematics.mass_squared(p)), dim=1)
+
+
+KEPT = {
+    "mass": lambda batch: kinematics.mass_squared(batch.jets),
+    "pt": lambda batch: kinematics.pt(batch.jets),
+    "constituents": constituents,
+    "angles": angles,
+    "safe": safe,
+}
+
+
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_an_augmentation_keeps_every_mass_and_transverse_momentum(batch: JetBatch, name: str) -> None:
+def test_an_augmentation_keeps_what_it_declares_and_nothing_else(batch: JetBatch, name: str) -> None:
     torch.manual_seed(3)
     changed = apply([name], batch)
-    assert not torch.allclose(changed.four_momenta, batch.four_momenta)
-    for quantity in (kinematics.mass_squared, kinematics.pt):
-        torch.testing.assert_close(quantity(changed.jets), quantity(batch.jets), rtol=1e-9, atol=1e-6)
-    torch.testing.assert_close(kinematics.pt(changed.four_momenta), kinematics.pt(batch.four_momenta))
+    assert changed.four_momenta.shape != batch.four_momenta.shape or not torch.allclose(
+        changed.four_momenta, batch.four_momenta
+    )
+    assert len(changed) == len(batch)
+    for quantity, of in KEPT.items():
+        before, after = of(batch), of(changed)
+        kept = before.shape == after.shape and torch.allclose(before, after, rtol=1e-7, atol=1e-6)
+        assert kept == (quantity in AUGMENTATIONS[name].keeps), quantity
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_stored_features_change_as_those_computed_from_the_changed_momenta(
-    batch: JetBatch, name: str
-) -> None:
+def test_features_change_as_those_computed_from_the_changed_momenta(batch: JetBatch, name: str) -> None:
     torch.manual_seed(3)
     changed = apply([name], batch)
     fresh = JetBatch.from_arrays(changed.four_momenta, changed.offsets)
     torch.testing.assert_close(changed.select(KINEMATIC), fresh.select(KINEMATIC), rtol=1e-7, atol=1e-7)
+
+
+def test_a_splitting_carries_what_momenta_do_not_tell_to_both_parts(batch: JetBatch) -> None:
+    charge = torch.arange(len(batch.four_momenta), dtype=torch.float64)
+    marked = replace(batch, features=charge[:, None], feature_names=("charge",))
+    torch.manual_seed(3)
+    changed = apply(["split_collinear"], marked)
+    assert changed.features is not None
+    found, times = changed.features[:, 0].unique(return_counts=True)
+    assert torch.equal(found, charge)
+    assert int((times == 2).sum()) == int((batch.counts > 0).sum())
+    summed = torch.zeros_like(batch.four_momenta).index_add_(
+        0, changed.features[:, 0].long(), changed.four_momenta
+    )
+    torch.testing.assert_close(summed, batch.four_momenta)
 
 
 def test_a_reflection_turns_the_sign_of_delta_phi_for_some_jets_and_not_for_others(batch: JetBatch) -> None:

@@ -14,6 +14,8 @@ import math
 import torch
 from torch import Tensor
 
+_LARGEST_ETA = 20.0
+
 
 def pt(p: Tensor) -> Tensor:
     """Transverse momentum sqrt(px² + py²) in GeV. Shapes: [..., 4] -> [...]."""
@@ -42,18 +44,19 @@ def phi(p: Tensor) -> Tensor:
 
 
 def eta(p: Tensor) -> Tensor:
-    """Pseudorapidity asinh(pz / pT); finite along the beam. Shapes: [..., 4] -> [...]."""
+    """Pseudorapidity asinh(pz / pT), within ±20 along the beam. Shapes: [..., 4] -> [...]."""
     return eta_of(p[..., 3], pt(p))
 
 
 def eta_of(pz: Tensor, pt_: Tensor) -> Tensor:
-    """Pseudorapidity from pz and pT. Shapes: [...], [...] -> [...]."""
+    """Pseudorapidity from pz and pT, within ±20: along the beam it has no bound, and its hyperbolic sine no
+    finite number. Shapes: [...], [...] -> [...]."""
     pt_ = pt_.clamp_min(max(torch.finfo(pz.dtype).tiny, 1e-20))
     if pz.requires_grad or pt_.requires_grad:
-        return torch.asinh(pz / pt_)
+        return torch.asinh(pz / pt_).clamp(-_LARGEST_ETA, _LARGEST_ETA)
     # the same, at a fifth of the time on a CPU; its derivative would be wrong at pz = 0
     size = pz.abs()
-    return torch.log((torch.hypot(pt_, size) + size) / pt_).copysign(pz)
+    return torch.log((torch.hypot(pt_, size) + size) / pt_).clamp_max(_LARGEST_ETA).copysign(pz)
 
 
 def rapidity(p: Tensor) -> Tensor:

@@ -60,10 +60,20 @@ RAW_COLUMNS = MOMENTUM_COLUMNS + TRACK_COLUMNS + PID_COLUMNS
 
 _WIDE = (-5.0, 5.0)
 _TINY = 1e-30
+_NOTHING = 1e-20  # GeV
+_LARGE = 1e10
 
 
 def _log(x: Tensor) -> Tensor:
     return torch.log(x.clamp_min(_TINY))
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole; of a whole that is zero (a jet whose constituents balance) everything is a large part,
+    and nothing none. Finite in value and gradient, unlike 0 / 0, which a clip does not mend."""
+    nothing = whole.abs() < _NOTHING
+    large = torch.where(part > 0, torch.full_like(part, _LARGE), torch.zeros_like(part))
+    return torch.where(nothing, large, part / whole.masked_fill(nothing, 1.0))
 
 
 def _as_is(name: str) -> Feature:
@@ -73,11 +83,11 @@ def _as_is(name: str) -> Feature:
 _ALL = [
     Feature("log_pt", ("pt",), lambda c: _log(c["pt"]), 1.7, 0.7, _WIDE),
     Feature("log_energy", ("energy",), lambda c: _log(c["energy"]), 2.0, 0.7, _WIDE),
-    Feature("log_pt_rel", ("pt", "jet_pt"), lambda c: _log(c["pt"] / c["jet_pt"]), -4.7, 0.7, _WIDE),
+    Feature("log_pt_rel", ("pt", "jet_pt"), lambda c: _log(_ratio(c["pt"], c["jet_pt"])), -4.7, 0.7, _WIDE),
     Feature(
         "log_energy_rel",
         ("energy", "jet_energy"),
-        lambda c: _log(c["energy"] / c["jet_energy"]),
+        lambda c: _log(_ratio(c["energy"], c["jet_energy"])),
         -4.7,
         0.7,
         _WIDE,
@@ -103,7 +113,8 @@ _ALL = [
     _as_is("delta_eta"),
     _as_is("delta_phi"),
     # Momentum fraction of the jet; linear in pT, as infrared and collinear safety asks (arXiv:1810.05165).
-    Feature("pt_fraction", ("pt", "jet_pt"), lambda c: c["pt"] / c["jet_pt"]),
+    # Only in a jet whose constituents balance is it far above one; there it is bounded.
+    Feature("pt_fraction", ("pt", "jet_pt"), lambda c: _ratio(c["pt"], c["jet_pt"]), clip=(0.0, 10.0)),
 ]
 
 FEATURES: dict[str, Feature] = {f.name: f for f in _ALL}

@@ -95,7 +95,7 @@ def standard_pose(four_momenta: Tensor, offsets: Tensor) -> Tensor:
     angle = torch.atan2(py[other], torch.where(alone, 1.0, pz[other])) + math.pi / 2
     py, pz = py * angle.cos() - pz * angle.sin(), pz * angle.cos() + py * angle.sin()
     pt = kinematics.length(px, py)
-    eta = torch.asinh(pz / pt.clamp_min(1e-20))
+    eta = kinematics.eta_of(pz, pt)
     phi = torch.atan2(py, px)
     side = segment_sum((pt * eta)[:, None], offsets)[:, 0]
     return torch.stack((pt, torch.where(side[jet_of] < 0, -eta, eta), phi), dim=1)

@@ -41,7 +41,8 @@ def pair_features(four_momenta: Tensor, i: Tensor, j: Tensor, rounded_masses: bo
         massless = (energy - momentum).abs() <= 2 * torch.finfo(four_momenta.dtype).eps * energy
         if not rounded_masses:
             energy = torch.where(massless, momentum, energy)
-        rapidity = 0.5 * torch.log(1 + 2 * pz / (energy - pz).clamp_min(1e-20))
+        ratio = 1 + 2 * pz / (energy - pz).clamp_min(1e-20)  # (E + pz) / (E - pz), zero along the beam
+        rapidity = 0.5 * torch.log(ratio.clamp_min(1e-20))
         own = torch.stack((kinematics.pt(p), rapidity, torch.atan2(py, px), energy, px, py, pz))
         out = four_momenta.new_empty((len(i), len(PAIR_FEATURES)))
         step = _PAIRS if out.device.type == "cpu" else max(1, len(i))

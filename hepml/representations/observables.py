@@ -12,7 +12,7 @@ gives zero.
     jet_leading_fraction  max_i z_i
     jet_entropy           -sum_i z_i ln z_i
     jet_n50, jet_n90      constituents, hardest first, that hold 50 and 90 % of the scalar sum of pT
-    jet_mass_over_pt      m / pT
+    jet_mass_over_pt      m / pT, at most 100
     jet_c2, jet_d2        e3 / e2^2 and e3 / e2^3 from energy correlation functions with beta = 1
                           (arXiv:1305.0007, arXiv:1409.6298): e2 = sum_{i<j} z_i z_j R_ij, e3 = sum_{i<j<k}
                           z_i z_j z_k R_ij R_jk R_ik
@@ -36,6 +36,7 @@ from hepml.packed.segments import segment_sum
 
 # Entries of the pair matrices taken at a time.
 _ENTRIES = 1 << 22
+_LARGEST_RATIO = 100.0  # of mass to transverse momentum
 # Names whose value neither a soft emission nor a collinear splitting changes.
 SAFE = (
     "jet_mass", "jet_mass_over_pt", "jet_pt", "jet_width", "jet_lha", "jet_thrust", "jet_eccentricity",
@@ -112,9 +113,11 @@ def _numbers(batch: JetBatch) -> dict[str, Tensor]:
 
 
 def _mass_over_pt(batch: JetBatch) -> dict[str, Tensor]:
-    pt = kinematics.pt(batch.jets)
-    ratio = kinematics.mass(batch.jets) / pt.clamp_min(torch.finfo(pt.dtype).tiny)
-    return {"jet_mass_over_pt": torch.where(pt > 0, ratio, 0.0)}
+    pt, mass = kinematics.pt(batch.jets), kinematics.mass(batch.jets)
+    beyond = mass >= _LARGEST_RATIO * pt  # where constituents balance; a bound in place of a huge gradient
+    ratio = mass / pt.masked_fill(beyond, 1.0)
+    bound = (mass > 0).to(mass.dtype) * _LARGEST_RATIO
+    return {"jet_mass_over_pt": torch.where(beyond, bound, ratio)}
 
 
 def _correlations(batch: JetBatch) -> dict[str, Tensor]:

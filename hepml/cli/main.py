@@ -23,6 +23,7 @@ COMMANDS = {
     "generate": "hepml.cli.generate",
     "inspect": "hepml.cli.inspect",
     "train": "hepml.cli.train",
+    "tune": "hepml.cli.tune",
     "evaluate": "hepml.cli.evaluate",
     "predict": "hepml.cli.predict",
     "models": "hepml.cli.models",

@@ -212,7 +212,7 @@ def _start_tracking(desk: _Desk, model: nn.Module, jets: RunJets) -> Any:
         uri=settings.uri,
         enabled=settings.enabled,
         parameters=parameters,
-        tags={"model": str(model.hepml_name), "config": config.name or ""},
+        tags={"model": str(model.hepml_name), "config": config.name or "", **settings.tags},
         lock=desk.lock,
     )
     sources = {"train": config.data.train, "val": config.data.val, **config.data.tests()}

@@ -184,12 +184,14 @@ class TrackingConfig(Schema):
         experiment: MLflow experiment; the config's folder or name where left out.
         name: MLflow run name; the run folder's name where left out.
         uri: MLflow tracking URI; $MLFLOW_TRACKING_URI, else an sqlite file in the current folder.
+        tags: further tags of the MLflow run.
     """
 
     enabled: bool = True
     experiment: str | None = None
     name: str | None = None
     uri: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
 
 
 class EvaluationConfig(Schema):

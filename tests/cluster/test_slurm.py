@@ -137,7 +137,7 @@ def test_a_preempted_job_writes_its_checkpoint_is_queued_again_and_ends(
     """Preemption with a grace time: SIGTERM, a minute, and no requeue by Slurm of a job that ended."""
     write_config(tmp_path, monkeypatch)
     words = ["submit", "slurm", "toy.yaml", "-o", "board", "-c", "2", "-t", "20", "--no-gather", "-p", "low"]
-    assert main([*words, "training.epochs=200", "training.batch_size=2"]) == 0
+    assert main([*words, "training.epochs=40", "training.batch_size=2"]) == 0
     run = tmp_path / "board/runs/toy/seed_1"
     logs = tmp_path / "board/slurm"
     assert wait_for((run / "checkpoints/last.ckpt").is_file), [f.read_text() for f in logs.glob("*.out")]
@@ -147,7 +147,7 @@ def test_a_preempted_job_writes_its_checkpoint_is_queued_again_and_ends(
     ]
     assert wait_for((run / "summary.json").is_file)
     assert next(e["status"] for e in journal(run) if e["kind"] == "end") == "KILLED"
-    assert json.loads((run / "summary.json").read_text())["epochs"] == 200
+    assert json.loads((run / "summary.json").read_text())["epochs"] == 40
     capfd.readouterr()
     assert main(["submit", "status", "board", "--json"]) == 0
     (row,) = json.loads(capfd.readouterr().out)["runs"]

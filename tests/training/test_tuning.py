@@ -1,0 +1,85 @@
+"""A search: what its space may be, that it goes on where it stopped, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from toys import write_toy_jets
+
+from hepml import config as configs
+from hepml.cli.main import main
+from hepml.errors import ConfigError
+from hepml.training.tuning import Dimension, read_space
+
+pytest.importorskip("optuna")
+
+
+def space(folder: Path, text: str) -> Path:
+    path = folder / "space.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_space_is_read_from_yaml(tmp_path: Path) -> None:
+    text = "training.learning_rate: {low: 1e-4, high: 1e-2, log: true}\nmodel.f: [[8], [16, 8]]\n"
+    text += "training.batch_size: {low: 20, high: 60, step: 20}\n"
+    assert read_space(space(tmp_path, text)) == [
+        Dimension("training.learning_rate", None, 1e-4, 1e-2, True),
+        Dimension("model.f", ([8], [16, 8])),
+        Dimension("training.batch_size", None, 20, 60, False, 20),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a: 3", "a: {low: 1}", "a: {low: 2, high: 1}", "a: {low: x, high: y}", "a: []", "- a"]
+)
+def test_what_is_no_space_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        read_space(space(tmp_path, text))
+
+
+@pytest.mark.slow  # seconds on an idle machine
+def test_a_search_goes_on_where_it_stopped_and_leaves_the_best_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i, (name, jets) in enumerate({"train": 200, "val": 100, "test": 100}.items()):
+        write_toy_jets(tmp_path / f"{name}.root", jets, seed=i)
+    (tmp_path / "toy.yaml").write_text(
+        "data: {train: train.root, val: val.root, test: test.root}\nmodel: {name: pfn, phi: [8], f: [8]}\n"
+        "training: {epochs: 2, batch_size: 50, device: cpu, threads: 1}\ntracking: {enabled: false}\n"
+    )
+    path = space(
+        tmp_path, "training.learning_rate: {low: 1e-4, high: 1e-1, log: true}\nmodel.f: [[4], [8]]\n"
+    )
+    words = ["tune", "toy.yaml", "--search", str(path), "-o", "found", "--json"]
+    assert main([*words, "--trials", "2"]) == 0
+    first = json.loads(capfd.readouterr().out)
+    assert main([*words, "--trials", "3"]) == 0
+    second = json.loads(capfd.readouterr().out)
+    assert second["trials"][:2] == first["trials"]
+    assert len(second["trials"]) == 3
+    losses = [t["val_loss"] for t in second["trials"] if t["state"] == "complete"]
+    assert second["best"]["val_loss"] == min(losses)
+    best = configs.load("found/best.yaml").values
+    assert best["training"]["learning_rate"] == second["best"]["parameters"]["training.learning_rate"]
+    assert best["model"]["f"] == json.loads(second["best"]["parameters"]["model.f"])
+    assert {Path(f).stem for f in second["figures"]} <= {"importance", "parallel", "history"}
+    for trial in second["trials"]:
+        assert Path(trial["run"], "summary.json").is_file() == (trial["state"] == "complete")
+
+
+def test_ranks_of_one_training_do_not_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.yaml").write_text(
+        "data: {train: nowhere.root}\nmodel: pfn\ntracking: {enabled: false}\n"
+    )
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    path = space(tmp_path, "model.f: [[4], [8]]\n")
+    assert main(["tune", "toy.yaml", "--search", str(path), "--trials", "1"]) == 2
+    assert "one trial a process" in capfd.readouterr().err

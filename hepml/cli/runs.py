@@ -3,6 +3,7 @@ own pages."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
@@ -132,9 +133,6 @@ def ui(
     ] = False,
 ) -> None:
     """Open MLflow's pages on the store: runs the server until it is stopped."""
-    import os
-    import subprocess
-
     from hepml.errors import TrackingError
     from hepml.redaction import redact
     from hepml.tracking.store import prepare_environment, public_uri, sqlite_path, tracking_uri
@@ -166,11 +164,34 @@ def ui(
         )
     prepare_environment()
     typer.echo(f"MLflow on http://{host}:{port} (stop with Ctrl-C)", err=True)
+    raise typer.Exit(1 if _serve([sys.executable, "-m", *command]) > 0 else 0)
+
+
+def _serve(command: list[str]) -> int:
+    """Runs a server until it or this process is ended, by Ctrl-C, TERM or HUP; its own processes end with it.
+    Returns its exit code, 0 where we were told to end."""
+    import os
+    import signal
+    import subprocess
+
+    def leave(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {s: signal.signal(s, leave) for s in (signal.SIGTERM, signal.SIGHUP)}
+    server = subprocess.Popen(command, start_new_session=True)
     try:
-        code = subprocess.run([sys.executable, "-m", *command], env=os.environ, check=False).returncode
+        return server.wait()
     except KeyboardInterrupt:
-        code = 0
-    raise typer.Exit(1 if code > 0 else 0)
+        return 0
+    finally:
+        for signum, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(server.pid, signum)  # its workers, too
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(patience)
+                break
+        for s, handler in before.items():
+            signal.signal(s, handler)
 
 
 def _runs_table(runs: list[Run], root: Path) -> Table:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -226,7 +227,7 @@ class Shipper:
             profile = {"jets": e["jets"], "digest": e["digest"], **(e.get("profile") or {})}
             source = json.dumps({"files": e["files"]})
             dataset = Dataset(
-                name=e["name"][:500],
+                name=_title(e["files"]) or e["name"],
                 digest=e["digest"][:36],
                 source_type="local",
                 source=source if len(source) < 60_000 else json.dumps({"files": len(e["files"])}),
@@ -342,3 +343,11 @@ def _groups(entries: list[Entry], ends: list[int]) -> Iterator[tuple[list[Entry]
 def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
     for first in range(0, len(items), size):
         yield items[first : first + size]
+
+
+def _title(files: list[str]) -> str:
+    """Data sets are called by their files: `train.root`, `train_0.root and 9 more`."""
+    plain = [re.sub(r"(\.root):[^/]*$", r"\1", file) for file in files]  # without the tree
+    titles = [Path(file).name for file in plain]
+    more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+    return (titles[0] + more)[:500] if titles else ""

@@ -10,7 +10,10 @@ from pathlib import Path
 from hepml.errors import HepmlError, TrackingError
 from hepml.tracking.journal import Journal, read_journal, take_lock
 from hepml.tracking.shipping import Shipper
-from hepml.tracking.store import public_uri, reason, tracking_uri
+from hepml.tracking.store import prepare_environment, public_uri, reason, tracking_uri
+
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # seconds
+_LONGEST = 600
 
 
 @dataclass
@@ -82,13 +85,36 @@ def _sync_one(run_dir: Path, uri: str | None, force: bool) -> Synced:
         shipper = Shipper(run_dir, where)
         result.torn = read_journal(run_dir).torn
         try:
-            result.sent = shipper.ship()
+            result.sent = _patiently(shipper)
         except Exception as error:  # one dead store must not keep the others from being brought up to date
             result.problem = f"MLflow at {public_uri(where)}: {reason(error)}"
         result.run_id, result.refused = shipper.run_id, shipper.refused
     finally:
         lock.release()
     return result
+
+
+def _patiently(shipper: Shipper) -> int:
+    """Ships everything; a server that takes longer to answer than it is given is given more, up to ten
+    minutes a request. Nobody waits for this but the person who asked for it."""
+    prepare_environment()
+    before = os.environ[TIMEOUT]
+    sent = shipper.state.sent
+    entries = 0
+    try:
+        while True:
+            try:
+                return entries + shipper.ship()
+            except Exception as error:
+                allowed = int(os.environ[TIMEOUT])
+                if reason(error) != "no answer in time" or allowed >= _LONGEST:
+                    raise
+                os.environ[TIMEOUT] = str(min(_LONGEST, 3 * allowed))
+                now = shipper.state.sent
+                entries += len(read_journal(shipper.run_dir, sent).entries) - shipper.waiting()
+                sent = now
+    finally:
+        os.environ[TIMEOUT] = before
 
 
 def _store(uri: str | None, openings: list[dict[str, object]]) -> str:

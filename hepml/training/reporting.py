@@ -66,10 +66,42 @@ def report_run(
     summary = summarise(config, folder, model, objective, jets, keeper, tests, device)
     folder.write_json(SUMMARY, summary)
     tracker.artifact(folder.path / SUMMARY)
+    tracker.tags({"mlflow.note.content": describe(summary)})
     tracker.artifact(folder.checkpoints / BEST, "checkpoints")
     example = jets.val.batch(np.arange(min(8, len(jets.val))))
     tracker.model(model.cpu(), example, objective=objective, classes=jets.classes or None)
     return summary
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """The run in Markdown, for its page in MLflow."""
+    reports = {"test": summary["test"], **summary["tests"]} if summary["test"] else {}
+    ranks = f" on {summary['ranks']} ranks" if summary["ranks"] > 1 else ""
+    lines = [
+        f"**{summary['model']}** ({summary['parameters']:,} parameters), config `{summary['config']}`: "
+        f"{summary['epochs']} epochs of {summary['jets']['train']:,} jets{ranks}, best epoch "
+        f"{summary['best_epoch'] + 1}.",
+        "",
+    ]
+    rows = {name: _headline(report) for name, report in reports.items()}
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    if columns:
+        lines += [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+        lines += [
+            f"| {name} | {' | '.join(row.get(key, '') for key in columns)} |" for name, row in rows.items()
+        ]
+    return "\n".join(lines)
+
+
+def _headline(report: dict[str, Any]) -> dict[str, str]:
+    """The figures of a test set that a table has room for."""
+    plain = ("accuracy", "auc", "rmse", "bias")
+    row = {key: f"{report[key]:.4f}" for key in plain if isinstance(report.get(key), float)}
+    for point, found in (report.get("rejection") or {}).items():
+        value = found.get("value") if isinstance(found, dict) else None
+        if isinstance(value, int | float):
+            row[f"1/eps_B at {point}"] = f"{value:,.0f}"
+    return row
 
 
 def score_tests(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -238,3 +239,32 @@ def test_more_metrics_than_one_request_takes_all_arrive(tmp_path: Path, store: s
     assert history(store, result.run_id, "a") == [(s, float(s)) for s in range(700)]
     assert len(data.params) == 250
     assert data.tags["t249"] == "249"
+
+
+def test_a_server_that_answers_slowly_is_given_more_time_by_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ten seconds an answer were the time limit of a request, so that sync never came to an end."""
+    from hepml.tracking import syncing
+
+    given: list[int] = []
+
+    class Slow:
+        run_dir = tmp_path
+
+        class state:
+            sent = 0
+
+        def waiting(self) -> int:
+            return 0
+
+        def ship(self) -> int:
+            given.append(int(os.environ[syncing.TIMEOUT]))
+            if given[-1] < 60:
+                raise TimeoutError("Read timed out. (read timeout=10)")
+            return 7
+
+    monkeypatch.setenv(syncing.TIMEOUT, "10")
+    assert syncing._patiently(Slow()) == 7  # type: ignore[arg-type]
+    assert given == [10, 30, 90]
+    assert os.environ[syncing.TIMEOUT] == "10"

@@ -93,7 +93,7 @@ def test_a_data_set_is_an_input_with_its_digest(tmp_path: Path, store: str) -> N
     tracker.finish()
     run = mlflow_run(tracker)
     (entry,) = run.inputs.dataset_inputs
-    assert (entry.dataset.name, entry.dataset.digest) == ("train", digest[:36])
+    assert (entry.dataset.name, entry.dataset.digest) == ("a.root and 1 more", digest[:36])
     assert json.loads(entry.dataset.source) == {"files": ["a.root", "b.root"]}
     assert json.loads(entry.dataset.profile) == {
         "jets": 1000,

@@ -13,9 +13,14 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "JetBatch": "hepml.data.batch",
     "read_jets": "hepml.data.reading.reader",
+    "train": "hepml.training.interface",
+    "open_run": "hepml.training.interface",
+    "Run": "hepml.training.interface",
+    "leaderboard": "hepml.training.interface",
     "load_model": "hepml.training.checkpoints",
-    "predict": "hepml.inference.prediction",
+    "predict": "hepml.training.interface",
     "evaluate": "hepml.evaluation.report",
+    "HepmlClassifier": "hepml.training.classifier",
     "HepmlError": "hepml.errors",
 }
 _SUBPACKAGES = (
@@ -40,8 +45,13 @@ if TYPE_CHECKING:
     from hepml.data.reading.reader import read_jets as read_jets
     from hepml.errors import HepmlError as HepmlError
     from hepml.evaluation.report import evaluate as evaluate
-    from hepml.inference.prediction import predict as predict
     from hepml.training.checkpoints import load_model as load_model
+    from hepml.training.classifier import HepmlClassifier as HepmlClassifier
+    from hepml.training.interface import Run as Run
+    from hepml.training.interface import leaderboard as leaderboard
+    from hepml.training.interface import open_run as open_run
+    from hepml.training.interface import predict as predict
+    from hepml.training.interface import train as train
 
 
 def __getattr__(name: str) -> Any:

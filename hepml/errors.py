@@ -20,6 +20,13 @@ class HepmlError(Exception):
         what: what is wrong, one clause, without a full stop.
         where: the file, key path or entry in which it was found.
         mend: what to do about it.
+
+    Example:
+        >>> try:
+        ...     hepml.read_jets("no_such_file.root")
+        ... except hepml.HepmlError as problem:
+        ...     print(problem.what)
+        no such file: no_such_file.root
     """
 
     exit_code = 2

@@ -53,6 +53,14 @@ class JetBatch:
             one row a jet each.
         raw: raw constituent columns besides the four-momenta (charge, d0, …), [ΣN] each, from which features
             are computed when a model asks.
+
+    Example:
+        >>> momenta = [[100.0, 60.0, 0.0, 80.0], [50.0, 30.0, 0.0, 40.0], [20.0, 0.0, 12.0, 16.0]]
+        >>> batch = hepml.JetBatch.from_arrays(momenta, offsets=[0, 2, 3], labels=[1, 0])
+        >>> batch.select_jets(["jet_pt", "jet_nparticles"]).tolist()
+        [[90.0, 2.0], [12.0, 1.0]]
+        >>> len(batch[1:]), batch[1].labels.item()
+        (1, 0)
     """
 
     four_momenta: Tensor

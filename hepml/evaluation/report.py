@@ -61,13 +61,18 @@ def evaluate(
         signal_efficiencies: working points, in (0, 1].
 
     Returns:
-        {"jets", "accuracy", "accuracy_error", "auc", "auc_error", "rejection": {"0.3": {"value", "error",
-        "signal_efficiency"}, …}, …}. Where no background passes, a rejection has "lower_limit": True, the
-        value is a lower limit at 90 % confidence and the error None.
+        {"jets", "weighted" (whether weights counted), "accuracy", "accuracy_error", "auc", "auc_error",
+        "rejection": {"0.3": {"value", "error", "signal_efficiency"}, …}, …}. Where no background passes, a
+        rejection has "lower_limit": True, the value is a lower limit at 90 % confidence and the error None.
 
     Raises:
         DataError: wrong lengths or labels, one class only, NaN or infinite scores.
         ConfigError: no class of that name.
+
+    Example:
+        >>> report = hepml.evaluate([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
+        >>> report["auc"], report["weighted"]
+        (0.75, False)
     """
     p = as_array(scores, "scores")
     if p.ndim == 2 and p.shape[1] > 2:
@@ -112,6 +117,7 @@ def _binary(
         "jets": len(y),
         "signal_jets": int(np.count_nonzero(y)),
         "background_jets": int(np.count_nonzero(~y)),
+        "weighted": w is not None,
         "accuracy": share,
         "accuracy_error": share_error,
         "accuracy_threshold": threshold,
@@ -147,6 +153,7 @@ def _multiclass(
     matrix = confusion_matrix(y, p, w)
     report: dict[str, Any] = {
         "jets": len(y),
+        "weighted": w is not None,
         "accuracy": share,
         "accuracy_error": share_error,
         "auc": one_vs_one_auc(y, p, w),

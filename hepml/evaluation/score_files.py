@@ -42,6 +42,11 @@ class ScoreSheet:
     weights: NDArray[Any] | None = None
     classes: tuple[str, ...] | None = None
 
+    @property
+    def scores(self) -> NDArray[Any]:
+        """The scores of the only tagger (of the first where there are several), [N] or [N, C]."""
+        return next(iter(self.taggers.values()))
+
 
 def read_scores(path: str | PathLike[str]) -> ScoreSheet:
     """Reads a file of scores; in a .npz every array with one row a jet beside `labels`, `weights` and

@@ -42,6 +42,12 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
     Raises:
         FileError: no such file, or a file that is not a checkpoint.
         ModelError: weights that do not fit the model that the checkpoint names.
+
+    Example:
+        >>> run = hepml.train("quickstart", model="mlp", **{"training.epochs": 1, "data.max_jets": 400})
+        >>> model = hepml.load_model(run.path)
+        >>> model(hepml.JetBatch.from_awkward(hepml.read_jets("data/toptag/test.root", entry_stop=5))).shape
+        torch.Size([5, 2])
     """
     path = find_checkpoint(run_or_checkpoint)
     content = read_checkpoint(path)

@@ -20,6 +20,7 @@ from hepml.data.formats.event_files import EventFile, event_tree_of, read_event_
 from hepml.data.layouts.event_layout import EventLayout, with_jets
 from hepml.data.reading.assemble import assemble, branches_needed
 from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.classes import Classes, ClassMap
 from hepml.data.reading.layouts import BUILT_IN, Layout, recognise
 from hepml.data.reading.npz import read_npz, scan_npz
 from hepml.data.reading.per_jet import NONE, number_type
@@ -140,6 +141,7 @@ def read_jets(
     files: Files | Sequence[Source],
     layout: LayoutLike = None,
     jets: str | None = None,
+    classes: Classes | None = None,
     *,
     columns: Sequence[str] | None = None,
     entry_start: int | None = None,
@@ -156,6 +158,9 @@ def read_jets(
         layout: name, mapping, YAML file or `Layout`; recognised from the branches where left out.
         jets: the jet collection of an event file (`FatJet`); without it the widest that has constituents, and
             a warning says which others there are.
+        classes: label names in the order of a model's outputs, so that `label` counts them from 0; a mapping
+            `{name: label or [labels]}` merges. Jets of other classes are left out and counted in the report.
+            All that the files have where left out.
         columns: raw constituent columns besides the four-momentum (`hepml.data.features.RAW_COLUMNS`); all
             where left out.
         entry_start, entry_stop: range over all files behind each other.
@@ -170,6 +175,11 @@ def read_jets(
         `constituents` with px, py, pz, energy (GeV) and raw columns under a `vector` momentum behaviour; jet
         columns under the file's names; `label` (index into `classes_of(jets)`, -1 for none) and `weight`
         where the file has them. `jets.attrs["report"]` says in words what was read and dropped.
+
+    Example:
+        >>> jets = hepml.read_jets("data/toptag/test.root", classes=["QCD", "Tbqq"], entry_stop=6)
+        >>> jets.label.tolist()
+        [1, 0, 1, 1, 1, 1]
 
     Raises:
         HepmlError: see `hepml.data.reading.sources`, `hepml.data.reading.layouts` and, for bad jets,
@@ -196,6 +206,11 @@ def read_jets(
         )
     )
     _say_others(found)
+    if classes is not None:
+        to_classes = ClassMap(found, classes)
+        parts = [to_classes.relabelled(chunk, report) for chunk in parts]
+        if not any(len(chunk) for chunk in parts):
+            raise DataError(f"no jets of these classes: {report}", where=str(files), mend="choose others")
     if len(parts) > 1:
         parts = common_columns(parts, report)
     momentum = any(c.has_hidden_momenta() for c in parts)

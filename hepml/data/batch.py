@@ -23,7 +23,7 @@ from hepml.data import features as feature_table
 from hepml.data.arrays import as_tensor, check_packed, check_rows, checked_mask, packed
 from hepml.data.reading.chunk import leading_rows
 from hepml.data.rows import gather, positions, rows_of
-from hepml.errors import DataError, LayoutError, did_you_mean
+from hepml.errors import DataError
 
 if TYPE_CHECKING:
     import awkward as ak
@@ -285,21 +285,7 @@ class JetBatch:
         Raises:
             LayoutError: a column is neither stored nor computable.
         """
-        at = {name: i for i, name in enumerate(self.jet_feature_names)}
-        parts = []
-        for name in names:
-            if self.jet_features is not None and name in at:
-                parts.append(self.jet_features[:, at[name]])
-            elif name in jet_columns.DERIVED:
-                parts.append(jet_columns.derived(name, self.jets, self.counts))
-            else:
-                raise LayoutError(
-                    f"these jets have no column '{name}'",
-                    mend=did_you_mean(
-                        name, [*self.jet_feature_names, *jet_columns.DERIVED], noun="columns at hand"
-                    ),
-                )
-        return torch.stack(parts, dim=-1) if parts else self.four_momenta.new_zeros((len(self), 0))
+        return jet_columns.pick(names, self.jet_features, self.jet_feature_names, self)
 
     # ------------------------------------------------------------------ changing
 

@@ -9,12 +9,14 @@ bit whether or not its file stored one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hepml import kinematics
+from hepml.errors import LayoutError, did_you_mean
 
 # In units of the energy: more than float32 rounding, less than any calibration.
 ROUNDING = 1e-5
@@ -39,6 +41,37 @@ def derived(name: str, momenta: Tensor, counts: Tensor) -> Tensor:
     if name == "jet_nparticles":
         return counts.to(momenta.dtype)
     return _COLUMNS[name](momenta.double()).to(momenta.dtype)
+
+
+class Jets(Protocol):
+    """What derived columns are computed from: a batch."""
+
+    @property
+    def jets(self) -> Tensor: ...
+
+    @property
+    def counts(self) -> Tensor: ...
+
+
+def pick(names: Sequence[str], stored: Tensor | None, stored_names: Sequence[str], source: Jets) -> Tensor:
+    """Jet columns by name, [B, len(names)]: stored ones as they are, others derived.
+
+    Raises:
+        LayoutError: a column is neither stored nor derived; names the nearest there is.
+    """
+    at = {name: i for i, name in enumerate(stored_names)}
+    parts = []
+    for name in names:
+        if stored is not None and name in at:
+            parts.append(stored[:, at[name]])
+        elif name in DERIVED:
+            parts.append(derived(name, source.jets, source.counts))
+        else:
+            raise LayoutError(
+                f"these jets have no column '{name}'",
+                mend=did_you_mean(name, [*stored_names, *DERIVED], noun="columns at hand"),
+            )
+    return torch.stack(parts, dim=-1) if parts else source.jets.new_zeros((len(source.jets), 0))
 
 
 def derived_array(name: str, momenta: np.ndarray, counts: np.ndarray) -> np.ndarray:

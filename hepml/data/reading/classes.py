@@ -130,3 +130,13 @@ class ClassMap:
         chunk, labels = self(chunk, report)
         report.count_classes(self.names, labels)
         return replace(chunk, labels=labels, classes=self.names)
+
+
+def relabel(chunk: Chunk, classes: tuple[str, ...]) -> Chunk:
+    """Label indices of one file as indices into the classes of all files."""
+    if chunk.labels is None or chunk.classes == classes:
+        return chunk
+    table = np.array([classes.index(name) for name in chunk.classes] or [NONE], dtype=np.int64)
+    labelled = (chunk.labels >= 0) & (chunk.labels < len(table))
+    labels = np.where(labelled, table[np.where(labelled, chunk.labels, 0)], np.minimum(chunk.labels, NONE))
+    return replace(chunk, labels=labels, classes=classes)

@@ -14,16 +14,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import awkward as ak
-import numpy as np
 
 from hepml.data.formats.event_files import EventFile, event_tree_of, read_event_file, scan_events
 from hepml.data.layouts.event_layout import EventLayout, with_jets
 from hepml.data.reading.assemble import assemble, branches_needed
 from hepml.data.reading.chunk import Chunk
-from hepml.data.reading.classes import Classes, ClassMap
+from hepml.data.reading.classes import Classes, ClassMap, relabel
 from hepml.data.reading.layouts import BUILT_IN, Layout, recognise
 from hepml.data.reading.npz import read_npz, scan_npz
-from hepml.data.reading.per_jet import NONE, number_type
+from hepml.data.reading.per_jet import number_type
 from hepml.data.reading.reconcile import FilePlan, MissingColumns, common_columns, reconcile
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets, screen
@@ -299,7 +298,7 @@ def iterate_chunks(
         if high <= low:
             continue
         for chunk in _chunks(item, plan, chosen, low, high, step_size, report):
-            chunk = plan.complete(_relabel(chunk, classes))
+            chunk = plan.complete(relabel(chunk, classes))
             if item.events is not None:
                 chunk = replace(chunk, events=chunk.entries + first_event)
             report.read += len(chunk)
@@ -441,13 +440,3 @@ def _not_recognised(branches: Mapping[str, str], where: str) -> LayoutError:
 
 def _is_number(kind: str) -> bool:
     return number_type(kind) is not None
-
-
-def _relabel(chunk: Chunk, classes: tuple[str, ...]) -> Chunk:
-    """Label indices of one file as indices into the classes of all files."""
-    if chunk.labels is None or chunk.classes == classes:
-        return chunk
-    table = np.array([classes.index(name) for name in chunk.classes] or [NONE], dtype=np.int64)
-    labelled = (chunk.labels >= 0) & (chunk.labels < len(table))
-    labels = np.where(labelled, table[np.where(labelled, chunk.labels, 0)], np.minimum(chunk.labels, NONE))
-    return replace(chunk, labels=labels, classes=classes)

@@ -3,6 +3,7 @@ side."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,7 +97,10 @@ def command(
     from hepml.training.benchmark import board, plan, writing
     from hepml.training.benchmark import workers as processes
     from hepml.training.benchmark.plan import prepared
+    from hepml.training.ranks import refuse_ranks
 
+    if not dry_run:
+        refuse_ranks(os.environ, "a benchmark")
     problems: dict[str, str] = {}
     speak = console.err()
     velocities = _velocities(betas, boost)

@@ -11,7 +11,7 @@ from typing import Any
 from hepml.cluster import queue, submissions
 from hepml.cluster.submissions import Submitted
 from hepml.tracking.journal import Record, is_locked, read_journal
-from hepml.tracking.last_words import last_words
+from hepml.tracking.last_words import last_words, why_unfinished
 
 SUMMARY = "summary.json"
 UNFINISHED = ("failed", "left")  # left the queue without a result
@@ -65,18 +65,6 @@ def table(output: Path) -> list[Row]:
             queue.states(system, [r.id for r in rows.values() if r.system == system and r.id]) or {}
         )
     return [_row(row, known[row.system].get(row.id)) for row in rows.values()]
-
-
-def why_unfinished(folder: Path, record: Record | None = None) -> str | None:
-    """Why a run has no result, as its journal tells; None where it says nothing."""
-    record = record or read_journal(folder)
-    starts, ends = len(record.of("start")), [entry["status"] for entry in record.of("end")]
-    if not starts:
-        return None
-    killed = ends.count("KILLED") + max(0, starts - len(ends))  # a start without an end was killed outright
-    if (ends and ends[-1] == "KILLED") or starts > len(ends):
-        return f"left the queue after {killed} time limit{'s' if killed > 1 else ''}, kills or preemptions"
-    return None
 
 
 def _row(row: Submitted, queued: str | None) -> Row:

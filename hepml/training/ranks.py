@@ -108,6 +108,21 @@ def decide(environment: Mapping[str, str], devices: int = 1) -> Ranks:
     return found
 
 
+def refuse_ranks(environment: Mapping[str, str], what: str) -> None:
+    """Refuses to do `what` in each of several processes that were started to do something together.
+
+    Raises:
+        ConfigError: this is one of several ranks.
+    """
+    found = decide(environment)
+    if found.outside:
+        raise ConfigError(
+            f"{what} is one process, and this is one of {found.size} that were started together",
+            where="environment",
+            mend="start it without srun or torchrun; --workers or a job array do several at a time",
+        )
+
+
 def check_gpus(ranks: Ranks, visible: int) -> None:
     """Refuses more processes on a node than it has GPUs to give.
 

@@ -20,7 +20,7 @@ from hepml import config as configs
 from hepml.errors import ConfigError, DataError, MissingExtraError
 from hepml.tracking.journal import is_locked
 from hepml.training.progress import Progress
-from hepml.training.ranks import decide
+from hepml.training.ranks import refuse_ranks
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig, load_run_config
 
@@ -133,12 +133,7 @@ def search(
         ConfigError: several ranks, which would each try something else.
         Killed: a signal; the trial it met goes on when the search does.
     """
-    if decide(os.environ).outside:
-        raise ConfigError(
-            "a search trains one trial a process, and these are ranks of one training",
-            where="environment",
-            mend="--workers N, or a job array (sbatch --array) of the same command",
-        )
+    refuse_ranks(os.environ, "a search")
     optuna = _optuna()
     _take_up_the_dead(study)
     while _counted(study) < trials:

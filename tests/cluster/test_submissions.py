@@ -43,7 +43,8 @@ def board(tmp_path: Path) -> Path:
         lines = [json.dumps({"time": i, **entry}) + "\n" for i, entry in enumerate(entries)]
         (output / "runs" / name / "journal.jsonl").write_text("".join(lines))
 
-    start, killed = {"kind": "start"}, {"kind": "end", "status": "KILLED"}
+    start = {"kind": "start", "name": "a", "experiment": "b", "key": "c"}
+    killed = {"kind": "end", "status": "KILLED"}
     epoch = {"kind": "metrics", "step": 1, "values": {"epoch_seconds": 30.0, "jets_per_second": 1234.0}}
     journal("running", start, killed, start, epoch)
     journal("left", start, killed, start, killed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hepml.errors import ConfigError
-from hepml.training.ranks import Ranks, check_gpus, decide
+from hepml.training.ranks import Ranks, check_gpus, decide, refuse_ranks
 
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NNODES": "1"}
 STEP = {**BATCH, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "1"}
@@ -92,3 +92,11 @@ def test_more_processes_than_gpus_on_a_node_are_refused() -> None:
     check_gpus(Ranks("slurm", 8, nodes=2), 4)
     with pytest.raises(ConfigError, match="each sees 1 GPU"):
         check_gpus(Ranks("slurm", 4), 1)
+
+
+def test_a_command_that_is_one_process_refuses_to_be_several() -> None:
+    refuse_ranks({}, "a benchmark")
+    refuse_ranks(step(1), "a benchmark")
+    for environment in (TORCHRUN, step(2, 1), {"PMI_SIZE": "2"}):
+        with pytest.raises(ConfigError):
+            refuse_ranks(environment, "a benchmark")

@@ -82,4 +82,4 @@ def test_ranks_of_one_training_do_not_search(
         monkeypatch.setenv(name, value)
     path = space(tmp_path, "model.f: [[4], [8]]\n")
     assert main(["tune", "toy.yaml", "--search", str(path), "--trials", "1"]) == 2
-    assert "one trial a process" in capfd.readouterr().err
+    assert "a search is one process" in capfd.readouterr().err

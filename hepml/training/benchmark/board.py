@@ -23,6 +23,7 @@ from hepml.evaluation.multiclass import bare_name
 from hepml.evaluation.pairs import Tested, compare_all
 from hepml.evaluation.published import published_for
 from hepml.evaluation.report import evaluate
+from hepml.tracking.last_words import why_unfinished
 from hepml.tracking.runs import is_report
 from hepml.training.benchmark.measure import BOOST, COST
 from hepml.training.benchmark.plan import find_runs, read_mark, run_name
@@ -62,6 +63,7 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
                 place = RunDirectory(folder)
                 ended = place.read_json(STATE).get("status")
                 told = f"ended as {ended}" if ended else "has not finished"
+                told = why_unfinished(folder) or told
                 failed[name] = place.read_json("failed.json").get("problem") or told
             continue
         failed.pop(name, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from hepml.pretrained.archives import read_archive
 from hepml.training.checkpoints import write_atomically
 from hepml.training.dynamics.config import DynamicsConfig, load_dynamics_config
 from hepml.training.dynamics.tasks import Task, Trained, make_task
+from hepml.training.ranks import refuse_ranks
 from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory
 
 __all__ = ["Progress", "load_dynamics_config", "load_network", "run_dynamics"]
@@ -73,6 +75,7 @@ def run_dynamics(
     Raises:
         HepmlError: a config that does not fit, motion that diverges, a folder that holds a run already.
     """
+    refuse_ranks(os.environ, "a training of trajectories")
     folder = RunDirectory(output or config.output or _new_folder(config))
     task = make_task(config)
     folder.prepare(resume=False)

@@ -114,9 +114,9 @@ def open_jets(
         else:
             jets.tests[name] = read(source, classes)
             message(f"{name}: {jets.tests[name].report}")
-    for name in settings.absent():
+    for name, source in settings.absent().items():
         how = settings.obtain.get(name)
-        message(f"{name}: not scored, its jets are not here" + (f"; to have them: {how}" if how else ""))
+        message(f"{name}: not scored, {source} is not here" + (f"; to have it: {how}" if how else ""))
     if shares:
         parts = split(whole, shares, settings.split_seed)
         jets.train = parts.pop("train")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from hepml.evaluation.calibration import fit_temperature, reliability, with_temperature
 from hepml.evaluation.multiclass import confusion_matrix, discriminant, one_vs_one_auc, one_vs_rest_auc
 from hepml.evaluation.regression import evaluate_regression
 from hepml.evaluation.rejection import (
@@ -19,6 +20,7 @@ from hepml.evaluation.rejection import (
 )
 from hepml.evaluation.report import evaluate
 from hepml.evaluation.roc import RocCurve, accuracy, auc, auc_with_error, roc_curve
+from hepml.evaluation.sculpting import mass_sculpting
 from hepml.evaluation.streaming import StreamingRoc
 
 _LAZY = ("plots", "published", "tables")
@@ -36,13 +38,17 @@ __all__ = [
     "discriminant",
     "evaluate",
     "evaluate_regression",
+    "fit_temperature",
+    "mass_sculpting",
     "one_vs_one_auc",
     "one_vs_rest_auc",
     "plots",
     "published",
     "rejection_by_convention",
+    "reliability",
     "roc_curve",
     "tables",
+    "with_temperature",
 ]
 
 

@@ -1,0 +1,106 @@
+"""Calibration: whether a probability of 0.8 means that 80 % of such jets are signal.
+
+The reliability diagram compares the mean score of a bin with the share of signal in it; the expected
+calibration error is their mean difference (arXiv:1706.04599). A temperature, fitted on validation jets, makes
+scores less or more sure of themselves and changes no order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hepml.errors import DataError
+from hepml.evaluation.checks import check_binary
+
+_EDGE = 1e-12  # probabilities nearer to 0 or 1 have no finite logit
+
+
+def reliability(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None, *, bins: int = 15
+) -> dict[str, Any]:
+    """The reliability diagram of a binary tagger and its expected calibration error.
+
+    Args:
+        labels: [N], 1 is signal.
+        scores: probabilities of signal, [N].
+        weights: one a jet, not negative, [N].
+        bins: of equal width in the score.
+
+    Returns:
+        {"ece", "largest", "bins": [{"low", "high", "score", "signal_share", "error", "jets"}, …]} of the bins
+        that have jets; `error` is the binomial one.
+
+    Raises:
+        DataError: as `evaluate`; scores outside [0, 1].
+    """
+    y, s, w = _probabilities(labels, scores, weights)
+    edges = np.linspace(0, 1, bins + 1)
+    at = np.clip(np.digitize(s, edges) - 1, 0, bins - 1)
+    rows, error, largest = [], 0.0, 0.0
+    for k in range(bins):
+        inside = at == k
+        total = w[inside].sum()
+        if total <= 0:
+            continue
+        mean, share = (
+            float(np.average(s[inside], weights=w[inside])),
+            float(w[inside & (y == 1)].sum() / total),
+        )
+        effective = total**2 / (w[inside] ** 2).sum()
+        difference = abs(mean - share)
+        error += total / w.sum() * difference
+        largest = max(largest, difference)
+        rows.append(
+            {
+                "low": float(edges[k]), "high": float(edges[k + 1]), "score": mean, "signal_share": share,
+                "error": float(np.sqrt(share * (1 - share) / effective)), "jets": int(inside.sum()),
+            }
+        )  # fmt: skip
+    return {"ece": float(error), "largest": float(largest), "bins": rows}
+
+
+def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """The temperature T that makes sigmoid(logit / T) of these (validation) jets most likely.
+
+    Raises:
+        DataError: as `evaluate`; scores outside [0, 1].
+    """
+    from scipy.optimize import minimize_scalar  # takes longer to import than all else here
+
+    y, s, w = _probabilities(labels, scores, weights)
+    z, sign = _logit(s), np.where(y == 1, 1.0, -1.0)
+
+    def loss(log_temperature: float) -> float:
+        return float((w * np.logaddexp(0, -sign * z / np.exp(log_temperature))).sum() / w.sum())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-4, 4), method="bounded").x))
+
+
+def with_temperature(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:
+    """Probabilities softened (T > 1) or sharpened by a temperature, [N]."""
+    z = _logit(np.asarray(scores, dtype=np.float64)) / temperature
+    return np.asarray(1 / (1 + np.exp(-z)), dtype=np.float64)
+
+
+def _logit(s: NDArray[np.float64]) -> NDArray[np.float64]:
+    p = np.clip(s, _EDGE, 1 - _EDGE)
+    return np.asarray(np.log(p) - np.log1p(-p), dtype=np.float64)
+
+
+def _probabilities(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    y, s, w = check_binary(labels, scores, weights)
+    if s.min() < 0 or s.max() > 1:
+        raise DataError(
+            f"scores from {s.min():.3g} to {s.max():.3g} are no probabilities",
+            mend="give what `hepml predict` writes",
+        )
+    return (
+        y,
+        np.asarray(s, dtype=np.float64),
+        np.ones(len(y)) if w is None else np.asarray(w, dtype=np.float64),
+    )

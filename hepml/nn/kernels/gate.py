@@ -70,4 +70,5 @@ def allows(kernel: Kernel, x: Tensor, *, accelerator: bool = False, autocast: bo
         return False
     if x.device.type != "cpu" and not accelerator:
         return False
-    return autocast or not torch.is_autocast_enabled(x.device.type)
+    device = x.device.type
+    return autocast or not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device))

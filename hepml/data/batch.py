@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from hepml.data.arrays import as_tensor, check_packed, check_rows, checked_mask,
 from hepml.data.reading.chunk import leading_rows
 from hepml.data.rows import gather, positions, rows_of
 from hepml.errors import DataError
+from hepml.packed.lazy import lazy
 
 if TYPE_CHECKING:
     import awkward as ak
@@ -220,23 +220,32 @@ class JetBatch:
     def dtype(self) -> torch.dtype:
         return self.four_momenta.dtype
 
-    @cached_property
+    @lazy
     def counts(self) -> Tensor:
         """Constituents in each jet, [B] int64."""
         return self.offsets[1:] - self.offsets[:-1]
 
-    @cached_property
+    @lazy
     def jet_of(self) -> Tensor:
         """Index of the jet that each constituent belongs to, [ΣN] int64."""
         jets = torch.arange(len(self), device=self.device)
         return torch.repeat_interleave(jets, self.counts, output_size=self.four_momenta.shape[0])
 
-    @cached_property
+    @lazy
+    def sizes(self) -> tuple[int, int]:
+        """Constituents of the largest jet, and the sum of the squares of all counts, from which numbers of
+        pairs follow: what the device is asked for once a batch. A batch brings them along to a device."""
+        if not len(self):
+            return 0, 0
+        largest, squares = torch.stack((self.counts.max(), self.counts.square().sum())).tolist()
+        return largest, squares
+
+    @property
     def max_count(self) -> int:
         """Constituents of the largest jet."""
-        return int(self.counts.max()) if len(self) else 0
+        return self.sizes[0]
 
-    @cached_property
+    @lazy
     def jets(self) -> Tensor:
         """Four-momentum of each jet, [B, 4]: the file's own where it is known, else the sum of the
         constituents."""
@@ -244,7 +253,7 @@ class JetBatch:
             return self.jet_momenta
         return jet_columns.sum_of_constituents(self.four_momenta, self.jet_of, len(self))
 
-    @cached_property
+    @lazy
     def columns(self) -> dict[str, Tensor]:
         """Raw columns: those that follow from the four-momenta, and those carried along; each [ΣN]."""
         computed = feature_table.momentum_columns(self.four_momenta, self.jet_of, self.jets)
@@ -305,7 +314,7 @@ class JetBatch:
         changed = {f.name: move(getattr(self, f.name)) for f in fields(self)}
         changed["extras"] = {name: move(t) for name, t in self.extras.items()}
         changed["raw"] = {name: move(t) for name, t in self.raw.items()}
-        return replace(self, **changed)
+        return self._resized(replace(self, **changed))
 
     def pin_memory(self) -> JetBatch:
         """The batch in page-locked memory, for asynchronous copies to a GPU."""
@@ -314,7 +323,13 @@ class JetBatch:
         }
         changed["extras"] = {name: t.pin_memory() for name, t in self.extras.items()}
         changed["raw"] = {name: t.pin_memory() for name, t in self.raw.items()}
-        return replace(self, **changed)
+        return self._resized(replace(self, **changed))
+
+    def _resized(self, same: JetBatch) -> JetBatch:
+        """The same jets elsewhere, with their sizes where these are known or cost nothing to find."""
+        if self.offsets.device.type == "cpu" or "sizes" in self.__dict__:
+            same.__dict__["sizes"] = self.sizes
+        return same
 
     def with_four_momenta(self, four_momenta: Tensor) -> JetBatch:
         """The same jets with other four-momenta [ΣN, 4]; features, jet momenta, raw columns and extras that
@@ -344,6 +359,14 @@ class JetBatch:
         which = positions(jets, len(self), self.device)
         rows, offsets = rows_of(self.offsets, which)
         return self._taken(offsets, lambda t: gather(t, rows), lambda t: gather(t, which))
+
+    def reordered(self, order: Tensor) -> JetBatch:
+        """All jets in another order, a permutation [B] of their positions: nothing is asked of the device."""
+        counts, total = self.counts[order], self.four_momenta.shape[0]
+        offsets = F.pad(counts.cumsum(0), (1, 0))
+        shift = torch.repeat_interleave(self.offsets[:-1][order] - offsets[:-1], counts, output_size=total)
+        rows = shift + torch.arange(total, device=self.device)
+        return self._taken(offsets, lambda t: t[rows], lambda t: t[order])
 
     def slice(self, first: int, last: int) -> JetBatch:
         """The jets first:last, as views: nothing is copied but their offsets. Extras that are not registered
@@ -412,10 +435,11 @@ class JetBatch:
         and extras with them."""
         extras = {}
         if jets is not None:
-            known = {name: found for name in self.extras if (found := extra_table.find(name)) is not None}
+            known = {name: extra_table.find(name) for name in self.extras}
             extras = {
                 n: (constituents if e.per == "constituent" else jets)(self.extras[n])
                 for n, e in known.items()
+                if e is not None
             }
 
         def jet(t: Tensor | None) -> Tensor | None:

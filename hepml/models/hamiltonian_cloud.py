@@ -81,7 +81,7 @@ class _Cloud(nn.Module):
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
         q, p, charges = self.phase_space(batch)
-        q, p = self.move(q, p, charges, UnorderedPairs.of(batch.offsets))
+        q, p = self.move(q, p, charges, pairs_of(batch))
         latent = self.phi(torch.cat((q, p, charges), dim=-1))
         # sum grows with the number of constituents, the mean does not: both are invariant, and the head sees
         # both
@@ -89,6 +89,12 @@ class _Cloud(nn.Module):
             (0.1 * segment_sum(latent, batch.offsets), segment_mean(latent, batch.offsets)), dim=-1
         )
         return self.f(pooled)  # type: ignore[no-any-return]
+
+
+def pairs_of(batch: JetBatch) -> UnorderedPairs:
+    """The pairs of the jets of a batch."""
+    rows = batch.four_momenta.shape[0]
+    return UnorderedPairs.of(batch.offsets, rows, (batch.sizes[1] - rows) // 2)
 
 
 @register(
@@ -174,7 +180,7 @@ class HamiltonianCloud(_Cloud):
     def energy(self, batch: JetBatch, *, after: bool = True) -> Tensor:
         """The learned energy of each jet, [B], after or before the flow."""
         q, p, charges = self.phase_space(batch)
-        pairs = UnorderedPairs.of(batch.offsets)
+        pairs = pairs_of(batch)
         if after:
             q, p = self.move(q, p, charges, pairs)
         return self.hamiltonian.energy(q, p, charges, pairs, batch.offsets)

@@ -100,7 +100,7 @@ class LorentzNet(nn.Module):
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
         dtype = self.embedding.weight.dtype
         x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
-        pairs = Pairs.of(jets)
+        pairs = Pairs.of(jets, len(x), self._pairs_of(batch))
         vectors = self._vectors(x, pairs, is_reference)
         m = signed_log(root(vectors.mass_squared().abs()))
         scalars = torch.stack((m * ~is_reference, m * is_reference), dim=-1)[
@@ -111,6 +111,11 @@ class LorentzNet(nn.Module):
             h, vectors = block(h, vectors, scalars, pairs)
         pooled = segment_sum(h, jets)
         return self.head(pooled / (self.nodes or jets.diff().clamp_min(1)[:, None]))  # type: ignore[no-any-return]
+
+    def _pairs_of(self, batch: JetBatch) -> int:
+        """How many ordered pairs the nodes of these jets have, the reference vectors among them."""
+        extra, rows, jets = len(self.references), batch.four_momenta.shape[0], len(batch)
+        return batch.sizes[1] + (2 * extra - 1) * rows + extra * (extra - 1) * jets
 
     def _vectors(self, x: Tensor, pairs: Pairs, is_reference: Tensor) -> Vectors:
         if self.vectors == "gram":

@@ -165,7 +165,8 @@ class ParticleTransformer(nn.Module):
         """The sorted jets; for each group its embedded constituents [n, C] and the bias [b, H, P, P] of each
         of its pieces (or of the `whole` group), made when it is reached."""
         jets = grouped(batch)
-        pairs = SymmetricPairs.of(jets.batch.offsets)
+        total = sum(group.pairs for group in jets)
+        pairs = SymmetricPairs.of(jets.batch.offsets, len(jets.batch.four_momenta), total)
         x = self.embed.input_bn(jets.batch.select(self.features))
         known = pair_features(jets.batch.four_momenta, pairs.i, pairs.j, self.rounded_masses)
         table = self.pair_embed(known)

@@ -76,13 +76,18 @@ def grouped(batch: JetBatch, rows: int = ROWS, piece: int = PIECE) -> Grouped:
     order = torch.argsort(batch.counts, stable=True)
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
-    batch = batch.take(order)
     jets = len(batch)
     if jets == 0:
         return Grouped(batch, back, ())
-    cut = kernels.allows("pieces", batch.four_momenta, autocast=True)
-    ends = _ends(batch.offsets, rows) if cut else [0, jets]
-    cuts = sorted({*ends, *_ends(batch.offsets, piece)}) if cut else ends
+    if not kernels.allows("pieces", batch.four_momenta, autocast=True):
+        (largest, squares), total = batch.sizes, batch.four_momenta.shape[0]
+        batch, pairs_of_all = batch.reordered(order), (squares + total) // 2
+        where = Rectangle.of(batch.offsets, max(1, largest), total)
+        whole = Group(slice(0, jets), total, pairs_of_all, where, (where,), (pairs_of_all,))
+        return Grouped(batch, back, (whole,))
+    batch = batch.take(order)
+    ends = _ends(batch.offsets, rows)
+    cuts = sorted({*ends, *_ends(batch.offsets, piece)})
     pairs = F.pad((batch.counts * (batch.counts + 1) // 2).cumsum(0), (1, 0))[cuts].tolist()
     firsts, counts = batch.offsets[cuts].tolist(), batch.counts[[e - 1 for e in cuts[1:]]].tolist()
     at = {jet: i for i, jet in enumerate(cuts)}

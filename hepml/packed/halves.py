@@ -9,12 +9,12 @@ multiplications.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hepml.packed.lazy import lazy
 from hepml.packed.pairs import UnorderedPairs, in_matrices
 from hepml.packed.segments import segment_sum
 
@@ -68,34 +68,34 @@ class Halves:
         """U."""
         return len(self.first)
 
-    @cached_property
+    @lazy
     def width(self) -> int:
         """Nodes of the largest jet."""
         return int(self.jets.diff().max()) if len(self.jets) > 1 else 0
 
-    @cached_property
+    @lazy
     def of_sender(self) -> Tensor:
         """[2 U] rows (j, i), for each i."""
         size = len(self)
         return torch.where(self.of_receiver < size, self.of_receiver + size, self.of_receiver - size)
 
-    @cached_property
+    @lazy
     def ends(self) -> Tensor:
         """[U, 2] both nodes of each pair."""
         return torch.stack((self.first, self.second), dim=1)
 
-    @cached_property
+    @lazy
     def opposite_ends(self) -> Tensor:
         """[U, 2] where x_i and -x_j stand in (x, -x)."""
         return torch.stack((self.first, self.second + self.nodes), dim=1)
 
-    @cached_property
+    @lazy
     def jet_starts(self) -> Tensor:
         """[B + 1] where the unordered pairs of each jet begin."""
         counts = self.jets.diff()
         return F.pad((counts * (counts - 1) // 2).cumsum(0), (1, 0))
 
-    @cached_property
+    @lazy
     def in_dense(self) -> Tensor:
         """[U] position of each (i, j) in the flattened matrices [B, width, width] of the jets."""
         return in_matrices(self.jets, self.width, self.first, self.second, self.nodes)

@@ -14,12 +14,12 @@ All of them are made by `members`, the one place where the indices of pairs are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hepml.packed.lazy import lazy
 from hepml.packed.segments import segment_sum
 
 
@@ -36,7 +36,7 @@ def members(sizes: Tensor, first: Tensor, total: int | None = None) -> tuple[Ten
     """
     ends = sizes.cumsum(0)
     if total is None:
-        total = int(ends[-1]) if len(ends) else 0
+        total = int(ends[-1]) if sizes.shape[0] else 0
     node = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes, output_size=total)
     return node, torch.arange(total, device=sizes.device) + (first - ends + sizes)[node]
 
@@ -74,24 +74,24 @@ class OrderedPairs:
     def __len__(self) -> int:
         return self.receiver.shape[0]
 
-    @cached_property
+    @lazy
     def width(self) -> int:
         """Nodes of the largest jet."""
         return int(self.jets.diff().max()) if len(self.jets) > 1 else 0
 
-    @cached_property
+    @lazy
     def offsets(self) -> Tensor:
         """[M + 1] where the pairs of each receiver begin and end."""
         return F.pad(self.degree.cumsum(0), (1, 0))
 
-    @cached_property
+    @lazy
     def reverse(self) -> Tensor:
         """The position of the pair (j, i) for each pair (i, j), [P]."""
         first = _of_jets(self.jets[:-1], self.jets, len(self.degree))
         within = self.receiver - first[self.receiver]
         return self.offsets[self.sender] + within - (self.receiver > self.sender).long()
 
-    @cached_property
+    @lazy
     def in_dense(self) -> Tensor:
         """Position of each pair in the flattened [B, width, width] matrices of the jets, [P]."""
         return in_matrices(self.jets, self.width, self.receiver, self.sender, len(self.degree))
@@ -164,13 +164,13 @@ class UnorderedPairs:
         """M."""
         return len(self.after) - 1
 
-    @cached_property
+    @lazy
     def before(self) -> Tensor:
         """[M + 1]; the pairs with constituent j second are rows by_second[before[j]:before[j + 1]]."""
         begin = _of_jets(self.jets[:-1], self.jets, self.nodes)
         return F.pad((torch.arange(self.nodes, device=begin.device) - begin).cumsum(0), (1, 0))
 
-    @cached_property
+    @lazy
     def by_second(self) -> Tensor:
         """[U] the rows sorted by `second`, then by `first`."""
         begin = _of_jets(self.jets[:-1], self.jets, self.nodes)

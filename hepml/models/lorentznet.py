@@ -100,7 +100,8 @@ class LorentzNet(nn.Module):
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
         dtype = self.embedding.weight.dtype
         x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
-        pairs = Pairs.of(jets, len(x), self._pairs_of(batch))
+        largest = batch.sizes[0] + len(self.references)
+        pairs = Pairs.of(jets, len(x), self._pairs_of(batch), largest)
         vectors = self._vectors(x, pairs, is_reference)
         m = signed_log(root(vectors.mass_squared().abs()))
         scalars = torch.stack((m * ~is_reference, m * is_reference), dim=-1)[

@@ -127,7 +127,9 @@ class PELICAN(nn.Module):
 
     def _whole(self, batch: JetBatch, dtype: torch.dtype) -> Piece:
         x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
-        return self._piece(x, is_reference, Halves.of(jets), dtype)
+        (largest, squares), extra, rows = batch.sizes, len(self.references), batch.four_momenta.shape[0]
+        total = (squares + (2 * extra - 1) * rows + extra * (extra - 1) * len(batch)) // 2
+        return self._piece(x, is_reference, Halves.of(jets, len(x), total, largest + extra), dtype)
 
     def _pieces(self, batch: JetBatch, dtype: torch.dtype) -> Iterator[Piece]:
         x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
@@ -143,7 +145,7 @@ class PELICAN(nn.Module):
         jets, width = halves.jets, halves.width
         exact = to_dense(is_reference[:, None], jets, width, fill=False)[..., 0]
         gram = gram_matrix(to_dense(x, jets, width), exact)
-        own = to_packed(gram.diagonal(dim1=-2, dim2=-1)[..., None], jets)[:, 0]
+        own = to_packed(gram.diagonal(dim1=-2, dim2=-1)[..., None], jets, len(x))[:, 0]
         products = torch.cat((own, gram.flatten()[halves.in_dense])).to(dtype)
         start = torch.repeat_interleave(jets[:-1], jets.diff(), output_size=len(x))
         rank = torch.arange(1, len(x) + 1, device=x.device) - start  # references stand first

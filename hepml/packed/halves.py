@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hepml.packed.lazy import lazy
 from hepml.packed.pairs import UnorderedPairs, in_matrices
+from hepml.packed.rectangle import widest
 from hepml.packed.segments import segment_sum
 
 
@@ -28,6 +29,7 @@ class Halves:
         first, second: [U] nodes i < j, in rising order.
         starts: [M + 1] where the pairs of each node begin in `of_receiver`.
         of_receiver: [2 U] rows of the two halves (i, j), for each i.
+        largest: nodes of the largest jet, where it is known.
     """
 
     jets: Tensor
@@ -35,24 +37,28 @@ class Halves:
     second: Tensor
     starts: Tensor
     of_receiver: Tensor
+    largest: int | None = None
 
     @classmethod
-    def of(cls, jets: Tensor) -> Halves:
-        """All pairs of jets packed by the offsets `jets` [B + 1]."""
-        pairs = UnorderedPairs.of(jets)
+    def of(
+        cls, jets: Tensor, nodes: int | None = None, total: int | None = None, largest: int | None = None
+    ) -> Halves:
+        """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` are the numbers of
+        nodes and of unordered pairs, and `largest` the nodes of the largest jet, where they are known."""
+        pairs = UnorderedPairs.of(jets, nodes, total)
         first, second, before = pairs.first, pairs.second, pairs.after
         counts, device, size = jets.diff(), jets.device, len(first)
-        total = len(before) - 1
-        nodes = torch.arange(total, device=device)
-        start = torch.repeat_interleave(jets[:-1], counts, output_size=total)
-        degree = torch.repeat_interleave(counts - 1, counts, output_size=total)
-        receiver = torch.repeat_interleave(nodes, degree, output_size=2 * size)
+        count = len(before) - 1
+        node = torch.arange(count, device=device)
+        start = torch.repeat_interleave(jets[:-1], counts, output_size=count)
+        degree = torch.repeat_interleave(counts - 1, counts, output_size=count)
+        receiver = torch.repeat_interleave(node, degree, output_size=2 * size)
         starts = F.pad(degree.cumsum(0), (1, 0))
         sender = torch.arange(2 * size, device=device) - starts[receiver] + start[receiver]
         sender += sender >= receiver
         low, high = torch.minimum(receiver, sender), torch.maximum(receiver, sender)
         rows = before[low] + high - low - 1 + size * (sender < receiver)
-        return cls(jets, first.int(), second.int(), starts.int(), rows.int())
+        return cls(jets, first.int(), second.int(), starts.int(), rows.int(), largest)
 
     @property
     def nodes(self) -> int:
@@ -71,7 +77,7 @@ class Halves:
     @lazy
     def width(self) -> int:
         """Nodes of the largest jet."""
-        return int(self.jets.diff().max()) if len(self.jets) > 1 else 0
+        return widest(self.jets) if self.largest is None else self.largest
 
     @lazy
     def of_sender(self) -> Tensor:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hepml.packed.rectangle import mask_of, rows_in_dense
+from hepml.packed.segments import jet_of_rows
 
 # Entries of a distance matrix taken at a time: 8 MB of float32, which stays in the last-level cache with its
 # copies.
@@ -27,6 +28,8 @@ _ENTRIES = 1 << 21
 
 # Up to so many coordinates, distances are sums of squared differences.
 _FEW = 3
+# What a distance of zero is taken as, so that it can be moved; far below any other.
+_NOTHING = 1e-60
 
 
 def nearest_neighbours(
@@ -52,9 +55,7 @@ def nearest_neighbours(
     if rows == 0 or jets == 0:
         return torch.zeros((rows, k), dtype=torch.int64, device=points.device)
     if priority is not None and points.shape[1] <= _FEW:
-        jet_of = torch.repeat_interleave(
-            torch.arange(jets, device=points.device), offsets.diff(), output_size=rows
-        )
+        jet_of = jet_of_rows(offsets, rows)
         order = torch.argsort(priority.detach(), descending=True, stable=True)
         order = order[torch.argsort(jet_of[order], stable=True)]
         found = nearest_neighbours(points[order], offsets, k, max_count)
@@ -62,8 +63,8 @@ def nearest_neighbours(
         return torch.empty_like(found).index_copy_(0, order, names[found])
     if max_count is None:
         max_count = int(offsets.diff().max())
-    step = max(1, _ENTRIES // max_count**2)
-    if points.device.type != "cpu" or jets <= step:
+    step = max(1, _ENTRIES // max(1, max_count) ** 2)
+    if torch.compiler.is_compiling() or points.device.type != "cpu" or jets <= step:
         return _search(points, offsets, k, max_count, rows)
     parts = []
     for start in range(0, jets, step):
@@ -74,9 +75,20 @@ def nearest_neighbours(
     return torch.cat(parts)
 
 
+def _ranked(distances: Tensor) -> Tensor:
+    """Distances [M, W] with the order of the columns where they are equal, so that a search for the smallest,
+    which leaves open which of equals it takes, has one answer on every device, at any padding and in an
+    exported graph.
+
+    Column c is moved by c 2^-36 of the distance in float64: less than two float32 numbers are ever apart.
+    """
+    column = torch.arange(distances.shape[1], device=distances.device, dtype=torch.float64)
+    return (distances.double() + _NOTHING) * (1 + column * 2.0**-36)
+
+
 def _search(points: Tensor, offsets: Tensor, k: int, width: int, absent: int) -> Tensor:
     """The search in one group of jets; `offsets` count in the whole batch, `points` are the group's own."""
-    jets, at = len(offsets) - 1, rows_in_dense(offsets, width)
+    jets, at = len(offsets) - 1, rows_in_dense(offsets, width, len(points))
     dense = points.new_zeros((jets * width, points.shape[1])).index_copy_(0, at, points).view(jets, width, -1)
     there = mask_of(offsets, width)
     few = points.shape[1] <= _FEW
@@ -94,8 +106,7 @@ def _search(points: Tensor, offsets: Tensor, k: int, width: int, absent: int) ->
     if width < k:
         distances = F.pad(distances, (0, k - width), value=torch.inf)
     if few:
-        nearest, column = (t[:, :k] for t in distances.sort(dim=-1, stable=True))
-    else:
-        nearest, column = distances.topk(k, dim=-1, largest=False, sorted=False)
+        distances = _ranked(distances)
+    nearest, column = distances.topk(k, dim=-1, largest=False, sorted=False)
     first = torch.repeat_interleave(offsets[:-1], offsets.diff(), output_size=len(points))
     return torch.where(torch.isinf(nearest), absent, column + first[:, None])

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hepml.packed.lazy import lazy
+from hepml.packed.rectangle import widest
 from hepml.packed.segments import segment_sum
 
 
@@ -55,21 +56,25 @@ class OrderedPairs:
         receiver: [P] node i of each pair, rising.
         sender: [P] node j.
         degree: [M] pairs of each node as the receiver, one less than its jet has nodes.
+        largest: nodes of the largest jet, where it is known.
     """
 
     jets: Tensor
     receiver: Tensor
     sender: Tensor
     degree: Tensor
+    largest: int | None = None
 
     @classmethod
-    def of(cls, jets: Tensor, nodes: int | None = None, total: int | None = None) -> OrderedPairs:
+    def of(
+        cls, jets: Tensor, nodes: int | None = None, total: int | None = None, largest: int | None = None
+    ) -> OrderedPairs:
         """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` are the numbers of
-        nodes and of pairs, where they are known."""
+        nodes and of pairs, and `largest` the nodes of the largest jet, where they are known."""
         nodes = int(jets[-1]) if nodes is None else nodes
         degree = _of_jets(jets.diff() - 1, jets, nodes)
         receiver, sender = members(degree, _of_jets(jets[:-1], jets, nodes), total)
-        return cls(jets, receiver, sender + (sender >= receiver), degree)
+        return cls(jets, receiver, sender + (sender >= receiver), degree, largest)
 
     def __len__(self) -> int:
         return self.receiver.shape[0]
@@ -77,7 +82,7 @@ class OrderedPairs:
     @lazy
     def width(self) -> int:
         """Nodes of the largest jet."""
-        return int(self.jets.diff().max()) if len(self.jets) > 1 else 0
+        return widest(self.jets) if self.largest is None else self.largest
 
     @lazy
     def offsets(self) -> Tensor:

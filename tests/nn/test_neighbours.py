@@ -60,6 +60,18 @@ def test_of_twins_the_one_of_priority_comes_first_whatever_the_order_and_the_pad
         assert alone[i].tolist() == sorted(others[:6])
 
 
+def test_equal_distances_are_ordered_by_column_and_others_by_themselves() -> None:
+    """Neighbouring float32 numbers keep their order in the last of 2,000 columns; zeros and equals take that
+    of their columns."""
+    value = torch.tensor(0.3)
+    above = torch.nextafter(value, torch.tensor(1.0))
+    row = torch.full((2000,), 5.0)
+    row[0], row[1999], row[[7, 3, 900]] = above, value, 0.0
+    ranked = module._ranked(row[None])[0]
+    assert ranked.argsort()[:6].tolist() == [3, 7, 900, 1999, 0, 1]
+    assert len(ranked.unique()) == 2000
+
+
 def test_searching_in_groups_of_jets_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, offsets = packed(3)
     whole = nearest_neighbours(x, offsets, 4).sort(-1).values

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
+from hepml.nn import kernels
 from hepml.nn.lorentz.frames import FrameNetwork
 from hepml.nn.lorentz.products import gram_matrix
 from hepml.nn.lorentz.rest_frame import to_rest_frame
@@ -27,6 +28,10 @@ from hepml.packed.segments import segment_sum
 # Pairs of a group of jets on a CPU, for each thread, and elsewhere: some twenty tensors of so many float64
 # numbers are made.
 _PAIRS, _MANY_PAIRS = 2**14, 2**20
+
+
+# Jets, their offsets from zero, their rows, and constituents of the largest.
+_Part = tuple[slice, Tensor, slice, int]
 
 
 def follows_from_momenta(name: str) -> bool:
@@ -57,8 +62,12 @@ def frame_vectors(
     rows, offsets = _rows_of(batch.offsets, order)
     x, p = batch.four_momenta[rows], momenta[rows]
     parts = []
-    for these, own, at in _groups(offsets, extra, batch.device):
-        which, width = order[these], int(own[-1] - own[-2])
+    if kernels.allows("pieces", batch.four_momenta, accelerator=True, autocast=True):
+        groups = _groups(offsets, extra, batch.device)
+    else:
+        groups = iter([(slice(0, count), offsets, slice(0, len(p)), max(1, batch.max_count))])
+    for these, own, at, width in groups if count else ():
+        which = order[these]
         gram_rows = torch.cat(
             (references.to(x).expand(len(which), extra, 4), to_dense(x[at], own, width)), dim=1
         )
@@ -71,7 +80,7 @@ def frame_vectors(
             exact | F.pad(mask_of(own, width), (extra, 0)),
             skip=extra,
         )
-        parts.append(to_packed(vectors.flatten(2), own))
+        parts.append(to_packed(vectors.flatten(2), own, at.stop - at.start))
     found = torch.cat(parts) if parts else momenta.new_zeros((0, 12))
     return momenta, found.new_empty(found.shape).index_copy(0, rows, found).unflatten(1, (3, 4)), jets
 
@@ -84,9 +93,8 @@ def _rows_of(offsets: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     return shift + torch.arange(len(shift), device=offsets.device), moved
 
 
-def _groups(offsets: Tensor, extra: int, device: torch.device) -> Iterator[tuple[slice, Tensor, slice]]:
-    """Consecutive jets by rising count, their offsets from zero, and their rows: none without
-    constituents."""
+def _groups(offsets: Tensor, extra: int, device: torch.device) -> Iterator[_Part]:
+    """Consecutive jets by rising count, none without constituents."""
     most = _PAIRS * torch.get_num_threads() if device.type == "cpu" else _MANY_PAIRS
     counts = offsets.diff()
     pairs = (counts * (counts + extra)).cumsum(0)
@@ -95,7 +103,8 @@ def _groups(offsets: Tensor, extra: int, device: torch.device) -> Iterator[tuple
     ends = sorted({end for end in ends if end >= ends[0]})
     bounds = offsets[ends].tolist()
     for (i, k), (low, high) in zip(pairwise(ends), pairwise(bounds), strict=True):
-        yield slice(i, k), offsets[i : k + 1] - low, slice(low, high)
+        own = offsets[i : k + 1] - low
+        yield slice(i, k), own, slice(low, high), int(own[-1] - own[-2])
 
 
 def seen_from(matrices: Tensor, p: Tensor, dtype: torch.dtype) -> Tensor:

@@ -94,8 +94,8 @@ class FrameNetwork(nn.Module):
         square, own = gram.diagonal(dim1=-2, dim2=-1), slice(skip, None)
         product = gram[:, own]
         shared = torch.log((product / scale[..., None].square()).clamp_min(1e-12)).to(dtype) / 8 + 1
-        self_ = torch.zeros(product.shape[1:], dtype=torch.bool, device=p.device)
-        self_[:, own].fill_diagonal_(True)
+        particle = torch.arange(p.shape[1], device=p.device)
+        self_ = particle[own, None] == particle
         logits = self._logits(self.own(nodes[:, own]), self.other(nodes), shared)  # [3, B, N - skip, N]
         logits = logits.masked_fill(~mask[:, None], masking_value(dtype))
         alone = self.alone(nodes[:, own]).movedim(-1, 0)

@@ -18,6 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hepml.nn import kernels
+
 # A jet whose mean |m|/E is below sqrt(MASS_RESOLUTION · epsilon) has no masses that its dtype resolves. A
 # massless momentum that was
 # rounded once has |m²| of an epsilon E² or two; a boost by a matrix in the same precision leaves more, 100
@@ -62,6 +64,8 @@ def gram_matrix(p: Tensor, exact: Tensor | None = None) -> Tensor:
 
     Absent particles are zero vectors, with zero products; `exact` as for `resolved_mass_squared`.
     """
+    if not kernels.allows("pieces", p, autocast=True):
+        return _gram(p, exact)
     jets = max(1, _CHUNK // max(1, p.shape[1] ** 2))
     marks = [None] * len(p) if exact is None else exact.split(jets)
     parts = [_gram(some, mark) for some, mark in zip(p.split(jets), marks, strict=False)]

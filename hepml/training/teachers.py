@@ -17,7 +17,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError, FileError
 from hepml.inference.prediction import head_of, inputs_of, score
-from hepml.packed.dense import to_dense
+from hepml.packed.rectangle import to_dense
 from hepml.training.checkpoints import find_checkpoint, load_model
 from hepml.training.recipe_config import Teacher
 

@@ -1,4 +1,5 @@
-"""Every tagger's definition compiles into one graph with dynamic shapes: no graph break, and the same scores."""
+"""Every tagger's definition compiles into one graph with dynamic shapes: no graph break, and the same
+scores."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from hepml.data.formats.event_files import collections_of
 from hepml.data.formats.event_scan import Census
+from hepml.data.formats.flat import HDF5
 from hepml.data.packing import jet_matrix
 from hepml.data.reading.npz import scan_npz
 from hepml.data.reading.reader import LayoutLike, Scan, iterate_chunks, scan
@@ -138,7 +139,16 @@ def inspect(file: str | os.PathLike[str], layout: LayoutLike = None, jets: str |
     source = sources[0]
     size = None if source.is_remote else os.path.getsize(source.path)
     collections: tuple[Census, ...] = ()
-    if source.is_npz:
+    if source.suffix in HDF5 or source.is_npz:
+        found = scan([source], layout, jets)
+        flat = found.files[0].flat
+        if found.files[0].problem is not None and source.suffix in HDF5:
+            return Inspection(os.fspath(file), size, {}, problems=(str(found.files[0].problem),))
+    else:
+        flat = None
+    if flat is not None:
+        trees = {flat.name: Tree("HDF5" if source.suffix in HDF5 else "npz", flat.jets, flat.kinds)}
+    elif source.is_npz:
         entries, _, keys = scan_npz(source)
         trees = {"npz": Tree("npz", entries, keys)}
         found = scan([source], layout, jets)
@@ -166,7 +176,8 @@ def inspect(file: str | os.PathLike[str], layout: LayoutLike = None, jets: str |
         )
     else:
         known = "npz" if source.is_npz else item.layout.name if item.layout else None
-        start = _with(start, units="GeV")
+        known = known if flat is None else flat.name
+        start = _with(start, units="GeV" if flat is None else flat.unit)
     if not item.entries:
         return _with(start, layout=known, jets=0, problems=("the tree has no entries",))
     shown = _distributions(found)

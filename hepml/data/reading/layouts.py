@@ -17,6 +17,8 @@ import numpy as np
 
 from hepml.errors import ConfigError, LayoutError, did_you_mean
 
+FLAT_NAMES = ("salt", "umami", "toptagging", "jetnet", "lhco", "energyflow")  # known by their content
+
 TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "abs": np.abs,
     "sqrt": lambda x: np.sqrt(np.maximum(x, 0)),
@@ -189,6 +191,10 @@ class Layout:
             LayoutError: names the branch, the tree and the nearest branches.
         """
         at_hand = set(branches)
+        if not self.constituents:
+            raise LayoutError(
+                f"no file of the format '{self.name}'", where=where, mend="leave out the layout"
+            )
         wanted = [
             c.branch
             for g in self.constituents
@@ -219,6 +225,8 @@ class Layout:
             return EventLayout.parse(value, key)
         if isinstance(value, str | Path):
             text = str(value)
+            if text in FLAT_NAMES:
+                return cls(name=text, constituents=())
             if OTHER_NAMES.get(text, text) in BUILT_IN:
                 return BUILT_IN[OTHER_NAMES.get(text, text)]
             if text.endswith((".yaml", ".yml")):

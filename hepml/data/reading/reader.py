@@ -16,6 +16,7 @@ from typing import Any
 import awkward as ak
 
 from hepml.data.formats.event_files import EventFile, event_tree_of, read_event_file, scan_events
+from hepml.data.formats.flat import FlatFile, open_flat
 from hepml.data.layouts.event_layout import EventLayout, with_jets
 from hepml.data.reading.assemble import assemble, branches_needed
 from hepml.data.reading.chunk import Chunk
@@ -49,6 +50,7 @@ class FileScan:
         problem: why it cannot be read, or None.
         opened: the uproot tree, kept where there is only one file, so that it need not be opened again.
         events: the jet collection of an event file; `entries` are events then.
+        flat: the reader of a file that is no tree (HDF5, EnergyFlow).
     """
 
     source: Source
@@ -60,12 +62,15 @@ class FileScan:
     problem: HepmlError | None = None
     opened: Any = field(default=None, compare=False, repr=False)
     events: EventFile | None = field(default=None, repr=False)
+    flat: FlatFile | None = field(default=None, repr=False)
 
     @property
     def jet_columns(self) -> list[str]:
         """Names of the jet columns: one number a jet."""
         if self.events is not None:
             return self.events.columns
+        if self.flat is not None:
+            return self.flat.columns
         return [name for name, kind in self.branches.items() if _is_number(kind)]
 
 
@@ -340,6 +345,9 @@ def _chunks(
 ) -> Iterator[Chunk]:
     columns, weights = plan.columns, plan.weights
     needed = [*plan.jet_columns, *(selection.names if selection else ())]
+    if item.flat is not None:
+        yield from item.flat.chunks(start, stop, step, columns, needed)
+        return
     if item.source.is_npz:
         yield from read_npz(item.source, start, stop, step, selection_names=needed)
         return
@@ -371,6 +379,15 @@ def _scan_file(
     name: str | None = None
     entries, branches = 0, {}
     try:
+        flat = None if source.is_remote else open_flat(source.path)
+        if flat is not None:
+            if isinstance(layout, EventLayout):
+                raise LayoutError(
+                    f"a '{flat.name}' file has no jet collections to choose from",
+                    where=str(source),
+                    mend="leave out jets and layout",
+                )
+            return FileScan(source, None, flat.jets, flat.kinds, None, flat.classes, flat=flat)
         if source.is_npz:
             entries, classes, keys = scan_npz(source)
             return FileScan(source, None, entries, keys, None, classes)

@@ -20,7 +20,7 @@ from hepml.redaction import lacks_secret, redact, reveal
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-SUFFIXES = (".root", ".npz")
+SUFFIXES = (".root", ".npz", ".h5", ".hdf5", ".hdf", ".parquet", ".arrow", ".feather")
 _REMOTE = re.compile(r"^[a-z][a-z0-9+]*://")
 _TREE = re.compile(r"^(?P<path>.+?\.root(?:\.\d+)?):(?P<tree>[^:]+)$")
 _CYCLE = re.compile(r"^(?P<name>.+?)(?:;(?P<cycle>\d+|\*))?$")
@@ -47,6 +47,11 @@ class Source:
     @property
     def is_npz(self) -> bool:
         return self.path.endswith(".npz")
+
+    @property
+    def suffix(self) -> str:
+        """The file's ending, in small letters."""
+        return Path(self.path).suffix.lower()
 
     def __str__(self) -> str:
         return redact(self.path)
@@ -79,6 +84,12 @@ def open_root(source: Source) -> Any:
     """
     import uproot
 
+    if source.suffix in (".parquet", ".arrow", ".feather"):
+        from hepml.data.formats.arrow import ArrowFile
+
+        if not Path(source.path).is_file():
+            raise _missing(source.path)
+        return ArrowFile(source.path)
     if not source.is_remote:
         path = Path(source.path)
         if not path.is_file():
@@ -91,7 +102,7 @@ def open_root(source: Source) -> Any:
             raise FileError(
                 f"not a ROOT file: it begins with {magic!r}, not b'root'",
                 where=source.path,
-                mend="give a ROOT or npz file",
+                mend="give a ROOT, HDF5, Parquet, Arrow or npz file",
             )
     try:
         directory = uproot.open(source.path)
@@ -122,6 +133,8 @@ def open_root(source: Source) -> Any:
 
 def trees_of(directory: Any, where: str) -> dict[str, str]:
     """Names and kinds (`TTree`, `RNTuple`) of the trees in an opened ROOT file, the newest cycle of each."""
+    if (table := getattr(directory, "table", None)) is not None:
+        return dict(table)
     try:
         kinds = directory.classnames(recursive=True, cycle=False)
     except Exception as problem:
@@ -224,7 +237,7 @@ def _expand_one(item: str) -> list[Source]:
             str(p) for p in Path(item).rglob("*") if p.suffix in SUFFIXES and not p.name.startswith(".")
         )
         if not inside:
-            raise FileError("no ROOT or npz file in this folder", where=item, mend="name another folder")
+            raise FileError("no file of jets in this folder", where=item, mend="name another folder")
         return [Source(path, tree) for path in inside]
     if glob.has_magic(item):
         matched = sorted(p for p in glob.glob(item, recursive=True) if os.path.isfile(p))

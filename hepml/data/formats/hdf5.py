@@ -1,0 +1,323 @@
+"""HDF5: which of the field's formats a file is, and those that h5py reads.
+
+| Format | Told by |
+|---|---|
+| salt, umami (ATLAS flavour tagging) | structured arrays `jets` [N] and `tracks` [N, M] with `valid` |
+| JetNet | `particle_features` [N, M, 4] and `jet_features` |
+| top-tagging reference | a pandas table with `E_0`, `PX_0` … |
+| LHC Olympics | a pandas frame of 2,100 numbers an event (and a label), which are particles, not jets |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hepml.data.formats.flat import FlatFile, cartesian, chunk_of, kind_of, stacked
+from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.links import starts_of
+from hepml.data.reading.sources import _brief, _missing
+from hepml.errors import FileError, LayoutError, MissingExtraError
+
+MEV = 1e-3
+_PION = 0.13957
+_FLAVOURS = {"bjets": 5, "cjets": 4, "ujets": 0, "taujets": 15}
+
+
+def open_hdf5(path: str) -> FlatFile:
+    """The format of an HDF5 file.
+
+    Raises:
+        FileError: missing or damaged. LayoutError: of no known format; says what it holds.
+    """
+    file = open_h5py(path)
+    with file:
+        names = list(file)
+        arrays = {n: file[n] for n in names if hasattr(file[n], "dtype")}
+        groups = [n for n in names if n not in arrays]
+        if "jets" in arrays and arrays["jets"].dtype.names:
+            lists = [n for n, a in arrays.items() if a.dtype.names and a.ndim == 2]
+            if lists:
+                return Salt(path, "tracks" if "tracks" in lists else lists[0])
+            raise LayoutError(
+                "'jets' without constituents: no structured array [jets, constituents] beside it",
+                where=path,
+                mend=f"arrays at hand: {', '.join(arrays)}",
+            )
+        if "particle_features" in arrays:
+            return JetNet(path)
+        what = ", ".join(f"'{n}' {kind_of(a)}" for n, a in arrays.items()) or ", ".join(groups) or "nothing"
+        frames = [g for g in groups if "block0_values" in file[g] or "table" in file[g]]
+        if frames:
+            return _of_pandas(path, file[frames[0]])
+    raise LayoutError(
+        f"an HDF5 file of no known format: it holds {what}",
+        where=path,
+        mend="known are salt/umami (jets, tracks), JetNet, the top-tagging table and LHC Olympics",
+    )
+
+
+def open_h5py(path: str) -> Any:
+    """The opened file.
+
+    Raises:
+        FileError: missing, or not HDF5. MissingExtraError: h5py is absent.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError("h5py", "data") from None
+    if not Path(path).is_file():
+        raise _missing(path)
+    try:
+        return h5py.File(path, "r")
+    except Exception as problem:
+        raise FileError(
+            f"the HDF5 file cannot be read ({_brief(problem)})",
+            where=path,
+            mend="it is damaged or not HDF5; copy it again",
+        ) from problem
+
+
+def _of_pandas(path: str, group: Any) -> FlatFile:
+    columns = _pandas_columns(group)
+    if any(c == "E_0" for c in columns):
+        from hepml.data.formats.padded import TopTagging
+
+        return TopTagging(path)
+    if len(columns) in (2100, 2101) and all(str(c).isdigit() for c in columns):
+        from hepml.data.formats.lhco import Lhco
+
+        return Lhco(path, len(columns) == 2101)
+    if {"pxj1", "mj1"} <= set(columns):
+        raise LayoutError(
+            "the features of LHC Olympics events: two jets an event, without constituents",
+            where=path,
+            mend="take events_anomalydetection.h5, which has the particles",
+        )
+    shown = ", ".join(columns[:8]) + (" …" if len(columns) > 8 else "")
+    raise LayoutError(
+        f"a pandas table of no known format: its columns are {shown}",
+        where=path,
+        mend="known are the top-tagging table (E_0, PX_0 …) and LHC Olympics",
+    )
+
+
+def _pandas_columns(group: Any) -> list[str]:
+    """Column names of a frame in either of pandas' two forms."""
+    if "axis0" in group:
+        return [c.decode() if isinstance(c, bytes) else str(c) for c in group["axis0"][:].tolist()]
+    table = group["table"]
+    names: list[str] = []
+    for field in table.dtype.names or ():
+        own = table.attrs.get(f"{field}_kind")
+        if own is None or field == "index":
+            continue
+        import pickle
+
+        raw = own if isinstance(own, bytes) else getattr(own, "tobytes", lambda: b"")()
+        # pandas pickles plain lists of names; nothing else is let through
+        try:
+            names += _PlainLists(raw).names()
+        except (pickle.UnpicklingError, EOFError, ValueError, IndexError, AttributeError):
+            names.append(str(field))
+    return names
+
+
+class _PlainLists:
+    """A pickled list of strings or numbers, and nothing that would run code."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+    def names(self) -> list[str]:
+        import io
+        import pickle
+
+        class Refusing(pickle.Unpickler):
+            def find_class(self, module: str, name: str) -> Any:
+                raise pickle.UnpicklingError(f"{module}.{name}")
+
+        return [str(name) for name in Refusing(io.BytesIO(self.raw)).load()]
+
+
+class Salt:
+    """ATLAS flavour tagging (salt, umami): `jets`, and `tracks` with `valid`; momenta in MeV.
+
+    A track's transverse momentum is its own `pt`, or follows from q/p and its direction; its direction is its
+    own `eta` and `phi` or lies `deta` and `dphi` from the jet's axis.
+    """
+
+    name = "salt"
+    unit = "MeV"
+
+    def __init__(self, path: str, tracks: str) -> None:
+        self.path, self.tracks = path, tracks
+        with open_h5py(path) as file:
+            jets, lists = file["jets"], file[tracks]
+            self.jets = int(jets.shape[0])
+            self._jet = list(jets.dtype.names)
+            self._track = list(lists.dtype.names)
+            if int(lists.shape[0]) != self.jets:
+                raise LayoutError(f"{self.jets} jets and {lists.shape[0]} lists of {tracks}", where=path)
+            self._numbers = [n for n in self._jet if jets.dtype[n].kind in "fiub"]
+            self.columns = [*self._numbers, "jet_pt"]
+            self.kinds = {f"jets.{n}": str(jets.dtype[n]) for n in self._jet}
+            self.kinds |= {f"{tracks}.{n}": f"{lists.dtype[n]}[]" for n in self._track}
+            names = jets.attrs.get("flavour_label")
+        self._named = tuple(str(n) for n in names) if names is not None else ()
+        self._label = next(
+            (n for n in ("flavour_label", "HadronConeExclTruthLabelID") if n in self._jet), None
+        )
+        if self._label == "flavour_label" and not self._named and "HadronConeExclTruthLabelID" in self._jet:
+            self._label = "HadronConeExclTruthLabelID"
+        self.classes: tuple[str, ...] = self._named or (tuple(_FLAVOURS) if self._label else ())
+        self._check()
+
+    def _check(self) -> None:
+        has = set(self._track)
+        direction = {"eta", "phi"} <= has or {"deta", "dphi"} <= has
+        size = bool({"pt", "qOverP", "pt_frac", "ptfrac"} & has)
+        if not direction or not size:
+            raise LayoutError(
+                f"no momentum among the columns of '{self.tracks}' ({', '.join(self._track[:12])})",
+                where=self.path,
+                mend="pt or qOverP, with eta and phi or deta and dphi",
+            )
+
+    def chunks(
+        self, start: int, stop: int, step: int, columns: Sequence[str] | None, jet_columns: Sequence[str]
+    ) -> Iterator[Chunk]:
+        """The jets start:stop, without the invalid rows of `tracks`."""
+        with open_h5py(self.path) as file:
+            for low in range(start, stop, min(step, 5_000)):
+                high = min(low + min(step, 5_000), stop)
+                try:
+                    jets, rows = file["jets"][low:high], file[self.tracks][low:high]
+                except Exception as problem:
+                    raise FileError(
+                        f"jets {low} to {high} cannot be read ({_brief(problem)})",
+                        where=self.path,
+                        mend="it is damaged; copy it again",
+                    ) from problem
+                yield self._chunk(low, jets, rows, columns, jet_columns)
+
+    def _chunk(
+        self,
+        start: int,
+        jets: np.ndarray,
+        rows: np.ndarray,
+        columns: Sequence[str] | None,
+        jet_columns: Sequence[str],
+    ) -> Chunk:
+        valid = rows["valid"].astype(bool) if "valid" in self._track else np.ones(rows.shape, dtype=bool)
+        jet_of = np.repeat(np.arange(len(jets)), valid.sum(axis=1))
+        own = {n: rows[n][valid] for n in self._track if n != "valid"}
+        eta = jets["eta"].astype(np.float64)
+        phi = jets["phi"].astype(np.float64) if "phi" in self._jet else np.zeros(len(jets))
+        # in a file without the jet's phi azimuths count from its axis
+        if {"eta", "phi"} <= own.keys():
+            track_eta, track_phi = own["eta"].astype(np.float64), own["phi"].astype(np.float64)
+        else:
+            track_eta, track_phi = eta[jet_of] + own["deta"], phi[jet_of] + own["dphi"]
+        jet_pt = jets["pt"].astype(np.float64) * MEV
+        if "pt" in own:
+            pt = own["pt"] * MEV
+        elif "qOverP" in own:
+            with np.errstate(divide="ignore", over="ignore"):
+                pt = np.abs(MEV / own["qOverP"].astype(np.float64)) / np.cosh(track_eta)
+        else:
+            pt = own["pt_frac" if "pt_frac" in own else "ptfrac"] * jet_pt[jet_of]
+        found: dict[str, np.ndarray] = cartesian(pt, track_eta, track_phi, _PION)
+        if "qOverP" in own:
+            found["charge"] = np.sign(own["qOverP"])
+        found["is_charged_hadron"] = np.ones(len(jet_of))
+        found |= {"d0": own["d0"]} if "d0" in own else {}
+        along = next((n for n in ("z0SinTheta", "z0") if n in own), None)
+        found |= {"dz": own[along]} if along else {}
+        found |= {n: v for n, v in own.items() if n not in found and n not in ("pt", "eta", "phi")}
+        momenta = stacked(cartesian(jet_pt, eta, phi, jets["mass"] * MEV)) if "mass" in self._jet else None
+        return chunk_of(
+            self,
+            start,
+            starts_of(valid.sum(axis=1)),
+            found,
+            {n: jets[n] for n in self._numbers} | {"jet_pt": jet_pt.astype(np.float32)},
+            columns,
+            jet_columns,
+            self._labels(jets),
+            momenta,
+            _event_ids(jets, self._jet),
+        )
+
+    def _labels(self, jets: np.ndarray) -> np.ndarray | None:
+        if self._label is None:
+            return None
+        found = jets[self._label].astype(np.int64)
+        if self._named and self._label == "flavour_label":
+            return np.where((found >= 0) & (found < len(self._named)), found, -1)
+        out = np.full(len(found), -1, dtype=np.int64)
+        for i, flavour in enumerate(_FLAVOURS.values()):
+            out[found == flavour] = i
+        return out
+
+
+class JetNet:
+    """JetNet (arXiv:2106.11535): `particle_features` [N, M, 4] as (eta, phi, pT relative to the jet, mask),
+    and `jet_features` (pT, eta, mass, number) in GeV.
+
+    Jets in files without `jet_features` have pT 1.
+    """
+
+    name = "jetnet"
+    unit = "GeV"
+    _ORDER = ("pt", "eta", "mass", "num_particles")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with open_h5py(path) as file:
+            particles = file["particle_features"]
+            if particles.ndim != 3 or particles.shape[2] not in (3, 4):
+                raise LayoutError(
+                    f"particle_features have shape {particles.shape}",
+                    where=path,
+                    mend="[N, M, 4] (eta, phi, pT, mask)",
+                )
+            self.jets = int(particles.shape[0])
+            self.kinds = {n: kind_of(file[n]) for n in file if hasattr(file[n], "dtype")}
+            self._features = "jet_features" in file
+            width = file["jet_features"].shape[1] if self._features else 0
+        # five features begin with the jet's type
+        self._names = (("type", *self._ORDER) if width == 5 else self._ORDER)[:width] if width else ()
+        self.columns = [f"jet_{n}" for n in self._names]
+        self.classes: tuple[str, ...] = ("0", "1", "2", "3", "4") if width == 5 else ()
+
+    def chunks(
+        self, start: int, stop: int, step: int, columns: Sequence[str] | None, jet_columns: Sequence[str]
+    ) -> Iterator[Chunk]:
+        """The jets start:stop, without masked particles."""
+        with open_h5py(self.path) as file:
+            for low in range(start, stop, min(step, 20_000)):
+                high = min(low + min(step, 20_000), stop)
+                p = file["particle_features"][low:high].astype(np.float64)
+                features = file["jet_features"][low:high] if self._features else np.zeros((high - low, 0))
+                jets = {f"jet_{n}": features[:, i] for i, n in enumerate(self._names)}
+                real = p[:, :, 3] > 0 if p.shape[2] == 4 else p[:, :, 2] > 0
+                jet_of = np.repeat(np.arange(high - low), real.sum(axis=1))
+                pt = jets["jet_pt"].astype(np.float64) if "jet_pt" in jets else np.ones(high - low)
+                eta = jets["jet_eta"].astype(np.float64) if "jet_eta" in jets else np.zeros(high - low)
+                rows = p[real]
+                found = cartesian(rows[:, 2] * pt[jet_of], rows[:, 0] + eta[jet_of], rows[:, 1])
+                labels = jets["jet_type"].astype(np.int64) if "jet_type" in jets else None
+                yield chunk_of(
+                    self, low, starts_of(real.sum(axis=1)), found, jets, columns, jet_columns, labels
+                )
+
+
+def _event_ids(jets: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
+    """The event of each jet, where the file says it."""
+    name = next((n for n in ("eventNumber", "event_number") if n in names), None)
+    return None if name is None else jets[name].astype(np.int64)

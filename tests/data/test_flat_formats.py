@@ -22,15 +22,13 @@ h5py = pytest.importorskip("h5py")
 def salt(path: Path, jets: int = 50, seed: int = 0) -> np.ndarray:
     """A file of salt: valid tracks anywhere in their row; returns the mask."""
     rng = np.random.default_rng(seed)
-    kinds = [("qOverP", "f4"), ("deta", "f4"), ("dphi", "f4"), ("d0", "f4"), ("valid", "?")]
-    t = np.zeros((jets, 12), dtype=kinds)
-                              ("eventNumber", "i8")])  # fmt: skip
+    names = [("pt", "f4"), ("eta", "f4"), ("mass", "f4"), ("HadronConeExclTruthLabelID", "i4")]
+    j = np.zeros(jets, dtype=[*names, ("eventNumber", "i8")])
     j["pt"], j["eta"], j["mass"] = rng.uniform(2e4, 2e5, jets), rng.uniform(-2, 2, jets), 5e3
     j["HadronConeExclTruthLabelID"] = rng.choice([0, 4, 5, 15], jets)
     j["eventNumber"] = np.arange(jets) // 3
-    t = np.zeros(
-        (jets, 12), dtype=[("qOverP", "f4"), ("deta", "f4"), ("dphi", "f4"), ("d0", "f4"), ("valid", "?")]
-    )
+    kinds = [("qOverP", "f4"), ("deta", "f4"), ("dphi", "f4"), ("d0", "f4"), ("valid", "?")]
+    t = np.zeros((jets, 12), dtype=kinds)
     t["qOverP"] = rng.choice([-1, 1], t.shape) / rng.uniform(1e3, 5e4, t.shape)
     t["deta"], t["dphi"] = rng.normal(0, 0.1, t.shape), rng.normal(0, 0.1, t.shape)
     t["valid"] = rng.random(t.shape) < 0.6

@@ -108,6 +108,11 @@ def _tables(found: Inspection, every: bool) -> list[object]:
             row = (f"{x:.4g}" for x in (column.lowest, column.mean, column.highest))
             table.add_row(escape(name), *row, bars(column.total))
         parts.append(table)
+    parts += [
+        f"[yellow]{escape(leak['column'])} alone tells {escape(leak['class'])} (AUC {leak['auc']:.4f}): "
+        "truth must not become an input[/yellow]"
+        for leak in found.leaks
+    ]
     parts += [f"[yellow]{escape(problem)}[/yellow]" for problem in found.problems]
     parts += [escape(hint) for hint in found.hints]
     return parts

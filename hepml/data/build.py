@@ -20,6 +20,7 @@ from hepml.data.reading.reconcile import MissingColumns
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets
 from hepml.data.reading.sources import Files
+from hepml.data.sampling import samples as file_samples
 from hepml.errors import DataError, LayoutError
 
 # Packed columns: one row a constituent, and one row a jet.
@@ -44,6 +45,7 @@ class Request:
     labels: bool = True
     jet_columns: Sequence[str] | str = ()
     missing_columns: MissingColumns | None = None
+    samples: tuple[file_samples.Sample, ...] = ()
 
 
 def build(files: Files, request: Request) -> dict[str, Any]:
@@ -133,8 +135,12 @@ def packed_chunks(
     names = feature_table.resolve(request.inputs.features) if request.inputs.features else ()
     columns = feature_table.file_columns_for(names)
     classify = request.labels and request.target is None
-    mapper = ClassMap(found, request.classes) if classify else None
+    samples = file_samples.SampleMap(request.samples, found) if request.samples else None
+    labelled = found if samples is None else samples.scanned(found)
+    mapper = ClassMap(labelled, request.classes) if classify else None
     jets = _jet_columns(request)
+    if samples is not None and jets != "all":
+        jets = list(dict.fromkeys([*jets, *samples.columns(found)]))
     stream = iterate_chunks(
         [f.source for f in found.files],
         request.layout,
@@ -157,6 +163,8 @@ def packed_chunks(
     seen = 0
     for chunk in stream:
         labels: Any = None
+        if samples is not None:
+            chunk = samples(chunk)
         if mapper is not None:
             chunk, labels = mapper(chunk, report)
         if request.target is not None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,7 +58,9 @@ def cache_key(found: Scan, request: Request) -> str:
         )
         identity = None if stat is None else (stat.st_size, stat.st_mtime_ns)
         h.update(
-            repr((os.path.abspath(item.source.path), item.tree, item.entries, identity, item.layout)).encode()
+            _stable(
+                (os.path.abspath(item.source.path), item.tree, item.entries, identity, item.layout)
+            ).encode()
         )
     asked = {f.name: getattr(request, f.name) for f in fields(request) if f.name != "layout"}
     table = [
@@ -65,8 +68,21 @@ def cache_key(found: Scan, request: Request) -> str:
         for f in map(feature_table.lookup, request.inputs.features)
     ]
     versions = [extra_table.lookup(name).version for name in request.inputs.extras]
-    h.update(repr((FORMAT, asked, table, versions)).encode())
+    h.update(_stable((FORMAT, asked, table, versions)).encode())
     return h.hexdigest()[:20]
+
+
+def _stable(value: Any) -> str:
+    """A `repr` that is the same in every process: sets have no order of their own."""
+    if isinstance(value, frozenset | set):
+        return "{" + ", ".join(sorted(_stable(v) for v in value)) + "}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k!r}: {_stable(v)}" for k, v in value.items()) + "}"
+    if is_dataclass(value) and not isinstance(value, type):
+        return f"{type(value).__name__}({', '.join(_stable(getattr(value, f.name)) for f in fields(value))})"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_stable(v) for v in value) + "]"
+    return repr(value)
 
 
 def _build(home: Path, found: Scan, files: Files, request: Request) -> None:

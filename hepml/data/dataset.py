@@ -23,6 +23,7 @@ from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets
 from hepml.data.reading.sources import Files
 from hepml.data.rows import positions
+from hepml.data.sampling.samples import Sample
 from hepml.data.sampling.splitting import parts_by_share
 from hepml.errors import DataError
 
@@ -82,6 +83,7 @@ class JetDataset:
         selection: str | None = None,
         max_jets: int | None = None,
         cache: Path | str | None = None,
+        samples: Sequence[Sample] = (),
         bad: BadJets = "drop",
         labels: bool = True,
         jet_columns: Sequence[str] | str = (),
@@ -102,6 +104,7 @@ class JetDataset:
                 none; None takes the layout's own where there is one.
             selection: expression on jet columns.
             max_jets: keep a random sample of so many of all that were read (files are often sorted by class).
+            samples: samples that the files belong to, with classes and cross-sections.
             cache: folder for a packed, memory-mapped copy, reused as long as files, layout and inputs stay
                 the same.
             bad: what to do with jets that have NaN, infinite or unphysical values: `drop` (and count),
@@ -127,6 +130,7 @@ class JetDataset:
             labels=labels,
             jet_columns=jet_columns,
             missing_columns=missing_columns,
+            samples=tuple(samples),
         )
         if cache is None:
             return cls(**build(files, request))

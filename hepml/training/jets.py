@@ -8,7 +8,7 @@ where a killed run stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,13 @@ from hepml import paths
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
+from hepml.data.jet_columns import DERIVED, derived_array
 from hepml.data.layouts.event_layout import with_jets
 from hepml.data.loader import JetLoader
+from hepml.data.sampling.reweighting import Reweighting
+from hepml.data.sampling.samples import Sample, files_of, parse_samples
 from hepml.data.sampling.splitting import parts_by_share
-from hepml.errors import DataError, FileError
+from hepml.errors import ConfigError, DataError, FileError, LayoutError
 from hepml.training.run_config import DataConfig, Source
 
 HELD_OUT = 0.1  # share of the training jets that validates where the config names no validation jets
@@ -97,7 +100,13 @@ def open_jets(
         return open_dataset(settings, files, inputs, classes)
 
     _say_how_to_get(settings)
-    whole = read(settings.train)
+    samples = parse_samples(settings.samples) if settings.samples else ()
+    reweighting = Reweighting.parse(settings.reweight) if settings.reweight else None
+    if not samples and not settings.train:
+        raise ConfigError("no training jets", where="data.train", mend="give data.train or data.samples")
+    files = files_of(samples) if samples else settings.train
+    extra = tuple(n for n in (reweighting.columns if reweighting else ()) if n not in DERIVED)
+    whole = open_dataset(settings, files, inputs, samples=samples, jet_columns=extra)
     message(f"train: {whole.report}")
     classes = tuple(whole.classes or ()) or None
     shares: dict[str, float] = {}
@@ -131,7 +140,32 @@ def open_jets(
         message(f"trained on {settings.train_share:.3%} of them: {len(jets.train):,} jets")
     if settings.target is None:
         _check_classes(jets)
+    if reweighting is not None:
+        _reweight(jets, reweighting, message)
     return jets
+
+
+def _reweight(jets: RunJets, reweighting: Reweighting, message: Callable[[str], None]) -> None:
+    """Gives the training jets the weights that bring their spectra together; others keep theirs."""
+    part = jets.train if isinstance(jets.train, Part) else Part(jets.train, np.arange(len(jets.train)))
+    whole = part.whole
+    columns = {}
+    for name in reweighting.columns:
+        if name in whole.jet_columns:
+            columns[name] = np.asarray(whole.jet_columns[name])
+        elif name in DERIVED and whole.jet_momenta is not None:
+            columns[name] = derived_array(name, whole.jet_momenta.numpy(), whole.counts)
+        else:
+            raise LayoutError(f"data.reweight needs jet column '{name}'", mend="name a column of the files")
+    own = None if whole.weights is None else whole.weights.numpy()
+    factors = reweighting.factors(columns, np.asarray(whole.labels), jets.classes, own, part.indices)
+    outside = int((factors[part.indices] == 0).sum())
+    weights = torch.from_numpy((factors if own is None else factors * own).astype(np.float32))
+    jets.train = Part(replace(whole, weights=weights), part.indices)
+    what = ", ".join(reweighting.columns)
+    message(
+        f"training jets reweighted in {what} to {reweighting.to}; {outside:,} jets outside the bins weigh 0"
+    )
 
 
 def _say_how_to_get(settings: DataConfig) -> None:
@@ -152,6 +186,8 @@ def open_dataset(
     classes: Sequence[str] | None = None,
     *,
     labels: bool = True,
+    samples: Sequence[Sample] = (),
+    jet_columns: Sequence[str] = (),
 ) -> JetDataset:
     """Jets of one source as the `data` block wants them.
 
@@ -161,6 +197,8 @@ def open_dataset(
         inputs: what is read of each jet.
         classes: those of the training jets, where the block names none.
         labels: False for jets whose labels are not read; weights are then left out too.
+        samples: that the files belong to.
+        jet_columns: jet columns to keep.
     """
     named = settings.classes if settings.classes is not None else classes
     return JetDataset.open(
@@ -175,6 +213,8 @@ def open_dataset(
         cache=settings.cache,
         missing_columns=settings.missing_columns,
         labels=labels,
+        samples=samples,
+        jet_columns=jet_columns,
     )
 
 

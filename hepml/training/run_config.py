@@ -43,6 +43,10 @@ class DataConfig(Schema):
             is left out, and said so.
         layout: name of a layout or an inline mapping; recognised from the branches where left out.
         jets: the jet collection of event files (`FatJet`); the widest with constituents where left out.
+        samples: training files by sample, with class and cross-section, in place of `train`
+            (docs/data-layouts.md).
+        reweight: jet columns with edges, and what their spectra are made (`flat`, or a class) in the training
+            jets.
         classes: label names in the order of the model's outputs; all that the layout has where left out.
         target: a jet column to regress instead of classifying.
         weights: column of event weights, `true` for the layout's own, `false` for none; the layout's own
@@ -58,12 +62,14 @@ class DataConfig(Schema):
         obtain: {`train`, `val` or the name of a test set: how to get its jets}, said where they are absent.
     """
 
-    train: Source
+    train: Source = Field(default_factory=list)
     val: Source | Share | None = None
     test: Source | Share | dict[str, Source | Share] | None = None
     further_tests: dict[str, Source] = Field(default_factory=dict)
     layout: str | dict[str, Any] | None = None
     jets: str | None = None
+    samples: dict[str, Any] | None = None
+    reweight: dict[str, Any] | None = None
     classes: list[str] | dict[str, str | list[str]] | None = None
     target: str | None = None
     weights: bool | str | None = None
@@ -420,6 +426,15 @@ def _with_paths(run: RunConfig, config: Config) -> RunConfig:
 
     sources = ("train", "val", "test", "further_tests")
     data = run.data.model_copy(update={key: absolute(getattr(run.data, key)) for key in sources})
+    if data.samples:  # a sample without `files` is named by them
+        placed = {
+            name if (about or {}).get("files") is not None else absolute(name): {
+                **(about or {}),
+                **({"files": absolute(about["files"])} if (about or {}).get("files") is not None else {}),
+            }
+            for name, about in data.samples.items()
+        }
+        data = data.model_copy(update={"samples": placed})
     own = {key: how for key, how in data.obtain.items() if "command line" not in config.where(("data", key))}
     data = data.model_copy(update={"obtain": own})
     if isinstance(data.layout, str) and data.layout.endswith((".yaml", ".yml")):

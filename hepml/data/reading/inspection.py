@@ -8,6 +8,7 @@ which branches look like constituents. A file that cannot be opened at all is on
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,7 @@ from hepml.data.reading.reader import LayoutLike, Scan, iterate_chunks, scan
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.sources import expand, open_root, trees_of
 from hepml.data.reading.tree_reader import branches_of
+from hepml.data.sampling.leaks import leaks
 from hepml.errors import FileError, HepmlError
 
 # Jet columns that are shown where they are known, in this order; the first ones follow from the constituents
@@ -30,6 +32,7 @@ from hepml.errors import FileError, HepmlError
 MAIN = ("jet_pt", "jet_eta", "jet_phi", "jet_mass", "jet_nparticles")
 FURTHER = ("jet_sdmass", "jet_tau1", "jet_tau2", "jet_tau3", "jet_tau4", "weight", "aux_pthat")
 BINS = 32
+LEAKS_IN = 20_000  # entries in which columns are compared with the classes
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Inspection:
         hints: how to map a file whose layout is not known.
         collections: the jet collections of an event file; one, `jets`, of a file with one jet an entry.
         units: of the momenta in the file.
+        leaks: single columns that alone tell a class (`hepml.data.sampling.leaks`).
     """
 
     file: str
@@ -96,6 +100,7 @@ class Inspection:
     hints: tuple[str, ...] = ()
     collections: tuple[Census, ...] = ()
     units: str | None = None
+    leaks: tuple[dict[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able values."""
@@ -111,6 +116,7 @@ class Inspection:
             "jets": self.jets,
             "collections": [found.as_dict() for found in self.collections],
             "units": self.units,
+            "leaks": list(self.leaks),
             "classes": dict(self.classes),
             "constituents": list(self.constituents),
             "ranges": {
@@ -234,6 +240,7 @@ def _distributions(found: Scan) -> dict[str, Any]:
         n: _column(values[:, i], label, classes, found.classes) for i, n in enumerate(wanted) if len(values)
     }
     return {
+        "leaks": _leaks(found) if len([c for c in classes.values() if c]) > 1 else (),
         "jets": item.entries if item.events is None else census.jets,
         "collection": census,
         "classes": classes,
@@ -241,6 +248,36 @@ def _distributions(found: Scan) -> dict[str, Any]:
         "constituents": constituents,
         "problems": tuple(problems),
     }
+
+
+def _leaks(found: Scan) -> tuple[dict[str, Any], ...]:
+    """Jet columns of the first jets that alone tell a class; the labels themselves are left out."""
+    item = found.files[0]
+    own: set[str] = set()
+    if item.layout is not None:
+        own = {*item.layout.label_branches(item.branches).values(), str(item.layout.label)}
+    if item.events is not None:
+        cuts = (*item.events.chosen.jets.labels.values(), *item.events.layout.cuts.values())
+        own |= {n for n in item.jet_columns if any(re.split(r"[_.:]", n)[-1] in cut for cut in cuts)}
+    names = [n for n in item.jet_columns if n not in own]
+    columns: dict[str, list[np.ndarray]] = {n: [] for n in names}
+    labels = []
+    try:
+        for chunk in iterate_chunks(
+            [item.source], item.layout, columns=[], jet_columns=names, bad="keep", scanned=found,
+            entry_stop=min(item.entries, LEAKS_IN),
+        ):  # fmt: skip
+            for n in names:
+                columns[n].append(chunk.jets[n])
+            labels.append(chunk.labels if chunk.labels is not None else np.full(len(chunk), -1))
+    except HepmlError:  # what cannot be read is said elsewhere
+        return ()
+    if not labels:
+        return ()
+    joined = {n: np.concatenate(c) for n, c in columns.items()}
+    return tuple(
+        leaks({n: c for n, c in joined.items() if c.ndim == 1}, np.concatenate(labels), found.classes)
+    )
 
 
 def _column(

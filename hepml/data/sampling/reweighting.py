@@ -1,0 +1,121 @@
+"""Weights that give every class the same spectrum: flat, or that of one class.
+
+    reweight: {columns: {jet_pt: [200, 300, 500, 1000], jet_eta: [-2.4, 0, 2.4]}, to: flat}
+
+A jet's weight is the target's content of its bin over its own class's, from one histogram a class; weights of
+a class keep their sum. Jets outside all bins keep weight zero and are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from hepml.errors import ConfigError, DataError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Reweighting:
+    """What to reweight to.
+
+    Args:
+        columns: jet column -> rising edges.
+        to: `flat`, or the name of a class.
+    """
+
+    columns: Mapping[str, tuple[float, ...]]
+    to: str = "flat"
+
+    @classmethod
+    def parse(cls, value: object, key: str = "data.reweight") -> Reweighting:
+        """From YAML.
+
+        Raises:
+            ConfigError: an unknown key, or edges that do not rise.
+        """
+        if not isinstance(value, Mapping) or "columns" not in value:
+            raise ConfigError(
+                "reweight needs columns", where=key, mend="columns: {jet_pt: [200, 300, 500]}, to: flat"
+            )
+        for word in value:
+            if word not in ("columns", "to"):
+                raise ConfigError(
+                    f"unknown key '{word}'", where=key, mend=did_you_mean(str(word), ("columns", "to"))
+                )
+        columns = {}
+        for name, edges in dict(value["columns"]).items():
+            try:
+                numbers = tuple(float(e) for e in edges)
+            except (TypeError, ValueError):
+                numbers = ()
+            if len(numbers) < 2 or any(b <= a for a, b in pairwise(numbers)):
+                raise ConfigError(
+                    "edges must rise", where=f"{key}.columns.{name}", mend="give two or more numbers"
+                )
+            columns[str(name)] = numbers
+        return cls(columns, str(value.get("to", "flat")))
+
+    def bins(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The bin of each jet [N], -1 outside."""
+        out: np.ndarray | None = None
+        inside: np.ndarray | None = None
+        for name, edges in self.columns.items():
+            at = np.searchsorted(edges, columns[name], side="right") - 1
+            there = (at >= 0) & (at < len(edges) - 1)
+            out = at if out is None else out * (len(edges) - 1) + at
+            inside = there if inside is None else inside & there
+        assert out is not None
+        assert inside is not None
+        return np.where(inside, out, -1)
+
+    def factors(
+        self,
+        columns: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        classes: Sequence[str],
+        weights: np.ndarray | None = None,
+        fit: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """What each jet's weight is multiplied by, [N].
+
+        Args:
+            columns: the jet columns [N].
+            labels: [N] class of each jet.
+            classes: their names.
+            weights: [N] weights so far.
+            fit: positions of the jets whose spectra are measured (the training jets); all where left out.
+
+        Raises:
+            ConfigError: no such class. DataError: no jets within the bins.
+        """
+        if self.to != "flat" and self.to not in classes:
+            raise ConfigError(
+                f"no class '{self.to}' to reweight to",
+                where="data.reweight.to",
+                mend=did_you_mean(self.to, [*classes, "flat"]),
+            )
+        bins, rows = self.bins(columns), slice(None) if fit is None else fit
+        own = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
+        size = int(np.prod([len(e) - 1 for e in self.columns.values()]))
+        histograms = np.zeros((len(classes), size))
+        b, y, w = bins[rows], labels[rows], own[rows]
+        for c in range(len(classes)):
+            chosen = (y == c) & (b >= 0)
+            histograms[c] = np.bincount(b[chosen], weights=w[chosen], minlength=size)
+        if not (histograms > 0).any():
+            raise DataError("no jets within the bins of data.reweight", mend="widen the edges")
+        occupied = (histograms > 0).any(axis=0)
+        target = occupied.astype(float) if self.to == "flat" else histograms[list(classes).index(self.to)]
+        out = np.zeros(len(labels))
+        for c in range(len(classes)):
+            own_bins = histograms[c] > 0
+            ratio = np.divide(target, histograms[c], out=np.zeros(size), where=own_bins)
+            total = (ratio * histograms[c]).sum()
+            if total > 0:  # a class keeps the sum of its weights
+                ratio *= histograms[c].sum() / total
+            chosen = (labels == c) & (bins >= 0)
+            out[chosen] = ratio[bins[chosen]]
+        return out

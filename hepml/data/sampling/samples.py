@@ -1,0 +1,181 @@
+"""Samples: files that belong together, with a class and a cross-section.
+
+    samples:
+      qcd/*.root: {class: QCD, cross_section: 1.2}
+      ttbar: {files: ttbar/*.root, cross_section: 831.76, label: top}
+
+Each jet takes its sample's class, and as weight the event's weight x cross-section x luminosity / sum of the
+event weights of the whole sample, so that a sample counts as its cross-section says, however many events were
+generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.reader import FileScan, Scan
+from hepml.data.reading.sources import expand, open_root, open_tree
+from hepml.errors import ConfigError, DataError, did_you_mean
+
+_KEYS = ("files", "class", "label", "cross_section", "luminosity", "weight")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample.
+
+    Args:
+        name: in messages.
+        files: path, glob, folder, or a list of those.
+        label: class of its jets, or None for the files' own labels.
+        cross_section: in any unit, the same for all samples; None leaves weights as they are.
+        luminosity: further factor.
+        weight: event column of generator weights; `genWeight` where the file has it.
+    """
+
+    name: str
+    files: str | tuple[str, ...]
+    label: str | None = None
+    cross_section: float | None = None
+    luminosity: float = 1.0
+    weight: str | None = None
+
+
+def parse_samples(value: Mapping[str, Any], key: str = "data.samples") -> tuple[Sample, ...]:
+    """Samples from YAML.
+
+    Raises:
+        ConfigError: an unknown key, a cross-section that is no positive number, some samples with a class and
+            some without.
+    """
+    out = []
+    for name, about in value.items():
+        about = {} if about is None else about
+        if not isinstance(about, Mapping):
+            raise ConfigError("a sample is a mapping", where=f"{key}.{name}", mend="{files: …, label: …}")
+        for word in about:
+            if word not in _KEYS:
+                raise ConfigError(
+                    f"unknown key '{word}'", where=f"{key}.{name}", mend=did_you_mean(str(word), _KEYS)
+                )
+        label = about.get("class", about.get("label"))
+        files = about.get("files", name)
+        numbers = {}
+        for word in ("cross_section", "luminosity"):
+            given = about.get(word)
+            if given is not None and (
+                isinstance(given, bool) or not isinstance(given, int | float) or given <= 0
+            ):
+                raise ConfigError(
+                    f"{word} is {given!r}", where=f"{key}.{name}", mend="give a positive number"
+                )
+            numbers[word] = None if given is None else float(given)
+        out.append(
+            Sample(
+                str(name),
+                files if isinstance(files, str) else tuple(str(f) for f in files),
+                None if label is None else str(label),
+                numbers["cross_section"],
+                numbers["luminosity"] or 1.0,
+                about.get("weight"),
+            )
+        )
+    if len({s.label is None for s in out}) > 1:
+        without = ", ".join(s.name for s in out if s.label is None)
+        raise ConfigError("some samples have a class and some have none", where=f"{key}: {without}")
+    if len({s.cross_section is None for s in out}) > 1:
+        without = ", ".join(s.name for s in out if s.cross_section is None)
+        raise ConfigError("some samples have a cross_section and some have none", where=f"{key}: {without}")
+    return tuple(out)
+
+
+def files_of(samples: Sequence[Sample]) -> list[str]:
+    """All files, in the samples' order."""
+    return [f for s in samples for f in ([s.files] if isinstance(s.files, str) else s.files)]
+
+
+class SampleMap:
+    """Which sample each file belongs to, with its scale of weights.
+
+    Raises:
+        DataError: a file in two samples, or weights that add up to nothing.
+    """
+
+    def __init__(self, samples: Sequence[Sample], found: Scan) -> None:
+        self.samples = {s.name: s for s in samples}
+        self._of: dict[str, Sample] = {}
+        for sample in samples:
+            names = list(sample.files) if isinstance(sample.files, tuple) else sample.files
+            for source in expand(names):
+                if source.path in self._of:
+                    other = self._of[source.path].name
+                    raise DataError(
+                        f"a file in two samples, '{other}' and '{sample.name}'", where=source.path
+                    )
+                self._of[source.path] = sample
+        self.classes = tuple(dict.fromkeys(s.label for s in samples if s.label is not None))
+        self._scale = {s.name: self._scale_of(s, found) for s in samples}
+
+    def scanned(self, found: Scan) -> Scan:
+        """The same files with the samples' classes."""
+        if not self.classes:
+            return found
+        return replace(found, files=tuple(replace(f, classes=self.classes) for f in found.files))
+
+    def columns(self, found: Scan) -> list[str]:
+        """Columns of event weights to read."""
+        return list(dict.fromkeys(c for f in found.files if (c := self._weight(f)) is not None))
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """The chunk with its sample's class and weights."""
+        sample = self._of[next(p for p in self._of if chunk.file == p or chunk.file.startswith(f"{p}:"))]
+        changes: dict[str, Any] = {}
+        if sample.label is not None:
+            index = self.classes.index(sample.label)
+            changes |= {"labels": np.full(len(chunk), index, dtype=np.int64), "classes": self.classes}
+        if sample.cross_section is not None:
+            scale, column = self._scale[sample.name]
+            own = chunk.jets.get(column) if column else None
+            own = np.ones(len(chunk)) if own is None else own.astype(np.float64)
+            changes["weights"] = (own * scale).astype(np.float32)
+        return replace(chunk, **changes)
+
+    def _weight(self, file: FileScan) -> str | None:
+        sample = self._of.get(file.source.path)
+        if sample is None or sample.cross_section is None:
+            return None
+        return sample.weight or ("genWeight" if "genWeight" in file.jet_columns else None)
+
+    def _scale_of(self, sample: Sample, found: Scan) -> tuple[float, str | None]:
+        """cross-section x luminosity / sum of event weights, and the column of those weights."""
+        if sample.cross_section is None:
+            return 1.0, None
+        total, column = 0.0, None
+        for file in found.files:
+            if self._of.get(file.source.path) is not sample:
+                continue
+            column = self._weight(file)
+            total += float(file.entries) if column is None else _sum(file, column)
+        if not total > 0:
+            raise DataError(f"the event weights of sample '{sample.name}' add up to {total:g}")
+        return sample.cross_section * sample.luminosity / total, column
+
+
+def _sum(file: FileScan, column: str) -> float:
+    """The sum of a column over all events of a file (not over jets)."""
+    branch = column
+    if file.events is not None:
+        branch = file.events.chosen.jets.event.get(column, file.events.layout.event.get(column, column))
+    with open_root(file.source) as directory:
+        _, tree = open_tree(directory, file.source, file.tree)
+        total = 0.0
+        for low in range(0, file.entries, 100_000):
+            values = tree[branch].array(entry_start=low, entry_stop=min(low + 100_000, file.entries))
+            first = values if values.ndim == 1 else values[:, 0]
+            total += float(np.asarray(first, dtype=np.float64).sum())
+    return total

@@ -1,0 +1,117 @@
+"""Samples with cross-sections, reweighted spectra, splits by event, leaks, and a cache that every process
+finds again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from event_files import nano_events, write_tree
+from toys import toy_arrays
+
+from hepml.data.dataset import JetDataset
+from hepml.data.reading.inspection import inspect
+from hepml.data.sampling.reweighting import Reweighting
+from hepml.data.sampling.samples import files_of, parse_samples
+from hepml.data.sampling.splitting import parts_by_share
+from hepml.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i, name in enumerate(("qcd_a", "qcd_b", "ttbar")):
+        write_tree(tmp_path / f"{name}.root", "Events", nano_events(30 + 10 * i, seed=i))
+    return tmp_path
+
+
+def test_a_sample_weighs_as_its_cross_section(folder: Path) -> None:
+    samples = parse_samples(
+        {
+            f"{folder}/qcd_*.root": {"class": "QCD", "cross_section": 1.2},
+            "ttbar": {"files": f"{folder}/ttbar.root", "cross_section": 831.76, "label": "top"},
+        }
+    )
+    jets = JetDataset.open(files_of(samples), jets="Jet", samples=samples)
+    assert jets.classes == ("QCD", "top")
+    assert jets.weights is not None
+    assert jets.labels is not None
+    for label, cross_section, seeds in ((0, 1.2, (0, 1)), (1, 831.76, (2,))):
+        events = [nano_events(30 + 10 * i, seed=i) for i in seeds]
+        total = sum(float(e["genWeight"].astype(np.float64).sum()) for e in events)
+        own = np.concatenate([np.repeat(e["genWeight"], e["nJet"]) for e in events])
+        found = jets.weights.numpy()[jets.labels.numpy() == label]
+        np.testing.assert_allclose(found, own * cross_section / total, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        {"a.root": {"clas": "QCD"}},
+        {"a.root": {"class": "QCD", "cross_section": -1}},
+        {"a.root": {"class": "QCD"}, "b.root": {}},
+        {"a.root": {"class": "QCD", "cross_section": 1}, "b.root": {"class": "top"}},
+    ],
+)
+def test_wrong_samples_are_refused(samples: dict[str, dict[str, object]]) -> None:
+    with pytest.raises(ConfigError):
+        parse_samples(samples)
+
+
+@pytest.mark.parametrize("to", ["flat", "b"])
+def test_reweighted_classes_have_one_spectrum(to: str) -> None:
+    rng = np.random.default_rng(0)
+    pt = np.concatenate([rng.exponential(100, 4000) + 200, rng.uniform(200, 1000, 3000)])
+    labels = np.repeat([0, 1], [4000, 3000])
+    edges = [200, 300, 500, 700]
+    rule = Reweighting.parse({"columns": {"jet_pt": edges}, "to": to})
+    weights = rule.factors({"jet_pt": pt}, labels, ["a", "b"])
+    spectra = [np.histogram(pt[labels == c], edges, weights=weights[labels == c])[0] for c in (0, 1)]
+    shapes = [s / s.sum() for s in spectra]
+    np.testing.assert_allclose(shapes[0], shapes[1], rtol=1e-9)
+    if to == "flat":
+        np.testing.assert_allclose(shapes[0], 1 / 3)
+    inside = (pt >= 200) & (pt < 700)
+    assert (weights[~inside] == 0).all()
+    assert weights[inside & (labels == 0)].sum() == pytest.approx((inside & (labels == 0)).sum())
+
+
+def test_no_event_is_in_two_parts() -> None:
+    events = np.repeat(np.arange(200), np.random.default_rng(1).integers(0, 5, 200))
+    parts = parts_by_share(len(events), {"val": 0.1, "test": 0.2}, 0, events)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(len(events)))
+    sets = [set(events[p]) for p in parts.values()]
+    assert not sets[0] & sets[1]
+    assert not sets[0] & sets[2]
+    assert not sets[1] & sets[2]
+    assert len(parts["val"]) == pytest.approx(0.1 * len(events), abs=4)
+
+
+def test_every_process_finds_the_cache_again(tmp_path: Path) -> None:
+    file = write_tree(tmp_path / "j.root", "tree", toy_arrays(60, seed=3))
+    code = (
+        "import sys; from hepml.data.dataset import JetDataset; from hepml.data.inputs import Inputs;"
+        f"JetDataset.open({str(file)!r}, Inputs(features=('log_pt',)), cache={str(tmp_path / 'cache')!r})"
+    )
+    for seed in ("1", "2"):
+        subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+    assert len([p for p in (tmp_path / "cache").iterdir() if p.is_dir()]) == 1
+
+
+def test_a_column_that_tells_the_class_is_listed(tmp_path: Path) -> None:
+    branches = toy_arrays(200, seed=3)
+    label = (
+        branches["label_QCD"]
+        if "label_QCD" in branches
+        else next(v for n, v in branches.items() if n.startswith("label_"))
+    )
+    branches["aux_truth"] = np.asarray(label, dtype=np.float32) + 0.1
+    branches["aux_noise"] = np.random.default_rng(0).random(200).astype(np.float32)
+    found = inspect(write_tree(tmp_path / "j.root", "tree", branches))
+    named = [leak["column"] for leak in found.as_dict()["leaks"]]
+    assert "aux_truth" in named
+    assert not any(name.startswith("label_") for name in named)
+    assert "aux_noise" not in named

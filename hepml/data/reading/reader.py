@@ -8,137 +8,40 @@ is counted in a `DataReport`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import awkward as ak
 
-from hepml.data.formats.event_files import EventFile, event_tree_of, read_event_file, scan_events
-from hepml.data.formats.flat import FlatFile, open_flat
-from hepml.data.layouts.event_layout import EventLayout, with_jets
+from hepml.data.formats.event_files import read_event_file
+from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.assemble import assemble, branches_needed
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.classes import Classes, ClassMap, relabel
-from hepml.data.reading.layouts import BUILT_IN, Layout, recognise
-from hepml.data.reading.npz import read_npz, scan_npz
-from hepml.data.reading.per_jet import number_type
+from hepml.data.reading.npz import read_npz
 from hepml.data.reading.reconcile import FilePlan, MissingColumns, common_columns, reconcile
 from hepml.data.reading.report import DataReport
+from hepml.data.reading.scanning import FileScan, LayoutLike, Scan, is_number, scan
 from hepml.data.reading.screen import BadJets, screen
 from hepml.data.reading.selection import Selection
-from hepml.data.reading.sources import Files, Source, expand, open_root, open_tree, refusing_damage, trees_of
-from hepml.data.reading.tree_reader import TreeReader, branches_of
-from hepml.errors import DataError, HepmlError, LayoutError, nearest
+from hepml.data.reading.sources import Files, Source, open_root, open_tree, refusing_damage
+from hepml.data.reading.tree_reader import TreeReader
+from hepml.errors import DataError
 
-LayoutLike = Layout | str | Mapping[str, Any] | None
+__all__ = [
+    "STEP",
+    "FileScan",
+    "LayoutLike",
+    "Scan",
+    "classes_of",
+    "iterate_chunks",
+    "iterate_jets",
+    "read_jets",
+    "scan",
+]
 STEP = 20_000
-
-
-@dataclass(frozen=True)
-class FileScan:
-    """What one file holds, found without reading its jets.
-
-    Args:
-        source: the file.
-        tree: the tree that would be read.
-        entries: its entries.
-        branches: branch -> type.
-        layout: the layout that fits, or None.
-        classes: class names in the file's order.
-        problem: why it cannot be read, or None.
-        opened: the uproot tree, kept where there is only one file, so that it need not be opened again.
-        events: the jet collection of an event file; `entries` are events then.
-        flat: the reader of a file that is no tree (HDF5, EnergyFlow).
-    """
-
-    source: Source
-    tree: str | None = None
-    entries: int = 0
-    branches: Mapping[str, str] = field(default_factory=dict)
-    layout: Layout | None = None
-    classes: tuple[str, ...] = ()
-    problem: HepmlError | None = None
-    opened: Any = field(default=None, compare=False, repr=False)
-    events: EventFile | None = field(default=None, repr=False)
-    flat: FlatFile | None = field(default=None, repr=False)
-
-    @property
-    def jet_columns(self) -> list[str]:
-        """Names of the jet columns: one number a jet."""
-        if self.events is not None:
-            return self.events.columns
-        if self.flat is not None:
-            return self.flat.columns
-        return [name for name, kind in self.branches.items() if _is_number(kind)]
-
-
-@dataclass(frozen=True)
-class Scan:
-    """`scan`'s answer: one `FileScan` a file."""
-
-    files: tuple[FileScan, ...]
-
-    @property
-    def entries(self) -> int:
-        return sum(f.entries for f in self.files)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names of all files: those of the layout in its order, then the others as they come."""
-        found = dict.fromkeys(name for f in self.files for name in f.classes)
-        known = [n for f in self.files if f.layout for n in (*f.layout.labels, *f.layout.classes)]
-        return tuple(dict.fromkeys([n for n in known if n in found] + list(found)))
-
-    @property
-    def problems(self) -> list[HepmlError]:
-        return [f.problem for f in self.files if f.problem is not None]
-
-    def raise_first(self) -> Scan:
-        """Itself, or the first problem as an error.
-
-        Raises:
-            HepmlError: a file that cannot be read as jets.
-            DataError: no entry in any file.
-        """
-        for problem in self.problems:
-            raise problem
-        if not self.entries:
-            raise DataError(
-                "no jets: the tree has no entries"
-                if len(self.files) == 1
-                else f"no jets in any of {len(self.files)} files",
-                where=str(self.files[0].source) + (f":{self.files[0].tree}" if self.files[0].tree else ""),
-                mend="give a file with jets",
-            )
-        return self
-
-
-def scan(
-    files: Files | Sequence[Source],
-    layout: LayoutLike = None,
-    jets: str | None = None,
-    directory: Any = None,
-    missing_columns: MissingColumns | None = None,
-) -> Scan:
-    """What the files hold and what is wrong with them, from their headers alone. Raises only for paths that
-    do not exist.
-
-    Args:
-        files: path, glob, folder, `file.root:tree`, npz, or a list of those.
-        layout: name, mapping, YAML file or `Layout`; recognised from the branches where left out.
-        jets: the jet collection of event files.
-        directory: the only file, where it is open already; it is left open.
-        missing_columns: `fill` and `drop` let a file lack columns of the layout that others have.
-    """
-    layout = with_jets(layout, jets)
-    chosen = None if layout is None else Layout.parse(layout)
-    sources = expand(files)
-    lenient = len(sources) > 1 and missing_columns in ("fill", "drop")
-    return Scan(
-        tuple(_scan_file(source, chosen, len(sources) == 1, directory, lenient) for source in sources)
-    )
 
 
 def read_jets(
@@ -361,7 +264,7 @@ def _chunks(
     branches = branches_needed(item.layout, item.branches, columns, needed, where, weights)
     with nullcontext() if item.opened is not None else open_root(item.source) as directory:
         tree = item.opened if item.opened is not None else open_tree(directory, item.source, item.tree)[1]
-        lists = [n for n in branches if not _is_number(item.branches[n])]
+        lists = [n for n in branches if not is_number(item.branches[n])]
         with refusing_damage(where):
             reader = TreeReader(tree, where, None if item.source.is_remote else item.source.path)
             ranges = list(reader.steps(lists, start, stop, step))
@@ -369,91 +272,3 @@ def _chunks(
             with refusing_damage(where):
                 flat = reader.read(branches, low, high)
             yield assemble(item.layout, flat, item.branches, columns, needed, low, where, weights)
-
-
-def _scan_file(
-    source: Source, layout: Layout | None, keep: bool, opened: Any = None, lenient: bool = False
-) -> FileScan:
-    directory: Any = opened
-    keep = keep and opened is None
-    name: str | None = None
-    entries, branches = 0, {}
-    try:
-        flat = None if source.is_remote else open_flat(source.path)
-        if flat is not None:
-            if isinstance(layout, EventLayout):
-                raise LayoutError(
-                    f"a '{flat.name}' file has no jet collections to choose from",
-                    where=str(source),
-                    mend="leave out jets and layout",
-                )
-            return FileScan(source, None, flat.jets, flat.kinds, None, flat.classes, flat=flat)
-        if source.is_npz:
-            entries, classes, keys = scan_npz(source)
-            return FileScan(source, None, entries, keys, None, classes)
-        directory = open_root(source) if opened is None else opened
-        with refusing_damage(str(source)):
-            if source.tree is None and layout is None and len(trees_of(directory, str(source))) > 1:
-                source = _tree_with_known_layout(directory, source)
-            if isinstance(layout, EventLayout) and source.tree is None and layout.tree is None:
-                source = Source(source.path, event_tree_of(directory, source))
-            name, tree = open_tree(directory, source, layout.tree if layout else None)
-            branches, entries = branches_of(tree), int(tree.num_entries)
-            where = f"{source}:{name}"
-            fits = layout or recognise(branches)
-            if fits is None or isinstance(fits, EventLayout):
-                found = scan_events(directory, tree, source, name, fits, keep)
-                if found is not None:
-                    return FileScan(
-                        source, name, entries, found.kinds, found.layout, found.classes, events=found
-                    )
-    except HepmlError as problem:
-        return FileScan(source, name, entries, branches, layout, problem=problem)
-    finally:
-        if directory is not None and opened is None and not keep:
-            directory.close()
-    if fits is None:
-        return FileScan(source, name, entries, branches, problem=_not_recognised(branches, where))
-    try:
-        fits.check(branches, where, momenta_only=lenient)
-    except HepmlError as problem:
-        return FileScan(source, name, entries, branches, fits, problem=problem)
-    return FileScan(
-        source, name, entries, branches, fits, _classes_in(fits, branches), opened=tree if keep else None
-    )
-
-
-def _tree_with_known_layout(directory: Any, source: Source) -> Source:
-    trees = trees_of(directory, str(source))
-    events = event_tree_of(directory, source) if "Events" in trees else None
-    if events is not None:
-        return Source(source.path, events)
-    for name in trees:
-        if recognise(branches_of(directory[name])):
-            return Source(source.path, name)
-    return Source(source.path, event_tree_of(directory, source))
-
-
-def _classes_in(layout: Layout, branches: Mapping[str, str]) -> tuple[str, ...]:
-    one_hot = layout.label_branches(branches)
-    if one_hot:
-        return tuple(one_hot)
-    return layout.classes if layout.label in branches else ()
-
-
-def _not_recognised(branches: Mapping[str, str], where: str) -> LayoutError:
-    best: tuple[str, str, str] | None = None
-    for layout in BUILT_IN.values():
-        needed = [c.branch for g in layout.constituents for n, c in g.columns.items() if n not in g.optional]
-        absent = [b for b in needed if b not in branches]
-        if len(absent) < len(needed) and absent[0] is not None:
-            close = nearest(absent[0], branches)
-            best = (layout.name, absent[0], f"; nearest: {', '.join(close)}" if close else "")
-    what = "no layout recognised from the branches"
-    if best:
-        what = f"almost a '{best[0]}' layout, but branch '{best[1]}' not found{best[2]}"
-    return LayoutError(what, where=where, mend="map the branches with data.layout (docs/data-layouts.md)")
-
-
-def _is_number(kind: str) -> bool:
-    return number_type(kind) is not None

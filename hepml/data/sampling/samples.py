@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hepml.data.reading.chunk import Chunk
-from hepml.data.reading.reader import FileScan, Scan
+from hepml.data.reading.scanning import FileScan, Scan
 from hepml.data.reading.sources import expand, open_root, open_tree
 from hepml.errors import ConfigError, DataError, did_you_mean
 

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 class Sample(NamedTuple):
     """What one report is made of: labels [N], scores [N] or [N, C], weights [N] or None, class names or
-    None."""
+    None, and the jets' `pt` and `eta` [N] where the jets themselves were scored."""
 
     labels: Any
     scores: Any
     weights: Any
     classes: Sequence[str] | None
+    jets: Any = None
 
 
 def command(
@@ -78,6 +79,15 @@ def command(
     published: Annotated[
         bool, typer.Option("--published", help="Add published taggers on the top tagging reference jets.")
     ] = False,
+    bins: Annotated[
+        str | None,
+        typer.Option(
+            "--bins",
+            help="Efficiency and rejection in bins of pt,eta; edges as pt=500:550:600. With --plot also "
+            "drawn, as PLOT_pt.",
+            show_default=False,
+        ),
+    ] = None,
     paired: Annotated[
         bool,
         typer.Option("--paired", help="Paired tests of --scores also in the --json document."),
@@ -156,6 +166,10 @@ def command(
 
         for name, tests in compare_all(samples, reports).items():  # type: ignore[arg-type]
             reports[name]["paired"] = tests
+    if bins is not None:
+        from hepml.cli.evaluate_bins import add_bins
+
+        add_bins(bins, samples, reports, points[-1], plot)
     if plot is not None:
         _draw(samples, reports, plot, regression)
     if json:
@@ -296,8 +310,22 @@ def _from_files(
                 model, dataset, JetLoader(dataset, batch_size), device=where, tell=bar.update
             )
         weights = None if dataset.weights is None else np.asarray(dataset.weights, dtype=np.float64)
-        samples[name] = Sample(np.asarray(dataset.labels), rows, weights, tuple(dataset.classes) or None)
+        own = tuple(dataset.classes) or None
+        samples[name] = Sample(np.asarray(dataset.labels), rows, weights, own, _kinematics(dataset))
     return samples
+
+
+def _kinematics(dataset: Any) -> dict[str, Any]:
+    """pT and eta of the sum of each jet's constituents; what has no direction has eta 0."""
+    import torch
+
+    from hepml import kinematics
+
+    counts = dataset.offsets.diff()
+    jet_of = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    sums = torch.zeros((len(counts), 4), dtype=torch.float64)
+    sums.index_add_(0, jet_of, torch.as_tensor(dataset.four_momenta).double())
+    return {"pt": kinematics.pt(sums).numpy(), "eta": torch.nan_to_num(kinematics.eta(sums)).numpy()}
 
 
 def _data_of(run: str) -> dict[str, Any]:
@@ -387,13 +415,22 @@ def _draw(samples: dict[str, Sample], reports: dict[str, Any], path: Path, regre
 def _show(reports: dict[str, Any], published: bool, regression: str | None) -> None:
     from hepml.cli import console
     from hepml.evaluation.published import TOPTAG
-    from hepml.evaluation.tables import classes_table, paired_table, regression_table, report_table
+    from hepml.evaluation.tables import (
+        bins_table,
+        classes_table,
+        paired_table,
+        regression_table,
+        report_table,
+    )
 
     screen = console.out()
     if regression:
         screen.print(regression_table(reports, title=regression))
         return
     screen.print(report_table(reports, published=TOPTAG if published else ()))
+    for name, report in reports.items():
+        for quantity, entries in report.get("bins", {}).items():
+            screen.print(bins_table(entries, quantity, title=name))
     if any("paired" in report for report in reports.values()):
         screen.print(paired_table({name: report.get("paired", {}) for name, report in reports.items()}))
     for name, report in reports.items():

@@ -4,7 +4,7 @@ supports."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -187,3 +187,23 @@ def p_value(value: float | None) -> str:
 def _signed(entry: Mapping[str, Any]) -> str:
     error = entry["error"]
     return f"{entry['difference']:+.5f}" + ("" if error is None else f" ± {error:.5f}")
+
+
+def bins_table(entries: Sequence[Mapping[str, Any]], quantity: str, *, title: str | None = None) -> Table:
+    """Efficiency, mistag rate and rejection in bins of a quantity."""
+    table = Table(title=title, title_justify="left")
+    for heading in (quantity, "signal jets", "ε_S", "background jets", "ε_B", EPSILON_B):
+        table.add_column(heading, justify="right")
+    for b in entries:
+        cells = [f"{b['low']:.4g} to {b['high']:.4g}"]
+        for name in ("signal", "background"):
+            share = b[f"{name}_efficiency"]
+            told = "—" if share is None else value_with_error(share, b[f"{name}_efficiency_error"])
+            cells += [f"{b[f'{name}_jets']:,}", told]
+        known = b["rejection"] is not None
+        limit = bool(b["lower_limit"])
+        cells.append(
+            value_with_error(b["rejection"], b["rejection_error"], lower_limit=limit) if known else "—"
+        )
+        table.add_row(*cells)
+    return table

@@ -35,6 +35,10 @@ SYMMETRIES = ("permutation", "azimuthal-rotation")
 class RecursiveNetwork(nn.Module):
     """QCD-aware recursive network: a jet embedding folded along its clustering tree.
 
+    The network is the paper's; its preprocessing is not done here. The authors first boost and rotate each
+    jet to the leading kT subjet (R = 0.3), align the second, reflect by the third and cluster again; jets
+    come here as they are, so that figures are not comparable with the published ones to the last digit.
+
     Every node has u = relu(W_u x + b_u) of its inputs x; a leaf's embedding is its u, a merge's is relu(W_h
     [h_L, h_R, u] + b_h), the harder child left, or the gated unit (`hepml.nn.recursive.gated_cell`). The
     root's embedding goes through a fully connected head.

@@ -1,0 +1,64 @@
+"""Efficiency and rejection in bins of a jet's quantity, with their uncertainties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from hepml.errors import DataError
+from hepml.evaluation.plots.style import HouseFigure, looks, style
+
+LABELS = {"pt": r"Jet $p_T$ [GeV]", "eta": r"Jet $\eta$"}
+
+
+def plot_bins(taggers: Mapping[str, Sequence[Mapping[str, Any]]], quantity: str) -> Figure:
+    """Signal efficiency above, background rejection below, against a jet's quantity; arrows where only a
+    lower limit is known.
+
+    Args:
+        taggers: {name: what `hepml.evaluation.binned.in_bins` gave}.
+        quantity: name of it.
+
+    Raises:
+        DataError: no tagger.
+    """
+    if not taggers:
+        raise DataError("there is no tagger to draw")
+    with style():
+        figure = HouseFigure(8, 8.4)
+        above, below = figure.subplots(2, 1, sharex=True)
+        for (name, bins), (colour, _) in zip(taggers.items(), looks(len(taggers)), strict=True):
+            middles = [(b["low"] + b["high"]) / 2 for b in bins]
+            halves = [(b["high"] - b["low"]) / 2 for b in bins]
+            for axes, value, error in (
+                (above, "signal_efficiency", "signal_efficiency_error"),
+                (below, "rejection", "rejection_error"),
+            ):
+                known = [i for i, b in enumerate(bins) if b[value] is not None]
+                axes.errorbar(
+                    [middles[i] for i in known],
+                    [bins[i][value] for i in known],
+                    xerr=[halves[i] for i in known],
+                    yerr=[bins[i][error] or 0.0 for i in known],
+                    color=colour,
+                    linestyle="none",
+                    marker="o",
+                    markersize=4,
+                    label=name,
+                )
+            for i, b in enumerate(bins):
+                if b["lower_limit"]:
+                    below.annotate(
+                        "",
+                        (middles[i], 1.6 * b["rejection"]),
+                        (middles[i], b["rejection"]),
+                        arrowprops={"arrowstyle": "->", "color": colour},
+                    )
+        above.set_ylabel(r"Signal efficiency $\varepsilon_S$")
+        below.set_ylabel(r"Background rejection $1/\varepsilon_B$")
+        below.set_yscale("log")
+        below.set_xlabel(LABELS.get(quantity, quantity))
+        above.legend()
+    return figure

@@ -49,6 +49,7 @@ def add_bins(
     if plot is None:
         return
     from hepml.evaluation.plots.bins import plot_bins
+    from hepml.evaluation.plots.style import save
 
     for quantity in asked:
         path = plot.with_name(f"{plot.stem}_{quantity}{plot.suffix}")

@@ -19,6 +19,7 @@ import torch
 import xxhash
 from torch import Tensor
 
+from hepml.data.reading.arrays import lists_all
 from hepml.errors import FileError, ModelError
 
 DIGEST = "hepml_digest"
@@ -95,7 +96,8 @@ def _check_zip(path: Path, damaged: FileError) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             held = sum(member.file_size for member in archive.infolist())
-            if held > path.stat().st_size or archive.testzip() is not None:
+            whole = lists_all(archive, path)
+            if not whole or held > path.stat().st_size or archive.testzip() is not None:
                 raise damaged
     except FileError:
         raise

@@ -59,6 +59,8 @@ def read_headers(path: Path | str) -> dict[str, Header]:
     """
     found: dict[str, Header] = {}
     with refusing(path), zipfile.ZipFile(path) as archive:
+        if not lists_all(archive, Path(path)):
+            raise broken(path, "its list of arrays is not whole")
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if name == member.filename or name in found:
@@ -75,6 +77,16 @@ def read_headers(path: Path | str) -> dict[str, Header]:
                     raise broken(path, f"array '{name}' is not as long as it says")
             found[name] = header
     return found
+
+
+def lists_all(archive: zipfile.ZipFile, path: Path) -> bool:
+    """Whether a zip has as many members as it says it has: damage to one entry of its list can swallow the
+    next, which zipfile does not notice."""
+    end = 22 + len(archive.comment)
+    with open(path, "rb") as stream:
+        stream.seek(-end, 2)
+        told = int.from_bytes(stream.read(12)[10:12], "little")
+    return told in (0xFFFF, len(archive.infolist()))  # 0xFFFF: the number stands elsewhere
 
 
 def read_header(stream: Any) -> Header:

@@ -28,7 +28,7 @@ NOT_YET = {
 }
 COMPILED = [name for name in NAMES if name not in NOT_YET]
 # A few by default, of which each stands for a kind; all of them by `-m slow`.
-QUICK = ("particlenet", "pfn", "transformer", "lorentznet")
+QUICK = ("particlenet", "lorentznet")
 
 
 @pytest.mark.parametrize(

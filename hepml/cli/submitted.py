@@ -94,7 +94,8 @@ def refuse_queued(runs: Sequence[PlannedRun], output: Path) -> list[PlannedRun]:
     if not runs:
         return []
     queued = submissions.queued(output)
-    whole = queued.get(output.name)  # one job that trains everything
+    # one job that trains everything
+    whole = next((row for row in queued.values() if row.folder is None and "--output" in row.words), None)
     kept, told = [], []
     for run in runs:
         row = queued.get(str(run.folder)) or whole

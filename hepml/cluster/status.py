@@ -26,7 +26,8 @@ class Row:
         name: of the run.
         job: what the batch system calls it.
         system: slurm, htcondor or local.
-        state: pending, running, held, finished, failed, or left (the queue without a result).
+        state: pending, running, held, finished, failed, or left (the queue without a result); ended, of a
+            gather step.
         started: how often it began; the first time counts.
         epoch, epochs: done, and of how many.
         jets_per_second: of the last epoch.
@@ -74,7 +75,7 @@ def _row(row: Submitted, queued: str | None) -> Row:
     seconds = [float(e["values"]["epoch_seconds"]) for e in epochs]
     done = max((int(e["step"]) + 1 for e in epochs), default=0)
     speed = epochs[-1]["values"].get("jets_per_second") if epochs else None
-    state = _state(folder, queued)
+    state = _state(folder, queued) if folder is not None else _state_of_many(row, queued)
     left = None
     if state == "running" and row.epochs and seconds:
         left = max(0, row.epochs - done) * sum(seconds) / len(seconds)
@@ -89,17 +90,30 @@ def _row(row: Submitted, queued: str | None) -> Row:
     )  # fmt: skip
 
 
-def _state(folder: Path | None, queued: str | None) -> str:
-    if folder is not None and (folder / SUMMARY).is_file():
-        return "finished"
+def _queued(queued: str | None) -> str | None:
     if queued in queue.ALIVE:
         return "pending" if queued in ("PENDING", "REQUEUED", "CONFIGURING") else "running"
-    if queued == "HELD":
-        return "held"
-    if folder is not None and folder.is_dir() and is_locked(folder):
+    return "held" if queued == "HELD" else None
+
+
+def _state_of_many(row: Submitted, queued: str | None) -> str:
+    """The state of a job that is no single run: the gather step, or a whole benchmark."""
+    waits = _queued(queued)
+    if waits is not None or "--output" not in row.words:
+        return waits or "ended"
+    output = Path(row.words[row.words.index("--output") + 1])
+    marks = list(output.rglob("benchmark.json"))
+    return "finished" if marks and all((m.parent / SUMMARY).is_file() for m in marks) else "left"
+
+
+def _state(folder: Path, queued: str | None) -> str:
+    if (folder / SUMMARY).is_file():
+        return "finished"
+    waits = _queued(queued)
+    if waits is not None:
+        return waits
+    if folder.is_dir() and is_locked(folder):
         return "running"  # by hand, or the batch system does not answer
-    if folder is None:
-        return "finished" if queued == "COMPLETED" else "left"
     try:
         status = json.loads((folder / "run.json").read_text())["status"]
     except (OSError, ValueError, KeyError):

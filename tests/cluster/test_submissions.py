@@ -110,3 +110,18 @@ def test_a_snapshot_is_kept_once_and_runs_in_place_of_the_checkout(tmp_path: Pat
     assert found["PYTHONPATH"] == f"{place}:/else"
     assert found["PYTHONSAFEPATH"] == "1"
     assert "HEPML_RUN_FOLDER" not in found
+
+
+def test_a_gather_step_and_a_job_of_many_runs_are_no_lost_runs(queue: Path, tmp_path: Path) -> None:
+    gather = Job("leaderboard", ("benchmark", "--gather", str(tmp_path)))
+    many = Job("board", ("benchmark", "--resume", "--output", str(tmp_path / "board")))
+    submissions.add(tmp_path, "slurm", [gather, many], ["8", "9"], Resources(), Surroundings())
+    (queue / "rows").write_text("8 PENDING\n9 RUNNING\n")
+    assert [row.state for row in status.table(tmp_path)] == ["pending", "running"]
+    (queue / "rows").write_text("")
+    run = tmp_path / "board/runs/a/seed_1"
+    run.mkdir(parents=True)
+    (run / "benchmark.json").write_text("{}")
+    assert [row.state for row in status.table(tmp_path)] == ["ended", "left"]
+    (run / "summary.json").write_text("{}")
+    assert [row.state for row in status.table(tmp_path)] == ["ended", "finished"]

@@ -1,4 +1,4 @@
-"""`hepml data`: the field's public data sets, listed and fetched."""
+"""`hepml data`: the field's public data sets, listed and fetched; jets packed and checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List and fetch public data sets.", no_args_is_help=True)
+app = typer.Typer(help="List and fetch public data sets; pack jets and check them.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -88,6 +88,51 @@ def fetch(
     for file in files:
         typer.echo(f"{file}  {file.stat().st_size / 1e6:,.0f} MB, checksum as published")
     typer.echo(f"then: {DATASETS[name].use}")
+
+
+@app.command()
+def pack(
+    files: Annotated[list[str], typer.Argument(help="Files of jets, globs, folders.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the packed jets (data.cache).")],
+    features: Annotated[
+        str, typer.Option("--features", help="Feature set or names, as kinematic, full, log_pt,delta_r.")
+    ] = "kinematic",
+    layout: Annotated[str | None, typer.Option("--layout", help="Layout: a name or a YAML file.")] = None,
+    jets: Annotated[str | None, typer.Option("--jets", help="Jet collection of event files.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Pack jets into memory-mapped files with checksums; a training with the same files, layout and features
+    and data.cache=FOLDER then starts at once."""
+    from hepml.data.dataset import JetDataset
+    from hepml.data.features import FEATURE_SETS, resolve
+    from hepml.data.inputs import Inputs
+
+    names = resolve(features) if features in FEATURE_SETS else resolve(features.split(","))
+    dataset = JetDataset.open(files, Inputs(features=names), layout=layout, jets=jets, cache=output)
+    if json:
+        typer.echo(
+            dumps({"jets": len(dataset), "constituents": int(dataset.offsets[-1]), "folder": str(output)})
+        )
+        return
+    typer.echo(f"{dataset.report}")
+    typer.echo(f"packed into {output}; check it with: hepml data verify {output}")
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A folder of packed jets, or of several.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> int:
+    """Compare packed jets with their checksums; exit code 2 where something has changed."""
+    from hepml.data.cache import verify as check
+
+    found = check(folder)
+    if json:
+        typer.echo(dumps(found, indent=2))
+    else:
+        for home, wrong in found.items():
+            typer.echo(f"{home}: {'; '.join(wrong) or 'whole'}")
+    return 2 if any(found.values()) else 0
 
 
 def _extract(files: list[Path]) -> None:

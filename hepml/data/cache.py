@@ -140,7 +140,41 @@ def _write_all(partial: Path, made: dict[str, Any]) -> None:
 
 
 def _write_meta(partial: Path, about: dict[str, Any], report: DataReport) -> None:
-    (partial / "meta.json").write_text(json.dumps({**about, "format": FORMAT, "report": report.as_dict()}))
+    sums = {path.name: _checksum(path) for path in sorted(partial.glob("*.bin"))}
+    found = {**about, "format": FORMAT, "report": report.as_dict(), "checksums": sums}
+    (partial / "meta.json").write_text(json.dumps(found))
+
+
+def _checksum(path: Path) -> str:
+    h = xxhash.xxh3_128()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 22):
+            h.update(block)
+    return h.hexdigest()
+
+
+def verify(folder: Path) -> dict[str, list[str]]:
+    """Every cache in a folder (or the cache that it is) -> what is wrong with it; empty where it is whole.
+
+    Raises:
+        FileError: no cache there.
+    """
+    homes = sorted(p.parent for p in folder.rglob("meta.json")) if folder.is_dir() else []
+    if not homes:
+        raise FileError("no packed jets there", where=str(folder), mend="hepml data pack FILES -o FOLDER")
+    out: dict[str, list[str]] = {}
+    for home in homes:
+        try:
+            about = json.loads((home / "meta.json").read_text())
+            sums, columns = dict(about["checksums"]), list(about["columns"])
+        except (OSError, ValueError, KeyError, TypeError):
+            out[str(home)] = ["meta.json is damaged, or of a version without checksums"]
+            continue
+        wrong = [f"{name}.bin is absent" for name in columns if not (home / f"{name}.bin").is_file()]
+        there = [(name, found) for name, found in sums.items() if (home / name).is_file()]
+        wrong += [f"{name} has changed" for name, found in there if _checksum(home / name) != found]
+        out[str(home)] = wrong
+    return out
 
 
 def _load(home: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from event_files import nano_events, write_tree
 from toys import toy_arrays
 
+from hepml.cli.main import main
 from hepml.data.dataset import JetDataset
 from hepml.data.reading.inspection import inspect
 from hepml.data.sampling.reweighting import Reweighting
@@ -115,3 +116,15 @@ def test_a_column_that_tells_the_class_is_listed(tmp_path: Path) -> None:
     assert "aux_truth" in named
     assert not any(name.startswith("label_") for name in named)
     assert "aux_noise" not in named
+
+
+def test_packed_jets_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_tree(tmp_path / "j.root", "tree", toy_arrays(60, seed=3))
+    packed = tmp_path / "packed"
+    assert main(["data", "pack", str(file), "-o", str(packed), "--features", "log_pt,delta_r"]) == 0
+    assert main(["data", "verify", str(packed)]) == 0
+    assert "whole" in capsys.readouterr().out
+    column = next(packed.rglob("four_momenta.bin"))
+    column.write_bytes(column.read_bytes()[:-4] + b"abcd")
+    assert main(["data", "verify", str(packed)]) == 2
+    assert "four_momenta.bin has changed" in capsys.readouterr().out

@@ -18,7 +18,7 @@ import awkward as ak
 from hepml.data.formats.event_files import read_event_file
 from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.assemble import assemble, branches_needed
-from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.chunk import Chunk, joined
 from hepml.data.reading.classes import Classes, ClassMap, relabel
 from hepml.data.reading.npz import read_npz
 from hepml.data.reading.reconcile import FilePlan, MissingColumns, common_columns, reconcile
@@ -107,7 +107,7 @@ def read_jets(
             max_constituents=max_constituents,
             bad=bad,
             report=report,
-            step_size=200_000,
+            step_size=STEP,
             scanned=found,
             missing_columns=missing_columns,
         )
@@ -121,9 +121,9 @@ def read_jets(
     if len(parts) > 1:
         parts = common_columns(parts, report)
     momentum = any(c.has_hidden_momenta() for c in parts)
-    pieces = [c.to_awkward(momentum) for c in parts]
-    out = ak.concatenate(pieces) if len(pieces) > 1 else pieces[0]
-    out.attrs["classes"] = list(parts[0].classes)
+    whole = joined(parts)
+    out = whole.to_awkward(momentum)
+    out.attrs["classes"] = list(whole.classes)
     out.attrs["report"] = str(report)
     return out
 

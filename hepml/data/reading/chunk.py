@@ -184,8 +184,8 @@ def leading_rows(px: np.ndarray, py: np.ndarray, offsets: np.ndarray, most: int)
 
 
 def joined(parts: list[Chunk]) -> Chunk:
-    """Chunks with the same columns as one. Each column is taken out of the parts before the next is joined, so
-    that memory holds the jets once and one column twice; the parts are of no use afterwards."""
+    """Chunks with the same columns as one. Each column is taken out of the parts before the next is joined,
+    so that memory holds the jets once and one column twice; the parts are of no use afterwards."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]

@@ -70,9 +70,10 @@ def outcomes(kind: Format, folder: Path, seeds: range) -> tuple[Counter[str], li
     counts: Counter[str] = Counter()
     wrong: list[str] = []
     for seed in seeds:
-        path = folder / f"x{kind.suffix}"
+        path = folder / f"x{seed}{kind.suffix}"  # PyTables keeps a file open that it could not read
         path.write_bytes(damaged(data, seed))
         outcome = _outcome(kind, path, truth)
+        path.unlink()
         counts[outcome.partition(":")[0]] += 1
         if outcome.startswith("wrong"):
             wrong.append(f"{kind.name}, seed {seed} ({KINDS[seed % len(KINDS)]}): {outcome}")

@@ -29,6 +29,19 @@ def check_rows(name: str, t: Tensor, jets: int) -> None:
         raise DataError(f"{name} have shape {tuple(t.shape)} for {jets} jets", mend="give one row a jet")
 
 
+def check_numbers(name: str, t: Tensor, jets: int, *, columns: bool = False) -> None:
+    """Raises DataError unless there is one finite number a jet (or, with `columns`, a row of them): anything
+    else would be another jet's."""
+    check_rows(name, t, jets)
+    if t.ndim > 1 + columns:
+        raise DataError(
+            f"{name} have shape {tuple(t.shape)} for {jets} jets", mend="give one number a jet, [B]"
+        )
+    if t.is_floating_point() and not bool(torch.isfinite(t).all()):
+        bad = int((~torch.isfinite(t)).reshape(jets, -1).any(dim=1).nonzero()[0])
+        raise DataError(f"NaN or infinite {name}", where=f"jet {bad}", mend="drop or repair that jet")
+
+
 def check_packed(p: Tensor, offsets: Tensor) -> None:
     """Raises DataError unless these are four-momenta, packed and finite."""
     if p.ndim != 2 or p.shape[1] != 4:

@@ -19,7 +19,7 @@ from torch import Tensor
 from hepml.data import display, jet_columns, joining
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
-from hepml.data.arrays import as_tensor, check_packed, check_rows, checked_mask, packed
+from hepml.data.arrays import as_tensor, check_numbers, check_packed, check_rows, checked_mask, packed
 from hepml.data.reading.chunk import leading_rows
 from hepml.data.rows import gather, positions, rows_of
 from hepml.errors import DataError
@@ -132,13 +132,13 @@ class JetBatch:
         y = None if labels is None else as_tensor(labels).to(p.device)
         if y is not None:
             y = y.to(dtype) if y.is_floating_point() else y.to(torch.int64)
-            check_rows("labels", y, len(o) - 1)
+            check_numbers("labels", y, len(o) - 1, columns=y.is_floating_point())
         w = None if weights is None else as_tensor(weights).to(device=p.device, dtype=dtype)
         if w is not None:
-            check_rows("weights", w, len(o) - 1)
+            check_numbers("weights", w, len(o) - 1)
         j = None if jet_features is None else as_tensor(jet_features).to(device=p.device, dtype=dtype)
         if j is not None:
-            check_rows("jet_features", j, len(o) - 1)
+            check_numbers("jet_features", j, len(o) - 1, columns=True)
         i = None if index is None else as_tensor(index).to(device=p.device, dtype=torch.int64)
         return cls(p, o, f, tuple(names), j, tuple(jet_feature_names), y, w, i)
 

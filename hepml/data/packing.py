@@ -18,6 +18,7 @@ from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED, derived_array, from_collider_columns, settle
 from hepml.data.reading.chunk import MOMENTUM, Chunk, canonical_columns
 from hepml.data.reading.cores import available_cores
+from hepml.data.reading.per_jet import one_each
 from hepml.errors import LayoutError, did_you_mean
 
 if TYPE_CHECKING:
@@ -271,17 +272,18 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
         not in ("pt", "eta", "phi", "mass", "E", "e", "t", "x", "y", "z", "rho", "theta", "tau", "M", "m")
     }
     own = {
-        n: ak.to_numpy(jets[n], allow_missing=False)
+        n: found
         for n in ak.fields(jets)
         if n not in ("constituents", label, weight) and jets[n].ndim == 1 and not ak.fields(jets[n])
+        if (found := _numbers(jets[n])).dtype.kind in "biuf"
     }
     index = own["index"] if "index" in own else np.arange(len(offsets) - 1)
     chunk = Chunk(
         offsets=offsets,
         constituents=flat,
         jets=own,
-        labels=ak.to_numpy(jets[label]) if label in ak.fields(jets) else None,
-        weights=ak.to_numpy(jets[weight]) if weight in ak.fields(jets) else None,
+        labels=_one_each(jets, label),
+        weights=_one_each(jets, weight),
         classes=tuple(jets.attrs.get("classes", ())),
         entries=np.asarray(index, dtype=np.int64),
         file="the given jets",
@@ -297,6 +299,33 @@ def _own_momenta(jets: ak.Array, columns: dict[str, np.ndarray]) -> np.ndarray |
         return from_collider_columns(canonical_columns(columns))
     four = jets["momentum"]
     return np.stack([_floats(getattr(four, n)) for n in ("energy", "px", "py", "pz")], 1).astype(np.float32)
+
+
+def _one_each(jets: ak.Array, name: str) -> np.ndarray | None:
+    """A field of one number a jet, or None where it is absent.
+
+    Raises:
+        LayoutError: a list a jet, or no numbers.
+    """
+    import awkward as ak
+
+    if name not in ak.fields(jets):
+        return None
+    if jets[name].ndim != 1:
+        raise LayoutError(
+            f"field '{name}' of these jets holds a list a jet ({jets[name].type})",
+            mend=f"give one number a jet, as jets['{name}'][:, 0]",
+        )
+    return one_each(_numbers(jets[name]), len(jets), f"field '{name}'", "the given jets")
+
+
+def _numbers(array: ak.Array) -> np.ndarray:
+    """A flat field; a number that is missing is NaN."""
+    import awkward as ak
+
+    if ak.to_layout(array).is_option and "string" not in str(array.type):
+        array = ak.fill_none(ak.values_astype(array, np.float64), np.nan)
+    return np.asarray(ak.to_numpy(array, allow_missing=False))
 
 
 def _floats(array: ak.Array) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import uproot
 
+from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
 from hepml.data.reading.per_jet import BEYOND, NO_INDEX, NONE, SEVERAL, class_indices, element, one_hot_labels
@@ -207,3 +208,59 @@ def test_the_rules_for_labels_and_lists() -> None:
     assert element(content, offsets, 1).tolist()[0::2] == [1, 3]
     assert np.isnan(element(content, offsets, 0)[1])
     assert element(content, offsets, -3)[2] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("weights", np.ones((60, 3)), "number a jet"),
+        ("weights", np.ones(180), "one row a jet"),
+        ("weights", np.where(np.arange(60) == 7, np.nan, 1.0), r"NaN or infinite weights \(in jet 7\)"),
+        ("labels", np.where(np.arange(60) == 7, np.inf, 1.0), r"NaN or infinite labels \(in jet 7\)"),
+        ("labels", np.zeros((60, 2), dtype=np.int64), "number a jet"),
+        ("jet_features", np.full((60, 2), np.nan), r"NaN or infinite jet_features \(in jet 0\)"),
+    ],
+)
+def test_arrays_given_by_hand_are_held_to_the_same(name, values, words) -> None:
+    p, offsets = np.tile([5.0, 1.0, 2.0, 3.0], (60, 1)), np.arange(61)
+    with pytest.raises(DataError, match=words) as error:
+        JetBatch.from_arrays(p, offsets, **{name: values})
+    assert "\n" not in str(error.value)
+
+
+def test_awkward_jets_are_held_to_the_same(write, arrays) -> None:
+    jets = read_jets(write(arrays))
+    for field in ("weight", "label"):
+        listed = ak.with_field(jets, lists("ragged"), field)
+        with pytest.raises(LayoutError, match=f"field '{field}' of these jets holds a list a jet"):
+            JetBatch.from_awkward(listed)
+        missing = ak.with_field(jets, ak.Array([None, *np.ones(59)]), field)
+        with pytest.raises(DataError, match=r"NaN or infinite .*jet 0"):
+            JetBatch.from_awkward(missing)
+    assert len(JetBatch.from_awkward(ak.with_field(jets, ak.Array(["a"] * 60), "name"))) == 60
+
+
+@pytest.mark.parametrize(
+    "constituents",
+    [
+        {"pt": "PFCands_pt", "eta": "PFCands_eta", "phi": "PFCands_phi", "mass": "PFCands_mass"},
+        {"pt": "FatJet_pt", "eta": "FatJet_eta", "phi": "FatJet_phi", "mass": "FatJet_mass"},
+    ],
+)
+def test_an_event_is_never_read_as_one_jet(shared, constituents) -> None:
+    path = shared / "data" / "root" / "cms_pfnano_10events.root"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent")
+    layout = {"constituents": constituents, "tree": "Events"}
+    with pytest.raises(LayoutError, match=r"an entry of this tree is an event.*jets: NAME"):
+        read_jets(path, layout)
+
+
+@pytest.mark.parametrize("name", ["FatJet_pt", "Jet.pt", "ak4_jets_pt", "AnalysisJetsAuxDyn.pt"])
+def test_a_tree_with_lists_of_jets_is_one_of_events_by_any_name(write, arrays, name) -> None:
+    layout = {"constituents": CONSTITUENTS, "labels": LABELS}
+    path = write({**arrays, name: ak.unflatten(np.ones(120, np.float32), 2)})
+    with pytest.raises(LayoutError, match="an entry of this tree is an event"):
+        read_jets(path, layout)
+    subjets = write({**arrays, "fj_subjets_pt": ak.unflatten(np.ones(120, np.float32), 2)}, "b.root")
+    assert len(read_jets(subjets, layout)) == 60

@@ -11,6 +11,7 @@ from hepml.data.formats.flat import FlatFile, open_flat
 from hepml.data.layouts.event_layout import EventLayout, with_jets
 from hepml.data.reading.layouts import BUILT_IN, Layout, recognise
 from hepml.data.reading.npz import scan_npz
+from hepml.data.reading.one_jet import refuse_events
 from hepml.data.reading.per_jet import number_type
 from hepml.data.reading.reconcile import MissingColumns
 from hepml.data.reading.sources import Files, Source, expand, open_root, open_tree, refusing_damage, trees_of
@@ -170,6 +171,8 @@ def _scan_file(
         return FileScan(source, name, entries, branches, problem=_not_recognised(branches, where))
     try:
         fits.check(branches, where, momenta_only=lenient)
+        if layout is not None and layout.name not in BUILT_IN:
+            refuse_events(layout, branches, where)
     except HepmlError as problem:
         return FileScan(source, name, entries, branches, fits, problem=problem)
     return FileScan(

@@ -36,6 +36,13 @@ def command(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of configs, for editors, and leave.")
     ] = False,
+    find_rate: Annotated[
+        bool,
+        typer.Option(
+            "--find-rate",
+            help="Look for a learning rate instead of training; draws find-rate.png in --output.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
@@ -57,6 +64,17 @@ def command(
 
     run, folder = _what(config, overrides or [], output, resume, trust)
     progress = console.training_progress(quiet=quiet)
+    if find_rate:
+        from hepml.training import rate_finder
+
+        found = rate_finder.find_rate(run, progress=progress)
+        figure = rate_finder.draw(found, (folder or Path()) / "find-rate.png")
+        if json:
+            console.print_json(found)
+        else:
+            words = f"training.learning_rate={found['suggested']:.1e}"
+            console.out().print(f"{words}  (least loss at {found['least']:.1e}; drawn in {figure})")
+        return 0
     try:
         summary = train(run, folder, resume=resume, progress=progress)
     except Killed as stop:

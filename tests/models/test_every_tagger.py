@@ -75,10 +75,11 @@ def test_a_score_does_not_depend_on_the_rest_of_its_batch(case: str) -> None:
         backwards = model(batch.take(torch.arange(len(batch) - 1, -1, -1))).flip(0)
         crowded = model(joined)[: len(batch)]
     for other in (alone, backwards, crowded):
-        # a lone massless constituent's norm is rounding, by which L-GATr-slim divides
-        torch.testing.assert_close(
-            other, together, rtol=0, atol=1e-10 if case.startswith("lgatr_slim") else 1e-12
-        )
+        # Of a lone massless constituent m² is rounding. L-GATr-slim divides by such a norm; the observables
+        # behind local frames have its root, m = sqrt(epsilon) E = 1e-8 E, over a spread of 100 GeV: 5e-12 of
+        # a score on one processor, and less where sums happen to be rounded alike.
+        rounded = case.startswith(("lgatr_slim", "lloca around mlp"))
+        torch.testing.assert_close(other, together, rtol=0, atol=1e-10 if rounded else 1e-12)
     assert together[batch.counts > 2].std(0).min() > 1e-4, "jets differ"
 
 

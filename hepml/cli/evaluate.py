@@ -140,8 +140,10 @@ def command(
         assert run is not None
         console.refuse_jets_as_run(run, f"hepml evaluate RUN {run}; scores in a file: --scores {run}")
         model = load_model(run)
-        if getattr(model, "hepml_target", None):
-            regression = str(model.hepml_target)
+        from hepml.models.identity import identity_of
+
+        if target := identity_of(model).target:
+            regression = target
         if files and all(_is_run(word) for word in files):
             samples = _from_runs([run, *files])
         elif files:
@@ -251,13 +253,14 @@ def _from_run(model: Any, run: str) -> dict[str, Sample]:
     """The test scores that a training run left."""
     from hepml.errors import ConfigError
     from hepml.evaluation.score_files import read_scores
+    from hepml.models.identity import identity_of
 
     found = sorted((Path(run) / "scores").glob("*.npz"))
     if not found:
         raise ConfigError(
             "no jets to score", where="command line", mend=f"name files: hepml evaluate {run} FILES"
         )
-    classes = tuple(getattr(model, "hepml_classes", ())) or None
+    classes = identity_of(model).classes or None
     samples = {}
     for path in found:
         sheet = read_scores(path)
@@ -286,13 +289,14 @@ def _from_files(
     from hepml.data.loader import JetLoader
     from hepml.errors import DataError
     from hepml.inference.prediction import score_dataset
+    from hepml.models.identity import identity_of
 
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.to(where)
     data = _data_of(run)
-    classes = data.get("classes") or tuple(getattr(model, "hepml_classes", None) or ()) or None
+    classes = data.get("classes") or identity_of(model).classes or None
     samples: dict[str, Sample] = {}
-    for name, paths in _named(files, str(getattr(model, "hepml_name", "model"))).items():
+    for name, paths in _named(files, identity_of(model).name or "model").items():
         dataset = JetDataset.open(
             paths, model.inputs, layout=layout or data.get("layout"), classes=classes,
             target=data.get("target"),

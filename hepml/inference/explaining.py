@@ -26,6 +26,7 @@ from hepml.evaluation.multiclass import bare_name
 from hepml.evaluation.plots import jets as plot_jets
 from hepml.evaluation.plots.style import save
 from hepml.inference import prediction
+from hepml.models.identity import identity_of
 
 KINDS = {"gradient_x_input": "Gradient x input", "integrated": "Integrated gradients"}
 _BINS = 25
@@ -90,7 +91,7 @@ def explain_files(
         model, chosen.batch, target, features=prediction.inputs_of(model).features, steps=steps
     )
     summary: dict[str, Any] = {
-        "model": getattr(model, "hepml_name", type(model).__name__),
+        "model": identity_of(model).name or type(model).__name__,
         "explains": aim,
         "jets": {name: chosen.names.count(name) for name in chosen.classes},
         "entries": chosen.entries.tolist(),
@@ -128,11 +129,9 @@ def target_of(model: nn.Module, toward: str | None = None) -> tuple[Callable[[Te
     if head.task == "regression":
         if toward is not None:
             raise ModelError("a regression has no classes", mend="leave --class out")
-        return (lambda outputs: head.activation(outputs)[:, 0]), str(
-            getattr(model, "hepml_target", None) or "target"
-        )
+        return (lambda outputs: head.activation(outputs)[:, 0]), str(identity_of(model).target or "target")
     count = prediction.width_of(model)
-    names = [bare_name(str(n)) for n in getattr(model, "hepml_classes", ()) or range(count)]
+    names = [bare_name(str(n)) for n in identity_of(model).classes or range(count)]
     if toward is None:
         k = count - 1
     elif bare_name(toward) in names:
@@ -150,7 +149,7 @@ def _column(model: nn.Module, aim: str) -> int:
     """The column of the scores that belongs to what is explained."""
     if prediction.head_of(model).task == "regression":
         return 0
-    names = [bare_name(str(n)) for n in getattr(model, "hepml_classes", ())]
+    names = [bare_name(n) for n in identity_of(model).classes]
     return names.index(aim) if aim in names else int(aim)
 
 
@@ -164,11 +163,11 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
     from hepml.data.reading.reader import iterate_chunks, scan
 
     inputs = prediction.inputs_of(model)
-    layout = layout if layout is not None else getattr(model, "hepml_layout", None)
+    layout = layout if layout is not None else identity_of(model).layout
     scanned = scan(files, layout).raise_first()
     classes = [bare_name(c) for c in scanned.classes]
     raw = feature_table.file_columns_for(inputs.features)
-    known = {bare_name(str(c)) for c in getattr(model, "hepml_classes", ()) or ()}
+    known = {bare_name(c) for c in identity_of(model).classes}
     wanted = [k for k, name in enumerate(classes) if name in known] or list(range(len(classes)))
     room = {k: -(-jets // len(wanted)) for k in wanted} if classes else {-1: jets}
     parts, entries, names = [], [], []

@@ -24,6 +24,7 @@ from hepml.data.inputs import Inputs
 from hepml.data.packing import batch_of, prepare
 from hepml.data.reading.chunk import Chunk
 from hepml.errors import DataError, ModelError
+from hepml.models.identity import identity_of
 from hepml.objectives import Objective
 
 CHUNK = 20_000  # jets read at a time
@@ -159,7 +160,7 @@ def layout_for(model: nn.Module, layout: Any = None, jets: str | None = None) ->
     """The layout to read files with: the one given, else that of the model's training where it fits."""
     from hepml.data.layouts.event_layout import with_jets
 
-    return with_jets(layout if layout is not None else getattr(model, "hepml_layout", None), jets)
+    return with_jets(layout if layout is not None else identity_of(model).layout, jets)
 
 
 def common_columns(scanned: Any) -> list[str]:
@@ -238,10 +239,11 @@ def score_dataset(
 
 def head_of(model: nn.Module) -> Objective:
     """The objective that a model was trained for; categorical over its outputs where it does not say."""
-    named = getattr(model, "hepml_objective", None)
+    told = identity_of(model)
+    named = told.objective
     if isinstance(named, Objective):
         return named
-    outputs = int(getattr(model, "hepml_hyperparameters", {}).get("outputs", 2))
+    outputs = int(told.hyperparameters.get("outputs", 2))
     name = named if isinstance(named, str) else ("bernoulli" if outputs == 1 else "categorical")
     return (
         objectives.objective(name, classes=outputs) if name == "categorical" else objectives.objective(name)
@@ -273,11 +275,11 @@ def output_names(model: nn.Module) -> list[str]:
     """Names of the columns that `predict` gives: `score_CLASS`, or `predicted_TARGET` and `sigma_TARGET`."""
     head = head_of(model)
     if head.task == "regression":
-        target = getattr(model, "hepml_target", None) or "target"
+        target = identity_of(model).target or "target"
         targets = width_of(model) // 2
         names = [target] if targets == 1 else [f"{target}_{i}" for i in range(targets)]
         return [f"{kind}_{name}" for name in names for kind in ("predicted", "sigma")]
-    classes = [str(name).removeprefix("label_") for name in getattr(model, "hepml_classes", ()) or ()]
+    classes = identity_of(model).bare_classes
     return [f"score_{name}" for name in (classes or range(width_of(model)))]
 
 

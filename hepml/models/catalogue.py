@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError, FileError, HepmlError, ModelError, did_you_mean
+from hepml.models.identity import identify
 
 Initialisation = Literal["scaled", "published"]
 M = TypeVar("M", bound=Callable[..., nn.Module])
@@ -198,9 +199,7 @@ def create(name: str, *, initialisation: Initialisation | None = None, **hyperpa
     model = build(**hyperparameters)
     if found.head_scale != 1 and initialisation != "published":
         _scale_head(model, found.head_scale)
-    marked: Any = model  # what a checkpoint needs to build it again
-    marked.hepml_name, marked.hepml_hyperparameters = name, dict(hyperparameters)
-    return model
+    return identify(model, name=name, hyperparameters=dict(hyperparameters))
 
 
 def _scale_head(model: nn.Module, factor: float) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hepml.errors import ConfigError, ModelError
 from hepml.models import create
+from hepml.models.identity import identify
 from hepml.objectives import objective
 from hepml.pretrained import files, lorentznet, part, weaver
 
@@ -120,8 +121,8 @@ def _build(recipe: Recipe, state: State, given: Mapping[str, Any], where: Path) 
             mend=f"{len(missing)} parameters missing, {len(unexpected)} unknown",
         )
     outputs = told["outputs"]
-    model.hepml_objective = objective("categorical", classes=outputs)  # type: ignore[assignment]
-    model.hepml_classes = classes if classes is not None else tuple(f"class_{i}" for i in range(outputs))  # type: ignore[assignment]
+    names = classes if classes is not None else tuple(f"class_{i}" for i in range(outputs))
+    identify(model, objective=objective("categorical", classes=outputs), classes=names)
     log.info("%s: %s, %s", where, recipe.origin, told)
     return model.eval()
 

@@ -25,6 +25,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import FileError, TrackingError
+from hepml.models.identity import identity_of
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -49,19 +50,20 @@ def save(
         TrackingError: the module was not made by `hepml.models.create`.
         FileError: the folder cannot be written.
     """
-    if not hasattr(module, "hepml_name"):
+    told = identity_of(module)
+    if told.name is None:
         raise TrackingError(
             f"{type(module).__name__} does not say how it was made",
             mend="make models with hepml.models.create",
         )
     inputs = cast(Inputs, module.inputs)
-    head = objective_spec(objective if objective is not None else getattr(module, "hepml_objective", None))
-    names = classes if classes is not None else getattr(module, "hepml_classes", None)
+    head = objective_spec(objective if objective is not None else told.objective)
+    names = classes if classes is not None else told.classes
     description: dict[str, Any] = {
         "format": 1,
         "hepml": hepml.__version__,
-        "name": module.hepml_name,
-        "hyperparameters": dict(cast(dict[str, Any], module.hepml_hyperparameters)),
+        "name": told.name,
+        "hyperparameters": dict(told.hyperparameters),
         "objective": head,
         "classes": list(names or ()),
         "features": list(inputs.features) if _given(inputs.features) else [],

@@ -15,6 +15,7 @@ from hepml.data.inputs import Inputs
 from hepml.data.layouts.event_layout import with_jets
 from hepml.errors import ConfigError, DataError
 from hepml.models import catalogue
+from hepml.models.identity import identity_of
 from hepml.objectives import Objective
 from hepml.redaction import redacted
 from hepml.training.checkpoints import initialise_from, load_model
@@ -45,10 +46,11 @@ def given_model(config: RunConfig) -> nn.Module | None:
 def create_model(config: RunConfig, given: nn.Module | None, outputs: int) -> nn.Module:
     """The model that the config names, with fresh weights."""
     name, hyperparameters = config.model_name, config.hyperparameters
-    if given is not None and name in (None, given.hepml_name):
+    told = identity_of(given)
+    if given is not None and name in (None, told.name):
         # the weights say how they were trained; what the config says goes before
-        name = str(given.hepml_name)
-        hyperparameters = {**given.hepml_hyperparameters, **hyperparameters}  # type: ignore[dict-item]
+        name = told.name
+        hyperparameters = {**told.hyperparameters, **hyperparameters}
         hyperparameters.pop("outputs", None)
     assert name is not None
     return models.create(name, outputs=outputs, initialisation=config.initialisation, **hyperparameters)
@@ -110,17 +112,20 @@ def build_model(
     return Built(model, fresh)
 
 
-def identity_of(config: RunConfig, model: nn.Module, objective: Objective, jets: RunJets) -> dict[str, Any]:
+def checkpoint_identity(
+    config: RunConfig, model: nn.Module, objective: Objective, jets: RunJets
+) -> dict[str, Any]:
     """What `load_model` needs to build the model again, in plain values."""
     head = dict(config.objective_arguments)
     for key in ("classes", "targets", "centre", "width"):
         if hasattr(objective, key):
             head[key] = getattr(objective, key)
     layout = with_jets(config.data.layout, config.data.jets)
+    told = identity_of(model)
     return {
         "version": hepml.__version__,
-        "name": model.hepml_name,
-        "hyperparameters": _plain(model.hepml_hyperparameters),
+        "name": told.name,
+        "hyperparameters": _plain(told.hyperparameters),
         "objective": {"name": objective.name, "arguments": head},
         "classes": list(jets.classes) if objective.task == "classification" else [],
         "target": config.data.target,

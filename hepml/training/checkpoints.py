@@ -21,6 +21,7 @@ from torch import nn
 from hepml import objectives, outputs
 from hepml.errors import FileError, HepmlError, ModelError
 from hepml.models import catalogue
+from hepml.models.identity import identify
 from hepml.pretrained.archives import DIGEST, digest, read_archive
 from hepml.training.identity import check_resumable, identity_of, weights_of
 
@@ -30,9 +31,9 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Module:
     """A trained model, in eval mode.
 
-    Besides `inputs` and `forward`, it carries what it was trained for: `hepml_name`, `hepml_hyperparameters`,
-        `hepml_objective` (an
-    `Objective`), `hepml_classes` (names in the order of the outputs), `hepml_target` and `hepml_layout`.
+    Besides `inputs` and `forward`, it carries what it was trained for (`hepml.models.identity.identity_of`):
+    `hepml_name`, `hepml_hyperparameters`, `hepml_objective` (an `Objective`), `hepml_classes` (names in the
+    order of the outputs), `hepml_target` and `hepml_layout`.
 
     Args:
         run_or_checkpoint: a run folder (its best checkpoint is taken), a checkpoint, or published weights
@@ -92,14 +93,13 @@ def describe(model: nn.Module, identity: dict[str, Any]) -> None:
         "name": "categorical",
         "arguments": {"classes": len(identity.get("classes", ())) or 2},
     }
-    attributes = {
-        "hepml_objective": objectives.objective(head["name"], **head["arguments"]),
-        "hepml_classes": tuple(identity.get("classes", ())),
-        "hepml_target": identity.get("target"),
-        "hepml_layout": identity.get("layout"),
-    }
-    for name, value in attributes.items():
-        setattr(model, name, value)
+    identify(
+        model,
+        objective=objectives.objective(head["name"], **head["arguments"]),
+        classes=tuple(identity.get("classes", ())),
+        target=identity.get("target"),
+        layout=identity.get("layout"),
+    )
 
 
 @contextlib.contextmanager

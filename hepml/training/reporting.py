@@ -13,6 +13,7 @@ import hepml
 from hepml.data.loader import JetLoader
 from hepml.inference.prediction import score_dataset
 from hepml.models import catalogue
+from hepml.models.identity import identity_of
 from hepml.objectives import Objective
 from hepml.training import metrics
 from hepml.training.callbacks import RunKeeper
@@ -162,7 +163,7 @@ def summarise(
         "jets_per_epoch": keeper.jets_per_epoch,
         "jets": {name: len(dataset) for name, dataset in datasets.items()},
         "classes": list(jets.classes) if objective.task == "classification" else [],
-        "model": model.hepml_name,
+        "model": identity_of(model).name,
         "objective": objective.name,
         "config": config.name,
         "digest": {name: dataset.digest for name, dataset in datasets.items()},
@@ -223,7 +224,7 @@ def _keep(tracker: Any, name: str, figure: Any) -> None:
 def _score_arrays(config: RunConfig, model: nn.Module, scored: ScoredTest) -> dict[str, np.ndarray]:
     rows = scored.rows
     signal = rows[:, 1] if rows.shape[1] == 2 and config.data.target is None else rows
-    arrays = {"labels": scored.labels, str(model.hepml_name): signal.astype(np.float32)}
+    arrays = {"labels": scored.labels, str(identity_of(model).name): signal.astype(np.float32)}
     if scored.weights is not None:
         arrays["weights"] = scored.weights
     return arrays

@@ -22,14 +22,15 @@ from hepml import tracking
 from hepml.data.loader import JetLoader
 from hepml.errors import ConfigError
 from hepml.models import catalogue
+from hepml.models.identity import identity_of
 from hepml.objectives import Objective
 from hepml.training import distillation
 from hepml.training.building import (
     Built,
     build_model,
     build_objective,
+    checkpoint_identity,
     given_model,
-    identity_of,
     model_inputs,
 )
 from hepml.training.callbacks import Killed, RunKeeper, Signals
@@ -212,7 +213,7 @@ def _start_tracking(desk: _Desk, model: nn.Module, jets: RunJets) -> Any:
         uri=settings.uri,
         enabled=settings.enabled,
         parameters=parameters,
-        tags={"model": str(model.hepml_name), "config": config.name or "", **settings.tags},
+        tags={"model": str(identity_of(model).name), "config": config.name or "", **settings.tags},
         lock=desk.lock,
     )
     sources = {"train": config.data.train, "val": config.data.val, **config.data.tests()}
@@ -266,7 +267,7 @@ def _fit(
         classes=jets.classes,
         class_scale=scale,
         mean_weight=mean_weight(jets.train, scale),
-        identity=identity_of(config, model, objective, jets),
+        identity=checkpoint_identity(config, model, objective, jets),
         fresh=built.fresh,
         taught=taught,
     )

@@ -17,6 +17,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError, FileError
 from hepml.inference.prediction import head_of, inputs_of, score
+from hepml.models.identity import identity_of
 from hepml.packed.rectangle import to_dense
 from hepml.training.checkpoints import find_checkpoint, load_model
 from hepml.training.recipe_config import Teacher
@@ -133,9 +134,10 @@ def open_teacher(teacher: Teacher, classes: tuple[str, ...]) -> Tutor:
         raise ConfigError(
             "the teacher is a regression", where=str(path), mend="give one that tells classes apart"
         )
-    named = tuple(str(name).removeprefix("label_") for name in getattr(model, "hepml_classes", ()) or ())
+    told = identity_of(model)
+    named = told.bare_classes
     ours = tuple(str(name).removeprefix("label_") for name in classes)
-    outputs = len(named) or int(getattr(model, "hepml_hyperparameters", {}).get("outputs", len(ours)))
+    outputs = len(named) or int(told.hyperparameters.get("outputs", len(ours)))
     if outputs != len(ours):
         raise ConfigError(
             f"the teacher tells {outputs} classes apart ({', '.join(named)}), this run has {len(ours)}",

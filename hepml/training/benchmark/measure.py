@@ -27,6 +27,7 @@ from hepml.data.dataset import JetDataset
 from hepml.data.loader import JetLoader
 from hepml.errors import DataError
 from hepml.inference.prediction import head_of, inputs_of, score_dataset
+from hepml.models.identity import identity_of
 from hepml.training import metrics
 from hepml.training.benchmark.cost import count_flops, inference_speed, matmul_rate, training_speed
 from hepml.training.checkpoints import load_model
@@ -145,7 +146,7 @@ def boost_scan(
         rows = score_dataset(
             model, dataset, moved, device=device, bf16=config.training.precision == "bf16-mixed"
         )
-        reports.append(metrics.report(head_of(model), labels, rows, classes=model.hepml_classes))  # type: ignore[arg-type]
+        reports.append(metrics.report(head_of(model), labels, rows, classes=identity_of(model).classes))
     return {
         "betas": list(betas),
         "accuracy": [r["accuracy"] for r in reports],
@@ -166,7 +167,7 @@ def first_test(config: RunConfig, model: nn.Module) -> Any:
         source,
         inputs,
         layout=data.layout,
-        classes=data.classes if data.classes is not None else (model.hepml_classes or None),  # type: ignore[arg-type]
+        classes=data.classes if data.classes is not None else (identity_of(model).classes or None),
         weights=data.weights,
         selection=data.selection,
         max_jets=data.max_jets,

@@ -33,6 +33,7 @@ COMMANDS = {
     "dynamics": "hepml.cli.dynamics",
     "submit": "hepml.cli.submit",
     "data": "hepml.cli.data",
+    "pretrained": "hepml.cli.pretrained",
     "convert": "hepml.cli.convert",
     "export": "hepml.cli.export",
     "explain": "hepml.cli.explain",

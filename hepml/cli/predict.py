@@ -13,7 +13,7 @@ def command(
     files: Annotated[
         list[str], typer.Argument(help="ROOT or npz files, globs, folders; `file.root:tree` names a tree.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write: .root or .npz.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="To .root, .npz, .parquet, .csv or .h5.")],
     layout: Annotated[
         str | None, typer.Option("--layout", help="Layout of the files: a name or a YAML file.")
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,17 @@ def as_tensor(values: Any) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def check_rows(name: str, t: Tensor, jets: int) -> None:
+def check_rows(name: str, t: Tensor | None, jets: int) -> None:
     """Raises DataError unless there is one row a jet."""
-    if t.shape[:1] != (jets,):
+    if t is not None and t.shape[:1] != (jets,):
         raise DataError(f"{name} have shape {tuple(t.shape)} for {jets} jets", mend="give one row a jet")
 
 
-def check_numbers(name: str, t: Tensor, jets: int, *, columns: bool = False) -> None:
+def check_numbers(name: str, t: Tensor | None, jets: int, *, columns: bool = False) -> None:
     """Raises DataError unless there is one finite number a jet (or, with `columns`, a row of them): anything
     else would be another jet's."""
+    if t is None:
+        return
     check_rows(name, t, jets)
     if t.ndim > 1 + columns:
         raise DataError(
@@ -90,3 +93,23 @@ def packed(values: Any, mask: Tensor) -> Tensor:
             mend="give [jets, constituents, ...]",
         )
     return t[mask.to(t.device)]
+
+
+def check_features(features: Tensor | None, names: Sequence[str], p: Tensor) -> None:
+    """Refuses features that do not stand beside the momenta p, or have another number of names.
+
+    Raises:
+        DataError: either of these.
+    """
+    if features is None:
+        return
+    if features.ndim != 2 or features.shape[0] != p.shape[0]:
+        raise DataError(
+            f"features have shape {tuple(features.shape)}, four_momenta {tuple(p.shape)}",
+            mend="give one row a constituent: [ΣN, F]",
+        )
+    if names and len(names) != features.shape[1]:
+        raise DataError(
+            f"{len(names)} feature names for {features.shape[1]} feature columns",
+            mend="name each column once",
+        )

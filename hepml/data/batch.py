@@ -16,14 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hepml.data import display, jet_columns, joining
+from hepml.data import arrays, display, jet_columns, joining
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
-from hepml.data.arrays import as_tensor, check_numbers, check_packed, check_rows, checked_mask, packed
+from hepml.data.arrays import as_tensor, check_packed, check_rows, checked_mask, packed
 from hepml.data.reading.chunk import leading_rows
 from hepml.data.rows import gather, positions, rows_of
-from hepml.errors import DataError
 from hepml.packed.lazy import lazy
+from hepml.packed.rectangular import counts_of, mask_behind
+from hepml.packed.segments import jet_of_rows, segment_sum
 
 if TYPE_CHECKING:
     import awkward as ak
@@ -113,32 +114,21 @@ class JetBatch:
                 infinite momenta.
         """
         p = as_tensor(four_momenta)
-        if dtype is None:
-            dtype = p.dtype if p.is_floating_point() else torch.float32
+        dtype = dtype or (p.dtype if p.is_floating_point() else torch.float32)
         p = p.to(dtype)
         o = as_tensor(offsets).to(device=p.device, dtype=torch.int64)
         check_packed(p, o)
         f = None if features is None else as_tensor(features).to(device=p.device, dtype=dtype)
         names = feature_table.resolve(feature_names) if feature_names else ()
-        if f is not None and (f.ndim != 2 or f.shape[0] != p.shape[0]):
-            raise DataError(
-                f"features have shape {tuple(f.shape)}, four_momenta {tuple(p.shape)}",
-                mend="give one row a constituent: [ΣN, F]",
-            )
-        if f is not None and names and len(names) != f.shape[1]:
-            raise DataError(
-                f"{len(names)} feature names for {f.shape[1]} feature columns", mend="name each column once"
-            )
+        arrays.check_features(f, names, p)
         y = None if labels is None else as_tensor(labels).to(p.device)
         if y is not None:
             y = y.to(dtype) if y.is_floating_point() else y.to(torch.int64)
-            check_numbers("labels", y, len(o) - 1, columns=y.is_floating_point())
+            arrays.check_numbers("labels", y, len(o) - 1, columns=y.is_floating_point())
         w = None if weights is None else as_tensor(weights).to(device=p.device, dtype=dtype)
-        if w is not None:
-            check_numbers("weights", w, len(o) - 1)
+        arrays.check_numbers("weights", w, len(o) - 1)
         j = None if jet_features is None else as_tensor(jet_features).to(device=p.device, dtype=dtype)
-        if j is not None:
-            check_numbers("jet_features", j, len(o) - 1, columns=True)
+        arrays.check_numbers("jet_features", j, len(o) - 1, columns=True)
         i = None if index is None else as_tensor(index).to(device=p.device, dtype=torch.int64)
         return cls(p, o, f, tuple(names), j, tuple(jet_feature_names), y, w, i)
 
@@ -223,18 +213,20 @@ class JetBatch:
     @lazy
     def counts(self) -> Tensor:
         """Constituents in each jet, [B] int64."""
-        return self.offsets[1:] - self.offsets[:-1]
+        return counts_of(self.offsets)
 
     @lazy
     def jet_of(self) -> Tensor:
         """Index of the jet that each constituent belongs to, [ΣN] int64."""
-        jets = torch.arange(len(self), device=self.device)
-        return torch.repeat_interleave(jets, self.counts, output_size=self.four_momenta.shape[0])
+        return jet_of_rows(self.offsets, self.four_momenta.shape[0])
 
     @lazy
     def sizes(self) -> tuple[int, int]:
         """Constituents of the largest jet, and the sum of the squares of all counts, from which numbers of
         pairs follow: what the device is asked for once a batch. A batch brings them along to a device."""
+        mask = mask_behind(self.offsets)
+        if mask is not None:
+            return mask.shape[1], mask.shape[0] * mask.shape[1] ** 2
         if not len(self):
             return 0, 0
         largest, squares = torch.stack((self.counts.max(), self.counts.square().sum())).tolist()
@@ -247,11 +239,9 @@ class JetBatch:
 
     @lazy
     def jets(self) -> Tensor:
-        """Four-momentum of each jet, [B, 4]: the file's own where it is known, else the sum of the
-        constituents."""
-        if self.jet_momenta is not None:
-            return self.jet_momenta
-        return jet_columns.sum_of_constituents(self.four_momenta, self.jet_of, len(self))
+        """Four-momentum of each jet, [B, 4]: the file's own where known, else the sum of constituents."""
+        own, p = self.jet_momenta, self.four_momenta.double()
+        return segment_sum(p, self.offsets).to(self.dtype) if own is None else own
 
     @lazy
     def columns(self) -> dict[str, Tensor]:
@@ -304,29 +294,26 @@ class JetBatch:
         """The batch on another device, or with another floating dtype; offsets, classes and indices keep
         theirs."""
 
-        def move(t: Any) -> Any:
-            if not isinstance(t, Tensor):
-                return t
+        def move(t: Tensor) -> Tensor:
             if isinstance(device_or_dtype, torch.dtype):
                 return t.to(device_or_dtype) if t.is_floating_point() else t
             return t.to(device_or_dtype, non_blocking=non_blocking)
 
-        changed = {f.name: move(getattr(self, f.name)) for f in fields(self)}
-        changed["extras"] = {name: move(t) for name, t in self.extras.items()}
-        changed["raw"] = {name: move(t) for name, t in self.raw.items()}
-        return self._resized(replace(self, **changed))
+        return self._moved(move)
 
     def pin_memory(self) -> JetBatch:
         """The batch in page-locked memory, for asynchronous copies to a GPU."""
-        changed: dict[str, Any] = {
-            f.name: v.pin_memory() for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
-        }
-        changed["extras"] = {name: t.pin_memory() for name, t in self.extras.items()}
-        changed["raw"] = {name: t.pin_memory() for name, t in self.raw.items()}
-        return self._resized(replace(self, **changed))
+        return self._moved(Tensor.pin_memory)
 
-    def _resized(self, same: JetBatch) -> JetBatch:
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> JetBatch:
         """The same jets elsewhere, with their sizes where these are known or cost nothing to find."""
+
+        def each(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {name: move(t) for name, t in value.items()}
+            return move(value) if isinstance(value, Tensor) else value
+
+        same = replace(self, **{f.name: each(getattr(self, f.name)) for f in fields(self)})
         if self.offsets.device.type == "cpu" or "sizes" in self.__dict__:
             same.__dict__["sizes"] = self.sizes
         return same
@@ -334,15 +321,9 @@ class JetBatch:
     def with_four_momenta(self, four_momenta: Tensor) -> JetBatch:
         """The same jets with other four-momenta [ΣN, 4]; features, jet momenta, raw columns and extras that
         would no longer fit are left out."""
-        return replace(
-            self,
-            four_momenta=four_momenta,
-            features=None,
-            feature_names=(),
-            jet_momenta=None,
-            extras={},
-            raw=feature_table.not_from_momenta(self.raw),
-        )
+        kept = feature_table.not_from_momenta(self.raw)
+        bare = replace(self, features=None, feature_names=(), jet_momenta=None, extras={}, raw=kept)
+        return replace(bare, four_momenta=four_momenta)
 
     def permute(self, order: Tensor) -> JetBatch:
         """The same jets with constituents in another order; `order` [ΣN] must keep each constituent in its

@@ -117,7 +117,18 @@ _ALL = [
     Feature("pt_fraction", ("pt", "jet_pt"), lambda c: _ratio(c["pt"], c["jet_pt"]), clip=(0.0, 10.0)),
 ]
 
-FEATURES: dict[str, Feature] = {f.name: f for f in _ALL}
+# What a constituent is, one column a particle and its antiparticle (arXiv:2201.08187, quark or gluon).
+PDG_IDS = (11, 13, 22, 130, 211, 321, 2112, 2212)
+
+
+def _is_kind(number: int) -> Feature:
+    return Feature(
+        f"pdg_{number}", ("pdg_id",), lambda c: (c["pdg_id"].abs() == number).to(c["pdg_id"].dtype)
+    )
+
+
+IDENTITY = tuple(f"pdg_{number}" for number in PDG_IDS)
+FEATURES: dict[str, Feature] = {f.name: f for f in [*_ALL, *map(_is_kind, PDG_IDS)]}
 
 KINEMATIC = ("log_pt", "log_energy", "log_pt_rel", "log_energy_rel", "delta_r", "delta_eta", "delta_phi")
 KINEMATIC_PID = (*KINEMATIC[:5], *PID_COLUMNS, "delta_eta", "delta_phi")
@@ -126,7 +137,12 @@ FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "kinematic": KINEMATIC,
     "kinematic_pid": KINEMATIC_PID,
     "full": FULL,
+    "identity": IDENTITY,
 }
+
+
+# A name that begins so is the raw column itself, also where a feature has the same name: `raw:d0`.
+RAW = "raw:"
 
 
 def resolve(features: str | Sequence[str]) -> tuple[str, ...]:
@@ -146,6 +162,9 @@ def resolve(features: str | Sequence[str]) -> tuple[str, ...]:
 def lookup(name: str) -> Feature:
     """The feature of that name; a name that is not in the table stands for the raw column of that name, as it
     is."""
+    if name.startswith(RAW):
+        column = name.removeprefix(RAW)
+        return Feature(name, (column,), lambda c: c[column])
     return FEATURES.get(name) or _as_is(name)
 
 

@@ -79,19 +79,6 @@ def derived_array(name: str, momenta: np.ndarray, counts: np.ndarray) -> np.ndar
     return derived(name, torch.from_numpy(momenta), torch.from_numpy(counts)).numpy()
 
 
-def sum_of_constituents(four_momenta: Tensor, jet_of: Tensor, jets: int) -> Tensor:
-    """Four-momentum of each jet, [B, 4]; summed in double precision, so that its last bit does not depend on
-    the order of the constituents.
-
-    Args:
-        four_momenta: [ΣN, 4].
-        jet_of: [ΣN] index of each constituent's jet.
-        jets: how many.
-    """
-    total = torch.zeros((jets, 4), dtype=torch.float64, device=four_momenta.device)
-    return total.index_add_(0, jet_of, four_momenta.double()).to(four_momenta.dtype)
-
-
 def sum_of_columns(columns: Mapping[str, np.ndarray], jet_of: np.ndarray, jets: int) -> np.ndarray:
     """The same from separate columns `energy`, `px`, `py`, `pz`, [B, 4] float32."""
     sums = [np.bincount(jet_of, columns[n], minlength=jets) for n in ("energy", "px", "py", "pz")]

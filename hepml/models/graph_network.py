@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepml.data import features as feature_table
@@ -26,6 +27,7 @@ from hepml.nn.convolutions import Convolution
 from hepml.nn.feedforward import feedforward
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.pooling import segment_max
+from hepml.packed.rectangular import mask_behind
 from hepml.packed.segments import segment_mean
 from hepml.representations.graph import EDGE_FEATURES, POINTS, EdgeKind, edge_features, make_edges
 
@@ -175,6 +177,8 @@ class GraphNetwork(nn.Module):
     ) -> Tensor:
         """One convolution; on a CPU a few jets at a time, since edges join constituents of one jet and
         messages are large."""
+        if mask_behind(batch.offsets) is not None:
+            return self._step_in_rectangle(layer, batch, x, edges, attributes, points, initial)
         many = edges.shape[1] > _TRAINING_EDGES and kernels.allows("pieces", x, autocast=True)
         if not many or _couples_jets(layer):
             return layer(x, edges, attributes, points, batch.jet_of, initial)  # type: ignore[no-any-return]
@@ -192,6 +196,21 @@ class GraphNetwork(nn.Module):
                 )
             )
         return torch.cat(parts)
+
+    def _step_in_rectangle(
+        self,
+        layer: nn.Module,
+        batch: JetBatch,
+        x: Tensor,
+        edges: Tensor,
+        attributes: Tensor | None,
+        points: Tensor,
+        initial: Tensor,
+    ) -> Tensor:
+        """The same with one row more, to which edges lead that there are not."""
+        x, points, initial = (F.pad(t, (0, 0, 0, 1)) for t in (x, points, initial))
+        jet_of = torch.cat((batch.jet_of, batch.offsets[-1:] // batch.max_count))
+        return layer(x, edges, attributes, points, jet_of, initial)[:-1]  # type: ignore[no-any-return]
 
     def _attributes(self, batch: JetBatch, edges: Tensor) -> Tensor | None:
         if self.bn_edges is None:

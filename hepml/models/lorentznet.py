@@ -10,11 +10,13 @@ jet's score never depends on its neighbours in a batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
@@ -33,6 +35,7 @@ from hepml.nn.lorentz import (
 )
 from hepml.nn.lorentz.statistics import normalised
 from hepml.nn.norm import PackedBatchNorm
+from hepml.packed.rectangular import counts_of, jets_of
 from hepml.packed.segments import segment_sum
 
 
@@ -59,6 +62,8 @@ class LorentzNet(nn.Module):
         vectors: `gram` carries the Lorentz products of the vectors, which keeps the symmetry to the rounding
             of the input; `components` carries the vectors with the arithmetic of the published network, for
             its weights.
+        features: constituent features given as scalars in place of the masses, such as `identity` (one-hot,
+            as published for quark and gluon jets). Those that change under a boost break the symmetry.
         update_limit: with `components`, bound on each component of a vector update in GeV (published: 100).
             It depends on the frame, so it breaks the symmetry where it acts; None leaves it out.
     """
@@ -76,6 +81,7 @@ class LorentzNet(nn.Module):
         nodes: int | None = 202,
         vectors: Literal["gram", "components"] = "gram",
         update_limit: float | None = None,
+        features: str | Sequence[str] = (),
     ) -> None:
         super().__init__()
         if update_limit is not None and vectors != "components":
@@ -83,11 +89,18 @@ class LorentzNet(nn.Module):
                 "lorentznet: update_limit bounds components, which vectors: gram does not have",
                 mend="leave update_limit out, or set vectors: components",
             )
-        self.inputs = Inputs()
+        self.features = feature_table.resolve(features)
+        self.inputs = Inputs(self.features)
         self.nodes, self.vectors, self.update_limit = nodes, vectors, update_limit
         fixed = reference_vectors(references)
         self.register_buffer("references", fixed, persistent=False)
         n_scalars = 2 if len(fixed) else 1
+        if self.features:
+            if len(fixed):
+                raise ConfigError(
+                    "lorentznet: reference vectors have no features", mend="leave references or features out"
+                )
+            n_scalars = len(self.features)
         self.embedding = nn.Linear(n_scalars, n_hidden)
         self.blocks = nn.ModuleList(
             LorentzBlock(n_hidden, n_scalars, c, last=i == n_blocks - 1) for i in range(n_blocks)
@@ -101,21 +114,24 @@ class LorentzNet(nn.Module):
         dtype = self.embedding.weight.dtype
         x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
         largest = batch.sizes[0] + len(self.references)
-        pairs = Pairs.of(jets, len(x), self._pairs_of(batch), largest)
+        pairs = Pairs.of(jets, x.shape[0], self._pairs_of(batch), largest)
         vectors = self._vectors(x, pairs, is_reference)
         m = signed_log(root(vectors.mass_squared().abs()))
         scalars = torch.stack((m * ~is_reference, m * is_reference), dim=-1)[
             :, : self.embedding.in_features
         ].to(dtype)
+        if self.features:
+            scalars = batch.select(self.features).to(dtype)
         h = self.embedding(scalars)
         for block in self.blocks:
             h, vectors = block(h, vectors, scalars, pairs)
         pooled = segment_sum(h, jets)
-        return self.head(pooled / (self.nodes or jets.diff().clamp_min(1)[:, None]))  # type: ignore[no-any-return]
+        return self.head(pooled / (self.nodes or counts_of(jets).clamp_min(1)[:, None]))  # type: ignore[no-any-return]
 
     def _pairs_of(self, batch: JetBatch) -> int:
         """How many ordered pairs the nodes of these jets have, the reference vectors among them."""
-        extra, rows, jets = len(self.references), batch.four_momenta.shape[0], len(batch)
+        extra, rows = len(self.references), batch.four_momenta.shape[0]
+        jets = jets_of(batch.offsets)
         return batch.sizes[1] + (2 * extra - 1) * rows + extra * (extra - 1) * jets
 
     def _vectors(self, x: Tensor, pairs: Pairs, is_reference: Tensor) -> Vectors:

@@ -174,8 +174,7 @@ class ParticleTransformer(nn.Module):
         rectangles = [(group.where,) if whole else group.pieces for group in jets]
         tables = iter(table.split([n for own in per_group for n in own]))
         biases = (
-            tuple(pair_bias(next(tables), where.offsets.diff(), where.width) for where in own)
-            for own in rectangles
+            tuple(pair_bias(next(tables), where.offsets, where.width) for where in own) for own in rectangles
         )
         rows = (self.embed.embed(part) for part in x.split([group.rows for group in jets]))
         return jets, rows, biases

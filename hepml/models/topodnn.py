@@ -15,8 +15,12 @@ from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward, he_uniform
 from hepml.packed.rectangle import to_dense
+from hepml.packed.rectangular import counts_of, spread
 from hepml.packed.segments import segment_sum
 from hepml.representations.sequence import leading
+
+# Directions closer than this (in eta and phi) are the same: float32 keeps an angle of 2 to 2e-7.
+_RESOLVED = 1e-5
 
 
 @register(
@@ -80,19 +84,19 @@ def standard_pose(four_momenta: Tensor, offsets: Tensor) -> Tensor:
         [M, 3]; pT in GeV. The first constituent of a jet is at (0, 0), the second at negative phi and eta
         zero.
     """
-    counts = offsets.diff()
+    counts = counts_of(offsets)
     first, second = offsets[:-1], offsets[:-1] + (counts > 1)
-    jet_of = torch.repeat_interleave(
-        torch.arange(len(counts), device=offsets.device), counts, output_size=len(four_momenta)
-    )
+    jets = torch.arange(counts.shape[0], device=offsets.device)
+    jet_of = spread(jets, offsets, four_momenta.shape[0])
     pt, eta, phi = kinematics.pt(four_momenta), kinematics.eta(four_momenta), kinematics.phi(four_momenta)
     lead = first[jet_of]
     eta = eta - eta[lead]
     phi = kinematics.delta_phi(phi, phi[lead])
     px, py, pz = pt * phi.cos(), pt * phi.sin(), pt * eta.sinh()
     other = second[jet_of]
-    alone = other == lead  # at the origin, where no rotation moves it; but the angle needs a derivative
-    angle = torch.atan2(py[other], torch.where(alone, 1.0, pz[other])) + math.pi / 2
+    # At the origin no rotation moves it, and within rounding of the origin its angle is rounding.
+    alone = (other == lead) | (kinematics.length(py, pz) < _RESOLVED * pt)[other]
+    angle = torch.atan2(torch.where(alone, 0.0, py[other]), torch.where(alone, 1.0, pz[other])) + math.pi / 2
     py, pz = py * angle.cos() - pz * angle.sin(), pz * angle.cos() + py * angle.sin()
     pt = kinematics.length(px, py)
     eta = kinematics.eta_of(pz, pt)

@@ -18,6 +18,7 @@ from hepml.nn.attention import AttentionMaps, Block
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped, prepend
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.rectangle import Rectangle
+from hepml.packed.rectangular import mask_behind, rectangular, widened
 from hepml.packed.segments import segment_mean
 
 
@@ -139,5 +140,8 @@ class Transformer(nn.Module):
         """The rectangle where each jet's class token stands before its constituents."""
         if self.token is None:
             return where
+        mask = mask_behind(where.offsets)
+        if mask is not None:
+            return Rectangle.of(rectangular(widened(mask, 1)), where.width + 1)
         longer = where.offsets + torch.arange(len(where.offsets), device=where.offsets.device)
         return Rectangle.of(longer, where.width + 1)

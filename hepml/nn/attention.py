@@ -63,7 +63,7 @@ class Attention(nn.Module):
                 turns.
             biases: of each, [B, H or 1, P or 1, P] added to the scores, very negative where a key is padding.
         """
-        parts = self.in_proj(x).split([len(where.rows) for where in pieces])
+        parts = self.in_proj(x).split([where.rows.shape[0] for where in pieces])
         found = [self._attended(*each) for each in zip(parts, pieces, biases, strict=True)]
         return found[0] if len(found) == 1 else torch.cat(found)
 

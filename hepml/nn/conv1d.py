@@ -87,7 +87,7 @@ class PaddedConv1d(nn.Conv1d):
     def _convolve(self, input: Padded, outputs: int) -> Tensor:
         stride, reach = self.stride[0], self.kernel_size[0] // 2
         if outputs == 0:
-            return input.own.new_zeros((len(input.own), 0, self.out_channels))
+            return input.own.new_zeros((input.own.shape[0], 0, self.out_channels))
         x = input.window(-reach, stride * (outputs - 1) + reach + 1)
         # A picture of one row: a convolution of three-dimensional tensors would be taken with channels first.
         y = F.conv2d(x.transpose(1, 2)[:, :, None], self.weight[:, :, None], self.bias, (1, stride))
@@ -99,7 +99,7 @@ class PaddedBatchNorm(PackedBatchNorm):
     padded network takes them."""
 
     def forward(self, input: Padded) -> Padded:  # type: ignore[override]
-        jets, length = len(input.own), input.silent.shape[1]
+        jets, length = input.own.shape[0], input.silent.shape[1]
         if not self.training or jets * length < 2:
             gain, bias = self.gain_and_bias()
             return input.map(lambda x: torch.addcmul(bias, x, gain))

@@ -70,11 +70,11 @@ class EdgeConv(nn.Module):
         the plain definition."""
         k = neighbours.shape[1]
         b = F.pad(b, (0, 0, 0, 1))  # the row of the absent neighbour
-        h = (a[:, None] + b[neighbours.flatten()].view(len(a), k, b.shape[1])).flatten(0, 1)
+        h = (a[:, None] + b[neighbours.flatten()].view(a.shape[0], k, b.shape[1])).flatten(0, 1)
         h = torch.relu(self._layers[0][1](h))
         for conv, bn in self._layers[1:]:
             h = torch.relu(bn(conv(h)))
-        return h.view(len(a), k, h.shape[1]).mean(dim=1)
+        return h.view(a.shape[0], k, h.shape[1]).mean(dim=1)
 
     def _in_pieces(self, a: Tensor, neighbours: Tensor) -> bool:
         """Whether the cache-sized training path applies: training on a CPU, eager, with norms that all learn
@@ -123,7 +123,7 @@ class EdgeConv(nn.Module):
             maps.append((gain[:, None] * conv.weight, bias))
         step = max(1, _EDGES * torch.get_num_threads() // k)
         parts = []
-        for start in range(0, len(a), step):
+        for start in range(0, a.shape[0], step):
             piece = slice(start, start + step)
             h = (
                 other[neighbours[piece].flatten()]

@@ -19,6 +19,7 @@ from hepml.data.batch import JetBatch
 from hepml.nn import kernels
 from hepml.nn.attention import AttentionMaps
 from hepml.packed.rectangle import Rectangle
+from hepml.packed.rectangular import mask_behind
 
 # Constituents of a group, and of a piece of it, on a CPU.
 ROWS = 1536
@@ -73,6 +74,8 @@ class Grouped:
 def grouped(batch: JetBatch, rows: int = ROWS, piece: int = PIECE) -> Grouped:
     """The batch, sorted by count and cut into groups of about so many rows, and these into pieces; one of one
     on an accelerator, and where kernels are disabled."""
+    if mask_behind(batch.offsets) is not None:
+        return _whole(batch)
     order = torch.argsort(batch.counts, stable=True)
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
@@ -107,6 +110,15 @@ def grouped(batch: JetBatch, rows: int = ROWS, piece: int = PIECE) -> Grouped:
     return Grouped(batch, back, tuple(groups))
 
 
+def _whole(batch: JetBatch) -> Grouped:
+    """Jets in a rectangle as one group of one piece, in their order."""
+    where = Rectangle.of(batch.offsets, batch.max_count)
+    jets, width = where.mask.shape
+    pairs = jets * width * width
+    back = torch.arange(jets, device=batch.device)
+    return Grouped(batch, back, (Group(slice(0, jets), jets * width, pairs, where, (where,), (pairs,)),))
+
+
 def _ends(offsets: Tensor, rows: int) -> list[int]:
     """Where to cut jets so that each part has about so many rows: jets, from 0 to all."""
     jets = len(offsets) - 1
@@ -134,6 +146,10 @@ def gather_maps(jets: Grouped, parts: list[tuple[Tensor, Tensor | None]]) -> Att
 
 def prepend(token: Tensor, x: Tensor, offsets: Tensor) -> Tensor:
     """A row before each jet's own: token [C] and packed [ΣN, C] with [B + 1] to packed [ΣN + B, C]."""
+    mask = mask_behind(offsets)
+    if mask is not None:
+        own = x.view(*mask.shape, x.shape[1])
+        return torch.cat((token.to(x.dtype).expand(mask.shape[0], 1, -1), own), dim=1).flatten(0, 1)
     jets = len(offsets) - 1
     rows = torch.arange(len(x), device=x.device) + torch.repeat_interleave(
         torch.arange(1, jets + 1, device=x.device), offsets.diff(), output_size=len(x)

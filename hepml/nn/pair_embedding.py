@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hepml.nn import kernels
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.rectangle import masking_value
+from hepml.packed.rectangular import mask_behind
 
 # Pairs taken at a time in evaluation on a CPU: 1 MB of 64 columns in float32.
 PIECE = 4096
@@ -72,17 +73,22 @@ class PairEmbedding(nn.Module):
         return torch.cat(parts)
 
 
-def pair_bias(table: Tensor, counts: Tensor, width: int) -> Tensor:
+def pair_bias(table: Tensor, offsets: Tensor, width: int) -> Tensor:
     """A number a pair and head as an additive attention bias, very negative where the key is padding.
 
     Args:
         table: [T, H] of the pairs of these jets alone, as `hepml.packed.pairs.SymmetricPairs` orders them.
-        counts: [B] constituents of each jet.
+        offsets: [B + 1] of these jets.
         width: P, constituents of the rectangle.
 
     Returns:
         [B, H, P, P].
     """
+    mask = mask_behind(offsets)
+    if mask is not None:
+        square = table.view(mask.shape[0], width, width, table.shape[1]).permute(0, 3, 1, 2)
+        return square.masked_fill(~mask[:, None, None], masking_value(table.dtype))
+    counts = offsets.diff()
     at = torch.arange(width, device=table.device)
     low, high = torch.minimum(at[:, None], at), torch.maximum(at[:, None], at)
     per_jet = counts * (counts + 1) // 2

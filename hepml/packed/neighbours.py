@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hepml.packed.rectangle import mask_of, rows_in_dense
+from hepml.packed.rectangular import mask_behind
 from hepml.packed.segments import jet_of_rows
 
 # Entries of a distance matrix taken at a time: 8 MB of float32, which stays in the last-level cache with its
@@ -51,6 +52,9 @@ def nearest_neighbours(
     points = points.detach()
     if points.dtype in (torch.bfloat16, torch.float16):
         points = points.float()
+    mask = mask_behind(offsets)
+    if mask is not None:
+        return _search_rectangle(points, mask, k, priority)
     rows, jets = points.shape[0], len(offsets) - 1
     if rows == 0 or jets == 0:
         return torch.zeros((rows, k), dtype=torch.int64, device=points.device)
@@ -73,6 +77,28 @@ def nearest_neighbours(
         if high > low:
             parts.append(_search(points[low:high], own, k, int(own.diff().max()), rows))
     return torch.cat(parts)
+
+
+def _search_rectangle(points: Tensor, mask: Tensor, k: int, priority: Tensor | None) -> Tensor:
+    """The same search where jets stand in a rectangle: one matrix [N, N] a jet, no size that depends on the
+    data."""
+    (jets, width), few = mask.shape, points.shape[1] <= _FEW
+    own = points.view(jets, width, points.shape[1])
+    at = torch.arange(width, device=points.device)
+    order = at.expand(jets, width)
+    if priority is not None and few:
+        order = priority.detach().view(jets, width).sort(dim=1, descending=True, stable=True)[1]
+    others = own.gather(1, order[..., None].expand(-1, -1, points.shape[1]))
+    if few:
+        distances = (own[:, :, None] - others[:, None]).square().sum(-1)
+    else:
+        distances = others.square().sum(-1)[:, None] - 2 * (own @ others.transpose(1, 2))
+    absent = ~mask.gather(1, order)[:, None] | (order[:, None] == at[:, None])
+    distances = F.pad(distances.masked_fill(absent, torch.inf), (0, k), value=torch.inf)
+    nearest, column = (t[..., :k] for t in distances.sort(dim=-1, stable=True))
+    found = F.pad(order, (0, k)).gather(1, column.flatten(1)).view(jets, width, k)
+    rows = found + (torch.arange(jets, device=points.device) * width)[:, None, None]
+    return torch.where(torch.isinf(nearest), jets * width, rows).view(jets * width, k)
 
 
 def _ranked(distances: Tensor) -> Tensor:

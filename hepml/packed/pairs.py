@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hepml.packed.lazy import lazy
 from hepml.packed.rectangle import widest
+from hepml.packed.rectangular import mask_behind, spread
 from hepml.packed.segments import segment_sum
 
 
@@ -44,7 +45,7 @@ def members(sizes: Tensor, first: Tensor, total: int | None = None) -> tuple[Ten
 
 def _of_jets(values: Tensor, offsets: Tensor, rows: int) -> Tensor:
     """The value of its jet for each row. Shapes: [B] -> [M]."""
-    return torch.repeat_interleave(values, offsets.diff(), output_size=rows)
+    return spread(values, offsets, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,9 @@ class OrderedPairs:
     ) -> OrderedPairs:
         """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` are the numbers of
         nodes and of pairs, and `largest` the nodes of the largest jet, where they are known."""
+        mask = mask_behind(jets)
+        if mask is not None:
+            return RectangularPairs.of_mask(jets, mask)
         nodes = int(jets[-1]) if nodes is None else nodes
         degree = _of_jets(jets.diff() - 1, jets, nodes)
         receiver, sender = members(degree, _of_jets(jets[:-1], jets, nodes), total)
@@ -105,9 +109,55 @@ class OrderedPairs:
         """Sum over the neighbours of each node. Shapes: [P, F] -> [M, F]."""
         return segment_sum(values, self.offsets)
 
+    def own(self, values: Tensor) -> Tensor:
+        """The values of the pairs that there are, zero for others. Shapes: [P], kept."""
+        return values
+
     def mean(self, values: Tensor) -> Tensor:
         """Mean over the neighbours of each node, zero where it has none. Shapes: [P, F] -> [M, F]."""
         return self.sum(values) / self.degree.clamp_min(1).to(values.dtype)[:, None]
+
+
+def _of_rectangle(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Both rows of all N² pairs of each jet in a rectangle [B, N]."""
+    count, width = mask.shape
+    rows = torch.arange(count * width, device=mask.device).view(count, width)
+    return rows[:, :, None].expand(-1, -1, width).flatten(), rows[:, None].expand(-1, width, -1).flatten()
+
+
+class RectangularPairs(OrderedPairs):
+    """All N² pairs of jets in a rectangle, of which sums take those of two constituents that are there, i ≠
+    j."""
+
+    @classmethod
+    def of_mask(cls, jets: Tensor, mask: Tensor) -> RectangularPairs:
+        """Of jets with the offsets `jets` and the mask [B, N]."""
+        degree = (mask.sum(1, keepdim=True) - 1).expand(-1, mask.shape[1]).flatten()
+        return cls(jets, *_of_rectangle(mask), degree)
+
+    @lazy
+    def mask(self) -> Tensor:
+        """[B, N] which constituents are there."""
+        found = mask_behind(self.jets)
+        assert found is not None
+        return found
+
+    @lazy
+    def there(self) -> Tensor:
+        """[B, N, N] which pairs are there."""
+        itself = torch.eye(self.width, dtype=torch.bool, device=self.mask.device)
+        return self.mask[:, :, None] & self.mask[:, None] & ~itself
+
+    @lazy
+    def in_dense(self) -> Tensor:
+        return torch.arange(self.receiver.shape[0], device=self.receiver.device)
+
+    def sum(self, values: Tensor) -> Tensor:
+        each = values.view(*self.there.shape, values.shape[1])
+        return each.masked_fill(~self.there[..., None], 0.0).sum(2).flatten(0, 1)
+
+    def own(self, values: Tensor) -> Tensor:
+        return values.masked_fill(~self.there.flatten(), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +179,9 @@ class SymmetricPairs:
     def of(cls, jets: Tensor, nodes: int | None = None, total: int | None = None) -> SymmetricPairs:
         """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` as for
         `OrderedPairs.of`."""
+        mask = mask_behind(jets)
+        if mask is not None:  # all N², in both orders
+            return cls(*_of_rectangle(mask))
         nodes = int(jets[-1]) if nodes is None else nodes
         start = _of_jets(jets[:-1], jets, nodes)
         return cls(*members(torch.arange(1, nodes + 1, device=jets.device) - start, start, total))

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from hepml.packed.rectangular import mask_behind
 from hepml.packed.segments import jet_of_rows
 
 
@@ -16,6 +18,10 @@ def segment_max(values: Tensor, offsets: Tensor) -> Tensor:
         values: [ΣN, C].
         offsets: [B + 1] int64.
     """
+    mask = mask_behind(offsets)
+    if mask is not None:
+        rows = values.view(*mask.shape, values.shape[1]).masked_fill(~mask[..., None], -torch.inf)
+        return rows.amax(1).masked_fill(~mask.any(1)[:, None], 0.0)
     jets = len(offsets) - 1
     out = values.new_zeros((jets, values.shape[1]))
     jet_of = jet_of_rows(offsets, values.shape[0])

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hepml.packed.rectangular import mask_behind
+
 
 @dataclass(frozen=True, eq=False)
 class Rectangle:
@@ -41,16 +43,22 @@ class Rectangle:
     @property
     def is_full(self) -> bool:
         """Whether there is no padding."""
-        return self.rows.shape[0] == self.jets * self.width
+        return mask_behind(self.offsets) is None and self.rows.shape[0] == self.jets * self.width
 
     def dense(self, x: Tensor, fill: float = 0.0) -> Tensor:
         """Packed [ΣN, C] to [B, P, C], `fill` where there is none."""
+        if mask_behind(self.offsets) is not None:
+            dense = x.view(*self.mask.shape, x.shape[1])
+            if dense.dtype == torch.bool and not fill:
+                return dense & self.mask[..., None]
+            return dense.masked_fill(~self.mask[..., None], fill)
         out = x.new_full((self.jets * self.width, x.shape[1]), fill)
         return out.index_copy(0, self.rows, x).view(self.jets, self.width, x.shape[1])
 
     def packed(self, x: Tensor) -> Tensor:
         """[B, P, C] to packed [ΣN, C]."""
-        return x.flatten(0, 1).index_select(0, self.rows)
+        flat = x.flatten(0, 1)
+        return flat if mask_behind(self.offsets) is not None else flat.index_select(0, self.rows)
 
     def key_bias(self, dtype: torch.dtype) -> Tensor:
         """[B, 1, 1, P] to add to attention scores: zero at constituents, very negative at padding."""
@@ -67,6 +75,9 @@ def masking_value(dtype: torch.dtype) -> float:
 def rows_in_dense(offsets: Tensor, width: int, rows: int | None = None) -> Tensor:
     """Row of the flattened [B · width] rectangle at which each constituent stands, [ΣN] int64; `rows` is ΣN,
     where it is known."""
+    mask = mask_behind(offsets)
+    if mask is not None:
+        return torch.arange(mask.shape[0] * mask.shape[1], device=offsets.device)
     counts = offsets.diff()
     if rows is None:
         rows = int(offsets[-1] - offsets[0]) if len(offsets) else 0
@@ -77,11 +88,15 @@ def rows_in_dense(offsets: Tensor, width: int, rows: int | None = None) -> Tenso
 
 def mask_of(offsets: Tensor, width: int) -> Tensor:
     """True where a constituent stands, [B, width] bool."""
-    return torch.arange(width, device=offsets.device) < offsets.diff()[:, None]
+    mask = mask_behind(offsets)
+    return torch.arange(width, device=offsets.device) < offsets.diff()[:, None] if mask is None else mask
 
 
 def widest(offsets: Tensor) -> int:
     """Constituents of the largest jet, asked of the device."""
+    mask = mask_behind(offsets)
+    if mask is not None:
+        return mask.shape[1]
     return int(offsets.diff().max()) if len(offsets) > 1 else 0
 
 
@@ -102,4 +117,6 @@ def to_dense(values: Tensor, offsets: Tensor, width: int | None = None, fill: fl
 
 def to_packed(dense: Tensor, offsets: Tensor, rows: int | None = None) -> Tensor:
     """The packed rows [ΣN, C] of a dense view [B, P, C]."""
+    if mask_behind(offsets) is not None:
+        return dense.flatten(0, 1)
     return dense.flatten(0, 1).index_select(0, rows_in_dense(offsets, dense.shape[1], rows))

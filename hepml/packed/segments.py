@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hepml.packed.rectangular import counts_of, jets_of, mask_behind, spread
+
 
 def jet_of_rows(offsets: Tensor, rows: int) -> Tensor:
     """The jet that each of the packed rows belongs to, [rows] int64, from offsets [B + 1]."""
-    jets = torch.arange(len(offsets) - 1, device=offsets.device)
-    return torch.repeat_interleave(jets, offsets.diff(), output_size=rows)
+    return spread(torch.arange(jets_of(offsets), device=offsets.device), offsets, rows)
 
 
 def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
@@ -25,6 +26,9 @@ def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
     Returns:
         [B, C]; zeros for jets without rows.
     """
+    mask = mask_behind(offsets)
+    if mask is not None:
+        return values.view(*mask.shape, values.shape[1]).masked_fill(~mask[..., None], 0.0).sum(1)
     exact = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
     out = exact.new_zeros((len(offsets) - 1, values.shape[1]))
     return out.index_add(0, jet_of_rows(offsets, len(values)), exact).to(values.dtype)
@@ -32,5 +36,5 @@ def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
 
 def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:
     """Mean over each jet's rows, [B, C]; zeros for jets without rows."""
-    counts = offsets.diff().clamp_min(1).to(values.dtype)
+    counts = counts_of(offsets).clamp_min(1).to(values.dtype)
     return segment_sum(values, offsets) / counts[:, None]

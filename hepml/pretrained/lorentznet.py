@@ -12,6 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
+from hepml.data.features import IDENTITY
+
+# Jets of the published quark-gluon data set are padded to its longest; padding counts in the mean. Shapes do
+# not tell it: `load(path, nodes=…)` where the jets were padded to another length.
+QUARK_GLUON_NODES = 139
 RENAMED = {"LGEBs.": "blocks.", "graph_dec.": "head."}
 # With two scalars a particle, [psi(|m|) if constituent, psi(|m|) if beam], there are beams; with one there
 # are none.
@@ -26,23 +31,51 @@ def read(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]
         KeyError: a parameter that is not there.
     """
     width, scalars = state["embedding.weight"].shape
-    if scalars not in REFERENCES:
-        raise ValueError(f"{scalars} scalars a particle, where 1 (no beams) or 2 (beams) are known")
     outputs = state["graph_dec.3.weight"].shape[0]
+    if scalars == len(IDENTITY):
+        classes = ("gluon", "quark") if outputs == 2 else None
+        return _quark_gluon(state, width, outputs), _renamed(state), classes
+    if scalars not in REFERENCES:
+        raise ValueError(
+            f"{scalars} scalars a particle, where 1 (no beams), 2 (beams) or 8 (one-hot identities) are known"
+        )
     hyperparameters = {
         "outputs": outputs,
         "n_hidden": width,
-        "n_blocks": 1 + max(int(name.split(".")[1]) for name in state if name.startswith("LGEBs.")),
+        "n_blocks": _blocks(state),
         "references": REFERENCES[scalars],
         "c": 5e-3,
         "nodes": 200 + (2 if scalars == 2 else 0),
         "vectors": "components",
         "update_limit": 100.0,
     }
+    return hyperparameters, _renamed(state), ("QCD", "top") if outputs == 2 else None
+
+
+def _blocks(state: Mapping[str, Tensor]) -> int:
+    return 1 + max(int(name.split(".")[1]) for name in state if name.startswith("LGEBs."))
+
+
+def _quark_gluon(state: Mapping[str, Tensor], width: int, outputs: int) -> dict[str, Any]:
+    """The published quark-gluon network: one-hot identities, no beams, a mean over the padded length."""
+    return {
+        "outputs": outputs,
+        "n_hidden": width,
+        "n_blocks": _blocks(state),
+        "references": (),
+        "features": "identity",
+        "c": 1e-3,
+        "nodes": QUARK_GLUON_NODES,
+        "vectors": "components",
+        "update_limit": 100.0,
+    }
+
+
+def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for name, value in state.items():
         for theirs, ours in RENAMED.items():
             if name.startswith(theirs):
                 name = ours + name.removeprefix(theirs)
         renamed[name] = value
-    return hyperparameters, renamed, ("QCD", "top") if outputs == 2 else None
+    return renamed

@@ -20,7 +20,8 @@ from hepml.data.batch import JetBatch
 from hepml.errors import DataError, ModelError, did_you_mean
 from hepml.packed.neighbours import nearest_neighbours
 from hepml.packed.pair_features import PAIR_FEATURES, pair_features
-from hepml.packed.pairs import OrderedPairs, members
+from hepml.packed.pairs import OrderedPairs, SymmetricPairs, members
+from hepml.packed.rectangular import mask_behind
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -41,6 +42,8 @@ def full_edges(offsets: Tensor, *, self_loops: bool = False) -> Tensor:
         offsets: [B + 1] int64, beginning at 0.
         self_loops: also join each constituent to itself.
     """
+    if mask_behind(offsets) is not None:
+        return _edges_of_pairs(offsets, None, 0.0, self_loops)
     if not self_loops:
         pairs = OrderedPairs.of(offsets)
         return torch.stack((pairs.sender, pairs.receiver))
@@ -62,6 +65,8 @@ def radius_edges(points: Tensor, offsets: Tensor, radius: float, *, self_loops: 
         self_loops: also join each constituent to itself.
     """
     points = points.detach()
+    if mask_behind(offsets) is not None:
+        return _edges_of_pairs(offsets, points, radius, self_loops)
     squares = offsets.diff().square().cumsum(0)
     total = int(squares[-1]) if len(squares) else 0
     limits = torch.arange(_PAIRS, max(total, _PAIRS), _PAIRS, device=offsets.device)
@@ -97,8 +102,26 @@ def knn_edges(
     own = torch.arange(rows, device=points.device)[:, None]
     if self_loops:
         near = torch.cat((own, near), dim=1)
+    mask = mask_behind(offsets)
+    if mask is not None:
+        return torch.stack((near.flatten(), torch.where(near < rows, own, rows).flatten()))
     there = near < rows
     return torch.stack((near[there], own.expand_as(near)[there]))
+
+
+def _edges_of_pairs(offsets: Tensor, points: Tensor | None, radius: float, self_loops: bool) -> Tensor:
+    """All N² pairs of jets in a rectangle as edges; of pairs that are not joined both ends are the row past
+    the last."""
+    mask = mask_behind(offsets)
+    assert mask is not None
+    pairs = SymmetricPairs.of(offsets)
+    there = (mask[:, :, None] & mask[:, None]).flatten()
+    if not self_loops:
+        there = there & (pairs.i != pairs.j)
+    if points is not None:
+        there = there & ((points[pairs.i] - points[pairs.j]).square().sum(-1) <= radius * radius)
+    absent = mask.shape[0] * mask.shape[1]
+    return torch.stack([torch.where(there, end, absent) for end in (pairs.j, pairs.i)])
 
 
 def make_edges(
@@ -155,7 +178,10 @@ def edge_features(batch: JetBatch, edges: Tensor, names: Sequence[str] = EDGE_FE
     for name in names:
         if name not in known:
             raise ModelError(f"unknown edge feature '{name}'", mend=did_you_mean(name, known))
-    found = pair_features(batch.four_momenta, edges[0], edges[1])
+    momenta = batch.four_momenta
+    if mask_behind(batch.offsets) is not None:  # absent edges end at the row past the last
+        momenta = torch.nn.functional.pad(momenta, (0, 0, 0, 1))
+    found = pair_features(momenta, edges[0], edges[1])
     at = {name: i for i, name in enumerate(PAIR_FEATURES)}
     columns = [
         found[:, at["ln_delta_r"]].exp() if name == "delta_r" else found[:, at[name]] for name in names

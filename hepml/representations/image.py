@@ -22,6 +22,7 @@ from torch import Tensor
 from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.errors import ConfigError, did_you_mean
+from hepml.packed.rectangular import jets_of, mask_behind, spread
 from hepml.packed.segments import segment_sum
 from hepml.representations.sequence import hardest
 
@@ -143,7 +144,7 @@ def _posed_by_constituents(
     batch: JetBatch, x: Tensor, y: Tensor, centre: Centre, rotate: Rotate
 ) -> tuple[Tensor, Tensor]:
     """Positions from the hardest constituent, or with the second-hardest straight below, or both."""
-    if not len(x):
+    if not torch.compiler.is_compiling() and not len(x):
         return x, y
     counts = batch.counts
     first, second = hardest(batch, 2).unbind(1)
@@ -171,7 +172,7 @@ def _turned(
 def _flipped(batch: JetBatch, pt: Tensor, x: Tensor, y: Tensor, flip: Flip) -> tuple[Tensor, Tensor]:
     right = x > _ASIDE
     quadrant = right.to(torch.int64) if flip == "horizontal" else right + 2 * (y > _ASIDE)
-    sums = pt.new_zeros(4 * len(batch)).index_add_(0, 4 * batch.jet_of + quadrant, pt.detach())
+    sums = pt.new_zeros(4 * jets_of(batch.offsets)).index_add_(0, 4 * batch.jet_of + quadrant, pt.detach())
     best = sums.view(-1, 4).argmax(dim=1)
     x = x * _spread(batch, torch.where(best % 2 == 1, 1.0, -1.0).to(x.dtype))
     if flip == "both":
@@ -196,21 +197,24 @@ def _filled(
     batch: JetBatch, x: Tensor, y: Tensor, weights: Sequence[Tensor], pixels: int, half_width: float
 ) -> Tensor:
     """The weights of all constituents, added up in their pixels: [B, C, P, P]."""
+    count, there = jets_of(batch.offsets), mask_behind(batch.offsets)
     area, scale = pixels * pixels, pixels / (2 * half_width)
     column, row = x * scale + (pixels / 2 + _EARLY), y * scale + (pixels / 2 + _EARLY)
     inside = (torch.minimum(column, row) >= 0) & (torch.maximum(column, row) < pixels)
-    jets = torch.arange(len(batch), device=batch.device) * (area * len(weights))
+    if there is not None:
+        inside = inside & there.flatten()
+    jets = torch.arange(count, device=batch.device) * (area * len(weights))
     pixel = row.clamp(0, pixels - 1).to(torch.int64) * pixels + column.clamp(0, pixels - 1).to(torch.int64)
     pixel = pixel + _spread(batch, jets)
-    out = batch.four_momenta.new_zeros(len(batch) * len(weights) * area)
+    out = batch.four_momenta.new_zeros(count * len(weights) * area)
     for channel, weight in enumerate(weights):
         out.index_add_(0, pixel + channel * area, torch.where(inside, weight, 0.0))
-    return out.view(len(batch), len(weights), pixels, pixels)
+    return out.view(count, len(weights), pixels, pixels)
 
 
 def _spread(batch: JetBatch, values: Tensor) -> Tensor:
     """One value a jet [B] as one a constituent [ΣN]."""
-    return values.repeat_interleave(batch.counts, output_size=batch.four_momenta.shape[0])
+    return spread(values, batch.offsets, batch.four_momenta.shape[0])
 
 
 def _tiny(like: Tensor) -> float:

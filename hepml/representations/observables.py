@@ -31,7 +31,9 @@ from torch import Tensor
 from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.data.jet_columns import needed_from_file
+from hepml.packed.pooling import segment_max
 from hepml.packed.rectangle import to_dense
+from hepml.packed.rectangular import mask_behind, spread
 from hepml.packed.segments import segment_sum
 
 # Entries of the pair matrices taken at a time.
@@ -69,14 +71,14 @@ def columns_needed(names: Sequence[str]) -> tuple[str, ...]:
 def _shares(batch: JetBatch) -> Tensor:
     pt = kinematics.pt(batch.four_momenta)
     total = segment_sum(pt[:, None], batch.offsets)[:, 0]
-    return pt / total.clamp_min(torch.finfo(pt.dtype).tiny)[batch.jet_of]
+    return pt / spread(total.clamp_min(torch.finfo(pt.dtype).tiny), batch.offsets, pt.shape[0])
 
 
 def _moments(batch: JetBatch) -> dict[str, Tensor]:
     z = _shares(batch)
     eta, phi = batch.columns["delta_eta"], batch.columns["delta_phi"]
     sums = segment_sum(torch.stack((z * kinematics.length(eta, phi), z * z), dim=-1), batch.offsets)
-    leading = z.new_zeros(len(batch)).scatter_reduce(0, batch.jet_of, z, "amax")
+    leading = segment_max(z[:, None], batch.offsets)[:, 0]
     return {"jet_width": sums[:, 0], "jet_ptd": sums[:, 1].sqrt(), "jet_leading_fraction": leading}
 
 
@@ -122,17 +124,29 @@ def _mass_over_pt(batch: JetBatch) -> dict[str, Tensor]:
 
 def _correlations(batch: JetBatch) -> dict[str, Tensor]:
     table = torch.stack((_shares(batch), batch.columns["delta_eta"], batch.columns["delta_phi"]), dim=-1)
+    if mask_behind(batch.offsets) is not None:
+        return _ratios(*_correlators(to_dense(table, batch.offsets)))
     step = max(1, _ENTRIES // max(1, batch.max_count) ** 2)
     e2, e3 = [table.new_zeros(0)], [table.new_zeros(0)]
     for start in range(0, len(batch), step):
         offsets = batch.offsets[start : start + step + 1]
         own = table[int(offsets[0]) : int(offsets[-1])]
-        z, eta, phi = to_dense(own, offsets - offsets[0]).unbind(-1)
-        r = kinematics.delta_r(eta[:, :, None], phi[:, :, None], eta[:, None, :], phi[:, None, :])
-        weighted = r * z[:, None, :]  # R_ij z_j
-        e2.append(0.5 * (z[:, None, :] @ weighted).sum(dim=(1, 2)) if r.shape[1] else r.new_zeros(len(r)))
-        e3.append(torch.einsum("bij,bji,bi->b", weighted @ weighted, r, z) / 6)
-    two, three = torch.cat(e2), torch.cat(e3)
+        two, three = _correlators(to_dense(own, offsets - offsets[0]))
+        e2.append(two)
+        e3.append(three)
+    return _ratios(torch.cat(e2), torch.cat(e3))
+
+
+def _correlators(dense: Tensor) -> tuple[Tensor, Tensor]:
+    """e2 and e3, [B] each, of (z, delta_eta, delta_phi) [B, P, 3], zero where there is no constituent."""
+    z, eta, phi = dense.unbind(-1)
+    r = kinematics.delta_r(eta[:, :, None], phi[:, :, None], eta[:, None, :], phi[:, None, :])
+    weighted = r * z[:, None, :]  # R_ij z_j
+    three = ((weighted @ weighted) * r.transpose(1, 2) * z[:, :, None]).sum(dim=(1, 2)) / 6
+    return 0.5 * (z[:, :, None] * weighted).sum(dim=(1, 2)), three
+
+
+def _ratios(two: Tensor, three: Tensor) -> dict[str, Tensor]:
     safe = two.clamp_min(1e-6)
     return {
         "jet_c2": torch.where(two > 1e-6, three / safe**2, 0.0),

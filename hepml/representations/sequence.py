@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from hepml.data.batch import JetBatch
 from hepml.packed.rectangle import rows_in_dense
+from hepml.packed.rectangular import mask_behind, rectangular
 
 
 def order_by_pt(batch: JetBatch) -> Tensor:
@@ -31,6 +32,9 @@ def hardest(batch: JetBatch, most: int) -> Tensor:
     One search for the largest each, where `order_by_pt` would sort everything.
     """
     square, starts = _squares(batch), batch.offsets[:-1, None]
+    mask = mask_behind(batch.offsets)
+    if mask is not None:
+        return starts + _order_in_rectangle(square, mask, most)[0]
     last = max(len(square) - 1, 0)
     if _is_falling(square, batch):
         return (starts + torch.arange(most, device=starts.device)).clamp_max(last)
@@ -72,6 +76,10 @@ def leading(batch: JetBatch, most: int | None = None) -> tuple[Tensor, Tensor]:
     Returns:
         rows of the batch, [M] int64, and where each jet's begin and end among them, offsets [B + 1].
     """
+    mask = mask_behind(batch.offsets)
+    if mask is not None:
+        columns, there = _order_in_rectangle(_squares(batch), mask, most)
+        return (columns + batch.offsets[:-1, None]).flatten(), rectangular(there)
     order, offsets = order_by_pt(batch), batch.offsets
     if most is None or batch.max_count <= most:
         return order, offsets
@@ -80,6 +88,17 @@ def leading(batch: JetBatch, most: int | None = None) -> tuple[Tensor, Tensor]:
     total = int(kept[-1])
     shift = torch.repeat_interleave(offsets[:-1] - kept[:-1], counts, output_size=total)
     return order[torch.arange(total, device=order.device) + shift], kept
+
+
+def _order_in_rectangle(square: Tensor, mask: Tensor, most: int | None) -> tuple[Tensor, Tensor]:
+    """Places in a jet by falling transverse momentum, absent constituents last, and which are there, [B,
+    most] each; all N where `most` is None."""
+    keys = square.view(mask.shape).masked_fill(~mask, -1.0)
+    order = keys.sort(dim=1, descending=True, stable=True)[1]
+    there = mask.gather(1, order)
+    if most is None:
+        return order, there
+    return (torch.nn.functional.pad(t, (0, most))[:, :most] for t in (order, there))  # type: ignore[return-value]
 
 
 def backwards(offsets: Tensor) -> Tensor:

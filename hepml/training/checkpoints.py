@@ -36,8 +36,8 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
     order of the outputs), `hepml_target` and `hepml_layout`.
 
     Args:
-        run_or_checkpoint: a run folder (its best checkpoint is taken), a checkpoint, or published weights
-            (see `hepml.pretrained`).
+        run_or_checkpoint: a run folder (its best checkpoint is taken), a checkpoint, published weights (see
+            `hepml.pretrained`), or a file of `hepml export`.
         device: where the model is put.
 
     Raises:
@@ -51,6 +51,10 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
         torch.Size([5, 2])
     """
     path = find_checkpoint(run_or_checkpoint)
+    if path.suffix in (".onnx", ".pt2"):
+        from hepml.inference.exporting.session import ExportedTagger
+
+        return ExportedTagger(path).eval()
     content = read_checkpoint(path)
     identity = identity_of(content, path)
     if identity is None:

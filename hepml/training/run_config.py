@@ -19,6 +19,7 @@ from hepml import paths
 from hepml.config import Config, Schema
 from hepml.errors import ConfigError, ModelError, did_you_mean
 from hepml.models import catalogue
+from hepml.pretrained import published
 from hepml.training.config_trust import check_names, import_plugins
 from hepml.training.recipe_config import DistillConfig
 
@@ -422,7 +423,8 @@ def _with_paths(run: RunConfig, config: Config) -> RunConfig:
         return source
 
     def weights(word: str) -> str:
-        return paths.resolve_weights(word, config.file)
+        found = paths.resolve_weights(word, config.file)
+        return found if Path(found).exists() else str(published.find(word) or found)
 
     sources = ("train", "val", "test", "further_tests")
     data = run.data.model_copy(update={key: absolute(getattr(run.data, key)) for key in sources})

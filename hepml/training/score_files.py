@@ -1,5 +1,5 @@
-"""Files of scores: ROOT (a TTree, grown chunk by chunk) or npz. Written beside the final name, checked for
-the number of rows, then renamed."""
+"""Files of scores: ROOT (a TTree, grown chunk by chunk), npz, parquet, csv or HDF5. Written beside the final
+name, checked for the number of rows, then renamed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from hepml import outputs
 from hepml.errors import FileError
 
-TREE = "tree"
+TREE, H5_TABLE = "tree", "jets"
 
 
 class Writer(Protocol):
@@ -28,20 +28,20 @@ class Writer(Protocol):
 
 @contextmanager
 def writer(path: Path) -> Iterator[Writer]:
-    """A writer to a .root or .npz file, which appears under its name only when all was written.
+    """A writer to a file, by its suffix, which appears under its name only when all was written.
 
     Raises:
         FileError: another suffix, a folder that cannot be written, a full disk, or a file that holds another
             number of rows than
         were given.
     """
-    kinds: dict[str, Any] = {".root": _Root, ".npz": _Npz}
+    kinds: dict[str, Any] = {".root": _Root, ".npz": _Npz, ".parquet": _Parquet, ".csv": _Csv, ".h5": _Hdf5}
     path = Path(path)
     if path.suffix not in kinds:
         raise FileError(
             f"cannot write '{path.suffix or path.name}' files",
             where=str(path),
-            mend="end the name in .root or .npz",
+            mend="end the name in .root, .npz, .parquet, .csv or .h5",
         )
     try:
         with outputs.writing(path) as temporary:
@@ -98,12 +98,84 @@ class _Npz:
                 np.savez_compressed(file, **{n: np.concatenate([p[n] for p in self._parts]) for n in names})  # type: ignore[arg-type]
 
 
+class _Parquet:
+    def __init__(self, path: Path) -> None:
+        self.rows, self._path = 0, path
+        self._file: Any = None
+
+    def add(self, columns: Mapping[str, np.ndarray]) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        table = pyarrow.table({name: np.asarray(values) for name, values in columns.items()})
+        if self._file is None:
+            self._file = pyarrow.parquet.ParquetWriter(self._path, table.schema)
+        self._file.write_table(table)
+        self.rows += table.num_rows
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class _Csv:
+    def __init__(self, path: Path) -> None:
+        self.rows, self._path = 0, path
+
+    def add(self, columns: Mapping[str, np.ndarray]) -> None:
+        import pandas
+
+        table = pandas.DataFrame(dict(columns))
+        table.to_csv(self._path, mode="a", header=self.rows == 0, index=False)
+        self.rows += len(table)
+
+    def close(self) -> None:
+        pass
+
+
+class _Hdf5:
+    """One table `jets`, a column a field."""
+
+    def __init__(self, path: Path) -> None:
+        import tables
+
+        self.rows = 0
+        self._file = tables.open_file(str(path), "w")
+        self._table: Any = None
+
+    def add(self, columns: Mapping[str, np.ndarray]) -> None:
+        arrays = {name: np.asarray(values) for name, values in columns.items()}
+        kinds = np.dtype([(name, values.dtype) for name, values in arrays.items()])
+        rows = np.empty(len(next(iter(arrays.values()))), dtype=kinds)
+        for name, values in arrays.items():
+            rows[name] = values
+        if self._table is None:
+            self._table = self._file.create_table("/", H5_TABLE, kinds)
+        self._table.append(rows)
+        self.rows += len(rows)
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def _check(path: Path, rows: int) -> None:
     if path.suffix == ".root":
         import uproot
 
         with uproot.open(path) as file:
             found = int(file[TREE].num_entries)
+    elif path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        found = int(pyarrow.parquet.read_metadata(path).num_rows)
+    elif path.suffix == ".csv":
+        with open(path) as file:
+            found = sum(1 for _ in file) - 1
+    elif path.suffix == ".h5":
+        import tables
+
+        with tables.open_file(str(path)) as file:
+            found = int(file.root[H5_TABLE].nrows)
     else:
         with np.load(path) as file:
             found = len(file[file.files[0]])

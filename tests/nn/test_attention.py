@@ -122,9 +122,9 @@ def test_masses_that_float32_does_not_resolve_do_not_become_features() -> None:
 
 
 def test_a_pair_bias_is_symmetric_and_its_gradient_comes_from_both_triangles() -> None:
-    counts = torch.tensor([2, 0, 3])
+    counts, offsets = torch.tensor([2, 0, 3]), torch.tensor([0, 2, 2, 5])
     table = torch.randn(3 + 6, 4, dtype=torch.float64, requires_grad=True)
-    bias = pair_bias(table, counts, 3)
+    bias = pair_bias(table, offsets, 3)
     assert bias.shape == (3, 4, 3, 3)
     real = torch.arange(3) < counts[:, None]
     assert (bias.masked_select(~real[:, None, None]) == masking_value(torch.float64)).all()

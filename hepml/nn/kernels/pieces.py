@@ -30,9 +30,9 @@ def sum_of(function: Callable[[Tensor], Tensor], values: Tensor, offsets: Tensor
     Returns:
         [B, C'].
     """
-    rows, jets = values.shape[0], len(offsets) - 1
-    if rows <= _ROWS or not allows("pieces", values, autocast=True):
+    if not allows("pieces", values, autocast=True) or values.shape[0] <= _ROWS:
         return segment_sum(function(values), offsets)
+    rows, jets = values.shape[0], len(offsets) - 1
     pieces = -(-rows // _ROWS)
     ends = torch.searchsorted(offsets, torch.arange(1, pieces) * (rows // pieces)).unique().tolist()
     parts = []

@@ -21,8 +21,9 @@ from hepml.data.batch import JetBatch
 from hepml.nn import kernels
 from hepml.nn.lorentz.frames import FrameNetwork
 from hepml.nn.lorentz.products import gram_matrix
-from hepml.nn.lorentz.rest_frame import to_rest_frame
+from hepml.nn.lorentz.rest_frame import RestFrames, to_rest_frame
 from hepml.packed.rectangle import mask_of, to_dense, to_packed
+from hepml.packed.rectangular import mask_behind, rectangular
 from hepml.packed.segments import segment_sum
 
 # Pairs of a group of jets on a CPU, for each thread, and elsewhere: some twenty tensors of so many float64
@@ -55,6 +56,8 @@ def frame_vectors(
     """
     moved, rest = to_rest_frame(batch.four_momenta, batch.offsets)
     momenta, jets = moved.double(), segment_sum(moved.double(), batch.offsets)
+    if mask_behind(batch.offsets) is not None:
+        return momenta, _in_rectangle(network, batch, references, momenta, rest, jets), jets
     count, extra = len(batch), len(references)
     each = extra * torch.arange(count + 1, device=batch.device)
     fixed = rest.boost(references.to(momenta).repeat(count, 1), each).view(count, extra, 4)
@@ -83,6 +86,38 @@ def frame_vectors(
         parts.append(to_packed(vectors.flatten(2), own, at.stop - at.start))
     found = torch.cat(parts) if parts else momenta.new_zeros((0, 12))
     return momenta, found.new_empty(found.shape).index_copy(0, rows, found).unflatten(1, (3, 4)), jets
+
+
+def _in_rectangle(
+    network: FrameNetwork,
+    batch: JetBatch,
+    references: Tensor,
+    momenta: Tensor,
+    rest: RestFrames,
+    jets: Tensor,
+) -> Tensor:
+    """The vectors [B · N, 3, 4] of jets in a rectangle, all at once."""
+    mask, extra = mask_behind(batch.offsets), len(references)
+    assert mask is not None
+    count, width = mask.shape
+    seen = momenta.view(count, width, 4)
+    own = batch.four_momenta.view(count, width, 4)
+    exact = F.pad(mask.new_zeros(mask.shape), (extra, 0), value=True)
+    if extra:
+        fixed = references.to(momenta).expand(count, extra, 4)
+        boosted = rest.boost(fixed.flatten(0, 1), rectangular(mask.new_ones((count, extra))))
+        seen = torch.cat((boosted.view(count, extra, 4), seen), dim=1)
+        own = torch.cat((references.to(own).expand(count, extra, 4), own), dim=1)
+    vectors = network.dense(
+        seen,
+        F.pad(torch.eye(extra, dtype=seen.dtype, device=seen.device), (0, 0, 0, width)).expand(count, -1, -1),
+        gram_matrix(own, exact if extra else None),
+        jets[:, 0],
+        F.pad(mask, (extra, 0), value=True),
+        skip=extra,
+    )
+    rest_vector = vectors.new_tensor([1.0, 0.0, 0.0, 0.0])  # absent ones have no frame, which would be NaN
+    return torch.where(mask[..., None, None], vectors, rest_vector).flatten(0, 1)
 
 
 def _rows_of(offsets: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +170,7 @@ def local_features(
     """
     columns = feature_table.momentum_columns(
         seen_from(frames, momenta, batch.dtype),
-        torch.arange(len(momenta), device=batch.device),
+        torch.arange(momenta.shape[0], device=batch.device),
         seen_from(frames, jets[batch.jet_of], batch.dtype),
     )
     made = [

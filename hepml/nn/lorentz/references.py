@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hepml.errors import ConfigError, did_you_mean
+from hepml.packed.rectangular import mask_behind, rectangular, widened
 
 # (E, px, py, pz), no unit: they enter products beside momenta in GeV.
 REFERENCES: dict[str, tuple[tuple[float, float, float, float], ...]] = {
@@ -55,7 +56,13 @@ def with_references(
         vectors [ΣN + B R, 4] in the dtype of the momenta, their offsets [B + 1], and which of them are
         reference vectors [ΣN + B R] bool.
     """
-    jets, extra = len(offsets) - 1, len(references)
+    mask, extra = mask_behind(offsets), len(references)
+    if mask is not None:
+        fixed = references.to(four_momenta).expand(mask.shape[0], extra, 4)
+        x = torch.cat((fixed, four_momenta.view(*mask.shape, 4)), dim=1).flatten(0, 1)
+        first = torch.arange(extra + mask.shape[1], device=four_momenta.device) < extra
+        return x, rectangular(widened(mask, extra)), first.expand(mask.shape[0], -1).flatten()
+    jets = len(offsets) - 1
     device = four_momenta.device
     is_reference = torch.zeros(len(four_momenta) + extra * jets, dtype=torch.bool, device=device)
     if not extra:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from hepml.nn.lorentz.products import resolved_mass_squared
 from hepml.packed.rectangle import to_dense, to_packed
+from hepml.packed.rectangular import spread
 from hepml.packed.segments import segment_sum
 
 
@@ -56,7 +57,7 @@ class RestFrames:
         direction = torch.where(
             moves, total / torch.where(moves, momentum, 1.0), total.new_tensor([0.0, 0.0, 1.0])
         )
-        plus, minus, _ = _light_cone(p, d, _spread(direction, offsets, len(p)))
+        plus, minus, _ = _light_cone(p, d, spread(direction, offsets, p.shape[0]))
         plus, minus = segment_sum(torch.stack((plus, minus), dim=-1), offsets).unbind(-1)
         present = plus > 0
         massive = present & (minus > (4 * epsilon) ** 2 * plus)  # else the mass is the rounding of directions
@@ -76,8 +77,8 @@ class RestFrames:
         return self._boost(v, d, offsets).to(vectors.dtype)
 
     def _boost(self, p: Tensor, d: Tensor, offsets: Tensor) -> Tensor:
-        direction = _spread(self.direction, offsets, len(p))
-        stretch = _spread(self.stretch, offsets, len(p))
+        direction = spread(self.direction, offsets, p.shape[0])
+        stretch = spread(self.stretch, offsets, p.shape[0])
         plus, minus, transverse = _light_cone(p, d, direction)
         plus, minus = plus / stretch, minus * stretch
         momentum = transverse + (0.5 * (plus - minus))[:, None] * direction
@@ -127,8 +128,3 @@ def _light_cone(p: Tensor, d: Tensor, direction: Tensor) -> tuple[Tensor, Tensor
     small = torch.where(some, transverse.square().sum(-1) / torch.where(some, large, 1.0), 0.0)
     ahead = along > 0
     return d + torch.where(ahead, large, small), d + torch.where(ahead, small, large), transverse
-
-
-def _spread(values: Tensor, offsets: Tensor, rows: int) -> Tensor:
-    """The value of its jet for each row. Shapes: [B, ...] -> [rows, ...]."""
-    return torch.repeat_interleave(values, offsets.diff(), dim=0, output_size=rows)

@@ -113,7 +113,7 @@ class TensorialAttention(nn.Module):
         return self.out_proj(found)  # type: ignore[no-any-return]
 
     def _attended(self, qkv: Tensor, frames: FrameMaps, where: Rectangle) -> Tensor:
-        m, h = len(qkv), self.heads
+        m, h = qkv.shape[0], self.heads
         scalars, vectors = qkv.split((3 * h * self.scalars, 12 * h * self.vectors), dim=1)
         common = torch.bmm(frames.common, vectors.view(m, 4, 3 * h * self.vectors)).view(
             m, 4, 3, h, self.vectors

@@ -18,6 +18,7 @@ from hepml.data.batch import JetBatch
 from hepml.nn.encoder import Grouped, grouped
 from hepml.nn.lorentz.rest_frame import to_rest_frame
 from hepml.packed.rectangle import Rectangle
+from hepml.packed.rectangular import mask_behind, rectangular, widened
 
 ROWS = 768  # constituents of a group on a CPU: activations of a token are some thousand numbers
 
@@ -63,6 +64,8 @@ def jet_tokens(
         dtype: of the result; frames are computed in float64.
         features: constituent features that are given as scalars.
     """
+    if mask_behind(batch.offsets) is not None:
+        return _in_rectangle(batch, references, scale, dtype, features)
     jets = grouped(batch, ROWS)
     ordered = jets.batch
     count, extra, device = len(ordered), len(references) + 1, batch.device
@@ -90,3 +93,30 @@ def jet_tokens(
         groups.append(TokenGroup(vectors[low:high], scalars[low:high], Rectangle.of(own - low, width)))
         low = high
     return Tokens(jets, tuple(groups))
+
+
+def _in_rectangle(
+    batch: JetBatch, references: Tensor, scale: float, dtype: torch.dtype, features: tuple[str, ...]
+) -> Tokens:
+    """The tokens of jets in a rectangle, as one group."""
+    mask, extra = mask_behind(batch.offsets), len(references) + 1
+    assert mask is not None
+    (count, width), device = mask.shape, batch.device
+    momenta, frames = to_rest_frame(batch.four_momenta, batch.offsets)
+    first = torch.zeros((count, 1, 4), dtype=dtype, device=device)
+    vectors = [first, (scale * momenta).to(dtype).view(count, width, 4)]
+    if extra > 1:
+        each = rectangular(mask.new_ones((count, extra - 1)))
+        fixed = references.to(device, torch.float64).expand(count, extra - 1, 4).flatten(0, 1)
+        vectors.insert(1, frames.boost(fixed, each).to(dtype).view(count, extra - 1, 4))
+    kinds = torch.eye(extra, extra + len(features), dtype=dtype, device=device).expand(count, -1, -1)
+    given = first.new_zeros((count, width, extra))
+    if features:
+        given = torch.cat((given, batch.select(features).to(dtype).view(count, width, len(features))), dim=2)
+    offsets = rectangular(widened(mask, extra))
+    group = TokenGroup(
+        torch.cat(vectors, dim=1).flatten(0, 1),
+        torch.cat((kinds, given), dim=1).flatten(0, 1),
+        Rectangle.of(offsets, extra + width),
+    )
+    return Tokens(grouped(batch), (group,))

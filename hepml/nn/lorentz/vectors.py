@@ -73,6 +73,7 @@ class GramVectors:
                 weights.to(self.gram.dtype)
                 * (step / self.pairs.degree.to(self.gram.dtype))[self.pairs.receiver]
             )
+            w = self.pairs.own(w)
             off = (
                 torch.zeros_like(self.gram).flatten().index_copy(0, self.pairs.in_dense, w).view_as(self.gram)
             )

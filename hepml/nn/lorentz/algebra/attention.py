@@ -65,7 +65,7 @@ class MultivectorAttention(nn.Module):
             C channels and [M or B, S].
         """
         y, t = self.project(x, s)
-        m, h = len(s), self.heads
+        m, h = s.shape[0], self.heads
         y = normalised(
             Multivectors(
                 y.scalars.view(m, 3, h, -1),
@@ -78,7 +78,7 @@ class MultivectorAttention(nn.Module):
         found = attend(qkv, self.signs, where, first_only) * self.scale[:, None]
         c = 2 * self.channels
         scalars, vectors, bivectors, t = found.split((c, 4 * c, 3 * c, self.scalars), dim=-1)
-        rows = len(found)
+        rows = found.shape[0]
         y = Multivectors(
             scalars.reshape(rows, -1),
             vectors.unflatten(-1, (4, c)).transpose(1, 2).reshape(rows, 4, -1),
@@ -98,7 +98,7 @@ def attend(qkv: Tensor, signs: Tensor, where: Rectangle, first_only: bool = Fals
     q, k, v = dense.permute(2, 0, 3, 1, 4).unbind(0)
     if first_only:
         q = q[:, :, :1]
-    padded = q.device.type != "cpu" or rows < where.mask.numel()
+    padded = torch.compiler.is_compiling() or q.device.type != "cpu" or rows < where.mask.numel()
     bias = where.key_bias(q.dtype).expand(-1, 1, q.shape[2], -1) if padded else None
     found = F.scaled_dot_product_attention(q * signs, k, v, bias).transpose(1, 2)
     return found[:, 0] if first_only else where.packed(found)

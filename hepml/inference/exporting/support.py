@@ -1,0 +1,57 @@
+"""Which taggers can be exported, and why others cannot: one table for `hepml export --table`, the docs and
+the tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hepml.models import registry
+
+_TREES = "its clustering tree is made by FastJet, outside of any graph: run it with `hepml predict`"
+_POLYNOMIALS = "its polynomials are made when a file is read: run it with `hepml predict`"
+_STEPS = "its recurrent steps are packed by the lengths of the jets: run it with `hepml predict`"
+_HALVES = "its pairs are packed in halves by the lengths of the jets: run it with `hepml predict`"
+_COMPLEX = "it computes with complex numbers, which ONNX has not: run it with `hepml predict`"
+_FLOW = "its pairs are packed by the lengths of the jets: run it with `hepml predict`"
+REASONS: dict[str, str] = {
+    "recnn": _TREES,
+    "recnn_gated": _TREES,
+    "treenin": _TREES,
+    "efp": _POLYNOMIALS,
+    "efp_mlp": _POLYNOMIALS,
+    "efp_mlp_safe": _POLYNOMIALS,
+    "ensemble": "its members are several taggers: export these, or distil it and export what it taught",
+    "rnn": _STEPS,
+    "pelican": _HALVES,
+    "pelican_small": _HALVES,
+    "lgatr": _COMPLEX,
+    "lgn": _COMPLEX,
+    "hamiltonian_cloud": _FLOW,
+    "residual_cloud": _FLOW,
+}
+_NEIGHBOURS = "neighbours at equal distances to the last bit may be others: 1e-3 seen in one jet"
+_FRAMES = "to 1e-3 for jets of three constituents and more; fewer have no frame"
+# Where float32 does not settle a probability to 1e-5.
+ROUNDING: dict[str, str] = {
+    "gcn": _NEIGHBOURS,
+    "gat": _NEIGHBOURS,
+    "dgcnn": _NEIGHBOURS,
+    "graph_network": _NEIGHBOURS,
+    "particlenet": "to 2e-5 (neighbours at equal distances)",
+    "particlenet_lite": "to 2e-5 (neighbours at equal distances)",
+    "lorentznet": "to 1e-4 (products of boosted momenta)",
+    "lloca": _FRAMES,
+    "lloca_transformer": _FRAMES,
+}
+
+
+def support() -> list[dict[str, Any]]:
+    """One entry a registered model: `name`, `exports`, `note`."""
+    return [
+        {
+            "name": name,
+            "exports": name not in REASONS,
+            "note": REASONS.get(name) or ROUNDING.get(name, "probabilities to 1e-5"),
+        }
+        for name in registry()
+    ]

@@ -1,0 +1,167 @@
+"""The network of an exported file: padded four-momenta and raw columns in, probabilities and logits out.
+
+Everything between a file's branches and a user's probabilities is inside: the cut to the leading
+constituents, features from four-momenta, their standardisation, the tagger, its head. Jets stand in a
+rectangle (`hepml.packed.rectangular`), so that the tagger itself is the one that was trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from hepml.data import features as feature_table
+from hepml.data.batch import JetBatch
+from hepml.data.jet_columns import DERIVED
+from hepml.errors import ModelError
+from hepml.inference.prediction import head_of, inputs_of, output_names
+from hepml.packed.rectangular import mask_behind, rectangular
+from hepml.representations.sequence import leading
+
+CONSTITUENTS, GIVEN = "constituents", "given"
+
+
+@dataclass(frozen=True)
+class Form:
+    """The inputs and outputs of a file by name.
+
+    Args:
+        columns: raw constituent columns beyond four-momenta, in the order of the input `columns`.
+        jet_columns: jet-level columns, in the order of the input `jet_columns`.
+        jet_axis: what features are relative to: the sum of the `constituents`, or a four-momentum that is
+            `given` as the input `jet_four_momenta`.
+        classes: names of the outputs.
+        regression: whether the first output is (mean, sigma), not probabilities.
+    """
+
+    columns: tuple[str, ...]
+    jet_columns: tuple[str, ...]
+    jet_axis: str
+    classes: tuple[str, ...]
+    regression: bool
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Trailing sizes of each input; what stands before is [jets] or [jets, constituents]."""
+        found: dict[str, tuple[int, ...]] = {"four_momenta": (4,), "mask": ()}
+        if self.columns:
+            found["columns"] = (len(self.columns),)
+        if self.jet_columns:
+            found["jet_columns"] = (len(self.jet_columns),)
+        if self.jet_axis == GIVEN:
+            found["jet_four_momenta"] = (4,)
+        return found
+
+    @property
+    def outputs(self) -> tuple[str, str]:
+        """Names of the outputs."""
+        return ("predictions" if self.regression else "probabilities", "logits")
+
+
+def form_of(model: nn.Module, jet_axis: str = CONSTITUENTS) -> Form:
+    """What a file of this model is given and gives.
+
+    Raises:
+        ModelError: the model asks for views that no four-momenta or columns give, such as clustering trees.
+    """
+    inputs = inputs_of(model)
+    if inputs.extras:
+        raise ModelError(
+            f"{name_of(model)} reads {', '.join(inputs.extras)}, made outside of any graph by clustering",
+            mend="run it with `hepml predict`",
+        )
+    raw = feature_table.raw_columns_for(inputs.features)
+    regression = head_of(model).task == "regression"
+    names = [name.removeprefix("score_") for name in output_names(model)]
+    return Form(
+        tuple(name for name in raw if name not in feature_table.MOMENTUM_COLUMNS),
+        tuple(name for name in inputs.jet_features if name not in DERIVED),
+        jet_axis,
+        tuple(names),
+        regression,
+    )
+
+
+def name_of(model: nn.Module) -> str:
+    """The registered name of a model, or its class."""
+    return str(getattr(model, "hepml_name", None) or type(model).__name__)
+
+
+class PaddedTagger(nn.Module):
+    """A trained tagger on padded jets.
+
+    Args:
+        model: in evaluation mode.
+        form: see `form_of`.
+    """
+
+    def __init__(self, model: nn.Module, form: Form) -> None:
+        super().__init__()
+        self.model, self.form = model, form
+        self.inputs, self.head = inputs_of(model), head_of(model)
+
+    def forward(
+        self,
+        four_momenta: Tensor,
+        mask: Tensor,
+        columns: Tensor | None = None,
+        jet_columns: Tensor | None = None,
+        jet_four_momenta: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Probabilities and logits.
+
+        Args:
+            four_momenta: [B, N, 4] as (E, px, py, pz) in GeV; what stands where the mask is False is not
+                read.
+            mask: [B, N] bool, True where there is a constituent; anywhere in the row.
+            columns: [B, N, F] raw columns in the order of `form.columns`.
+            jet_columns: [B, J].
+            jet_four_momenta: [B, 4].
+
+        Returns:
+            [B, classes] and [B, outputs].
+        """
+        # one absent constituent more, so that no tensor is empty where no jet has any
+        four_momenta, mask = (_longer(t) for t in (four_momenta, mask))
+        there = mask.flatten()[:, None]
+        momenta = four_momenta.flatten(0, 1).masked_fill(~there, 0.0)
+        raw = None
+        if columns is not None:
+            raw = _longer(columns).flatten(0, 1).masked_fill(~there, 0.0)
+        batch = JetBatch(momenta, rectangular(mask), jet_momenta=jet_four_momenta)
+        if self.inputs.max_constituents is not None:
+            batch, raw = self._cut(batch, raw, self.inputs.max_constituents)
+        batch = self._with_features(batch, raw)
+        if jet_columns is not None:
+            batch = replace(batch, jet_features=jet_columns, jet_feature_names=self.form.jet_columns)
+        logits = self.model(batch)
+        return self.head.activation(logits), logits
+
+    def _cut(self, batch: JetBatch, raw: Tensor | None, most: int) -> tuple[JetBatch, Tensor | None]:
+        """Only the leading constituents of each jet."""
+        rows, offsets = leading(batch, most)
+        kept = batch.four_momenta[rows].masked_fill(~_flat_mask(offsets), 0.0)
+        # relative coordinates stay those to the whole jet
+        return JetBatch(kept, offsets, jet_momenta=batch.jets), None if raw is None else raw[rows]
+
+    def _with_features(self, batch: JetBatch, raw: Tensor | None) -> JetBatch:
+        names = self.inputs.features
+        if not names:
+            return batch
+        table = dict(batch.columns)
+        if raw is not None:
+            table.update(zip(self.form.columns, raw.unbind(1), strict=True))
+        found = feature_table.compute(names, table).masked_fill(~_flat_mask(batch.offsets), 0.0)
+        return replace(batch, features=found, feature_names=names)
+
+
+def _flat_mask(offsets: Tensor) -> Tensor:
+    mask = mask_behind(offsets)
+    assert mask is not None
+    return mask.flatten()[:, None]
+
+
+def _longer(x: Tensor) -> Tensor:
+    return torch.cat((x, x.new_zeros((x.shape[0], 1, *x.shape[2:]))), dim=1)

@@ -1,0 +1,141 @@
+"""Published weights by name: where their authors keep them, under which licence, and what they read.
+
+Nothing of theirs is in this repository. `fetch` downloads a file from the authors' address (a download that
+was cut off goes on), checks it against the checksum where one is known, and keeps it where configs find it by
+name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hepml import paths
+from hepml.data.public.fetch import PublicData
+from hepml.data.public.fetch import fetch as download
+from hepml.errors import ConfigError, did_you_mean
+
+_WEAVER = "https://github.com/jet-universe/particle_transformer/raw/main/models/"
+_LORENTZNET = "https://github.com/sdogsq/LorentzNet-release/raw/main/logs/"
+ENDING = ".pt"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One published file of weights.
+
+    Args:
+        title: the network and what it was trained on.
+        base, file: address of the folder, and the file in it.
+        sha256: of the file; empty where it is not known.
+        licence: of the authors' repository.
+        paper: arXiv id.
+        inputs: features it reads.
+        scores: what the paper quotes for it.
+    """
+
+    title: str
+    base: str
+    file: str
+    sha256: str
+    licence: str
+    paper: str
+    inputs: str
+    scores: str
+
+    @property
+    def address(self) -> str:
+        return self.base + self.file
+
+
+def _part(kind: str, columns: str) -> Weights:
+    return Weights(
+        "Particle Transformer on JetClass", _WEAVER, f"ParT_{kind}.pt", "", "MIT", "2202.03772", columns,
+        "",
+    )  # fmt: skip
+
+
+def _particlenet(kind: str, columns: str) -> Weights:
+    return Weights(
+        "ParticleNet on JetClass", _WEAVER, f"ParticleNet_{kind}.pt", "", "MIT", "2202.03772", columns,
+        "",
+    )  # fmt: skip
+
+
+PUBLISHED: dict[str, Weights] = {
+    "part_jetclass": _part("full", "full (17)"),
+    "part_jetclass_kin": _part("kin", "kinematic (7)"),
+    "part_jetclass_kinpid": _part("kinpid", "kinematic_pid (13)"),
+    "particlenet_jetclass": _particlenet("full", "full (17)"),
+    "particlenet_jetclass_kin": _particlenet("kin", "kinematic (7)"),
+    "particlenet_jetclass_kinpid": _particlenet("kinpid", "kinematic_pid (13)"),
+    "lorentznet_toptag": Weights(
+        "LorentzNet on the top-tagging reference", _LORENTZNET + "top/pretrained/", "best-val-model.pt", "",
+        "GPL-3.0", "2201.08187", "four-momenta and two beams",
+        "accuracy 0.942, AUC 0.9868, 1/eB 2195 at eS 0.3",
+    ),
+    "lorentznet_quarkgluon": Weights(
+        "LorentzNet on quark and gluon jets", _LORENTZNET + "qg/pretrained/", "best-val-model.pt", "",
+        "GPL-3.0", "2201.08187", "four-momenta and identity (8)", "",
+    ),
+}  # fmt: skip
+
+
+def store() -> Path:
+    """The folder that fetched weights are kept in: `pretrained` in the first folder of the data path, else in
+    the user's cache."""
+    folders = paths.data_path()
+    if folders:
+        return folders[0] / "pretrained"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hepml" / "pretrained"
+
+
+def find(name: str) -> Path | None:
+    """The fetched file of these weights; None where it was not fetched, or where no weights are called so."""
+    if name not in PUBLISHED:
+        return None
+    path = store() / f"{name}{ENDING}"
+    return path if path.is_file() else None
+
+
+def fetch(
+    name: str,
+    output: Path | str | None = None,
+    *,
+    url: str | None = None,
+    tell: Callable[[str, int, int | None], None] = lambda file, done, total: None,
+    registry: Mapping[str, Weights] | None = None,
+) -> Path:
+    """Downloads published weights, unless they are there and whole.
+
+    Args:
+        name: of `PUBLISHED`.
+        output: folder for the file `NAME.pt`; `store()` where left out.
+        url: address of a mirror of the folder.
+        tell: called with (file, bytes so far, bytes in all where known).
+        registry: weights to choose from; the published ones where left out.
+
+    Returns:
+        the file.
+
+    Raises:
+        ConfigError: no such weights.
+        FileError: the server does not give the file, or what came has another checksum.
+    """
+    known = PUBLISHED if registry is None else registry
+    if name not in known:
+        raise ConfigError(f"no published weights '{name}'", mend=did_you_mean(name, known))
+    chosen = known[name]
+    folder = Path(output) if output is not None else store()
+    target = folder / f"{name}{ENDING}"
+    if target.is_file() and not chosen.sha256:
+        return target
+    checksum = f"sha256:{chosen.sha256}" if chosen.sha256 else ""
+    data = PublicData(chosen.title, chosen.paper, chosen.base, {chosen.file: checksum or None}, "", "")  # type: ignore[dict-item]
+    # under the authors' name in a folder of its own: several of them have files of the same name
+    [came] = download(name, folder / f".{name}", url=url, tell=tell, registry={name: data})
+    folder.mkdir(parents=True, exist_ok=True)
+    os.replace(came, target)
+    return target

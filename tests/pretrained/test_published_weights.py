@@ -1,0 +1,79 @@
+"""Published weights are fetched by name, checked, and found by name; the quark-gluon LorentzNet loads."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hepml import models, pretrained
+from hepml.data.batch import JetBatch
+from hepml.data.features import IDENTITY
+from hepml.errors import HepmlError
+from hepml.pretrained import published
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A loopback server of a folder."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/", folder
+        running.shutdown()
+
+
+def test_weights_are_fetched_checked_and_found_by_name(
+    server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, folder = server
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setenv("HEPML_DATA", str(data))
+    weights = replace(published.PUBLISHED["lorentznet_toptag"], base=address)
+    (folder / weights.file).write_bytes(b"weights")
+    good = replace(weights, sha256=hashlib.sha256(b"weights").hexdigest())
+    bad = replace(weights, sha256=hashlib.sha256(b"others").hexdigest())
+    with pytest.raises(HepmlError, match="checksum"):
+        published.fetch("lorentznet_toptag", registry={"lorentznet_toptag": bad})
+    assert published.find("lorentznet_toptag") is None
+    path = published.fetch("lorentznet_toptag", registry={"lorentznet_toptag": good})
+    assert path.read_bytes() == b"weights"
+    assert published.find("lorentznet_toptag") == path
+    with pytest.raises(HepmlError, match="lorentznet_toptag"):
+        published.fetch("lorentznet_topta")
+
+
+def test_the_quark_gluon_lorentznet_loads_as_published(tmp_path: Path) -> None:
+    model = models.create(
+        "lorentznet",
+        n_hidden=8,
+        n_blocks=2,
+        features="identity",
+        c=1e-3,
+        nodes=139,
+        vectors="components",
+        update_limit=100.0,
+    ).eval()
+    state = {
+        "module." + name.replace("blocks.", "LGEBs.", 1).replace("head.", "graph_dec.", 1): value
+        for name, value in model.state_dict().items()
+    }
+    torch.save(state, tmp_path / "best-val-model.pt")
+    loaded = pretrained.load(tmp_path / "best-val-model.pt")
+    assert loaded.inputs.features == IDENTITY
+    p = np.random.default_rng(0).normal(size=(5, 3))
+    momenta = np.concatenate((np.linalg.norm(p, axis=1, keepdims=True), p), axis=1).astype(np.float32)
+    kinds = np.eye(8, dtype=np.float32)[[0, 4, 2, 2, 7]]
+    jets = JetBatch.from_arrays(momenta, [0, 3, 5], kinds, feature_names=IDENTITY)
+    assert torch.equal(loaded(jets), model(jets))

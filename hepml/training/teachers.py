@@ -12,6 +12,7 @@ import torch
 import xxhash
 from torch import nn
 
+from hepml import paths
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
@@ -125,6 +126,13 @@ def open_teacher(teacher: Teacher, classes: tuple[str, ...]) -> Tutor:
         ConfigError: it tells other classes apart, or is a regression.
     """
     path = Path(teacher.source)
+    if teacher.pretrained is not None and not path.exists():
+        raise FileError(
+            f"no weights '{path.name}' for the teacher",
+            where="distill.teacher.pretrained",
+            mend=f"put {path.stem}.pt into a folder of the data path ({paths.describe_data_path()}), or name "
+            "its path",
+        )
     if teacher.onnx is None:
         path = find_checkpoint(path)
     elif not path.is_file():

@@ -190,6 +190,7 @@ def test_a_teacher_of_other_classes_or_none_is_refused_in_one_line(
 ) -> None:
     for words, kind, message in (
         ([f"distill.teacher.run={tmp_path}/nowhere"], FileError, "no such run"),
+        (["distill.teacher.pretrained=nobody"], FileError, "no weights 'nobody'.*HEPML_DATA"),
         (["distill.teacher={weight: 2}"], ConfigError, "exactly one of"),
         (
             [f"distill.teacher.run={teacher}", "data.target=jet_sdmass", "objective=gaussian"],

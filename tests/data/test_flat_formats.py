@@ -108,6 +108,7 @@ def test_lhco_events_become_their_two_leading_jets(tmp_path: Path) -> None:
             row[60 * jet : 60 * jet + 60] = part.ravel()
     x[:, 2100] = [0, 1, 0, 1, 1, 0]
     pandas.DataFrame(x).to_hdf(tmp_path / "lhco.h5", key="df", mode="w")
+    assert main(["convert", str(tmp_path / "lhco.h5"), "-o", str(tmp_path / "o.root")]) == 2
     jets = hepml.read_jets(tmp_path / "lhco.h5")
     assert len(jets) == 12
     assert ak.num(jets.constituents.px).tolist() == [20] * 12

@@ -143,12 +143,14 @@ class TopTaggingTable:
             keys = [key.lstrip("/") for key in store]
             if not keys:
                 raise LayoutError(
-                    "the file has no table", where=str(path), mend="fetch it again: hepml data fetch toptag"
+                    "no top-tagging table in this HDF5 file",
+                    where=str(path),
+                    mend="of another format it may be read as it is: hepml inspect FILE",
                 )
             self._key = "table" if "table" in keys else keys[0]
             stored = store.get_storer(self._key)
             self.jets = int(stored.nrows if stored.is_table else stored.shape[0])
-            columns = list(store.select(self._key, start=0, stop=1).columns)
+            columns = [str(c) for c in store.select(self._key, start=0, stop=1).columns]
         self._constituents = sum(name.startswith("E_") for name in columns)
         self._names = [f"{q}_{i}" for i in range(self._constituents) for q in ("E", "PX", "PY", "PZ")]
         missing = [name for name in [*self._names, "is_signal_new"] if name not in columns]

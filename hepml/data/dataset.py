@@ -3,6 +3,7 @@ vectorised gather."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,7 +31,7 @@ from hepml.errors import DataError
 Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class JetDataset:
     """Packed jets. `open` makes one.
 
@@ -189,6 +190,14 @@ class JetDataset:
         """
         which = positions(indices, len(self))
         return replace(self.whole.take(which), index=which)
+
+    def __repr__(self) -> str:
+        shown = repr(self.whole).replace("JetBatch of", "JetDataset of", 1)
+        return f"{shown}\n  report        {self.report}"
+
+    def _repr_html_(self) -> str:
+        shown = self.whole._repr_html_().replace("<b>JetBatch</b>", "<b>JetDataset</b>", 1)
+        return f"{shown}<div>{html.escape(str(self.report))}</div>"
 
     @cached_property
     def whole(self) -> JetBatch:

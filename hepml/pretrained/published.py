@@ -100,6 +100,13 @@ def find(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def resolve(word: str, config_file: Path | None) -> str:
+    """A path of weights, a run or a checkpoint as `hepml.paths.resolve_weights` gives it; where nothing is
+    there, fetched weights of that name."""
+    found = paths.resolve_weights(word, config_file)
+    return found if Path(found).exists() else str(find(word) or found)
+
+
 def fetch(
     name: str,
     output: Path | str | None = None,

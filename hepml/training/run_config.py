@@ -9,6 +9,7 @@ objective, so neither is described here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -422,10 +423,7 @@ def _with_paths(run: RunConfig, config: Config) -> RunConfig:
             return {name: absolute(below) for name, below in source.items()}
         return source
 
-    def weights(word: str) -> str:
-        found = paths.resolve_weights(word, config.file)
-        return found if Path(found).exists() else str(published.find(word) or found)
-
+    weights = partial(published.resolve, config_file=config.file)
     sources = ("train", "val", "test", "further_tests")
     data = run.data.model_copy(update={key: absolute(getattr(run.data, key)) for key in sources})
     if data.samples:  # a sample without `files` is named by them

@@ -186,7 +186,7 @@ def signature_schema(
         return create_model(name, __base__=Schema, **fields)
     except PydanticUserError:  # an annotation that has no schema, such as a module
         loose = {key: (_loose(hint), default) for key, (hint, default) in fields.items()}
-        return create_model(name, __base__=Schema, **loose)  # type: ignore[call-overload,no-any-return]
+        return create_model(name, __base__=Schema, **loose)  # type: ignore[call-overload]
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ _PLAINLY = {
 
 
 def _hints(build: Callable[..., Any]) -> dict[str, Any]:
-    target = build.__init__ if inspect.isclass(build) else build  # type: ignore[misc]
+    target = build.__init__ if inspect.isclass(build) else build
     try:
         return typing.get_type_hints(target)
     except (NameError, TypeError):  # names that only a type checker imports

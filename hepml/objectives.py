@@ -177,4 +177,4 @@ def objective(name: str, **arguments: object) -> Objective:
     """
     if name not in OBJECTIVES:
         raise ConfigError(f"unknown objective '{name}'", mend=did_you_mean(name, OBJECTIVES))
-    return OBJECTIVES[name](**arguments)  # type: ignore[arg-type]
+    return OBJECTIVES[name](**arguments)

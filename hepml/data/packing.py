@@ -250,7 +250,7 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
     lists = ak.to_packed(ak.from_regular(jets["constituents"]))
     fields = ak.fields(lists)
     if not set(MOMENTUM) <= set(fields):
-        vector.register_awkward()  # type: ignore[no-untyped-call]
+        vector.register_awkward()
         lists = ak.with_name(lists, "Momentum4D")
         try:
             four = {n: getattr(lists, n) for n in MOMENTUM}

@@ -135,7 +135,7 @@ def fit(
             batch = torch.randint(objective.size, (settings.batch_size,), generator=generator).to(
                 parameter.device
             )
-        return objective(batch)  # type: ignore[no-any-return]
+        return objective(batch)
 
     walk(network, objective.extra, loss, settings, note)
     if settings.polish:

@@ -49,7 +49,7 @@ class Saliency:
 
     def of_constituents(self, kind: str = "integrated") -> Tensor:
         """Sum over the inputs of each constituent, [ΣN]."""
-        return getattr(self, kind).sum(dim=1)  # type: ignore[no-any-return]
+        return getattr(self, kind).sum(dim=1)
 
     def incompleteness(self, batch: JetBatch) -> float:
         """|sum of integrated gradients - (target - baseline)| over |target - baseline|, each summed over

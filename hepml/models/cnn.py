@@ -105,4 +105,4 @@ class JetImageCNN(nn.Module):
         if self.intensity == "fraction":
             pictures = pictures * self.pixels
         x = self.convolutions(pictures.contiguous(memory_format=torch.channels_last))
-        return self.head(x.flatten(1))  # type: ignore[no-any-return]
+        return self.head(x.flatten(1))

@@ -70,4 +70,4 @@ class EnergyFlowNetwork(nn.Module):
         latent = sum_of(
             lambda x: x[:, :1] * self.phi(x[:, 1:]), batch.select(self.inputs.features), batch.offsets
         )
-        return self.f(self.latent_dropout(latent))  # type: ignore[no-any-return]
+        return self.f(self.latent_dropout(latent))

@@ -69,4 +69,4 @@ class EnergyFlowPolynomials(nn.Module):
         with torch.autocast(
             batch.device.type, enabled=False
         ):  # whitening takes differences of nearly equal numbers
-            return self.weights(torch.cat((one, self.whiten(rest)), dim=1))  # type: ignore[no-any-return]
+            return self.weights(torch.cat((one, self.whiten(rest)), dim=1))

@@ -108,7 +108,7 @@ class EnergyFlowPerceptron(nn.Module):
         with torch.autocast(batch.device.type, enabled=False):
             logarithms = torch.log(polynomials + self.floors.to(polynomials.dtype))
             columns = torch.cat((logarithms, observables(batch, self.observables)), dim=1)
-            return self.layers(self.standardise(columns))  # type: ignore[no-any-return]
+            return self.layers(self.standardise(columns))
 
 
 @register(

@@ -109,7 +109,7 @@ class LGATr(nn.Module):
         ):  # inner products are differences of large numbers
             tokens = jet_tokens(batch, self.references, self.scale, self.head.weight.dtype, self.features)
             pooled = tokens.jets.restore([self._pooled(group) for group in tokens], self.head.in_features)
-            return self.head(pooled.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+            return self.head(pooled.to(self.head.weight.dtype))
 
     def _pooled(self, group: TokenGroup) -> Tensor:
         """The invariants of the class tokens of a few jets."""

@@ -82,7 +82,7 @@ class LGATrSlim(nn.Module):
         """Logits, [B, outputs]."""
         tokens = jet_tokens(batch, self.references, self.scale, self.head.weight.dtype, self.features)
         pooled = tokens.jets.restore(self._pooled(list(tokens)), self.head.in_features)
-        return self.head(pooled.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+        return self.head(pooled.to(self.head.weight.dtype))
 
     def _pooled(self, groups: list[TokenGroup]) -> list[Tensor]:
         """The scalars of the class tokens of the jets of each group."""

@@ -109,7 +109,7 @@ class LGN(nn.Module):
                 some, own = slice(low, high), jets[first : last + 1] - low
                 parts.append(self._scores(x[some], components[some], is_reference[some], own))
             if not parts:
-                return self.head(self.head.weight.new_zeros((0, self.head.in_features)))  # type: ignore[no-any-return]
+                return self.head(self.head.weight.new_zeros((0, self.head.in_features)))
             return torch.cat(parts)[torch.argsort(order)]
 
     def _components(self, batch: JetBatch, x: Tensor, is_reference: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class LGN(nn.Module):
         for level in self.levels:
             features = level(features, vectors, distances)
             invariants.append(_invariants(features))
-        return self.head(segment_sum(torch.cat(invariants, dim=-1), offsets))  # type: ignore[no-any-return]
+        return self.head(segment_sum(torch.cat(invariants, dim=-1), offsets))
 
 
 class Level(nn.Module):

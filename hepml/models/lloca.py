@@ -84,7 +84,7 @@ class LLoCa(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        return self.backbone(self.canonical(batch))  # type: ignore[no-any-return]
+        return self.backbone(self.canonical(batch))
 
     def canonical(self, batch: JetBatch) -> JetBatch:
         """The jets as the backbone sees them."""

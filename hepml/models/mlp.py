@@ -45,4 +45,4 @@ class MultilayerPerceptron(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        return self.layers(self.standardise(observables(batch, self.observables)))  # type: ignore[no-any-return]
+        return self.layers(self.standardise(observables(batch, self.observables)))

@@ -83,7 +83,7 @@ class ParticleCNN(nn.Module):
         x = self.fts_conv(x).map(nn.functional.relu)
         for stage in self.resnet_units.values():
             x = stage(x)
-        return self.fc(x.mean())  # type: ignore[no-any-return]
+        return self.fc(x.mean())
 
 
 class ResidualUnit(nn.Module):
@@ -102,4 +102,4 @@ class ResidualUnit(nn.Module):
     def forward(self, x: Padded) -> Padded:
         y = self.bn1(self.conv1(x)).map(nn.functional.relu)
         y = self.bn2(self.conv2(y)).map(nn.functional.relu)
-        return y + (x if self.conv_sc is None else self.conv_sc(x))  # type: ignore[no-any-return]
+        return y + (x if self.conv_sc is None else self.conv_sc(x))

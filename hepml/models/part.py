@@ -129,7 +129,7 @@ class ParticleTransformer(nn.Module):
             for block in self.cls_blocks:
                 token, _ = block.pool(token, h, group.where)  # type: ignore[operator]
             tokens.append(token)
-        return self.fc(self.norm(jets.restore(tokens, self.norm.normalized_shape[0])))  # type: ignore[no-any-return]
+        return self.fc(self.norm(jets.restore(tokens, self.norm.normalized_shape[0])))
 
     @torch.no_grad()
     def attention_maps(self, batch: JetBatch) -> AttentionMaps:
@@ -201,7 +201,7 @@ class Embedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[ΣN, inputs] to [ΣN, widths[-1]]."""
-        return self.embed(self.input_bn(x))  # type: ignore[no-any-return]
+        return self.embed(self.input_bn(x))
 
 
 def weaver_state_dict_to_hepml(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -109,7 +109,7 @@ class ParticleNet(nn.Module):
             blocks.append(x)
         if self.fusion_block is not None:
             x = self.fusion_block(torch.cat(blocks, dim=1))
-        return self.fc(segment_mean(x, batch.offsets))  # type: ignore[no-any-return]
+        return self.fc(segment_mean(x, batch.offsets))
 
 
 @register(

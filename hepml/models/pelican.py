@@ -106,16 +106,16 @@ class PELICAN(nn.Module):
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
         dtype = self.readout.bias.dtype
         if not kernels.allows("pelican_network", batch.four_momenta, accelerator=True, autocast=True):
-            return self.head(self._pooled(self._whole(batch, dtype)))  # type: ignore[no-any-return]
+            return self.head(self._pooled(self._whole(batch, dtype)))
         pieces = list(self._pieces(batch, dtype))
         network = self._network()
         if not pieces:
-            return self.head(self.readout.bias.new_zeros((0, self.hidden)))  # type: ignore[no-any-return]
+            return self.head(self.readout.bias.new_zeros((0, self.hidden)))
         if self.training:  # batch norms need the statistics of all pairs before the next layer
             pooled = [network(pieces, training=True)]
         else:
             pooled = [network([piece], training=False) for piece in pieces]
-        return self.head(torch.cat(pooled))  # type: ignore[no-any-return]
+        return self.head(torch.cat(pooled))
 
     def _pooled(self, piece: Piece) -> Tensor:
         """The definition: layer by layer, of all pairs at once. Shapes: -> [B, hidden]."""
@@ -123,7 +123,7 @@ class PELICAN(nn.Module):
         t = self._embedded(piece, piece.products.dtype)
         for norm, block in zip(self.norms[:-1], self.blocks, strict=True):
             t = block(self.dropout(norm(t)), halves)
-        return self.readout(self.dropout(self.norms[-1](t)), halves)  # type: ignore[no-any-return]
+        return self.readout(self.dropout(self.norms[-1](t)), halves)
 
     def _whole(self, batch: JetBatch, dtype: torch.dtype) -> Piece:
         x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
@@ -155,7 +155,7 @@ class PELICAN(nn.Module):
         return PairNetwork(
             self._embedded,
             list(self.norms),  # type: ignore[arg-type]
-            [(block.aggregate, block.message[0]) for block in self.blocks],  # type: ignore[misc, index, union-attr]
+            [(block.aggregate, block.message[0]) for block in self.blocks],  # type: ignore[misc, index]
             self.readout,
             [q for module in (self.encoder, self.labels, self.first) for q in module.parameters()],
             list(self.readout.parameters()),
@@ -225,7 +225,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, halves: Halves) -> Tensor:
         """Shapes: [M + 2 U, messages], kept; what `hepml.nn.kernels.pelican_blocks` does by hand."""
-        return self.message(F.leaky_relu(self.aggregate(x, halves)))  # type: ignore[no-any-return]
+        return self.message(F.leaky_relu(self.aggregate(x, halves)))
 
 
 def message(inputs: int, outputs: int) -> nn.Sequential:

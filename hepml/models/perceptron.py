@@ -39,4 +39,4 @@ class Perceptron(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        return self.linear(self.standardise(observables(batch, self.observables)))  # type: ignore[no-any-return]
+        return self.linear(self.standardise(observables(batch, self.observables)))

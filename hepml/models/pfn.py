@@ -72,4 +72,4 @@ class ParticleFlowNetwork(nn.Module):
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
         latent = sum_of(self.phi, batch.select(self.inputs.features), batch.offsets)
-        return self.f(self.latent_dropout(latent))  # type: ignore[no-any-return]
+        return self.f(self.latent_dropout(latent))

@@ -99,4 +99,4 @@ class ResNeXt(nn.Module):
             channels=self.channels,
         )
         x = self.blocks(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
-        return self.head(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+        return self.head(x.mean(dim=(2, 3)))

@@ -77,4 +77,4 @@ class RecurrentNetwork(nn.Module):
             last = last[0] if isinstance(last, tuple) else last  # an LSTM has a cell state beside
             last = last[-self.directions :].transpose(0, 1).flatten(1)  # of the last layer, both directions
             state = state.to(last.dtype).index_copy(0, jets, last)
-        return self.head(state)  # type: ignore[no-any-return]
+        return self.head(state)

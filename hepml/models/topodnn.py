@@ -70,7 +70,7 @@ class TopoDNN(nn.Module):
             rows, offsets = leading(batch, self.constituents)
             x = standard_pose(batch.four_momenta[rows], offsets)
             x = torch.cat((x[:, :1] / self.pt_scale, x[:, 1:]), dim=1)
-        return self.mlp(to_dense(x, offsets, self.constituents).flatten(1))  # type: ignore[no-any-return]
+        return self.mlp(to_dense(x, offsets, self.constituents).flatten(1))
 
 
 def standard_pose(four_momenta: Tensor, offsets: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class Transformer(nn.Module):
                 pooled.append(self.norm(h[where.offsets[:-1]]))
             else:
                 pooled.append(segment_mean(self.norm(h), where.offsets))
-        return self.fc(jets.restore(pooled, self.norm.normalized_shape[0]))  # type: ignore[no-any-return]
+        return self.fc(jets.restore(pooled, self.norm.normalized_shape[0]))
 
     @torch.no_grad()
     def attention_maps(self, batch: JetBatch) -> AttentionMaps:

@@ -79,7 +79,7 @@ class TreeNetworkInNetwork(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        return self.head(self.embed(batch))  # type: ignore[no-any-return]
+        return self.head(self.embed(batch))
 
     def embed(self, batch: JetBatch) -> Tensor:
         """The embedding of each jet, [B, hidden]; zeros for a jet without constituents."""

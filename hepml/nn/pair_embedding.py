@@ -43,7 +43,7 @@ class PairEmbedding(nn.Module):
         evaluation = not torch.is_grad_enabled() and not self._norms[0].training
         if evaluation and kernels.allows("pieces", features, autocast=True):
             return self._folded(features)
-        return self.embed(features)  # type: ignore[no-any-return]
+        return self.embed(features)
 
     @property
     def _norms(self) -> list[PackedBatchNorm]:

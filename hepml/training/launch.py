@@ -107,7 +107,7 @@ def first_decides(ranks: Ranks, action: Callable[[], T]) -> T | None:
     dist.broadcast_object_list(told, src=0)
     if told[1] is not None:
         raise told[1]
-    return told[0]  # type: ignore[no-any-return]
+    return told[0]
 
 
 def trainer_options(ranks: Ranks) -> dict[str, Any]:

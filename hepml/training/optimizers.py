@@ -62,7 +62,7 @@ class Together(torch.optim.Optimizer):
         # the very dictionaries that the parts read, so that a schedule reaches them
         self.param_groups = [group for part in parts for group in part.param_groups]
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -114,7 +114,7 @@ def _muon(
     parts: list[torch.optim.Optimizer] = []
     if hidden:
         groups = _groups(hidden, settings, fresh)
-        parts.append(torch.optim.Muon(groups, lr=lr, adjust_lr_fn=_MATCHED))  # type: ignore[attr-defined]
+        parts.append(torch.optim.Muon(groups, lr=lr, adjust_lr_fn=_MATCHED))
     if rest:
         parts.append(torch.optim.AdamW(_groups(rest, settings, fresh), lr=lr, betas=settings.betas))
     return parts[0] if len(parts) == 1 else Together(*parts)

@@ -74,7 +74,7 @@ def find_rate(
                 values = objective.negative_log_likelihood(parameters, batch.labels)
             loss = weighted_mean(values, None if taught is not None else batch.weights)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             rates.append(rate)
             losses.append(float(loss.detach()))

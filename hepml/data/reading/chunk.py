@@ -130,7 +130,7 @@ class Chunk:
         """
         import vector
 
-        vector.register_awkward()  # type: ignore[no-untyped-call]
+        vector.register_awkward()
         record = ak.contents.RecordArray(
             [ak.contents.NumpyArray(np.ascontiguousarray(c)) for c in self.constituents.values()],
             list(self.constituents),

@@ -63,7 +63,7 @@ class Baseline(nn.Module):
         self.network = published_mlp(dimension, hidden, dimension, activation)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.network(z)  # type: ignore[no-any-return]
+        return self.network(z)
 
 
 class Hamiltonian(nn.Module):
@@ -95,7 +95,7 @@ class HNN(Hamiltonian):
         self.network = published_mlp(dimension, hidden, 1, activation)
 
     def hamiltonian(self, z: Tensor) -> Tensor:
-        return self.network(z)[..., 0]  # type: ignore[no-any-return]
+        return self.network(z)[..., 0]
 
 
 class Separable(Hamiltonian):
@@ -143,10 +143,10 @@ class SeparableHNN(Separable):
         self.v = published_mlp(dimension // 2, hidden, 1, activation)
 
     def kinetic(self, p: Tensor) -> Tensor:
-        return self.t(p)[..., 0]  # type: ignore[no-any-return]
+        return self.t(p)[..., 0]
 
     def potential(self, q: Tensor) -> Tensor:
-        return self.v(q)[..., 0]  # type: ignore[no-any-return]
+        return self.v(q)[..., 0]
 
 
 class MechanicalHNN(Separable):

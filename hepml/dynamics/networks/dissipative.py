@@ -32,11 +32,11 @@ class DissipativeHNN(Hamiltonian):
         self.d = published_mlp(dimension, hidden, 1, activation)
 
     def hamiltonian(self, z: Tensor) -> Tensor:
-        return self.h(z)[..., 0]  # type: ignore[no-any-return]
+        return self.h(z)[..., 0]
 
     def dissipation(self, z: Tensor) -> Tensor:
         """D. Shapes: [..., 2 d] -> [...]."""
-        return self.d(z)[..., 0]  # type: ignore[no-any-return]
+        return self.d(z)[..., 0]
 
     def conservative(self, z: Tensor) -> Tensor:
         """J grad H alone: the motion without friction. Shapes: [..., 2 d] -> [..., 2 d]."""

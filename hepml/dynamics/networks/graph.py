@@ -52,7 +52,7 @@ class GraphHNN(Hamiltonian):
         distance = apart.square().sum(-1, keepdim=True).sqrt()
         messages = self.edge(torch.cat((apart, distance, p[..., i, :], p[..., j, :]), dim=-1))
         gathered = messages.unflatten(-2, (n, n - 1)).sum(-2)
-        return self.node(torch.cat((p, gathered), dim=-1))[..., 0].sum(-1)  # type: ignore[no-any-return]
+        return self.node(torch.cat((p, gathered), dim=-1))[..., 0].sum(-1)
 
 
 class PairHNN(Separable):

@@ -100,21 +100,21 @@ class PixelLaw(nn.Module):
     def encode(self, seen: Tensor) -> Tensor:
         """Latent coordinates of what `compress` gives. Shapes: [..., 2 * components] -> [..., latent]."""
         if not self.by_frame:
-            return self.encoder(seen)  # type: ignore[no-any-return]
+            return self.encoder(seen)
         first, second = self.encoder(seen.unflatten(-1, (2, -1))).unbind(-2)
         return torch.cat((first, second - first), dim=-1)
 
     def decode(self, z: Tensor) -> Tensor:
         """The opposite. Shapes: [..., latent] -> [..., 2 * components]."""
         if not self.by_frame:
-            return self.decoder(z)  # type: ignore[no-any-return]
+            return self.decoder(z)
         place, velocity = z.chunk(2, dim=-1)
-        return self.decoder(torch.stack((place, place + velocity), dim=-2)).flatten(-2)  # type: ignore[no-any-return]
+        return self.decoder(torch.stack((place, place + velocity), dim=-2)).flatten(-2)
 
     def move(self, z: Tensor) -> Tensor:
         """dz/dt for each frame. Shapes: [..., latent] -> [..., latent]."""
         if not self.by_frame:
-            return self.law(z)  # type: ignore[no-any-return]
+            return self.law(z)
         place, velocity = z.chunk(2, dim=-1)
         d_place, d_velocity = self.law(torch.cat((place + 0.5 * velocity, velocity), dim=-1)).chunk(2, dim=-1)
         return torch.cat((d_place - 0.5 * d_velocity, d_velocity), dim=-1)
@@ -139,4 +139,4 @@ class _Residual(nn.Module):
         x = self.act(self.layers[0](x))
         x = x + self.act(self.layers[1](x))
         x = x + self.act(self.layers[2](x))
-        return self.layers[3](x)  # type: ignore[no-any-return]
+        return self.layers[3](x)

@@ -28,4 +28,4 @@ class Buffers:
         """Hands a buffer back."""
         if len(self.free) < 12:
             storage = tensor.untyped_storage()
-            self.free.append(torch.empty(0, dtype=torch.uint8).set_(storage))  # type: ignore[call-overload]
+            self.free.append(torch.empty(0, dtype=torch.uint8).set_(storage))

@@ -33,7 +33,7 @@ def reversible_flow(
 ) -> tuple[Tensor, Tensor]:
     """Positions and momenta [ΣN, d] after the steps of `integrate`; differentiable once."""
     weights = tuple(hamiltonian.parameters())
-    return _Flow.apply(integrate, hamiltonian, pairs, steps, step_size, q, p, charges, *weights)  # type: ignore[no-any-return]
+    return _Flow.apply(integrate, hamiltonian, pairs, steps, step_size, q, p, charges, *weights)
 
 
 class _Flow(torch.autograd.Function):

@@ -26,7 +26,7 @@ def fold_by_levels(
     weights: Sequence[Tensor],
 ) -> Tensor:
     """`hepml.nn.recursive.fold`; differentiable once."""
-    return _Fold.apply(cell, children, levels, leaves, inputs, *weights)  # type: ignore[no-any-return]
+    return _Fold.apply(cell, children, levels, leaves, inputs, *weights)
 
 
 class _Fold(torch.autograd.Function):

@@ -22,7 +22,7 @@ def differences(x: Tensor, pairs: UnorderedPairs) -> Tensor:
     """x_i - x_j of each pair. Shapes: [M, C] -> [U, C]."""
     if not allows("pair_sums", x, autocast=True):
         return pairs.differences(x)
-    return _Differences.apply(x, pairs)  # type: ignore[no-any-return]
+    return _Differences.apply(x, pairs)
 
 
 def spread(values: Tensor, pairs: UnorderedPairs) -> Tensor:
@@ -30,14 +30,14 @@ def spread(values: Tensor, pairs: UnorderedPairs) -> Tensor:
     Shapes: [U, C] -> [M, C]."""
     if not allows("pair_sums", values, autocast=True):
         return pairs.spread(values)
-    return _Spread.apply(values, pairs)  # type: ignore[no-any-return]
+    return _Spread.apply(values, pairs)
 
 
 def products(x: Tensor, pairs: UnorderedPairs) -> Tensor:
     """x_i x_j of each pair. Shapes: [M, C] -> [U, C]."""
     if not allows("pair_sums", x, autocast=True):
         return pairs.products(x)
-    return _Products.apply(x, pairs)  # type: ignore[no-any-return]
+    return _Products.apply(x, pairs)
 
 
 class _Differences(torch.autograd.Function):

@@ -79,7 +79,7 @@ class PairNetwork:
             run = _Run(self, pieces, training, low, seed)
             given = [*(piece.products for piece in pieces), *self.weights]
             if torch.is_grad_enabled() and any(t.requires_grad for t in given):
-                return _Pooled.apply(run, *given)  # type: ignore[no-any-return]
+                return _Pooled.apply(run, *given)
             return run.forward(keep=False)
 
 
@@ -316,7 +316,7 @@ class _Pooled(torch.autograd.Function):
         return run.forward(keep=True)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         run, given = ctx.run, ctx.saved_tensors  # which complains of weights that have changed since
         with torch.autocast(gradients[0].device.type, enabled=False):

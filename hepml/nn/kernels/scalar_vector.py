@@ -207,7 +207,7 @@ class _MLPStep(torch.autograd.Function):
         return *made_v, *made_s
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         w, saved = MLPWeights(*ctx.saved_tensors[:8]), ctx.saved_tensors[8:]
         groups, folded, hidden = len(gradients) // 2, _Folded.of(w), w.out_vectors.shape[1]
@@ -321,7 +321,7 @@ class _AttentionStep(torch.autograd.Function):
         return *made_v, *made_s
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         w, saved = AttentionWeights(*ctx.saved_tensors[:7]), ctx.saved_tensors[7:]
         heads, groups, folded = ctx.heads, len(ctx.where), _Folded.of(w)

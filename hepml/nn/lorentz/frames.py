@@ -116,12 +116,12 @@ class FrameNetwork(nn.Module):
             shared: [B, W, S] one number a pair.
         """
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return checkpoint(self._pairs, a, b, shared, use_reentrant=False)  # type: ignore[no-any-return]
+            return checkpoint(self._pairs, a, b, shared, use_reentrant=False)
         return self._pairs(a, b, shared)
 
     def _pairs(self, a: Tensor, b: Tensor, shared: Tensor) -> Tensor:
         x = a[:, :, None] + b[:, None] + shared[..., None] * self.product.weight[:, 0]
-        return self.phi(x).movedim(-1, 0)  # type: ignore[no-any-return]
+        return self.phi(x).movedim(-1, 0)
 
 
 def frames(vectors: Tensor, parallel: float = 1e-8) -> Tensor:

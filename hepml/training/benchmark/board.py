@@ -131,7 +131,7 @@ def _shares(cost: Mapping[str, Any]) -> dict[str, float | None]:
     for what, passes in (("training", 3), ("inference", 1)):
         speed = cost.get(f"{what}_jets_per_second")
         known = bool(rate) and flops is not None and speed is not None
-        shares[f"{what}_share_of_matmul"] = passes * flops * speed / rate if known else None  # type: ignore[operator]
+        shares[f"{what}_share_of_matmul"] = passes * flops * speed / rate if known else None
     return shares
 
 

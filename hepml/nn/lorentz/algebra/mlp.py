@@ -77,4 +77,4 @@ class GeometricMLP(nn.Module):
 
     def forward(self, x: Multivectors, s: Tensor) -> tuple[Multivectors, Tensor]:
         """Shapes: C channels and [..., S] -> the same."""
-        return self.out(*gated(*self.bilinear(x, s)))  # type: ignore[no-any-return]
+        return self.out(*gated(*self.bilinear(x, s)))

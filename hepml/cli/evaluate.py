@@ -187,10 +187,17 @@ def command(
 
 def _evaluation_of(run: str) -> dict[str, Any]:
     """Signal and background as the run's own config has them; empty for published weights."""
-    from hepml.training.checkpoints import find_checkpoint, read_checkpoint
+    return (_identity_of(run).get("config") or {}).get("evaluation") or {}
 
-    identity = read_checkpoint(find_checkpoint(run)).get("hepml") or {}
-    return (identity.get("config") or {}).get("evaluation") or {}
+
+def _identity_of(run: str) -> dict[str, Any]:
+    """What a checkpoint says about itself; empty for published weights and for exported files."""
+    from hepml.training.checkpoints import EXPORTED, find_checkpoint, read_checkpoint
+
+    if Path(run).suffix in EXPORTED:
+        return {}
+    identity: dict[str, Any] = read_checkpoint(find_checkpoint(run)).get("hepml") or {}
+    return identity
 
 
 def _report(
@@ -334,9 +341,7 @@ def _kinematics(dataset: Any) -> dict[str, Any]:
 
 def _data_of(run: str) -> dict[str, Any]:
     """The `data` block that the model was trained with; empty for published weights."""
-    from hepml.training.checkpoints import find_checkpoint, read_checkpoint
-
-    identity = read_checkpoint(find_checkpoint(run)).get("hepml") or {}
+    identity = _identity_of(run)
     data = (identity.get("config") or {}).get("data") or {}
     return {**data, "target": identity.get("target")}
 

@@ -27,6 +27,8 @@ from hepml.training.identity import check_resumable, identity_of, weights_of
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
+EXPORTED = (".onnx", ".pt2")  # what `hepml export` writes; taken where runs are
+
 
 def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Module:
     """A trained model, in eval mode.
@@ -51,7 +53,7 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
         torch.Size([5, 2])
     """
     path = find_checkpoint(run_or_checkpoint)
-    if path.suffix in (".onnx", ".pt2"):
+    if path.suffix in EXPORTED:
         from hepml.inference.exporting.session import ExportedTagger
 
         return ExportedTagger(path).eval()

@@ -7,6 +7,7 @@ way in.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hepml.inference.exporting.tagger import GIVEN
 from hepml.packed.rectangle import Rectangle, widest
 
 SUFFIXES = (".onnx", ".pt2")
+_SAME_AXIS = 1e-3  # of the energy: more than a file's float32 pT, eta, phi and energy lose
 
 
 class ExportedTagger(nn.Module):
@@ -61,8 +63,27 @@ class ExportedTagger(nn.Module):
         self.hepml_name = self.metadata["hepml.model"]
 
     def forward(self, batch: JetBatch) -> Tensor:
-        """Logits, [B, outputs]."""
+        """Logits, [B, outputs].
+
+        Raises:
+            DataError: jets whose own momentum is not the sum of their constituents, which the file takes for
+                their axis.
+        """
+        self._check_axis(batch)
         return torch.from_numpy(self.run(self.padded(batch))["logits"])
+
+    def _check_axis(self, batch: JetBatch) -> None:
+        if self.metadata["hepml.jet_axis"] == GIVEN or batch.jet_momenta is None or not len(batch):
+            return
+        whole = replace(batch, jet_momenta=None).jets
+        apart = (batch.jet_momenta - whole).abs().amax(1) > _SAME_AXIS * whole[:, 0].abs()
+        if number := int(apart.sum()):
+            raise DataError(
+                f"{number} of {len(batch)} jets have a momentum of their own that is not the sum of their "
+                "constituents, which this file takes for their axis",
+                where=str(self.path),
+                mend="export the run with --jet-axis given",
+            )
 
     def padded(self, batch: JetBatch, extra: int = 0) -> dict[str, np.ndarray]:
         """The file's inputs, with so many absent constituents more than the longest jet needs."""

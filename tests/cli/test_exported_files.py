@@ -42,7 +42,8 @@ def test_evaluate_and_predict_take_an_onnx_file_as_they_take_its_run(
     assert len(scores[0])
     np.testing.assert_allclose(scores[1], scores[0], atol=1e-4)
     assert reports[1]["auc"] == pytest.approx(reports[0]["auc"], abs=1e-3)
-    # the toy jets' own momenta are not the sums of their constituents: a file that takes the sums refuses them
+    # the toy jets' own momenta are not the sums of their constituents: a file that takes the sums refuses
+    # them
     assert main(["export", str(run), "-o", str(tmp_path / "sums.onnx")]) == 0
     assert main(["evaluate", str(tmp_path / "sums.onnx"), test, "-q"]) == 2
     assert "--jet-axis given" in capsys.readouterr().err

@@ -120,7 +120,7 @@ def test_npz_holds_the_same_columns(hepml: Run, run: Path, toy_files: dict[str, 
     [
         (["run", "nowhere.root", "-o", "s.root"], "nowhere.root"),
         (["nowhere", "{jets}", "-o", "s.root"], "no such run or checkpoint"),
-        (["run", "{jets}", "-o", "s.csv"], ".root or .npz"),
+        (["run", "{jets}", "-o", "s.txt"], ".root"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_file(

@@ -45,7 +45,9 @@ def test_pfn_begins_with_an_average_over_so_many_constituents_as_multiplicity_sa
     models = {}
     for multiplicity in (1.0, 48.0):
         torch.manual_seed(0)
-        models[multiplicity] = create("pfn", features=features, multiplicity=multiplicity)
+        models[multiplicity] = create(
+            "pfn", initialisation="published", features=features, multiplicity=multiplicity
+        )
     plain, average = (models[m].state_dict() for m in (1.0, 48.0))
     (name,) = [n for n in plain if not torch.equal(plain[n], average[n])]
     assert name.startswith("f.")

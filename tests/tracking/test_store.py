@@ -134,8 +134,10 @@ def test_a_password_in_the_uri_is_written_nowhere(tmp_path: Path) -> None:
 
 
 def test_importing_tracking_does_not_import_mlflow(tmp_path: Path) -> None:
-    code = "import sys; import hepml.tracking as t; t.start, t.sync, t.list_runs, "
-    "t.capture_environment; print('mlflow' in sys.modules)"
+    code = (
+        "import sys; import hepml.tracking as t; t.start, t.sync, t.list_runs, "
+        "t.capture_environment; print('mlflow' in sys.modules)"
+    )
     assert python(code, cwd=tmp_path).communicate(timeout=120)[0] == "False\n"
 
 

@@ -27,7 +27,9 @@ def test_the_python_of_the_page_runs(page, repository, monkeypatch) -> None:
 
 
 def test_the_layout_of_the_page_parses(page) -> None:
-    text, *_ = [t for t in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "uds:" in t and t.startswith("data:")]
+    text, *_ = [
+        t for t in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "uds:" in t and t.startswith("data:")
+    ]
     layout = Layout.parse(yaml.safe_load(text)["data"]["layout"])
     assert len(layout.constituents) == 2
     assert list(layout.labels) == ["b", "c", "uds", "g"]

@@ -84,6 +84,8 @@ def open_root(source: Source) -> Any:
     """
     import uproot
 
+    from hepml.data.reading.uproot_classes import restore_classes
+
     if source.suffix in (".parquet", ".arrow", ".feather"):
         from hepml.data.formats.arrow import ArrowFile
 
@@ -104,6 +106,7 @@ def open_root(source: Source) -> Any:
                 where=source.path,
                 mend="give a ROOT, HDF5, Parquet, Arrow or npz file",
             )
+    restore_classes()
     try:
         directory = uproot.open(source.path)
     except Exception as problem:

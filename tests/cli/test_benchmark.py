@@ -44,8 +44,9 @@ def test_a_failing_run_is_reported_at_the_end_and_the_others_have_their_leaderbo
     broken = config.with_name("broken.yaml")
     broken.write_text(config.read_text().replace("train:", "train: nowhere.root #"))
     result = hepml(
-        "benchmark", config, broken, "--workers", 2, "-o", "board", "training.epochs=1", "--betas", "0,0.9"
-    )
+        "benchmark", config, broken, "--workers", 2, "-o", "board", "training.epochs=1",
+        "training.learning_rate=0.05", "--betas", "0,0.9",
+    )  # fmt: skip
     assert result.code == 1
     assert "tiny seed 1: finished" in result.err
     assert "broken seed 1: failed" in result.err

@@ -8,6 +8,8 @@ uproot came with are put back before a file is opened.
 
 from __future__ import annotations
 
+import re
+import sys
 from functools import cache
 from typing import Any
 
@@ -22,17 +24,14 @@ def restore_classes() -> None:
 
 @cache
 def _own_versions() -> list[tuple[Any, dict[int, Any]]]:
-    """uproot's versions of each class: those that are defined in its own modules."""
+    """uproot's versions of each class, by the names they have in its own modules (`Model_TBranch_v13`)."""
     found = []
     for kind in uproot.classes.values():
-        versions = {
-            number: model
-            for number, model in getattr(kind, "known_versions", {}).items()
-            if model.__module__.startswith("uproot.models.")
-        }
+        if not kind.__module__.startswith("uproot.models."):
+            continue
+        pattern = re.compile(rf"{re.escape(kind.__name__)}_v(\d+)$")
+        models = vars(sys.modules[kind.__module__]).items()
+        versions = {int(match[1]): model for name, model in models if (match := pattern.match(name))}
         if versions:
             found.append((kind, versions))
     return found
-
-
-_own_versions()  # before any file could have changed them

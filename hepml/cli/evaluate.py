@@ -295,9 +295,11 @@ def _from_files(
     from hepml.data.dataset import JetDataset
     from hepml.data.loader import JetLoader
     from hepml.errors import DataError
-    from hepml.inference.prediction import score_dataset
+    from hepml.inference.prediction import reads_files, score_dataset
     from hepml.models.identity import identity_of
 
+    if reads_files(model):
+        return _from_columns(model, files, layout, batch_size, unweighted, quiet)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.to(where)
     data = _data_of(run)
@@ -323,6 +325,23 @@ def _from_files(
         weights = None if dataset.weights is None else np.asarray(dataset.weights, dtype=np.float64)
         own = tuple(dataset.classes) or None
         samples[name] = Sample(np.asarray(dataset.labels), rows, weights, own, _kinematics(dataset))
+    return samples
+
+
+def _from_columns(
+    model: Any, files: list[str], layout: str | None, batch_size: int, unweighted: bool, quiet: bool
+) -> dict[str, Sample]:
+    """Scores of a network that reads columns of files itself: an experiment's own."""
+    from hepml.cli import console
+
+    samples: dict[str, Sample] = {}
+    for name, paths in _named(files, model.hepml_name).items():
+        with console.CountingBar("jets", model.count(paths, layout), quiet=quiet) as bar:
+            found = model.labelled(paths, batch_size, layout=layout, tell=bar.update)
+        if not quiet and found.unlabelled:
+            console.err().print(f"{name}: {found.unlabelled} jets of no class left out", markup=False)
+        weights = None if unweighted else found.weights
+        samples[name] = Sample(found.labels, found.scores, weights, model.hepml_classes, found.kinematics)
     return samples
 
 

@@ -24,14 +24,18 @@ def command(
         str,
         typer.Option(
             "--form",
-            help="padded: four-momenta and mask, preprocessing inside; cmssw: standardised features, "
-            "with a preprocess.json beside the file.",
+            help="padded: four-momenta and mask, preprocessing inside; cmssw: standardised columns, with a "
+            "preprocess.json beside the file; athena: one jet at a time, flat lists.",
         ),
     ] = "padded",
     jet_axis: Annotated[
         str,
         typer.Option("--jet-axis", help="constituents: their sum; given: a further input jet_four_momenta."),
     ] = "constituents",
+    precision: Annotated[
+        str,
+        typer.Option("--precision", help="Of the file's weights: float32, or float16 for half the size."),
+    ] = "float32",
     check: Annotated[
         list[str] | None,
         typer.Option("--check", help="Compare both on the jets of this file; repeatable."),
@@ -47,6 +51,7 @@ def command(
     Inputs: four_momenta float32 [jets, constituents, 4] as (E, px, py, pz) in GeV, mask bool [jets,
         constituents], and columns, jet_columns where the tagger needs them. Outputs: probabilities and
         logits. Names stand in the file's metadata: hepml.columns, hepml.jet_columns, hepml.classes.
+        Other forms have the inputs of the experiments' software (docs/export.md).
     """
     from hepml.cli import console
     from hepml.errors import ConfigError
@@ -62,10 +67,10 @@ def command(
     from hepml.inference.exporting.metadata import of_run
     from hepml.inference.exporting.parity import TOLERANCE, as_dicts, checked
     from hepml.inference.exporting.session import ExportedTagger
-    from hepml.training.checkpoints import load_model
+    from hepml.training.checkpoints import EXPORTED, load_model
 
     model = load_model(run)
-    if isinstance(model, ExportedTagger):
+    if Path(run).suffix in EXPORTED:
         raise ConfigError("this file is exported already", where=run, mend="name the run it was made of")
     kind = format or output.suffix.removeprefix(".")
     made = export(
@@ -74,13 +79,14 @@ def command(
         format=kind if format or kind in ("onnx", "pt2") else "onnx",
         form=form,
         jet_axis=jet_axis,
+        precision=precision,
         metadata=of_run(run),
     )
     rows = checked(model, ExportedTagger(output), check) if check else []
     report: dict[str, Any] = {
         "output": str(output),
         "bytes": output.stat().st_size,
-        "inputs": {name: _shape(name, size) for name, size in made.inputs.items()},
+        "inputs": {name: [str(s) for s in sizes] for name, sizes in made.inputs.items()},
         "columns": list(made.columns),
         "jet_columns": list(made.jet_columns),
         "outputs": list(made.outputs),
@@ -99,7 +105,7 @@ def command(
     if made.columns:
         out.print(f"  columns  {', '.join(made.columns)}", markup=False, highlight=False)
     out.print(
-        f"  outputs  {made.outputs[0]} [jets, {len(made.classes)}] of {', '.join(made.classes)}; logits",
+        f"  outputs  {', '.join(made.outputs)} of {', '.join(made.classes)}",
         markup=False,
         highlight=False,
     )
@@ -113,11 +119,6 @@ def command(
             markup=False,
         )
     return 0
-
-
-def _shape(name: str, size: tuple[int, ...]) -> list[str]:
-    before = ("jets",) if name.startswith("jet_") else ("jets", "constituents")
-    return [*before, *map(str, size)]
 
 
 def _parity_table(rows: list[Any]) -> Any:

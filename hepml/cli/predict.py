@@ -37,8 +37,7 @@ def command(
     import torch
 
     from hepml.cli import console
-    from hepml.data.reading.reader import scan
-    from hepml.inference.prediction import layout_for, output_names, predict_files
+    from hepml.inference.prediction import count_jets, output_names, predict_files
     from hepml.outputs import refuse_inputs
     from hepml.training.checkpoints import load_model
     from hepml.training.score_files import writer
@@ -48,9 +47,7 @@ def command(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(checkpoint, device=device)
     names = output_names(model)
-    scanned = scan(files, layout_for(model, layout, jets)).raise_first()
-    many = any(file.events is not None for file in scanned.files)
-    total = None if many else scanned.entries  # of event files, jets are counted as they are read
+    total = count_jets(model, files, layout, jets)
     order: dict[str, int] = {}
     done = unusable = 0
     sums = np.zeros(len(names))

@@ -117,6 +117,9 @@ def predict_files(
     from hepml.data.reading.reader import iterate_chunks, scan
     from hepml.data.reading.report import DataReport
 
+    if reads_files(model):
+        yield from model.score_files(files, batch_size, layout=layout, jet_columns=jet_columns)  # type: ignore[operator]
+        return
     inputs = inputs_of(model)
     layout = layout_for(model, layout, jets)
     scanned = scan(files, layout).raise_first()
@@ -154,6 +157,27 @@ def predict_files(
             where=str(files),
             mend="this is a defect of hepml: report it",
         )
+
+
+def reads_files(model: nn.Module) -> bool:
+    """Whether a model reads columns of files itself, as an experiment's own network does, instead of jets."""
+    return hasattr(model, "score_files")
+
+
+def count_jets(model: nn.Module, files: Any, layout: Any = None, jets: str | None = None) -> int | None:
+    """Jets in files that this model can score, before any is read; None for event files, whose jets are known
+    once they are read.
+
+    Raises:
+        FileError, LayoutError, DataError: files that the model cannot read.
+    """
+    from hepml.data.reading.reader import scan
+
+    if reads_files(model):
+        number: int = model.count(files, layout)  # type: ignore[operator]
+        return number
+    scanned = scan(files, layout_for(model, layout, jets)).raise_first()
+    return None if any(file.events is not None for file in scanned.files) else scanned.entries
 
 
 def layout_for(model: nn.Module, layout: Any = None, jets: str | None = None) -> Any:
@@ -267,12 +291,16 @@ def inputs_of(model: nn.Module) -> Inputs:
 
 def width_of(model: nn.Module) -> int:
     """Columns of what `predict` gives for this model."""
+    if reads_files(model):
+        return len(output_names(model))
     head = head_of(model)
     return 2 if head.name == "bernoulli" else head.outputs
 
 
 def output_names(model: nn.Module) -> list[str]:
     """Names of the columns that `predict` gives: `score_CLASS`, or `predicted_TARGET` and `sigma_TARGET`."""
+    if reads_files(model):
+        return list(model.output_names)  # type: ignore[arg-type]
     head = head_of(model)
     if head.task == "regression":
         target = identity_of(model).target or "target"

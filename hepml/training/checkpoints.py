@@ -54,9 +54,9 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
     """
     path = find_checkpoint(run_or_checkpoint)
     if path.suffix in EXPORTED:
-        from hepml.inference.exporting.session import ExportedTagger
+        from hepml.inference.exporting.session import open_exported
 
-        return ExportedTagger(path).eval()
+        return open_exported(path)
     content = read_checkpoint(path)
     identity = identity_of(content, path)
     if identity is None:

@@ -28,6 +28,7 @@ def describe(model: nn.Module, form: Form) -> dict[str, str]:
         "hepml.hyperparameters": json.dumps(getattr(model, "hepml_hyperparameters", {}), default=str),
         "hepml.classes": json.dumps(list(form.classes)),
         "hepml.columns": json.dumps(list(form.columns)),
+        "hepml.features": json.dumps(list(form.features)),
         "hepml.jet_columns": json.dumps(list(form.jet_columns)),
         "hepml.inputs": json.dumps(list(form.inputs)),
         "hepml.outputs": json.dumps(list(form.outputs)),
@@ -37,7 +38,7 @@ def describe(model: nn.Module, form: Form) -> dict[str, str]:
         "hepml.layout": getattr(model, "hepml_layout", None) or "",
         "hepml.units": json.dumps({"four_momenta": "GeV", "components": ["E", "px", "py", "pz"]}),
         "hepml.paper": entry.paper if entry else "",
-        "hepml.form": "padded",
+        "hepml.form": form.kind,
     }
     return {key: str(value) for key, value in found.items()}
 

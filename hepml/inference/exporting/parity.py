@@ -71,8 +71,7 @@ def parity(
         for padding in paddings:
             worst, at = 0.0, 0
             for low, part in _cut(jets, size, taken, padding):
-                found = exported.run(exported.padded(part, padding))
-                first = next(value for name, value in found.items() if name != "logits")
+                first = exported.probabilities(part, padding)
                 difference = np.abs(first.astype(np.float64) - wanted[low : low + len(part)]).max(axis=1)
                 if np.isnan(difference).any():
                     worst, at = np.nan, low + int(np.isnan(difference).argmax())

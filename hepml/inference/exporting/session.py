@@ -19,9 +19,11 @@ from hepml import objectives
 from hepml.data.batch import JetBatch
 from hepml.data.features import RAW
 from hepml.data.inputs import Inputs
-from hepml.errors import DataError, FileError, HepmlError
-from hepml.inference.exporting.tagger import GIVEN
-from hepml.packed.rectangle import Rectangle, widest
+from hepml.errors import DataError, FileError, HepmlError, ModelError
+from hepml.inference.exporting import preprocess
+from hepml.inference.exporting.packing import athena, cmssw, padded
+from hepml.inference.exporting.preprocess import Preprocess
+from hepml.inference.exporting.tagger import ATHENA, CMSSW, GIVEN, PADDED, Form
 
 SUFFIXES = (".onnx", ".pt2")
 _SAME_AXIS = 1e-3  # of the energy: more than a file's float32 pT, eta, phi and energy lose
@@ -61,6 +63,16 @@ class ExportedTagger(nn.Module):
         self.hepml_target = self.metadata.get("hepml.target") or None
         self.hepml_layout = self.metadata.get("hepml.layout") or None
         self.hepml_name = self.metadata["hepml.model"]
+        self.form = Form(
+            self.columns,
+            self.jet_columns,
+            self.metadata["hepml.jet_axis"],
+            self.hepml_classes,
+            self.hepml_objective.task == "regression",
+            self.metadata.get("hepml.form", PADDED),
+            tuple(json.loads(self.metadata.get("hepml.features", "[]"))),
+        )
+        self.preprocess = self._preprocess() if self.form.kind == CMSSW else None
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs].
@@ -70,7 +82,21 @@ class ExportedTagger(nn.Module):
                 their axis.
         """
         self._check_axis(batch)
-        return torch.from_numpy(self.run(self.padded(batch))["logits"])
+        if self.form.kind == PADDED:
+            return torch.from_numpy(self.run(self.padded(batch))["logits"])
+        return _logits(
+            torch.from_numpy(self.probabilities(batch)), self.form.regression, self.hepml_objective
+        )
+
+    def probabilities(self, batch: JetBatch, extra: int = 0) -> np.ndarray:
+        """The file's first output, [B, classes], with so many absent constituents more than are needed."""
+        if self.form.kind == ATHENA:
+            rows = [
+                list(self.run(athena(jet, self.form, self.inputs.features)).values())
+                for jet in (batch.slice(i, i + 1) for i in range(len(batch)))
+            ]
+            return np.array(rows, dtype=np.float32).reshape(len(batch), len(self.form.outputs))
+        return self.run(self.padded(batch, extra))[self.form.outputs[0]]
 
     def _check_axis(self, batch: JetBatch) -> None:
         if self.metadata["hepml.jet_axis"] == GIVEN or batch.jet_momenta is None or not len(batch):
@@ -87,15 +113,26 @@ class ExportedTagger(nn.Module):
 
     def padded(self, batch: JetBatch, extra: int = 0) -> dict[str, np.ndarray]:
         """The file's inputs, with so many absent constituents more than the longest jet needs."""
-        where = Rectangle.of(batch.offsets, widest(batch.offsets) + extra, batch.four_momenta.shape[0])
-        given = {"four_momenta": where.dense(batch.four_momenta.float()), "mask": where.mask}
-        if self.columns:
-            given["columns"] = where.dense(batch.select(self.inputs.features).float())
-        if self.jet_columns:
-            given["jet_columns"] = batch.select_jets(self.jet_columns).float()
-        if self.metadata["hepml.jet_axis"] == GIVEN:
-            given["jet_four_momenta"] = batch.jets.float()
-        return {name: value.cpu().numpy() for name, value in given.items()}
+        if self.preprocess is not None:
+            return cmssw(batch, self.form, self.inputs.features, self.preprocess, extra)
+        return padded(batch, self.form, self.inputs.features, extra)
+
+    def _preprocess(self) -> Preprocess:
+        found = preprocess.beside(self.path)
+        if found is None:
+            raise FileError(
+                "no preprocess.json beside this file, which was exported with --form cmssw",
+                where=str(self.path),
+                mend="copy it from where the file came from, or export again",
+            )
+        read = preprocess.read(found)
+        if {n: len(b.variables) for n, b in read.inputs.items()} != {
+            n: sizes[1] for n, sizes in self.form.inputs.items()
+        }:
+            raise FileError(
+                "these inputs are not those of the network", where=str(found), mend="export it again"
+            )
+        return read
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs of the file by name.
@@ -112,10 +149,37 @@ class ExportedTagger(nn.Module):
             raise DataError(
                 f"the file does not take these inputs ({lines})",
                 where=str(self.path),
-                mend="four_momenta float32 [jets, constituents, 4], mask bool [jets, constituents]"
-                + (f", columns float32 [jets, constituents, {len(self.columns)}]" if self.columns else "")
-                + (f", jet_columns float32 [jets, {len(self.jet_columns)}]" if self.jet_columns else ""),
+                mend="it takes "
+                + ", ".join(
+                    f"{name} {'bool' if name == 'mask' else 'float32'} [{', '.join(map(str, sizes))}]"
+                    for name, sizes in self.form.inputs.items()
+                ),
             ) from None
+
+
+def _logits(rows: Tensor, regression: bool, head: Any) -> Tensor:
+    """Outputs of which the head makes these rows: their logarithms, and the log-odds of two classes by one
+    output."""
+    if regression:
+        raise ModelError("a regression has no logits in this form", mend="export with --form padded")
+    logs = rows.clamp_min(torch.finfo(rows.dtype).tiny).log()
+    return logs[:, 1:] - logs[:, :1] if head.name == "bernoulli" else logs
+
+
+def open_exported(path: Path | str, threads: int | None = None) -> nn.Module:
+    """A file of `hepml export`, or an experiment's own ONNX file with the `preprocess.json` beside it.
+
+    Raises:
+        FileError: no such file, or a file that does not say what it takes.
+    """
+    path = Path(path)
+    if path.suffix == ".onnx" and path.is_file():
+        session = onnx_session(path, threads)
+        if "hepml.classes" not in session.get_modelmeta().custom_metadata_map:
+            from hepml.inference.exporting.cms import CmsTagger
+
+            return CmsTagger(path, session).eval()
+    return ExportedTagger(path, threads).eval()
 
 
 def _open(path: Path, threads: int | None) -> tuple[Any, dict[str, str]]:

@@ -21,6 +21,10 @@ from hepml.packed.rectangular import mask_behind, rectangular
 from hepml.representations.sequence import leading
 
 CONSTITUENTS, GIVEN = "constituents", "given"
+PADDED, CMSSW, ATHENA = FORMS = ("padded", "cmssw", "athena")
+Size = int | str  # `jets`, `constituents`, or a number
+
+VECTOR = ("px", "py", "pz", "energy")  # components as weaver and CMSSW order them
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Form:
     """The inputs and outputs of a file by name.
 
     Args:
+        kind: `padded`, `cmssw` or `athena`.
+        features: what the tagger reads of constituents, which a file of CMSSW is given ready-made.
         columns: raw constituent columns beyond four-momenta, in the order of the input `columns`.
         jet_columns: jet-level columns, in the order of the input `jet_columns`.
         jet_axis: what features are relative to: the sum of the `constituents`, or a four-momentum that is
@@ -41,27 +47,48 @@ class Form:
     jet_axis: str
     classes: tuple[str, ...]
     regression: bool
+    kind: str = PADDED
+    features: tuple[str, ...] = ()
 
     @property
-    def inputs(self) -> dict[str, tuple[int, ...]]:
-        """Trailing sizes of each input; what stands before is [jets] or [jets, constituents]."""
-        found: dict[str, tuple[int, ...]] = {"four_momenta": (4,), "mask": ()}
-        if self.columns:
-            found["columns"] = (len(self.columns),)
-        if self.jet_columns:
-            found["jet_columns"] = (len(self.jet_columns),)
+    def inputs(self) -> dict[str, tuple[Size, ...]]:
+        """Sizes of each input; those that vary by name."""
+        columns, jet_columns, jets, n = len(self.columns), len(self.jet_columns), "jets", "constituents"
+        if self.kind == ATHENA:
+            return {"jet_features": (1, 4 + jet_columns), "track_features": (n, 4 + columns)}
+        found: dict[str, tuple[Size, ...]]
+        if self.kind == CMSSW:
+            found = {"pf_vectors": (jets, 4, n), "pf_mask": (jets, 1, n)}
+            if self.features:
+                found = {"pf_features": (jets, len(self.features), n), **found}
+            if self.jet_columns:
+                found["jet_features"] = (jets, jet_columns, 1)
+            if self.jet_axis == GIVEN:
+                found["jet_vectors"] = (jets, 4, 1)
+            return found
+        found = {"four_momenta": (jets, n, 4), "mask": (jets, n)}
+        if columns:
+            found["columns"] = (jets, n, columns)
+        if jet_columns:
+            found["jet_columns"] = (jets, jet_columns)
         if self.jet_axis == GIVEN:
-            found["jet_four_momenta"] = (4,)
+            found["jet_four_momenta"] = (jets, 4)
         return found
 
     @property
-    def outputs(self) -> tuple[str, str]:
+    def outputs(self) -> tuple[str, ...]:
         """Names of the outputs."""
+        if self.kind == ATHENA:
+            return tuple(f"p{name}" for name in self.classes)
+        if self.kind == CMSSW:
+            return ("output" if self.regression else "softmax",)
         return ("predictions" if self.regression else "probabilities", "logits")
 
 
-def form_of(model: nn.Module, jet_axis: str = CONSTITUENTS) -> Form:
+def form_of(model: nn.Module, jet_axis: str = CONSTITUENTS, kind: str = PADDED) -> Form:
     """What a file of this model is given and gives.
+
+    Athena gives each jet's own momentum, which is the axis there.
 
     Raises:
         ModelError: the model asks for views that no four-momenta or columns give, such as clustering trees.
@@ -74,13 +101,19 @@ def form_of(model: nn.Module, jet_axis: str = CONSTITUENTS) -> Form:
         )
     raw = feature_table.raw_columns_for(inputs.features)
     regression = head_of(model).task == "regression"
+    if regression and kind == ATHENA:
+        raise ModelError(
+            "athena's form has one output a class, and this is a regression", mend="--form padded"
+        )
     names = [name.removeprefix("score_") for name in output_names(model)]
     return Form(
         tuple(name for name in raw if name not in feature_table.MOMENTUM_COLUMNS),
         tuple(name for name in inputs.jet_features if name not in DERIVED),
-        jet_axis,
+        GIVEN if kind == ATHENA else jet_axis,
         tuple(names),
         regression,
+        kind,
+        tuple(inputs.features),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,12 +16,24 @@ import torch
 from torch import Tensor, nn
 
 from hepml.errors import ConfigError, ModelError
+from hepml.inference.exporting.forms import athena_config, network_of, preprocess_of
 from hepml.inference.exporting.metadata import describe
 from hepml.inference.exporting.operators import OPSET, translations
+from hepml.inference.exporting.preprocess import NAME
 from hepml.inference.exporting.support import REASONS
-from hepml.inference.exporting.tagger import CONSTITUENTS, GIVEN, Form, PaddedTagger, form_of, name_of
+from hepml.inference.exporting.tagger import (
+    ATHENA,
+    CMSSW,
+    CONSTITUENTS,
+    FORMS,
+    GIVEN,
+    PADDED,
+    Form,
+    form_of,
+    name_of,
+)
 
-FORMATS, FORMS = ("onnx", "pt2"), ("padded",)
+FORMATS, PRECISIONS = ("onnx", "pt2"), ("float32", "float16")
 
 
 def export(
@@ -28,8 +41,9 @@ def export(
     output: Path | str,
     *,
     format: str = "onnx",
-    form: str = "padded",
+    form: str = PADDED,
     jet_axis: str = CONSTITUENTS,
+    precision: str = "float32",
     metadata: Mapping[str, str] | None = None,
 ) -> Form:
     """Writes a tagger with its preprocessing into one file, for any number of jets and of constituents.
@@ -38,8 +52,11 @@ def export(
         model: from `hepml.load_model`, `hepml.pretrained.load` or `hepml.models.create`.
         output: the file.
         format: `onnx`, or `pt2` of `torch.export`.
-        form: `padded`.
+        form: `padded`; `cmssw`, standardised columns with a `preprocess.json` beside the file; or `athena`,
+            one jet at a time.
         jet_axis: `constituents`, or `given` for a further input `jet_four_momenta` [jets, 4].
+        precision: of the weights in the file, `float32` or `float16` (half the size); what is computed with
+            them is float32 in either case.
         metadata: further entries of the file.
 
     Returns:
@@ -53,18 +70,30 @@ def export(
         raise ConfigError(f"unknown format '{format}'", mend=f"one of {', '.join(FORMATS)}")
     if form not in FORMS:
         raise ConfigError(f"unknown form '{form}'", mend=f"one of {', '.join(FORMS)}")
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"unknown precision '{precision}'",
+            mend="float32, or float16 for weights of half the size; sums are always float32",
+        )
+    if precision != "float32" and format == "pt2":
+        raise ConfigError("a pt2 file has float32 weights", mend="leave out --precision, or --format onnx")
     if jet_axis not in (CONSTITUENTS, GIVEN):
         raise ConfigError(f"unknown jet axis '{jet_axis}'", mend=f"{CONSTITUENTS} or {GIVEN}")
     refuse(model)
-    made = form_of(model, jet_axis)
+    made = form_of(model, jet_axis, form)
     program = exported_program(model, made)
-    entries = {**describe(model, made), **(metadata or {})}
+    entries = {**describe(model, made), "hepml.precision": precision, **(metadata or {})}
     path = Path(output)
+    if form == CMSSW:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        preprocess_of(model, made).write(path.parent / NAME)
+    if form == ATHENA:
+        entries["gnn_config"] = json.dumps(athena_config(model, made))
     if format == "pt2":
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.export.save(program, path, extra_files={"hepml.json": json.dumps(entries)})
     else:
-        _write_onnx(program, path, made, entries, model)
+        _write_onnx(program, path, made, entries, model, halved=precision == "float16")
     return made
 
 
@@ -85,12 +114,12 @@ def exported_program(model: nn.Module, form: Form) -> torch.export.ExportedProgr
     Raises:
         ModelError: an operation of the model needs the data's values where a graph has none.
     """
-    tagger = PaddedTagger(copy.deepcopy(model).cpu().eval().requires_grad_(False), form)
+    tagger = network_of(copy.deepcopy(model).cpu().eval().requires_grad_(False), form)
     example = example_inputs(form)
-    jets, constituents = torch.export.Dim("jets"), torch.export.Dim("constituents")
+    dims = {name: torch.export.Dim(name) for name in ("jets", "constituents")}
     shapes = {
-        name: {0: jets, 1: constituents} if name in ("four_momenta", "mask", "columns") else {0: jets}
-        for name in example
+        name: {i: dims[size] for i, size in enumerate(sizes) if isinstance(size, str)}
+        for name, sizes in form.inputs.items()
     }
     try:
         with _quiet():
@@ -108,17 +137,24 @@ def exported_program(model: nn.Module, form: Form) -> torch.export.ExportedProgr
 def example_inputs(form: Form, jets: int = 3, constituents: int = 5) -> dict[str, Tensor]:
     """Some made-up jets in this form."""
     generator = torch.Generator().manual_seed(0)
+    numbers = {"jets": jets, "constituents": constituents}
     found: dict[str, Tensor] = {}
-    for name, size in form.inputs.items():
-        before = (jets,) if name.startswith("jet_") else (jets, constituents)
-        found[name] = torch.rand(*before, *size, generator=generator)
-    for name in ("four_momenta", "jet_four_momenta"):
-        if name in found:
-            p = found[name] * 20
-            found[name] = torch.cat((p[..., 1:].norm(dim=-1, keepdim=True), p[..., 1:]), dim=-1)
-    found["mask"] = (
-        torch.arange(constituents) < torch.arange(constituents - jets + 1, constituents + 1)[:, None]
-    )
+    for name, sizes in form.inputs.items():
+        shape = [numbers[size] if isinstance(size, str) else size for size in sizes]
+        x = torch.rand(shape, generator=generator)
+        if name in ("four_momenta", "jet_four_momenta", "jet_features", "track_features") and x.shape[-1] > 3:
+            p = x[..., :4] * 20  # massless
+            p = torch.cat((p[..., 1:].norm(dim=-1, keepdim=True), p[..., 1:]), dim=-1)
+            x = torch.cat((p, x[..., 4:]), dim=-1)
+        if name in ("pf_vectors", "jet_vectors"):
+            p = x[:, :3] * 20
+            x = torch.cat((p, p.norm(dim=1, keepdim=True)), dim=1)
+        found[name] = x
+    mask = torch.arange(constituents) < torch.arange(constituents - jets + 1, constituents + 1)[:, None]
+    if "mask" in found:
+        found["mask"] = mask
+    if "pf_mask" in found:
+        found["pf_mask"] = mask[:, None].float()
     return found
 
 
@@ -128,6 +164,7 @@ def _write_onnx(
     form: Form,
     entries: Mapping[str, str],
     model: nn.Module,
+    halved: bool = False,
 ) -> None:
     import onnx
 
@@ -152,18 +189,44 @@ def _write_onnx(
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, dict(entries))
     _name_sizes(proto, form)
+    if halved:
+        halve_weights(proto)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(proto, path)
 
 
 def _name_sizes(proto: Any, form: Form) -> None:
     """Sizes under the names that users read: `jets` and `constituents`."""
-    for value in [*proto.graph.input, *proto.graph.output]:
+    for value in proto.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, form.inputs[value.name], strict=True):
+            if isinstance(size, str):
+                dim.dim_param = size
+    for value in proto.graph.output:
         sizes = value.type.tensor_type.shape.dim
         if sizes:
             sizes[0].dim_param = "jets"
-        if value.name in ("four_momenta", "mask", "columns"):
-            sizes[1].dim_param = "constituents"
+
+
+def halve_weights(proto: Any) -> None:
+    """Weights in float16, which a cast brings back: half the file, and the same operators as before."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = proto.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < 64:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if not (abs(values) < 6e4).all():  # what float16 cannot hold stays as it is
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype("float16"), f"{name}_half"))
+        casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(proto)
 
 
 def _reason(problem: Exception, model: nn.Module) -> tuple[str]:

@@ -249,9 +249,6 @@ def _apply_override(config: Config, word: str) -> None:
     if not equals or not key or any(not part for part in key.split(".")):
         raise ConfigError(f"'{word}' is not an override", where="command line", mend="write key.sub=value")
     value = parse_yaml(text, f"command line, {key}") if text else None
-    nested: Any = value
-    for part in reversed(key.split(".")):
-        nested = {part: nested}
     path = tuple(key.split("."))
     _merge_override(config.values, path, value)
     config.origins[path] = "command line"

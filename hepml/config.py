@@ -13,7 +13,7 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,12 +69,14 @@ class Config:
         return f"{source}, {'.'.join(path)}" if path else source
 
 
-def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
+def load(path: Path | str, overrides: Iterable[str] = (), *, kinds: Collection[str] = ()) -> Config:
     """Reads a config file, lays it over its `base:`, and applies overrides.
 
     Args:
         path: a YAML file.
         overrides: words `key.sub=value`; the value is read as YAML.
+        kinds: top-level blocks whose `name` says what they are (a model, say): such a block may be written as
+            the bare name, and one of another name replaces the block that it is laid over.
 
     Returns:
         the config; secrets in it are hidden (`hepml.redaction`), whoever needs one asks `reveal` for it.
@@ -83,19 +85,21 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
         ConfigError: no such file, not YAML, a base that includes itself, or an override without `=`.
     """
     path = config_file(path)
-    config = _load_file(path, ())
+    config = _load_file(path, (), kinds)
     config.file = path
     for word in overrides:
-        _apply_override(config, word)
+        _apply_override(config, word, kinds)
     config.values = hide(config.values)
     return config
 
 
-def from_mapping(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
-    """A config from a mapping made in Python."""
+def from_mapping(
+    values: Mapping[str, Any], overrides: Iterable[str] = (), *, kinds: Collection[str] = ()
+) -> Config:
+    """A config from a mapping made in Python; the arguments are those of `load`."""
     config = Config(dict(values))
     for word in overrides:
-        _apply_override(config, word)
+        _apply_override(config, word, kinds)
     config.values = hide(config.values)
     return config
 
@@ -193,7 +197,7 @@ def signature_schema(
 # helpers
 
 
-def _load_file(path: Path, seen: tuple[Path, ...]) -> Config:
+def _load_file(path: Path, seen: tuple[Path, ...], kinds: Collection[str]) -> Config:
     here = path.resolve()
     if here in seen:
         raise ConfigError("config includes itself through `base:`", where=str(path))
@@ -210,9 +214,9 @@ def _load_file(path: Path, seen: tuple[Path, ...]) -> Config:
         if not isinstance(name, str):
             raise ConfigError(f"base should be a path, not {name!r}", where=f"{path}, base")
         beside = path.parent / name
-        below = _load_file(beside if beside.exists() else config_file(name), (*seen, here))
-        _merge(config, below.values, functools.partial(_origin_in, below))
-    _merge(config, values, lambda at: str(path))
+        below = _load_file(beside if beside.exists() else config_file(name), (*seen, here), kinds)
+        _merge(config, below.values, functools.partial(_origin_in, below), kinds)
+    _merge(config, values, lambda at: str(path), kinds)
     return config
 
 
@@ -221,20 +225,17 @@ def _origin_in(below: Config, at: KeyPath) -> str:
     return below.where(at).rpartition(", ")[0] or str(below.file)
 
 
-def _merge(config: Config, values: Mapping[str, Any], origin: Callable[[KeyPath], str]) -> None:
+def _merge(
+    config: Config, values: Mapping[str, Any], origin: Callable[[KeyPath], str], kinds: Collection[str]
+) -> None:
     def walk(into: dict[str, Any], new: Mapping[str, Any], at: KeyPath) -> None:
         for key, value in new.items():
             path = (*at, key)
-            renamed = path == ("model",) and isinstance(value, Mapping) and "name" in value
-            if (
-                isinstance(value, Mapping)
-                and isinstance(into.get(key), dict)
-                and not (renamed and into[key].get("name") not in (None, value["name"]))
-            ):
-                walk(into[key], value, path)
+            below = into.get(key)
+            replaces = not at and key in kinds and _renames(below, value)
+            if isinstance(value, Mapping) and isinstance(below, dict) and not replaces:
+                walk(below, value, path)
                 continue
-            # another model's hyperparameters mean nothing to this one: a model of another name replaces the
-            # whole block
             into[key] = _copy(value)
             config.origins[path] = origin(path)
             if isinstance(value, Mapping):
@@ -244,27 +245,33 @@ def _merge(config: Config, values: Mapping[str, Any], origin: Callable[[KeyPath]
     walk(config.values, values, ())
 
 
-def _apply_override(config: Config, word: str) -> None:
+def _renames(below: Any, above: Any) -> bool:
+    """Whether a block names another thing than the block that it is laid over: the other's hyperparameters
+    mean nothing to it."""
+    both = isinstance(below, Mapping) and isinstance(above, Mapping)
+    return both and "name" in above and below.get("name") not in (None, above["name"])
+
+
+def _apply_override(config: Config, word: str, kinds: Collection[str]) -> None:
     key, equals, text = word.partition("=")
     if not equals or not key or any(not part for part in key.split(".")):
         raise ConfigError(f"'{word}' is not an override", where="command line", mend="write key.sub=value")
     value = parse_yaml(text, f"command line, {key}") if text else None
     path = tuple(key.split("."))
-    _merge_override(config.values, path, value)
+    _merge_override(config.values, path, value, kinds)
     config.origins[path] = "command line"
     if isinstance(value, Mapping):
         for sub in _leaves(value, path):
             config.origins[sub] = "command line"
 
 
-def _merge_override(values: dict[str, Any], path: KeyPath, value: Any) -> None:
+def _merge_override(values: dict[str, Any], path: KeyPath, value: Any, kinds: Collection[str]) -> None:
     into = values
     for depth, part in enumerate(path[:-1]):
         below = into.get(part)
         if not isinstance(below, dict):
-            # `objective: gaussian` may be refined as objective.width=3, and so may `model: pfn`
-            short = isinstance(below, str) and depth == 0 and part in ("model", "objective")
-            below = {"name": below} if short else {}
+            # a block that is written as a bare name, `model: pfn`, may be refined by `model.width=3`
+            below = {"name": below} if isinstance(below, str) and not depth and part in kinds else {}
             into[part] = below
         into = below
     into[path[-1]] = value

@@ -49,7 +49,7 @@ def command(
         list[str] | None,
         typer.Option(
             "--scores",
-            help="A .npz with labels and one score array a tagger, or what hepml predict wrote.",
+            help="A .npz with labels and one score array a tagger, or what hepml predict wrote (any kind).",
             show_default=False,
         ),
     ] = None,

@@ -37,10 +37,10 @@ def command(
     import torch
 
     from hepml.cli import console
+    from hepml.evaluation.score_files import writer
     from hepml.inference.prediction import count_jets, output_names, predict_files
     from hepml.outputs import refuse_inputs
     from hepml.training.checkpoints import load_model
-    from hepml.training.score_files import writer
 
     console.refuse_jets_as_run(checkpoint, f"hepml predict RUN {checkpoint} -o {output}")
     refuse_inputs(output, [checkpoint, files, layout])

@@ -26,7 +26,6 @@ from hepml.data.reading.sources import Files
 from hepml.data.rows import positions
 from hepml.data.sampling.samples import Sample
 from hepml.data.sampling.splitting import parts_by_share
-from hepml.errors import DataError
 
 Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
 
@@ -235,24 +234,3 @@ class JetDataset:
             events=None if self.events is None else self.events[indices],
             report=report,
         )
-
-    def require_classes(self) -> JetDataset:
-        """Itself, if every class has jets.
-
-        Raises:
-            DataError: a class without jets; a classifier cannot be trained or its AUC measured then.
-        """
-        if self.labels is None or not self.classes:
-            raise DataError(
-                "these jets have no labels", mend="name label branches in the layout, or set data.target"
-            )
-        counted = np.bincount(self.labels.numpy(), minlength=len(self.classes))
-        absent = [name for name, n in zip(self.classes, counted, strict=True) if not n]
-        if absent:
-            there = ", ".join(f"{name} {n}" for name, n in zip(self.classes, counted, strict=True) if n)
-            raise DataError(
-                f"no jets of class {', '.join(absent)}",
-                where=", ".join(list(self.report.files)[:3]),
-                mend=f"there are {there}; choose data.classes among them or add files",
-            )
-        return self

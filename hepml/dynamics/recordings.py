@@ -94,9 +94,8 @@ def read_pendulum(path: Path | str) -> Trajectories:
     `real_pend_h_1.txt`), as one trajectory.
 
     The file is a text table: a first line `% NAMES` of the measured variables, then one row a time with
-        trial, time, the variables, and
-    their recorded derivatives. As in arXiv:1906.01563 the two variables are the state and derivatives are
-    forward differences.
+    trial, time, the variables, and their recorded derivatives. As in arXiv:1906.01563 the two variables
+    are the state and derivatives are forward differences.
 
     Raises:
         FileError: the file is missing or not such a table.

@@ -42,12 +42,12 @@ def evaluate(
 ) -> dict[str, Any]:
     """Accuracy, AUC and background rejection of a tagger, with statistical uncertainties.
 
-    Two classes: `accuracy` counts `score > 0.5`; where scores leave [0, 1] they are taken for log-odds and
-        cut at 0 (`accuracy_threshold`
-    says which). More classes: `accuracy` counts the highest score, `auc` is the one-vs-one macro average
-    (`auc_error` is None), `rejection` is that of class `signal` against class `background` with the score s_S
-    / (s_S + s_B), and `classes` holds, for each class present, jets, recall as `accuracy`, `auc_one_vs_rest`,
-    and `rejection` against the background, for JetClass's classes at JetClass's working points.
+    Two classes: `accuracy` counts `score > 0.5`; where scores leave [0, 1] they are taken for log-odds
+    and cut at 0 (`accuracy_threshold` says which). More classes: `accuracy` counts the highest score,
+    `auc` is the one-vs-one macro average (`auc_error` is None), `rejection` is that of class `signal`
+    against class `background` with the score s_S / (s_S + s_B), and `classes` holds, for each class
+    present, jets, recall as `accuracy`, `auc_one_vs_rest`, and `rejection` against the background, for
+    JetClass's classes at JetClass's working points.
 
     Args:
         labels: class index of each jet, [N]; for two classes 1 is signal.

@@ -27,9 +27,8 @@ _CONE = (
 class PartonWindow:
     """What the leading parton jet must be like for an event to go on.
 
-    pT limits in GeV: always between `inner`, sometimes between `outer`. `resonance` is the |PDG number| of
-        what
-    must have its decay partons close together, with at least `resonance_pt` GeV, or None.
+    pT limits in GeV: always between `inner`, sometimes between `outer`. `resonance` is the |PDG number|
+    of what must have its decay partons close together, with at least `resonance_pt` GeV, or None.
     """
 
     outer: tuple[float, float]

@@ -13,6 +13,7 @@ import inspect
 import os
 import pkgutil
 import sys
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,8 @@ from hepml.errors import ConfigError, FileError, HepmlError, ModelError, did_you
 from hepml.models.identity import identify
 
 Initialisation = Literal["scaled", "published"]
-M = TypeVar("M", bound=Callable[..., nn.Module])
+B = TypeVar("B", bound=Callable[..., nn.Module])
+M = TypeVar("M", bound=nn.Module)
 
 # Symmetries that a model may declare; one parametrised test measures every declared claim.
 SYMMETRIES = ("permutation", "lorentz", "rotation", "azimuthal-rotation", "irc-safe", "energy-conserving")
@@ -82,13 +84,13 @@ def register(
     published: Mapping[str, Any] | None = None,
     parameters: int | None = None,
     head_scale: float = 1.0,
-) -> Callable[[M], M]:
+) -> Callable[[B], B]:
     """Class or function decorator that enters a system in the register."""
     unknown = set(symmetries) - set(SYMMETRIES)
     if unknown:
         raise ValueError(f"{name}: unknown symmetries {sorted(unknown)}; known: {SYMMETRIES}")
 
-    def enter(build: M) -> M:
+    def enter(build: B) -> B:
         if (
             name in _ENTRIES
             and _ENTRIES[name].build is not build
@@ -101,6 +103,56 @@ def register(
         return build
 
     return enter
+
+
+def variant(
+    name: str,
+    of: Callable[..., M],
+    summary: str,
+    *,
+    published: Mapping[str, Any] | None = None,
+    parameters: int | None = None,
+    head_scale: float = 1.0,
+    **differs: Any,
+) -> Callable[..., M]:
+    """Enters a registered system under another name, with other defaults; all else is as it stands there.
+
+    Args:
+        name: the name in configs.
+        of: a class or function in the register.
+        summary: what the variant is for, in a sentence or two: its docstring.
+        published, parameters, head_scale: see `Entry`.
+        differs: the hyperparameters whose defaults differ.
+
+    Returns:
+        a function that takes the hyperparameters of `of`.
+    """
+    base = next(known for known in _ENTRIES.values() if known.build is of)
+    signature = inspect.signature(of)
+    unknown = set(differs) - set(signature.parameters)
+    if unknown:
+        raise ValueError(f"{name}: {base.name} takes no {sorted(unknown)}")
+
+    def build(*args: Any, **hyperparameters: Any) -> M:
+        given = inspect.signature(build).bind(*args, **hyperparameters)
+        return of(**{**differs, **given.arguments})
+
+    build.__name__ = build.__qualname__ = name
+    build.__module__ = of.__module__
+    build.__doc__ = f"{summary}\n\nSymmetry, inputs and arguments as for `{of.__name__}`."
+    made: Any = of
+    build.__annotations__ = typing.get_type_hints(made.__init__ if isinstance(of, type) else of)
+    changed = [p.replace(default=differs.get(p.name, p.default)) for p in signature.parameters.values()]
+    build.__signature__ = signature.replace(parameters=changed)  # type: ignore[attr-defined]
+    enter = register(
+        name,
+        paper=base.paper,
+        symmetries=base.symmetries,
+        published=published,
+        parameters=parameters,
+        head_scale=head_scale,
+    )
+    return enter(build)
 
 
 def load_plugin(name: str) -> None:

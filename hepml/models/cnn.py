@@ -26,11 +26,11 @@ from hepml.representations.image import Centre, Flip, Intensity, Rotate, feature
 class JetImageCNN(nn.Module):
     """CNN on jet images: pairs of 4x4 convolutions and pooling, three fully connected layers.
 
-    The recipe of Macaluso and Shih: the jet is centred on its centroid in transverse momentum, turned with
-        its principal axis upright,
-    flipped so that the quadrant with the most transverse momentum is the upper right, normalised to unit sum;
-    then convolutions of 128, 64, 64 and 64 maps with a 2x2 maximum after every second, and layers of 64, 256
-    and 256 units. The 610,000 parameters quoted in arXiv:1902.09914 are those of 40 x 40 pixels and one pixel
+    The recipe of Macaluso and Shih: the jet is centred on its centroid in transverse momentum, turned
+    with its principal axis upright, flipped so that the quadrant with the most transverse momentum is the
+    upper right, normalised to unit sum; then convolutions of 128, 64, 64 and 64 maps with a 2x2 maximum
+    after every second, and layers of 64, 256 and 256 units. The 610,000 parameters quoted in
+    arXiv:1902.09914 are those of 40 x 40 pixels and one pixel
     of zero padding: 609,666. Symmetry: permutations of the constituents, rotations about the beam; infrared
     and collinear safe up to constituents that cross the border of a pixel, with the channel `pt`. Inputs:
     four-momenta.

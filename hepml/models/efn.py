@@ -25,10 +25,9 @@ ANGLES = ("delta_eta", "delta_phi", "delta_r")
 class EnergyFlowNetwork(nn.Module):
     """Energy Flow Network: F(sum_i z_i Phi(p_i)), deep sets linear in the momentum fraction z.
 
-    Symmetry: permutations of the constituents, rotations about the beam; infrared and collinear safe, since a
-        soft constituent adds
-    z Phi -> 0 and a collinear splitting leaves the sum as it is. Inputs: momentum fraction (the weight) and
-    position relative to the jet axis.
+    Symmetry: permutations of the constituents, rotations about the beam; infrared and collinear safe,
+    since a soft constituent adds z Phi -> 0 and a collinear splitting leaves the sum as it is. Inputs:
+    momentum fraction (the weight) and position relative to the jet axis.
 
     Args:
         outputs: columns of the result.

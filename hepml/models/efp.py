@@ -30,10 +30,9 @@ class EnergyFlowPolynomials(nn.Module):
     changes what a step of the optimizer does, as in Fisher's discriminant, and not what the classifier can
     be.
 
-    Symmetry: permutations of the constituents, rotations about the beam; infrared and collinear safe. Inputs:
-        four-momenta, of which the
-    polynomials read pT shares, rapidities and azimuths; they are computed once, at loading, or on demand
-    where the batch has none.
+    Symmetry: permutations of the constituents, rotations about the beam; infrared and collinear safe.
+    Inputs: four-momenta, of which the polynomials read pT shares, rapidities and azimuths; they are
+    computed once, at loading, or on demand where the batch has none.
 
     Args:
         outputs: columns of the result; the published classifier has one.

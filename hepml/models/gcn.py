@@ -27,9 +27,9 @@ def gcn(
     """GCN: each layer averages a linear map of a constituent and its neighbours, x'_i = sum_j W x_j /
     sqrt(d_i d_j).
 
-    Symmetry: permutations of the constituents, rotations about the beam. Arguments as for `graph_network`;
-        with `edge_columns` the
-    average is weighted by a learnt function of the edge's features, without them it is the published one.
+    Symmetry: permutations of the constituents, rotations about the beam. Arguments as for
+    `graph_network`; with `edge_columns` the average is weighted by a learnt function of the edge's
+    features, without them it is the published one.
     """
     return GraphNetwork(
         outputs,

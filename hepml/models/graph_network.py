@@ -42,10 +42,9 @@ class GraphNetwork(nn.Module):
     """A graph network on a named convolution of torch_geometric.nn (arXiv:1903.02428).
 
     Symmetry: permutations of the constituents, rotations about the beam. Inputs: standardised constituent
-        features, delta_eta
-    and delta_phi as positions, four-momenta where there are edge features. A constituent without neighbours
-    keeps what the convolution makes of itself alone; a jet without constituents has the head's answer to
-    zeros.
+    features, delta_eta and delta_phi as positions, four-momenta where there are edge features. A
+    constituent without neighbours keeps what the convolution makes of itself alone; a jet without
+    constituents has the head's answer to zeros.
 
     Args:
         outputs: columns of the result.

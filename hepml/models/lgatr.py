@@ -40,10 +40,9 @@ from hepml.packed.rectangle import Rectangle
 class LGATr(nn.Module):
     """Lorentz-equivariant geometric algebra transformer.
 
-    Symmetry: permutations and SO+(1,3), reflections too without `mix_parity`; reference vectors break it to
-        what leaves them in place. The
-    published tagger (1.1 million parameters) gives the beams as one bivector and the time direction as a
-    vector.
+    Symmetry: permutations and SO+(1,3), reflections too without `mix_parity`; reference vectors break it
+    to what leaves them in place. The published tagger (1.1 million parameters) gives the beams as one
+    bivector and the time direction as a vector.
 
     Args:
         outputs: columns of the result.

@@ -35,11 +35,10 @@ class LLoCa(nn.Module):
     """Local canonicalisation of the input of another model.
 
     Symmetry: SO+(1,3), and permutations if the backbone respects them; reference vectors break it to what
-        leaves them in place. Features
-    that follow from momenta are computed in the constituents' frames, others (charge, displacement) are given
-    on. Where the backbone reads four-momenta, they are those seen from one frame of the jet, so that pairs of
-    them fit together. Jets of fewer than three constituents have an axis, but no frame: for them the symmetry
-    holds where a backbone reads features alone.
+    leaves them in place. Features that follow from momenta are computed in the constituents' frames,
+    others (charge, displacement) are given on. Where the backbone reads four-momenta, they are those seen
+    from one frame of the jet, so that pairs of them fit together. Jets of fewer than three constituents
+    have an axis, but no frame: for them the symmetry holds where a backbone reads features alone.
 
     Args:
         outputs: columns of the result.

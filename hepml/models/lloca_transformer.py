@@ -40,10 +40,9 @@ _ROWS = 768  # constituents of a group on a CPU: a rectangle of more has more pa
 class LLoCaTransformer(nn.Module):
     """LLoCa-Transformer: tensorial messages between local frames, pooled by a mean over constituents.
 
-    Symmetry: SO+(1,3), and permutations; reference vectors break it to what leaves them in place. Features
-        that follow from momenta are
-    computed in the constituents' frames, others (charge, displacement) are given on. A jet without
-    constituents has the head's answer to zero.
+    Symmetry: SO+(1,3), and permutations; reference vectors break it to what leaves them in place.
+    Features that follow from momenta are computed in the constituents' frames, others (charge,
+    displacement) are given on. A jet without constituents has the head's answer to zero.
 
     Args:
         outputs: columns of the result.

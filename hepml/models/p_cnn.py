@@ -23,9 +23,9 @@ class ParticleCNN(nn.Module):
     """P-CNN: residual convolutions of size 3 along the leading constituents, mean over the sequence, a fully
     connected head.
 
-    Symmetry: permutations of the constituents, since they are put in order of transverse momentum first (up
-        to exact ties), rotations
-    about the beam. Inputs: standardised constituent features, zero where a jet has no more constituents.
+    Symmetry: permutations of the constituents, since they are put in order of transverse momentum first
+    (up to exact ties), rotations about the beam. Inputs: standardised constituent features, zero where a
+    jet has no more constituents.
 
     As published, the mean and the batch norms run over the padding too, so the length that jets are padded to
     is part of the network's definition. It is an argument here and the same for every batch: a jet's score

@@ -35,8 +35,7 @@ class ParticleTransformer(nn.Module):
         U_ij = embedding(ln kT_ij, ln z_ij, ln dR_ij, ln m2_ij),   P-MHA = softmax(Q K^T / sqrt(d) + U) V
 
     Symmetry: permutations of the constituents, rotations about the beam. Inputs: constituent features and
-        four-momenta. A jet
-    without constituents has the head's answer to the class token alone.
+    four-momenta. A jet without constituents has the head's answer to the class token alone.
 
     U is computed once, for real pairs, each once since it is symmetric, and serves all blocks. In evaluation
     the outputs are those of weaver-core's network with the same weights. In training, the statistics of the

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
-from hepml.models.catalogue import register
+from hepml.models.catalogue import register, variant
 from hepml.nn.edgeconv import EdgeConv
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.neighbours import nearest_neighbours
@@ -35,10 +35,9 @@ class ParticleNet(nn.Module):
     """ParticleNet: EdgeConv on dynamic k-nearest-neighbour graphs of the constituents.
 
     Symmetry: permutations of the constituents, rotations about the beam. Inputs: standardised constituent
-        features, and
-    delta_eta, delta_phi as the coordinates of the first neighbour search. A jet with fewer than k + 1
-    constituents has absent neighbours, whose features are zero; a jet with none has the head's answer to
-    zeros.
+    features, and delta_eta, delta_phi as the coordinates of the first neighbour search. A jet with fewer
+    than k + 1 constituents has absent neighbours, whose features are zero; a jet with none has the head's
+    answer to zeros.
 
     In evaluation the outputs are those of weaver-core's network with the same weights, but for constituents
     at the same position: there weaver takes the constituent itself for its twin, or not, as the padding
@@ -112,27 +111,15 @@ class ParticleNet(nn.Module):
         return self.fc(segment_mean(x, batch.offsets))
 
 
-@register(
+particlenet_lite = variant(
     "particlenet_lite",
-    paper="arXiv:1902.08570",
-    symmetries=("permutation", "azimuthal-rotation"),
+    ParticleNet,
+    "ParticleNet-Lite: ParticleNet with two narrow blocks and seven neighbours, for fast inference.",
     parameters=26416,
+    neighbours=7,
+    widths=((32, 32, 32), (64, 64, 64)),
+    head=(128,),
 )
-def particlenet_lite(
-    outputs: int = 2,
-    features: str | Sequence[str] = "kinematic",
-    neighbours: int = 7,
-    widths: Sequence[Sequence[int]] = ((32, 32, 32), (64, 64, 64)),
-    head: Sequence[int] = (128,),
-    dropout: float = 0.1,
-    fusion: bool = False,
-    max_constituents: int | None = None,
-) -> ParticleNet:
-    """ParticleNet-Lite: ParticleNet with two narrow blocks and seven neighbours, for fast inference.
-
-    Symmetry, inputs and arguments as for `ParticleNet`.
-    """
-    return ParticleNet(outputs, features, neighbours, widths, head, dropout, fusion, max_constituents)
 
 
 def weaver_state_dict_to_hepml(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
-from hepml.models.catalogue import register
+from hepml.models.catalogue import register, variant
 from hepml.nn import kernels
 from hepml.nn.kernels.pelican_network import PairNetwork, Piece
 from hepml.nn.lorentz import gram_matrix, reference_vectors, with_references
@@ -176,23 +176,17 @@ class PELICAN(nn.Module):
         return F.leaky_relu(t + F.linear(labels, of_labels, linear.bias.to(low)))
 
 
-@register("pelican_small", head_scale=0.1, paper="arXiv:2307.16506", symmetries=("permutation", "lorentz"))
-def pelican_small(
-    outputs: int = 2,
-    hidden: int = 7,
-    messages: int = 4,
-    blocks: int = 3,
-    scalars: int = 3,
-    references: tuple[str, ...] = (),
-    normalisation: Literal["mean", "sum"] = "mean",
-    nodes: float = 49.0,
-    dropout: float = 0.0,
-    recompute: bool = True,
-) -> PELICAN:
-    """PELICAN with about a thousand parameters. Arguments as for `PELICAN`."""
-    return PELICAN(
-        outputs, hidden, messages, blocks, scalars, references, normalisation, nodes, dropout, recompute
-    )
+pelican_small = variant(
+    "pelican_small",
+    PELICAN,
+    "PELICAN with about a thousand parameters.",
+    head_scale=0.1,
+    hidden=7,
+    messages=4,
+    blocks=3,
+    scalars=3,
+    dropout=0.0,
+)
 
 
 class ProductEncoder(nn.Module):

@@ -16,7 +16,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.data.trees import ORDERINGS
 from hepml.errors import ConfigError, did_you_mean
-from hepml.models.catalogue import register
+from hepml.models.catalogue import register, variant
 from hepml.nn.feedforward import NarrowLinear, feedforward
 from hepml.nn.recursive import fold, gated_cell, simple_cell
 from hepml.representations.trees import NODE_INPUTS, forest, node_inputs
@@ -43,11 +43,10 @@ class RecursiveNetwork(nn.Module):
     [h_L, h_R, u] + b_h), the harder child left, or the gated unit (`hepml.nn.recursive.gated_cell`). The
     root's embedding goes through a fully connected head.
 
-    Symmetry: permutations of the constituents and rotations about the beam, since trees and inputs know the
-        jet's axis only (a random tree
-    is drawn by a hash of the momenta and does not turn with the jet). Inputs: four-momenta and the tree,
-    which is built on demand where the batch has none. A jet of one constituent is its leaf; a jet of none has
-    the head's answer to zeros.
+    Symmetry: permutations of the constituents and rotations about the beam, since trees and inputs know
+    the jet's axis only (a random tree is drawn by a hash of the momenta and does not turn with the jet).
+    Inputs: four-momenta and the tree, which is built on demand where the batch has none. A jet of one
+    constituent is its leaf; a jet of none has the head's answer to zeros.
 
     Args:
         outputs: columns of the result; the published network has one.
@@ -103,22 +102,16 @@ class RecursiveNetwork(nn.Module):
         return at_roots(h, trees.roots)
 
 
-@register(
-    "recnn_gated", paper="arXiv:1702.00748", symmetries=SYMMETRIES, published={"outputs": 1}, parameters=48761
+recnn_gated = variant(
+    "recnn_gated",
+    RecursiveNetwork,
+    "Gated QCD-aware recursive network, whose units choose what to keep of each child; on Cambridge/Aachen "
+    "trees, its best published.",
+    published={"outputs": 1},
+    parameters=48761,
+    tree="cambridge_aachen",
+    gated=True,
 )
-def recnn_gated(
-    outputs: int = 2,
-    tree: str = "cambridge_aachen",
-    hidden: int = 40,
-    head: Sequence[int] = (40, 40),
-    max_constituents: int | None = None,
-) -> RecursiveNetwork:
-    """Gated QCD-aware recursive network, whose units choose what to keep of each child; on Cambridge/Aachen
-    trees, its best published.
-
-    Symmetry, inputs and arguments as for `RecursiveNetwork`.
-    """
-    return RecursiveNetwork(outputs, tree, True, hidden, head, max_constituents)
 
 
 def at_roots(h: Tensor, roots: Tensor) -> Tensor:

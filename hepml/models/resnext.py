@@ -25,11 +25,10 @@ class ResNeXt(nn.Module):
     """ResNeXt-50 on jet images: four stages of residual blocks with grouped convolutions, mean over the
     picture, one linear map.
 
-    The published top tagger: ResNeXt-50 with 32 groups and a quarter of the usual channels everywhere but in
-        its stem of 64, on pictures
-    of 64 x 64 pixels of 0.025 around the jet axis. Symmetry: permutations of the constituents, rotations
-    about the beam; infrared and collinear safe up to constituents that cross the border of a pixel, with the
-    channel `pt`. Inputs: four-momenta.
+    The published top tagger: ResNeXt-50 with 32 groups and a quarter of the usual channels everywhere but
+    in its stem of 64, on pictures of 64 x 64 pixels of 0.025 around the jet axis. Symmetry: permutations
+    of the constituents, rotations about the beam; infrared and collinear safe up to constituents that
+    cross the border of a pixel, with the channel `pt`. Inputs: four-momenta.
 
     Args:
         outputs: columns of the result.

@@ -34,13 +34,12 @@ class TopoDNN(nn.Module):
     """TopoDNN: (pT, eta, phi) of the leading constituents, in a standard pose, into one multilayer
     perceptron.
 
-    Symmetry: permutations of the constituents, since they are put in order of transverse momentum first (up
-        to exact ties), rotations
-    about the beam. Inputs: four-momenta. The pose (`standard_pose`) puts the hardest constituent at the
-    origin of the (eta, phi) plane, turns the second onto the negative phi axis by a rotation of space, which
-    keeps the mass of the jet, and mirrors eta so that most of the transverse momentum has positive eta.
-    Absent constituents are zeros. The published network has one output, for the Bernoulli objective: 59,323
-    parameters.
+    Symmetry: permutations of the constituents, since they are put in order of transverse momentum first
+    (up to exact ties), rotations about the beam. Inputs: four-momenta. The pose (`standard_pose`) puts
+    the hardest constituent at the origin of the (eta, phi) plane, turns the second onto the negative phi
+    axis by a rotation of space, which keeps the mass of the jet, and mirrors eta so that most of the
+    transverse momentum has positive eta. Absent constituents are zeros. The published network has one
+    output, for the Bernoulli objective: 59,323 parameters.
 
     Args:
         outputs: columns of the result.

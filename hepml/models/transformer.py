@@ -30,8 +30,8 @@ class Transformer(nn.Module):
         y = x + drop(attention(LN(x))),   z = y + drop(W_2 drop(GELU(W_1 LN(y))))
 
     Symmetry: permutations of the constituents, rotations about the beam (with the kinematic features).
-        Inputs: constituent features. A jet without
-    constituents has the head's answer to the class token alone, or to zero.
+    Inputs: constituent features. A jet without constituents has the head's answer to the class token
+    alone, or to zero.
 
     The default has 2.0 million parameters, as the plain transformers that the literature compares with. A
     small one is `width: 64, blocks: 4, heads: 4` (0.2 million). `attention_maps` returns what each block

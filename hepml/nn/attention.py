@@ -103,10 +103,9 @@ class Attention(nn.Module):
     def query(self, token: Tensor, rows: Tensor, where: Rectangle, own: Tensor) -> tuple[Tensor, Tensor]:
         """What one query a jet collects from itself and from the jet's rows.
 
-        Keys and values of the rows are never made: q . (W_k u) = (W_k^T q) . u and sum_j a_j W_v u_j = W_v
-            sum_j a_j u_j, so
-        that maps act on one row a jet and head, not on every constituent. The key's bias adds the same to
-        every score and drops out of the softmax.
+        Keys and values of the rows are never made: q . (W_k u) = (W_k^T q) . u and sum_j a_j W_v u_j =
+        W_v sum_j a_j u_j, so that maps act on one row a jet and head, not on every constituent. The key's
+        bias adds the same to every score and drops out of the softmax.
 
         Args:
             token: [B, C] queries.

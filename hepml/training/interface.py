@@ -25,7 +25,7 @@ from hepml.evaluation.score_files import ScoreSheet, read_scores
 from hepml.inference import prediction
 from hepml.training.checkpoints import load_model
 from hepml.training.progress import Progress
-from hepml.training.run_config import RunConfig, check
+from hepml.training.run_config import RunConfig, check, compose
 from hepml.training.run_directory import CONFIG
 
 if TYPE_CHECKING:
@@ -326,10 +326,8 @@ def leaderboard(runs: Iterable[Run | Path | str] | Path | str = "runs") -> pd.Da
 def _checked(config: RunConfig | Mapping[str, Any] | Path | str, overrides: Mapping[str, Any]) -> RunConfig:
     words = [f"{key}={json.dumps(value, default=_plain)}" for key, value in overrides.items()]
     if isinstance(config, RunConfig):
-        return check(configs.from_mapping(config.model_dump(exclude_unset=True), words)) if words else config
-    if isinstance(config, Mapping):
-        return check(configs.from_mapping(copy.deepcopy(dict(config)), words))
-    return check(configs.load(config, words))
+        return check(compose(config.model_dump(exclude_unset=True), words)) if words else config
+    return check(compose(copy.deepcopy(dict(config)) if isinstance(config, Mapping) else config, words))
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ objective, so neither is described here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -23,6 +23,8 @@ from hepml.models import catalogue
 from hepml.pretrained import published
 from hepml.training.config_trust import check_names, import_plugins
 from hepml.training.recipe_config import DistillConfig
+
+KINDS = ("model", "objective")  # blocks whose `name` says what they are
 
 Source = str | list[str]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -289,6 +291,17 @@ class RunConfig(Schema):
         )
 
 
+def compose(config: Path | str | Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
+    """A run's config from a file or a mapping, with overrides, not yet checked.
+
+    Raises:
+        ConfigError: see `hepml.config`.
+    """
+    if isinstance(config, Mapping):
+        return configs.from_mapping(config, overrides, kinds=KINDS)
+    return configs.load(config, overrides, kinds=KINDS)
+
+
 def load_run_config(path: Path | str, overrides: Iterable[str] = (), *, trust: bool = False) -> RunConfig:
     """A run config from a file and overrides, checked, with absolute paths.
 
@@ -296,7 +309,7 @@ def load_run_config(path: Path | str, overrides: Iterable[str] = (), *, trust: b
         ConfigError: see `hepml.config`.
         ModelError: an unknown model.
     """
-    return check(configs.load(path, overrides), trust=trust)
+    return check(compose(path, overrides), trust=trust)
 
 
 def check(config: Config, *, trust: bool = False) -> RunConfig:

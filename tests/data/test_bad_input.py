@@ -169,14 +169,6 @@ def test_labels_that_do_not_sum_to_one_are_refused_with_the_entry(write, arrays,
     assert len(JetDataset.open(path, FULL, labels=False)) == 60  # jets to be scored need no label
 
 
-def test_one_class_only_is_refused_where_classes_are_required(write, arrays) -> None:
-    alone = {**arrays, "label_QCD": np.ones(60, np.float32), "label_Tbqq": np.zeros(60, np.float32)}
-    dataset = JetDataset.open(write(alone), FULL, classes=["QCD", "Tbqq"])
-    with pytest.raises(DataError, match=r"no jets of class Tbqq.*there are QCD 60") as error:
-        dataset.require_classes()
-    one_line(error)
-
-
 def test_an_unknown_class_names_the_nearest(write, arrays) -> None:
     with pytest.raises(LayoutError, match=r"class 'Tbq' not found.*did you mean 'Tbqq'"):
         JetDataset.open(write(arrays), FULL, classes=["QCD", "Tbq"])

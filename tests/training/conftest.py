@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from hepml import config as configs
-from hepml.training.run_config import RunConfig, check
+from hepml.training.run_config import RunConfig, check, compose
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def tiny(toy_files: dict[str, Path]) -> Callable[..., RunConfig]:
             "tracking": {"enabled": False},
             "name": "tiny",
         }
-        return check(configs.from_mapping(values, overrides))
+        return check(compose(values, overrides))
 
     return make
 

@@ -154,9 +154,9 @@ class MechanicalHNN(Separable):
     to a learned part.
 
     This is what every mechanical system with a constant mass matrix looks like: the momenta enter as a
-        quadratic form, and only the
-    potential is free. The network's share starts small, so that training begins at a harmonic oscillator: one
-    with half the stiffness and half the inverse mass of a unit oscillator, so that it is none of our systems.
+    quadratic form, and only the potential is free. The network's share starts small, so that training
+    begins at a harmonic oscillator: one with half the stiffness and half the inverse mass of a unit
+    oscillator, so that it is none of our systems.
 
     Args:
         dimension: phase-space coordinates 2 d.

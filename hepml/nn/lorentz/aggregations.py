@@ -32,9 +32,8 @@ Normalisation = Literal["mean", "sum"]
 class Scales(nn.Module):
     """The factors by which sums over particles are multiplied, one for each aggregation and channel.
 
-    For sums over N particles, r times: (N / N̄)^alpha / N^r with trainable alpha where the normalisation is
-        `mean`, so that a mean may
-    become a sum; 1 / N̄^r where it is `sum`.
+    For sums over N particles, r times: (N / N̄)^alpha / N^r with trainable alpha where the normalisation
+    is `mean`, so that a mean may become a sum; 1 / N̄^r where it is `sum`.
 
     Args:
         channels: C.

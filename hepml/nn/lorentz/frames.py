@@ -162,11 +162,10 @@ def rest_boost(u: Tensor) -> Tensor:
 def orthonormal(a: Tensor, b: Tensor, parallel: float = 1e-8, otherwise: Tensor | None = None) -> Tensor:
     """A right-handed orthonormal frame with a along x and b in the upper half of the xy-plane, by rows.
 
-    Where a and b are parallel, a direction across a stands for b: if all momenta lie on a line, all frames
-        around it show the same. It is
-    the same direction for all frames on the line, so that one frame seen from another does not depend on it
-    either. Where a is zero, b stands for a, and where both are, `otherwise` or z. Shapes: [..., 3] two or
-    three times -> [..., 3, 3].
+    Where a and b are parallel, a direction across a stands for b: if all momenta lie on a line, all
+    frames around it show the same. It is the same direction for all frames on the line, so that one frame
+    seen from another does not depend on it either. Where a is zero, b stands for a, and where both are,
+    `otherwise` or z. Shapes: [..., 3] two or three times -> [..., 3, 3].
     """
     z = torch.zeros_like(a)
     z[..., 2] = 1.0

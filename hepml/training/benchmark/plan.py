@@ -22,7 +22,7 @@ from hepml import config as configs
 from hepml.errors import ConfigError, FileError
 from hepml.tracking.journal import is_locked
 from hepml.training.checkpoints import write_atomically
-from hepml.training.run_config import RunConfig, check, load_run_config
+from hepml.training.run_config import RunConfig, check, compose, load_run_config
 from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory
 
 MARK = "benchmark.json"
@@ -269,7 +269,7 @@ def _run(
         own.append(f"data.train_share={fraction.share!r}")
     if fraction.epochs is not None:
         own.append(f"training.epochs={fraction.epochs}")
-    composed = configs.load(file, [*overrides, *own])
+    composed = compose(file, [*overrides, *own])
     data = composed.values.get("data")
     if isinstance(data, dict):
         data.setdefault("cache", str(output / "jets"))  # all runs map the same packed jets

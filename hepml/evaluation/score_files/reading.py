@@ -1,5 +1,5 @@
-"""Files of scores: an npz with `labels` and one score array a tagger, or what `hepml predict` writes (ROOT or
-npz).
+"""Reading scores: an npz with `labels` and one score array a tagger, or a table that `hepml predict` wrote
+(ROOT, npz, parquet, csv, HDF5).
 
 The first form is how groups exchange scores on a common test set; the second carries `score_CLASS` columns
 beside the jets' own, from which the labels are taken.
@@ -7,7 +7,7 @@ beside the jets' own, from which the labels are taken.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from hepml.data.reading.arrays import names_in, one_number_a_jet, read_arrays, whole_labels
 from hepml.errors import DataError, FileError, LayoutError, did_you_mean
 from hepml.evaluation.multiclass import bare_name
+from hepml.evaluation.score_files.writing import H5_TABLE
 
 _SCORE = "score_"
 _LABELS = ("labels", "label")
 _WEIGHTS = ("weights", "weight")
+_KNOWN = (_SCORE, *_LABELS, *_WEIGHTS)
 _NO_TAGGER = frozenset({*_LABELS, *_WEIGHTS, "classes", "index", "entry", "file_index"})
 
 
@@ -53,13 +55,18 @@ def read_scores(path: str | PathLike[str]) -> ScoreSheet:
     `classes` is a tagger.
 
     Raises:
-        FileError: missing, or neither npz nor ROOT.
+        FileError: missing, damaged, or of a kind that holds no scores.
         LayoutError: no labels or no scores in it.
         DataError: arrays of different lengths, or labels of which not exactly one is set.
     """
     where = Path(path)
-    columns = _read_npz(where) if where.suffix == ".npz" else _read_root(str(path))
-    name = where.stem if where.suffix in {".npz", ".root"} else Path(str(path).split(".root")[0]).name
+    read = _READERS.get(where.suffix)
+    if read is not None and not where.is_file():
+        raise _missing(where)
+    columns = read(where) if read is not None else _read_root(str(path))
+    name = (
+        where.stem if read is not None or where.suffix == ".root" else Path(str(path).split(".root")[0]).name
+    )
     if any(key.startswith(_SCORE) for key in columns):
         return _predicted(columns, name, str(path))
     key = next((k for k in _LABELS if k in columns), None)
@@ -135,16 +142,16 @@ def _weights(columns: Mapping[str, NDArray[Any]], jets: int, where: str) -> NDAr
     return None if found is None else one_number_a_jet(found, "weights", jets, where)
 
 
+def _missing(path: Path) -> FileError:
+    folder = path.parent if path.parent.is_dir() else Path()
+    beside = [p.name for p in folder.glob(f"*{path.suffix}")]
+    kind = f"{path.suffix.removeprefix('.')} file"
+    none = f"there is no {kind} beside it"
+    mend = did_you_mean(path.name, beside, noun=f"{kind}s there") if beside else none
+    return FileError("no such file", where=str(path), mend=mend)
+
+
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path()
-        beside = [p.name for p in folder.glob("*.npz")]
-        mend = (
-            did_you_mean(path.name, beside, noun="npz files there")
-            if beside
-            else "there is no npz file beside it"
-        )
-        raise FileError("no such file", where=str(path), mend=mend)
     columns = read_arrays(path)
     odd = next((name for name, values in columns.items() if values.dtype.kind not in "iufbUS"), None)
     if odd is not None:
@@ -152,6 +159,56 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
             f"array '{odd}' has type {columns[odd].dtype}", where=str(path), mend="give numbers, or names"
         )
     return columns
+
+
+def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
+    import pandas
+
+    return _of_frame(path, lambda: pandas.read_parquet(path))
+
+
+def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
+    import pandas
+
+    return _of_frame(path, lambda: pandas.read_csv(path))
+
+
+def _of_frame(path: Path, read: Callable[[], Any]) -> dict[str, NDArray[Any]]:
+    """The columns of a table that pandas reads; those that are no numbers are left out."""
+    try:
+        frame = read()
+    except Exception as problem:
+        raise _damaged(path, problem) from problem
+    missing = [str(name) for name in frame.columns[frame.isna().any()] if str(name).startswith(_KNOWN)]
+    if missing:
+        raise DataError(
+            f"column '{missing[0]}' has rows without a number", where=str(path), mend="score the jets again"
+        )
+    columns = {str(name): frame[name].to_numpy() for name in frame.columns}
+    return {name: values for name, values in columns.items() if values.dtype.kind in "iufb"}
+
+
+def _read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
+    from hepml.data.formats.hdf5 import open_h5py
+
+    with open_h5py(str(path)) as file:
+        table = file.get(H5_TABLE)
+        if getattr(getattr(table, "dtype", None), "names", None) is None:
+            raise LayoutError(
+                f"no table '{H5_TABLE}' in it",
+                where=str(path),
+                mend="give a file that hepml predict wrote, or score these jets: hepml evaluate RUN FILES",
+            )
+        try:
+            rows = table[:]
+        except Exception as problem:
+            raise _damaged(path, problem) from problem
+    return {name: rows[name] for name in rows.dtype.names if rows[name].dtype.kind in "iufb"}
+
+
+def _damaged(path: Path, problem: Exception) -> FileError:
+    said = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+    return FileError(f"it cannot be read ({said})", where=str(path), mend="score the jets again")
 
 
 def _read_root(path: str) -> dict[str, NDArray[Any]]:
@@ -174,3 +231,11 @@ def _read_root(path: str) -> dict[str, NDArray[Any]]:
         wanted += [c for c in keys if c in classes and c not in wanted]
         columns: dict[str, NDArray[Any]] = tree.arrays(wanted, library="np")
     return {key: values for key, values in columns.items() if values.dtype != object}
+
+
+_READERS: dict[str, Callable[[Path], dict[str, NDArray[Any]]]] = {
+    ".npz": _read_npz,
+    ".parquet": _read_parquet,
+    ".csv": _read_csv,
+    ".h5": _read_hdf5,
+}

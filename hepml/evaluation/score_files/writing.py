@@ -1,4 +1,4 @@
-"""Files of scores: ROOT (a TTree, grown chunk by chunk), npz, parquet, csv or HDF5. Written beside the final
+"""Writing scores: ROOT (a TTree, grown chunk by chunk), npz, parquet, csv or HDF5. Written beside the final
 name, checked for the number of rows, then renamed."""
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def writer(path: Path) -> Iterator[Writer]:
 
     Raises:
         FileError: another suffix, a folder that cannot be written, a full disk, or a file that holds another
-            number of rows than
-        were given.
+            number of rows than were given.
     """
     kinds: dict[str, Any] = {".root": _Root, ".npz": _Npz, ".parquet": _Parquet, ".csv": _Csv, ".h5": _Hdf5}
     path = Path(path)

@@ -172,6 +172,8 @@ def open_tree(directory: Any, source: Source, wanted: str | None = None) -> tupl
     Raises:
         LayoutError: no such tree, no tree at all, or several without a name.
     """
+    from hepml.data.reading.checksums import check_when_read
+
     asked = source.tree or wanted
     trees = trees_of(directory, str(source))
     if asked is None:
@@ -184,7 +186,7 @@ def open_tree(directory: Any, source: Source, wanted: str | None = None) -> tupl
         asked = next(iter(trees))
     name = _key(directory, asked, trees, str(source))
     try:
-        return name, directory[name]
+        return name, check_when_read(directory[name])
     except Exception as problem:
         raise FileError(
             f"tree '{name}' cannot be read ({_brief(problem)})",

@@ -15,7 +15,12 @@ from uproot.writing import _cascadentuple as cascade
 
 
 def write_checked_ntuple(
-    path: Path, arrays: dict[str, Any], *, name: str = "tree", compression: Any = uproot.ZSTD(5), times: int = 1
+    path: Path,
+    arrays: dict[str, Any],
+    *,
+    name: str = "tree",
+    compression: Any = uproot.ZSTD(5),
+    times: int = 1,
 ) -> None:
     """One RNTuple; `times` clusters that hold the arrays each."""
     writer = cascade.NTuple

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hepml.data.reading.screen import unphysical
 from hepml.errors import DataError
 
 
@@ -70,6 +71,39 @@ def check_packed(p: Tensor, offsets: Tensor) -> None:
             where=f"jet {jet}, constituent {bad - int(offsets[jet])}",
             mend="drop or repair that jet",
         )
+
+
+def check_physical(p: Tensor, offsets: Tensor, *, at_rest: bool = False) -> None:
+    """Refuses constituents that no particle in a detector is, by the rule that files are screened by
+    (`hepml.data.reading.screen`). Rows of zeros are padding.
+
+    Args:
+        p: [ΣN, 4].
+        offsets: [B + 1].
+        at_rest: whether constituents without any momentum are none's fault (`Chunk.at_rest`).
+
+    Raises:
+        DataError: such a constituent; names its jet.
+    """
+    rows = p.detach().cpu().double().numpy()
+    for reason, found in [
+        ("NaN or infinite four-momentum", ~np.isfinite(rows).all(axis=1)),
+        *unphysical(rows),
+    ]:
+        bad = found & rows.any(axis=1)
+        if reason == "no transverse momentum" and at_rest:
+            bad &= rows[:, 3] != 0
+        if bad.any():
+            first = int(np.argmax(bad))
+            edges = offsets.cpu().numpy()
+            jet = int(np.searchsorted(edges, first, side="right")) - 1
+            jets = len(np.unique(np.searchsorted(edges, np.nonzero(bad)[0], side="right")))
+            raise DataError(
+                f"{reason}: (E, px, py, pz) = ({', '.join(f'{x:g}' for x in rows[first])})"
+                + (f", in {jets} jets" if jets > 1 else ""),
+                where=f"jet {jet}, constituent {first - int(edges[jet])}",
+                mend="drop or repair such jets (momenta are (E, px, py, pz) in GeV)",
+            )
 
 
 def checked_mask(mask: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,12 +14,15 @@ import torch
 from torch import Tensor
 
 from hepml.data import features as feature_table
+from hepml.data.arrays import check_numbers, check_physical
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED, derived_array, from_collider_columns, settle
 from hepml.data.reading.chunk import MOMENTUM, Chunk, canonical_columns
 from hepml.data.reading.cores import available_cores
 from hepml.data.reading.per_jet import one_each
+from hepml.data.reading.report import DataReport
+from hepml.data.reading.screen import GIVEN, BadJets, screen
 from hepml.errors import LayoutError, did_you_mean
 
 if TYPE_CHECKING:
@@ -37,6 +41,7 @@ def pack(
     target: str | None = None,
     label: str = "label",
     weight: str = "weight",
+    bad: BadJets = "refuse",
 ) -> JetBatch:
     """A batch from awkward jets.
 
@@ -51,12 +56,20 @@ def pack(
         dtype: floating dtype of the batch.
         target: jet column to use as labels (regression) instead of `label`.
         label, weight: names of these jet columns; they may be absent.
+        bad: what to do with jets that no model can use, by the rule for files: `refuse`, `drop` (a warning says how
+            many) or `keep`.
 
     Raises:
         LayoutError: a column that is not there.
-        DataError: NaN or infinite momenta; names jet and constituent.
+        DataError: NaN, infinite or unphysical constituents (or jet features, target, weight); names the jet.
     """
     chunk = from_awkward(jets, label=label, weight=weight)
+    report = DataReport()
+    used = [*(jet_features or ()), *([target] if target else [])]
+    chunk = screen(chunk, bad, report, [n for n in used if n in chunk.jets])
+    if report.dropped_bad:
+        told = "; ".join(f"{reason}: {found}" for reason, found in report.bad.items())
+        warnings.warn(f"{report.dropped_bad} jets dropped: {told}", stacklevel=3)
     if max_constituents is not None:
         chunk = chunk.leading(max_constituents)
     if jet_features is None:
@@ -121,8 +134,12 @@ def prepare(batch: JetBatch, inputs: Inputs) -> JetBatch:
 
     Raises:
         LayoutError: a feature or jet column that these jets do not have.
+        DataError: a constituent that no particle in a detector is, by the rule for files.
     """
     batch = batch.to("cpu").to(torch.float32).without_padding()
+    check_physical(batch.four_momenta, batch.offsets)
+    if batch.jet_momenta is not None:
+        check_numbers("jet_momenta", batch.jet_momenta, len(batch), columns=True)
     if inputs.max_constituents is not None:
         batch = batch.leading(inputs.max_constituents)
     names, jet_names = feature_table.resolve(inputs.features), tuple(inputs.jet_features)
@@ -286,7 +303,8 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
         weights=_one_each(jets, weight),
         classes=tuple(jets.attrs.get("classes", ())),
         entries=np.asarray(index, dtype=np.int64),
-        file="the given jets",
+        file=GIVEN,
+        at_rest=bool(jets.attrs.get("at_rest", False)),
     )
     momenta = _own_momenta(jets, own)
     return chunk if momenta is None else replace(chunk, momenta=settle(momenta, chunk.summed()))

@@ -7,6 +7,7 @@ error, never a shorter answer.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -149,6 +150,8 @@ def predict_files(
             columns = {name: chunk.jets[name] for name in (jet_columns or ()) if name in chunk.jets}
             bad = int((~good).sum())
             yield Scored(rows, chunk.file, chunk.entries, columns, chunk.labels, chunk.classes, bad)
+    for doubt in report.doubts():
+        warnings.warn(doubt, stacklevel=2)
     # an entry of an event file is an event, of which the jets are known once they are read
     expected = report.read if any(f.events is not None for f in scanned.files) else scanned.entries
     if total != expected:
@@ -346,7 +349,7 @@ def _usable(chunk: Any, finite: Sequence[str] = ()) -> np.ndarray:
     from hepml.data.reading.screen import screen
 
     numbered = replace(chunk, entries=np.arange(len(chunk)))  # jets of one event share an entry
-    kept = screen(numbered, "drop", DataReport(), finite)
+    kept = screen(numbered, "drop", DataReport(), finite, sums=False)
     return (
         np.ones(len(chunk), dtype=bool)
         if len(kept) == len(chunk)

@@ -42,7 +42,10 @@ def test_a_flipped_bit_in_any_page_is_refused(tmp_path: Path, compression: Any) 
     assert len(pages) > 5
     assert all(page.has_checksum for page in pages)
     for page in pages:
-        for at in (page.locator.offset + page.locator.num_bytes // 2, page.locator.offset + page.locator.num_bytes):
+        for at in (
+            page.locator.offset + page.locator.num_bytes // 2,
+            page.locator.offset + page.locator.num_bytes,
+        ):
             path.write_bytes(whole)
             _flip(path, at)
             with pytest.raises(FileError) as refused:
@@ -77,5 +80,9 @@ def test_checked_trees_give_what_uproot_gives(tmp_path: Path) -> None:
     with uproot.open(path) as file, uproot.open(path) as other:
         checked, plain = check_when_read(file["tree"]).arrays(), other["tree"].arrays()
     assert checked.fields == plain.fields
-    assert all(np.array_equal(checked[n].tolist(), plain[n].tolist()) if checked[n].ndim == 1
-               else checked[n].tolist() == plain[n].tolist() for n in plain.fields)
+    assert all(
+        np.array_equal(checked[n].tolist(), plain[n].tolist())
+        if checked[n].ndim == 1
+        else checked[n].tolist() == plain[n].tolist()
+        for n in plain.fields
+    )

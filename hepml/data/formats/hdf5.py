@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ import numpy as np
 
 from hepml.data.formats.flat import FlatFile, cartesian, chunk_of, kind_of, stacked
 from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.crashes import try_first
 from hepml.data.reading.links import starts_of
-from hepml.data.reading.sources import _brief, _missing
+from hepml.data.reading.no_objects import plain
+from hepml.data.reading.per_jet import NONE, class_indices
+from hepml.data.reading.sources import _brief, _missing, refusing_damage
 from hepml.errors import FileError, LayoutError, MissingExtraError
 
 MEV = 1e-3
@@ -33,8 +37,9 @@ def open_hdf5(path: str) -> FlatFile:
     Raises:
         FileError: missing or damaged. LayoutError: of no known format; says what it holds.
     """
-    file = open_h5py(path)
-    with file:
+    if Path(path).is_file():
+        try_first(path, partial(_read_all, path))
+    with open_h5py(path) as file, refusing_damage(path):
         names = list(file)
         arrays = {n: file[n] for n in names if hasattr(file[n], "dtype")}
         groups = [n for n in names if n not in arrays]
@@ -58,6 +63,18 @@ def open_hdf5(path: str) -> FlatFile:
         where=path,
         mend="known are salt/umami (jets, tracks), JetNet, the top-tagging table and LHC Olympics",
     )
+
+
+def _read_all(path: str, whole: bool) -> None:
+    """Reads all that h5py finds in a file, or the first and last rows of it, for a child process."""
+
+    def read(_: str, item: Any) -> None:
+        if getattr(item, "shape", None):
+            for rows in [slice(None)] if whole else [slice(0, 1), slice(-1, None)]:
+                item[rows]
+
+    with open_h5py(path) as file:
+        file.visititems(read)
 
 
 def open_h5py(path: str) -> Any:
@@ -121,27 +138,10 @@ def _pandas_columns(group: Any) -> list[str]:
         raw = own if isinstance(own, bytes) else getattr(own, "tobytes", lambda: b"")()
         # pandas pickles plain lists of names; nothing else is let through
         try:
-            names += _PlainLists(raw).names()
+            names += [str(name) for name in plain(raw)]
         except (pickle.UnpicklingError, EOFError, ValueError, IndexError, AttributeError):
             names.append(str(field))
     return names
-
-
-class _PlainLists:
-    """A pickled list of strings or numbers, and nothing that would run code."""
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-
-    def names(self) -> list[str]:
-        import io
-        import pickle
-
-        class Refusing(pickle.Unpickler):
-            def find_class(self, module: str, name: str) -> Any:
-                raise pickle.UnpicklingError(f"{module}.{name}")
-
-        return [str(name) for name in Refusing(io.BytesIO(self.raw)).load()]
 
 
 class Salt:
@@ -256,10 +256,10 @@ class Salt:
     def _labels(self, jets: np.ndarray) -> np.ndarray | None:
         if self._label is None:
             return None
-        found = jets[self._label].astype(np.int64)
+        found = jets[self._label]
         if self._named and self._label == "flavour_label":
-            return np.where((found >= 0) & (found < len(self._named)), found, -1)
-        out = np.full(len(found), -1, dtype=np.int64)
+            return class_indices(found, len(self._named))
+        out = np.minimum(class_indices(found, 2**62), NONE)  # fractions stay what they are: no class index
         for i, flavour in enumerate(_FLAVOURS.values()):
             out[found == flavour] = i
         return out
@@ -311,7 +311,7 @@ class JetNet:
                 eta = jets["jet_eta"].astype(np.float64) if "jet_eta" in jets else np.zeros(high - low)
                 rows = p[real]
                 found = cartesian(rows[:, 2] * pt[jet_of], rows[:, 0] + eta[jet_of], rows[:, 1])
-                labels = jets["jet_type"].astype(np.int64) if "jet_type" in jets else None
+                labels = class_indices(jets["jet_type"], len(self.classes)) if "jet_type" in jets else None
                 yield chunk_of(
                     self, low, starts_of(real.sum(axis=1)), found, jets, columns, jet_columns, labels
                 )

@@ -13,6 +13,7 @@ import numpy as np
 from hepml.data.formats.flat import cartesian, chunk_of
 from hepml.data.formats.hdf5_frame import frame_rows, rows_of
 from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.per_jet import class_indices
 from hepml.errors import MissingExtraError
 
 RADIUS = 1.0
@@ -55,7 +56,7 @@ class Lhco:
                 "event": event,
                 "jet_index": np.tile(np.arange(LEADING), high - low).astype(np.int32),
             }
-            labels = np.repeat(values[:, 2100].astype(np.int64), LEADING) if self.labelled else None
+            labels = np.repeat(class_indices(values[:, 2100], 2), LEADING) if self.labelled else None
             chunk = chunk_of(
                 self,
                 low * LEADING,

@@ -7,11 +7,11 @@ a file of any size takes the memory of one piece.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +30,8 @@ from hepml.data.reading.arrays import (
     whole_labels,
     whole_offsets,
 )
+from hepml.data.reading.crashes import try_first
+from hepml.data.reading.no_objects import no_objects
 from hepml.errors import DataError, FileError, HepmlError, LayoutError, MissingExtraError, did_you_mean
 
 # PDG id (absolute), mass in GeV, charge of the positive id; the species of EnergyFlow's jets (PDG 2022
@@ -140,8 +142,7 @@ class TopTaggingTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not _survives(path):
-            raise _unreadable(path, RuntimeError("the HDF5 library crashes on it"))
+        try_first(path, partial(_read_store, path))
         with self._reading() as store:
             keys = [key.lstrip("/") for key in store]
             if not keys:
@@ -167,21 +168,21 @@ class TopTaggingTable:
 
     def pieces(self, chunk: int) -> Iterator[Piece]:
         """The jets; no other column than constituents and the label is looked at."""
-        with self._reading() as store:
-            for start in range(0, self.jets, chunk):
-                stop = min(start + chunk, self.jets)
+        for start in range(0, self.jets, chunk):
+            stop = min(start + chunk, self.jets)
+            with self._reading() as store:  # anew for each: what guards it is not held while others read
                 table = store.select(self._key, start=start, stop=stop)
                 p = table[self._names].to_numpy(dtype=np.float64).reshape(stop - start, self._constituents, 4)
-                real, dropped = _real(p, p[:, :, 0], "energy")
-                four_momenta, offsets, _ = _pack(p, real)
-                labels = whole_labels(table["is_signal_new"].to_numpy(), stop - start, None, str(self.path))
-                yield Piece(four_momenta, offsets, labels, dropped=dropped)
+            real, dropped = _real(p, p[:, :, 0], "energy")
+            four_momenta, offsets, _ = _pack(p, real)
+            labels = whole_labels(table["is_signal_new"].to_numpy(), stop - start, None, str(self.path))
+            yield Piece(four_momenta, offsets, labels, dropped=dropped)
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:
         """The open store; what PyTables and pandas raise on a damaged one as one line."""
         try:
-            with self._store() as store:
+            with no_objects(self.path), self._store() as store:
                 yield store
         except HepmlError:
             raise
@@ -349,25 +350,17 @@ def _real(x: np.ndarray, size: np.ndarray, named: str) -> tuple[np.ndarray, dict
     return size > 0, {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()}
 
 
-def _survives(path: Path) -> bool:
-    """Whether a child process lives through opening the file and reading its first and last row: the HDF5
-    library crashes on some damaged files, where Python cannot catch anything."""
-    child = os.fork()
-    if child == 0:
-        try:
-            for stream in (1, 2):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-            import pandas
+def _read_store(path: Path, whole: bool) -> None:
+    """Reads what `TopTaggingTable` may read of a file, for a child process."""
+    import pandas
 
-            with pandas.HDFStore(path, mode="r") as store:
-                for key in store.keys():  # noqa: SIM118 - it is no mapping
-                    store.select(key, start=0, stop=1)
-                    store.select(key, start=-1)
-        except BaseException:
-            pass  # an exception is no crash; the parent meets it again and says it
-        finally:
-            os._exit(0)
-    return not os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    with no_objects(path, alone=True), pandas.HDFStore(path, mode="r") as store:
+        for key in store.keys():  # noqa: SIM118 - it is no mapping
+            if whole:
+                store.select(key)
+            else:
+                store.select(key, start=0, stop=1)
+                store.select(key, start=-1)
 
 
 def _unreadable(path: Path, problem: Exception) -> FileError:

@@ -205,6 +205,7 @@ def joined(parts: list[Chunk]) -> Chunk:
         weights=one("weights"),
         entries=np.concatenate([c.entries for c in parts]),
         events=one("events"),
+        at_rest=any(c.at_rest for c in parts),
         constituents={
             n: np.concatenate([c.constituents.pop(n) for c in parts]) for n in list(first.constituents)
         },

@@ -125,6 +125,8 @@ def read_jets(
     out = whole.to_awkward(momentum)
     out.attrs["classes"] = list(whole.classes)
     out.attrs["report"] = str(report)
+    if whole.at_rest:
+        out.attrs["at_rest"] = True
     return out
 
 
@@ -135,6 +137,8 @@ def iterate_jets(
     for chunk in iterate_chunks(files, layout, step_size=step_size, jet_columns="all", **selection):
         jets = chunk.to_awkward()
         jets.attrs["classes"] = list(chunk.classes)
+        if chunk.at_rest:
+            jets.attrs["at_rest"] = True
         yield jets
 
 
@@ -237,6 +241,16 @@ def _say_others(found: Scan) -> None:
             return
 
 
+def _unbroken(chunks: Iterator[Chunk], where: str) -> Iterator[Chunk]:
+    """The chunks; what a library raises on a damaged file while one is read is one line."""
+    while True:
+        with refusing_damage(where):
+            chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield chunk
+
+
 def _chunks(
     item: FileScan,
     plan: FilePlan,
@@ -249,10 +263,11 @@ def _chunks(
     columns, weights = plan.columns, plan.weights
     needed = [*plan.jet_columns, *(selection.names if selection else ())]
     if item.flat is not None:
-        yield from item.flat.chunks(start, stop, step, columns, needed)
+        yield from _unbroken(item.flat.chunks(start, stop, step, columns, needed), str(item.source))
         return
     if item.source.is_npz:
-        yield from read_npz(item.source, start, stop, step, selection_names=needed)
+        chunks = read_npz(item.source, start, stop, step, selection_names=needed)
+        yield from _unbroken(chunks, str(item.source))
         return
     if item.events is not None:
         assert item.tree is not None

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+FACTOR, ANGLE = 2.0, 1.5  # from where on a jet is told that its constituents do not add up to (`sums`)
+
 
 @dataclass
 class BadValue:
@@ -31,6 +33,9 @@ class DataReport:
         bad: reason -> jets dropped (or kept, by policy) for it.
         padding: rows of zeros that were left out: no constituents.
         sentinels: "column = -999" -> jets with a value that often stands for "there is none".
+        unlike: what of the jets' own momenta is not that of their constituents -> jets, kept (see
+            `hepml.data.reading.sums`).
+        units: a sentence where the units of jets and constituents differ.
         removed_by_selection: jets that the selection removed.
         undefined_in_selection: jets for which the selection met NaN or a value that does not exist (1/0).
         of_other_classes: jets of classes that were not asked for.
@@ -49,6 +54,8 @@ class DataReport:
     dropped_bad: int = 0
     padding: int = 0
     sentinels: dict[str, int] = field(default_factory=dict)
+    unlike: dict[str, BadValue] = field(default_factory=dict)
+    units: str = ""
     removed_by_selection: int = 0
     undefined_in_selection: int = 0
     of_other_classes: int = 0
@@ -65,10 +72,10 @@ class DataReport:
             self.notes.append(f"{name} has no entries")
 
     def add_bad(self, reason: str, jets: int, where: str) -> None:
-        if reason in self.bad:
-            self.bad[reason].jets += jets
-        else:
-            self.bad[reason] = BadValue(jets, where)
+        _add(self.bad, reason, jets, where)
+
+    def add_unlike(self, what: str, jets: int, where: str) -> None:
+        _add(self.unlike, what, jets, where)
 
     def add_sentinel(self, column: str, value: float, jets: int) -> None:
         name = f"{column} = {value:g}"
@@ -81,16 +88,28 @@ class DataReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The counts as JSON-able values."""
-        return {
-            **{k: v for k, v in self.__dict__.items() if k != "bad"},
-            "bad": {reason: {"jets": b.jets, "first": b.where} for reason, b in self.bad.items()},
-        }
+        found: dict[str, Any] = dict(self.__dict__)
+        for name in ("bad", "unlike"):
+            found[name] = {reason: {"jets": b.jets, "first": b.where} for reason, b in found[name].items()}
+        return found
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataReport:
         """The report that `as_dict` wrote."""
-        bad = {reason: BadValue(b["jets"], b["first"]) for reason, b in values.get("bad", {}).items()}
-        return cls(**{**values, "bad": bad})
+        counted = {
+            name: {reason: BadValue(b["jets"], b["first"]) for reason, b in values.get(name, {}).items()}
+            for name in ("bad", "unlike")
+        }
+        return cls(**{**values, **counted})
+
+    def doubts(self) -> list[str]:
+        """What does not add up, though every number may be right by itself."""
+        lines = [
+            f"{what} of the constituents' sum is neither the jet's own nor off as is usual in this file (by more than a "
+            f"factor of {FACTOR:g}, or {ANGLE:g} in direction): {found}; kept"
+            for what, found in self.unlike.items()
+        ]
+        return lines + ([self.units] if self.units else [])
 
     def __str__(self) -> str:
         files = f"{len(self.files)} files" if len(self.files) != 1 else next(iter(self.files))
@@ -112,6 +131,14 @@ class DataReport:
         ):
             if count:
                 text.append(f"{count} {words}")
+        text += self.doubts()
         for name, jets in self.sentinels.items():
             text.append(f"{jets} jets have {name}: if that stands for none, say so (`missing` in the layout)")
         return "; ".join(text + self.notes)
+
+
+def _add(counts: dict[str, BadValue], reason: str, jets: int, where: str) -> None:
+    if reason in counts:
+        counts[reason].jets += jets
+    else:
+        counts[reason] = BadValue(jets, where)

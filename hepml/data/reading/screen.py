@@ -15,19 +15,24 @@ import numpy as np
 from hepml.data.reading.chunk import MOMENTUM, Chunk
 from hepml.data.reading.per_jet import NO_INDEX, one_each, sentinels
 from hepml.data.reading.report import DataReport
+from hepml.data.reading.sums import unlike_their_sums
 from hepml.errors import DataError
 
+GIVEN = "the given jets"  # in the place of a file, for jets that were handed over
 BadJets = Literal["refuse", "drop", "keep"]
 LARGEST_ETA = 10.0
 _SLOPE = math.sinh(LARGEST_ETA)  # |pz| / pT at that pseudorapidity
 _ROUNDING = 2e-3  # by which an energy may fall below the momentum: numbers stored with 10 bits differ so
 
 
-def screen(chunk: Chunk, policy: BadJets, report: DataReport, finite: Sequence[str] = ()) -> Chunk:
+def screen(
+    chunk: Chunk, policy: BadJets, report: DataReport, finite: Sequence[str] = (), *, sums: bool = True
+) -> Chunk:
     """The jets of the chunk that the policy lets through, without padding.
 
     Args:
         finite: jet columns that are used as numbers (target, weight, jet features): NaN makes a jet bad.
+        sums: whether to count jets that their constituents do not add up to.
 
     Raises:
         DataError: a bad jet under the policy `refuse`; names the column, the value, file and entry.
@@ -41,7 +46,7 @@ def screen(chunk: Chunk, policy: BadJets, report: DataReport, finite: Sequence[s
     bad: np.ndarray | None = None
     for reason, value, jets in _findings(chunk, finite):
         first = int(np.nonzero(jets)[0][0])
-        where = f"{chunk.file}, entry {chunk.entries[first]}"
+        where = _place(chunk, first)
         if policy == "refuse":
             raise DataError(
                 f"{reason}: {value}",
@@ -54,13 +59,15 @@ def screen(chunk: Chunk, policy: BadJets, report: DataReport, finite: Sequence[s
         first = int(np.nonzero(chunk.labels == NO_INDEX)[0][0])
         raise DataError(
             "a label that is no class index but a fraction",
-            where=f"{chunk.file}, entry {chunk.entries[first]}",
+            where=_place(chunk, first),
             mend="map a label branch of whole numbers",
         )
-    if bad is None or policy == "keep":
-        return chunk
-    report.dropped_bad += int(bad.sum())
-    return chunk.take(~bad)
+    if bad is not None and policy != "keep":
+        report.dropped_bad += int(bad.sum())
+        chunk = chunk.take(~bad)
+    if sums:
+        _note_sums(chunk, report)
+    return chunk
 
 
 def without_padding(chunk: Chunk, report: DataReport | None = None) -> Chunk:
@@ -123,6 +130,20 @@ def _note_sentinels(chunk: Chunk, finite: Sequence[str], report: DataReport) -> 
         found = sentinels(values)
         if found is not None:
             report.add_sentinel(name, *found)
+
+
+def _place(chunk: Chunk, jet: int) -> str:
+    """Where a jet stands, for people."""
+    word = "entry" if chunk.file != GIVEN else "jet"
+    return f"{chunk.file}, {word} {chunk.entries[jet]}"
+
+
+def _note_sums(chunk: Chunk, report: DataReport) -> None:
+    found, units = unlike_their_sums(chunk)
+    for what, jets in found:
+        first = int(np.nonzero(jets)[0][0])
+        report.add_unlike(what, int(jets.sum()), _place(chunk, first))
+    report.units = report.units or units or ""
 
 
 def _findings(chunk: Chunk, finite: Sequence[str]) -> list[tuple[str, float, np.ndarray]]:

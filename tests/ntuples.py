@@ -1,5 +1,5 @@
-"""RNTuples with a checksum behind each page, as ROOT writes them and uproot does not (files written by ROOT 6.34 and
-6.36 have one behind each of their pages)."""
+"""RNTuples with a checksum behind each page, as ROOT writes them and uproot does not (files written by ROOT
+6.34 and 6.36 have one behind each of their pages)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import uproot
 import xxhash
 from uproot.writing import _cascadentuple as cascade
 
+ZSTD = uproot.ZSTD(5)
+
 
 def write_checked_ntuple(
     path: Path,
     arrays: dict[str, Any],
     *,
     name: str = "tree",
-    compression: Any = uproot.ZSTD(5),
+    compression: Any = ZSTD,
     times: int = 1,
 ) -> None:
     """One RNTuple; `times` clusters that hold the arrays each."""

@@ -56,8 +56,8 @@ def pack(
         dtype: floating dtype of the batch.
         target: jet column to use as labels (regression) instead of `label`.
         label, weight: names of these jet columns; they may be absent.
-        bad: what to do with jets that no model can use, by the rule for files: `refuse`, `drop` (a warning says how
-            many) or `keep`.
+        bad: what to do with jets that no model can use, by the rule for files: `refuse`, `drop` (a warning
+            says how many) or `keep`.
 
     Raises:
         LayoutError: a column that is not there.

@@ -1,4 +1,5 @@
-"""Jets whose constituents do not add up to them are counted, kept and told; what may rightly differ is not."""
+"""Jets whose constituents do not add up to them are counted, kept and told; what may rightly differ is
+not."""
 
 from __future__ import annotations
 

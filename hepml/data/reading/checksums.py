@@ -1,9 +1,9 @@
 """The checksums of an RNTuple, looked at whenever it is read.
 
-ROOT writes behind each page, and at the end of each envelope (header, footer, page lists), the 64 bits of XXH3 over
-what stands before. uproot compares those of header and footer; those of page lists and pages are compared here, so
-that a flipped bit in a column is an error and no other number. A page whose description claims no checksum (those
-that uproot writes) is read as it is.
+ROOT writes behind each page, and at the end of each envelope (header, footer, page lists), the 64 bits of
+XXH3 over what stands before. uproot compares those of header and footer; those of page lists and pages are
+compared here, so that a flipped bit in a column is an error and no other number. A page whose description
+claims no checksum (those that uproot writes) is read as it is.
 
 Format: https://github.com/root-project/root/blob/master/tree/ntuple/doc/BinaryFormatSpecification.md
 """

@@ -1,7 +1,7 @@
 """A library that may crash on a damaged file tries it in a child process first.
 
-The HDF5 library ends the process on some damaged files, where Python can catch nothing. A child that reads the file
-and dies of a signal says so, and the parent refuses the file in one line.
+The HDF5 library ends the process on some damaged files, where Python can catch nothing. A child that reads
+the file and dies of a signal says so, and the parent refuses the file in one line.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def try_first(path: Path | str, read: Callable[[bool], object]) -> None:
     """Reads a file in a child process.
 
     Args:
-        read: reads it; its argument says whether all of it (else its begin and end). What it raises is met again by
-            the caller, and not said here.
+        read: reads it; its argument says whether all of it (else its begin and end). What it raises is met
+            again by the caller, and not said here.
 
     Raises:
         FileError: the child died of a signal, or hangs.

@@ -1,8 +1,8 @@
 """Pickles in data files are data or nothing: plain values are let through, and no object that could run code.
 
-pandas and PyTables keep names of columns as pickles in attributes of an HDF5 file, and columns of Python objects as
-pickled arrays; both unpickle whatever a file brings. While the block below is open, they get plain values only, and the
-file is refused if it held anything else.
+pandas and PyTables keep names of columns as pickles in attributes of an HDF5 file, and columns of Python
+objects as pickled arrays; both unpickle whatever a file brings. While the block below is open, they get plain
+values only, and the file is refused if it held anything else.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def no_objects(path: Path | str, *, alone: bool = False) -> Iterator[None]:
 
     Args:
         path: of the file.
-        alone: no other thread can be in here, as in a child process (where nobody would open a lock that another
-            thread held at the fork).
+        alone: no other thread can be in here, as in a child process (where nobody would open a lock that
+            another thread held at the fork).
 
     Raises:
         DataError: the file holds something else; names it.
@@ -92,7 +92,8 @@ def no_objects(path: Path | str, *, alone: bool = False) -> Iterator[None]:
                 raise
         if mine.refused:
             raise DataError(
-                f"the file holds a Python object ({mine.refused[0][:80]}), which is not loaded: it could run code",
+                f"the file holds a Python object ({mine.refused[0][:80]}), which is not loaded: it could "
+                "run code",
                 where=str(path),
                 mend="save tables of numbers (h5py, Parquet, npz)",
             )

@@ -105,7 +105,8 @@ class DataReport:
     def doubts(self) -> list[str]:
         """What does not add up, though every number may be right by itself."""
         lines = [
-            f"{what} of the constituents' sum is neither the jet's own nor off as is usual in this file (by more than a "
+            f"{what} of the constituents' sum is neither the jet's own nor off as is usual in this file "
+            "(by more than a "
             f"factor of {FACTOR:g}, or {ANGLE:g} in direction): {found}; kept"
             for what, found in self.unlike.items()
         ]

@@ -1,10 +1,12 @@
-"""Jets whose constituents do not add up to them: what remains of damage that no checksum tells, and units that differ.
+"""Jets whose constituents do not add up to them: what remains of damage that no checksum tells, and units
+that differ.
 
-A jet's own momentum may rightly differ from the sum of its constituents: calibration, grooming, pile-up weights, lists
-that are cut or hold tracks only. So the sums are compared with what is usual in the file, and only counted: a jet is
-told where its transverse momentum or energy is off the usual ratio by more than a factor of two, and by more than eight
-times the spread within which three quarters of the jets lie, or where its direction is off in the same way by more than
-1.5 in eta and phi. Sums that are too small are told only where the lists of the file are whole (spread below 5 %).
+A jet's own momentum may rightly differ from the sum of its constituents: calibration, grooming, pile-up
+weights, lists that are cut or hold tracks only. So the sums are compared with what is usual in the file, and
+only counted: a jet is told where its transverse momentum or energy is off the usual ratio by more than a
+factor of two, and by more than eight times the spread within which three quarters of the jets lie, or where
+its direction is off in the same way by more than 1.5 in eta and phi. Sums that are too small are told only
+where the lists of the file are whole (spread below 5 %).
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ FEWEST = 20  # jets from which the usual is taken
 
 
 def unlike_their_sums(chunk: Chunk) -> tuple[list[tuple[str, np.ndarray]], str | None]:
-    """What does not add up, as (what, which jets [B]), and a sentence about units, for jets with momenta of their
-    own."""
+    """What does not add up, as (what, which jets [B]), and a sentence about units, for jets with momenta of
+    their own."""
     counts = chunk.counts
     if chunk.momenta is None or not len(chunk) or not counts.any():
         return [], None

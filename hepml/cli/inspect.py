@@ -108,6 +108,12 @@ def _tables(found: Inspection, every: bool) -> list[object]:
             row = (f"{x:.4g}" for x in (column.lowest, column.mean, column.highest))
             table.add_row(escape(name), *row, bars(column.total))
         parts.append(table)
+    if found.ranges:
+        table = Table("constituents", "lowest", "16 %", "median", "84 %", "highest")
+        for name, each in found.ranges.items():
+            five = (each.lowest, each.low, each.median, each.high, each.highest)
+            table.add_row(escape(name), *(f"{x:.4g}" for x in five))
+        parts.append(table)
     parts += [
         f"[yellow]{escape(leak['column'])} alone tells {escape(leak['class'])} (AUC {leak['auc']:.4f}): "
         "truth must not become an input[/yellow]"

@@ -54,6 +54,9 @@ class JetBatch:
             one row a jet each.
         raw: raw constituent columns besides the four-momenta (charge, d0, …), [ΣN] each, from which features
             are computed when a model asks.
+        collections: further collections of the same jets that are inputs of their own, by name (secondary
+            vertices, lost tracks): each a batch of as many jets with offsets, momenta and features of its
+            own, and the jets' momenta of this one.
 
     Example:
         >>> momenta = [[100.0, 60.0, 0.0, 80.0], [50.0, 30.0, 0.0, 40.0], [20.0, 0.0, 12.0, 16.0]]
@@ -76,6 +79,7 @@ class JetBatch:
     jet_momenta: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     raw: Mapping[str, Tensor] = field(default_factory=dict)
+    collections: Mapping[str, JetBatch] = field(default_factory=dict)
 
     # ------------------------------------------------------------------ making
 
@@ -309,8 +313,10 @@ class JetBatch:
         """The same jets elsewhere, with their sizes where these are known or cost nothing to find."""
 
         def each(value: Any) -> Any:
+            if isinstance(value, JetBatch):
+                return value._moved(move)
             if isinstance(value, Mapping):
-                return {name: move(t) for name, t in value.items()}
+                return {name: each(t) for name, t in value.items()}
             return move(value) if isinstance(value, Tensor) else value
 
         same = replace(self, **{f.name: each(getattr(self, f.name)) for f in fields(self)})
@@ -339,7 +345,8 @@ class JetBatch:
         """
         which = positions(jets, len(self), self.device)
         rows, offsets = rows_of(self.offsets, which)
-        return self._taken(offsets, lambda t: gather(t, rows), lambda t: gather(t, which))
+        some = self._taken(offsets, lambda t: gather(t, rows), lambda t: gather(t, which))
+        return some._beside(self, lambda other: other.take(which))
 
     def reordered(self, order: Tensor) -> JetBatch:
         """All jets in another order, a permutation [B] of their positions: nothing is asked of the device."""
@@ -347,7 +354,8 @@ class JetBatch:
         offsets = F.pad(counts.cumsum(0), (1, 0))
         shift = torch.repeat_interleave(self.offsets[:-1][order] - offsets[:-1], counts, output_size=total)
         rows = shift + torch.arange(total, device=self.device)
-        return self._taken(offsets, lambda t: t[rows], lambda t: t[order])
+        all_jets = self._taken(offsets, lambda t: t[rows], lambda t: t[order])
+        return all_jets._beside(self, lambda other: other.reordered(order))
 
     def slice(self, first: int, last: int) -> JetBatch:
         """The jets first:last, as views: nothing is copied but their offsets. Extras that are not registered
@@ -355,9 +363,10 @@ class JetBatch:
         first, last, _ = slice(first, last).indices(len(self))
         last = max(first, last)
         low, high = int(self.offsets[first]), int(self.offsets[last])
-        return self._taken(
+        part = self._taken(
             self.offsets[first : last + 1] - low, lambda t: t[low:high], lambda t: t[first:last]
         )
+        return part._beside(self, lambda other: other.slice(first, last))
 
     def __getitem__(self, jets: Any) -> JetBatch:
         """`batch[5]` is one jet, `batch[:3]` a view of three; `batch[[4, 1]]` and `batch[mask]` are copies
@@ -405,6 +414,12 @@ class JetBatch:
             DataError: no batches; or some have other features, jet features or labels than the first.
         """
         return joining.concatenate(list(batches))
+
+    def _beside(self, whole: JetBatch, some: Callable[[JetBatch], JetBatch]) -> JetBatch:
+        """This batch with the same jets of the further collections of the whole."""
+        if not whole.collections:
+            return self
+        return replace(self, collections={name: some(other) for name, other in whole.collections.items()})
 
     def _taken(
         self,

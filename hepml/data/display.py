@@ -46,6 +46,7 @@ def contents(batch: JetBatch) -> list[tuple[str, str]]:
         lines.append(("weights", f"sum {float(batch.weights.sum()):.6g}"))
     if batch.extras:
         lines.append(("extras", _names(batch.extras)))
+    lines += [(name, headline(other)) for name, other in batch.collections.items()]
     return lines
 
 

@@ -20,6 +20,8 @@ class Inputs:
         four_momenta: whether the model reads `batch.four_momenta` itself.
         max_constituents: keep only the leading so many constituents a jet, by pT; None keeps all.
         extras: names of further views that travel in the batch (clustering trees, say).
+        collections: further collections that are inputs of their own (secondary vertices, say), each with the
+            names of its features.
     """
 
     features: tuple[str, ...] = ()
@@ -27,3 +29,4 @@ class Inputs:
     four_momenta: bool = True
     max_constituents: int | None = None
     extras: tuple[str, ...] = ()
+    collections: tuple[tuple[str, tuple[str, ...]], ...] = ()

@@ -55,6 +55,11 @@ def concatenate(parts: Sequence[JetBatch]) -> JetBatch:
         jet_momenta=completed("jet_momenta", lambda p: p.jets),
         extras=shared([p.extras for p in parts]),
         raw=shared([p.raw for p in parts]),
+        collections={
+            name: concatenate([p.collections[name] for p in parts])
+            for name in first.collections
+            if all(name in p.collections for p in parts)
+        },
     )
 
 

@@ -77,4 +77,14 @@ def joined_inputs(inputs: Sequence[Inputs]) -> Inputs:
         four_momenta=any(each.four_momenta for each in inputs),
         max_constituents=next(iter(kept)),
         extras=union("extras"),
+        collections=joined_collections(inputs),
     )
+
+
+def joined_collections(inputs: Sequence[Inputs]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The further collections that several models read, each with the features that any of them asks for."""
+    found: dict[str, dict[str, None]] = {}
+    for each in inputs:
+        for name, features in each.collections:
+            found.setdefault(name, {}).update(dict.fromkeys(features))
+    return tuple((name, tuple(features)) for name, features in found.items())

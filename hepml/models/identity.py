@@ -23,6 +23,7 @@ class Identity:
         classes: names in the order of the outputs.
         target: the regressed column.
         layout: of the files it was trained on.
+        standards: what it standardises its inputs by (`hepml.models.standardised`).
     """
 
     name: str | None = None
@@ -31,6 +32,7 @@ class Identity:
     classes: tuple[str, ...] = ()
     target: str | None = None
     layout: Any = None
+    standards: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def bare_classes(self) -> tuple[str, ...]:
@@ -47,6 +49,7 @@ def identity_of(model: Any) -> Identity:
         classes=tuple(str(name) for name in getattr(model, "hepml_classes", None) or ()),
         target=getattr(model, "hepml_target", None),
         layout=getattr(model, "hepml_layout", None),
+        standards=getattr(model, "hepml_standards", None) or {},
     )
 
 

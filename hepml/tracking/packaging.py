@@ -69,6 +69,7 @@ def save(
         "features": list(inputs.features) if _given(inputs.features) else [],
         "jet_features": [n for n in inputs.jet_features if not _derived(n)],
         "max_constituents": inputs.max_constituents,
+        "standards": told.standards,
     }
     jets = example_batch.take(torch.arange(min(EXAMPLE_JETS, len(example_batch))))
     arrays = {"four_momenta": jets.four_momenta, "offsets": jets.offsets}

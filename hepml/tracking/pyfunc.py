@@ -16,6 +16,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.data.packing import prepare
 from hepml.errors import DataError
+from hepml.models.standardised import standardise
 from hepml.pretrained.archives import read_archive
 from hepml.tracking.packaging import DESCRIPTION, WEIGHTS, _arguments
 
@@ -35,6 +36,8 @@ class PackagedModel:
         self.description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
         self.module = models.create(self.description["name"], **self.description["hyperparameters"])
         self.module.load_state_dict(read_archive(folder / WEIGHTS, "file of weights"))
+        if self.description.get("standards"):
+            standardise(self.module, self.description["standards"])
         self.module.eval()
         head = self.description["objective"]
         self._head = head

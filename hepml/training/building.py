@@ -11,11 +11,13 @@ from torch import nn
 
 import hepml
 from hepml import models, objectives
+from hepml.data import standardising
 from hepml.data.inputs import Inputs
 from hepml.data.layouts.event_layout import with_jets
 from hepml.errors import ConfigError, DataError
 from hepml.models import catalogue
 from hepml.models.identity import identity_of
+from hepml.models.standardised import standardise, standards_of
 from hepml.objectives import Objective
 from hepml.redaction import redacted
 from hepml.training.checkpoints import initialise_from, load_model
@@ -87,9 +89,10 @@ def build_objective(config: RunConfig, jets: RunJets) -> Objective:
 
 
 def build_model(
-    config: RunConfig, given: nn.Module | None, objective: Objective, progress: Progress
+    config: RunConfig, given: nn.Module | None, objective: Objective, progress: Progress, jets: RunJets
 ) -> Built:
-    """The model to train: created, started from given weights and frozen as the config says.
+    """The model to train: created, started from given weights and frozen as the config says, its columns
+    without a published standardisation standardised by the training jets.
 
     Raises:
         ConfigError: nothing is left to train.
@@ -109,7 +112,27 @@ def build_model(
             raise ConfigError(
                 "everything is frozen", where="training.freeze", mend="leave some layers to train"
             )
+    _standardise(model, config, given, jets, progress)
     return Built(model, fresh)
+
+
+def _standardise(
+    model: nn.Module, config: RunConfig, given: nn.Module | None, jets: RunJets, progress: Progress
+) -> None:
+    """Gives a model the standardisation of its columns: given weights keep the one they were trained with."""
+    inputs: Any = model.inputs
+    if given is not None:
+        if standards := standards_of(given):
+            standardise(model, standards)
+        return
+    if not standardising.settled(config.data.layout, config.data.standardise):
+        return
+    names = standardising.wanted(inputs, with_jets(config.data.layout, config.data.jets))
+    if not names:
+        return
+    found = standardising.measure(jets.train, names)
+    standardise(model, {p: {n: s.as_dict() for n, s in of.items()} for p, of in found.items()})
+    progress.message(standardising.told(found, len(jets.train)))
 
 
 def checkpoint_identity(
@@ -129,6 +152,7 @@ def checkpoint_identity(
         "objective": {"name": objective.name, "arguments": head},
         "classes": list(jets.classes) if objective.task == "classification" else [],
         "target": config.data.target,
+        "standards": _plain(told.standards),
         "layout": _plain(layout) if isinstance(layout, dict) else layout,
         "config": redacted(config.model_dump(mode="json")),
     }

@@ -22,6 +22,7 @@ from hepml import objectives, outputs
 from hepml.errors import FileError, HepmlError, ModelError
 from hepml.models import catalogue
 from hepml.models.identity import identify
+from hepml.models.standardised import standardise
 from hepml.pretrained.archives import DIGEST, digest, read_archive
 from hepml.training.identity import check_resumable, identity_of, weights_of
 
@@ -106,6 +107,8 @@ def describe(model: nn.Module, identity: dict[str, Any]) -> None:
         target=identity.get("target"),
         layout=identity.get("layout"),
     )
+    if identity.get("standards"):
+        standardise(model, identity["standards"])
 
 
 @contextlib.contextmanager

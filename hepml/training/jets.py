@@ -7,7 +7,7 @@ where a killed run stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from hepml.data.loader import JetLoader
 from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import Sample, files_of, parse_samples
 from hepml.data.sampling.splitting import parts_by_share
-from hepml.errors import ConfigError, DataError, FileError, LayoutError
+from hepml.errors import ConfigError, DataError, FileError, LayoutError, did_you_mean
 from hepml.training.run_config import DataConfig, Source
 
 HELD_OUT = 0.1  # share of the training jets that validates where the config names no validation jets
@@ -239,28 +239,67 @@ def split(whole: JetDataset, shares: dict[str, float], seed: int) -> dict[str, P
     return parts
 
 
-def class_scale(dataset: Any, classes: int) -> Tensor | None:
-    """Factors that bring the mean weight of each class to one, so that cross-sections do not decide between
-    classes; [C] or None."""
+def class_scale(
+    dataset: Any, names: Sequence[str], balance: str | Mapping[str, float] | None = None
+) -> Tensor | None:
+    """Factors on the weights of each class, [C] or None: they bring its mean weight to one, so that
+    cross-sections do not decide between classes, and then the sums of classes to what is asked for.
+
+    Args:
+        dataset: the training jets.
+        names: of the classes.
+        balance: `equal`, or class -> its share of the sum of weights, in any unit.
+
+    Raises:
+        ConfigError: `balance` names other classes than these.
+    """
+    classes = len(names)
     weights, labels = dataset.weights, dataset.labels
-    if weights is None or labels is None:
+    shares = _shares(balance, names)
+    if labels is None or (weights is None and shares is None):
         return None
-    w, y = np.asarray(weights, dtype=np.float64), np.asarray(labels)
+    y = np.asarray(labels)
+    w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     w, y = w[y >= 0], y[y >= 0]  # jets that a teacher labels have no class
     totals = np.bincount(y, weights=w, minlength=classes)
     counts = np.bincount(y, minlength=classes)
     sizes = np.bincount(y, weights=np.abs(w), minlength=classes)
     for c in np.flatnonzero(counts > 0):
         _refuse_vanishing(totals[c], sizes[c], f"of class {c}")
-    return torch.from_numpy(np.divide(counts, totals, out=np.ones(classes), where=totals > 0)).float()
+    scale = np.divide(counts, totals, out=np.ones(classes), where=totals > 0)
+    if shares is not None:
+        there = counts > 0
+        shares = shares * there / (shares * there).sum()
+        scale *= np.divide(shares * counts.sum(), counts, out=np.ones(classes), where=there)
+    return torch.from_numpy(scale).float()
+
+
+def _shares(balance: str | Mapping[str, float] | None, names: Sequence[str]) -> np.ndarray | None:
+    if balance is None:
+        return None
+    if balance == "equal":
+        return np.ones(len(names))
+    assert isinstance(balance, Mapping)
+    for name in balance:
+        if name not in names:
+            raise ConfigError(
+                f"no class '{name}'", where="data.class_weights", mend=did_you_mean(str(name), names)
+            )
+    absent = [name for name in names if name not in balance]
+    if absent:
+        raise ConfigError(
+            f"no weight of class {', '.join(absent)}", where="data.class_weights", mend="name every class"
+        )
+    return np.array([balance[name] for name in names])
 
 
 def mean_weight(dataset: Any, scale: Tensor | None) -> float:
     """The mean weight of a training jet, class factors included: what the loss is normalised by. A batch's
     own sum of weights would not do, since negative weights bring it near zero; 1 without weights."""
-    if dataset.weights is None:
+    if dataset.weights is None and scale is None:
         return 1.0
-    w = np.asarray(dataset.weights, dtype=np.float64)
+    own = dataset.weights
+    w = np.ones(len(dataset.labels)) if own is None else np.asarray(own, dtype=np.float64)
     if scale is not None and dataset.labels is not None:
         w = w * scale.double().numpy()[np.asarray(dataset.labels)]
     _refuse_vanishing(w.sum(), np.abs(w).sum(), "of the training jets")

@@ -240,10 +240,11 @@ class TrainingModule(L.LightningModule):
     # ------------------------------------------------------------------ helpers
 
     def _weights(self, batch: JetBatch) -> Tensor | None:
-        if batch.weights is None or self.class_scale is None or batch.labels is None:
+        if self.class_scale is None or batch.labels is None:
             return batch.weights
-        scale = self.class_scale.to(batch.weights)[batch.labels.clamp_min(0)]
-        return batch.weights * torch.where(batch.labels < 0, 1.0, scale)  # jets without a label: as they are
+        scale = self.class_scale.to(batch.dtype)[batch.labels.clamp_min(0)]
+        scale = torch.where(batch.labels < 0, 1.0, scale)  # jets without a label: as they are
+        return scale if batch.weights is None else batch.weights * scale
 
     def _likelihood(self, parameters: Tensor, batch: JetBatch) -> tuple[Tensor, Tensor | None]:
         if batch.labels is None:

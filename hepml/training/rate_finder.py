@@ -54,7 +54,7 @@ def find_rate(
     jets = open_jets(config.data, inputs, progress.message)
     objective = build_objective(config, jets)
     taught = distillation.prepare(config, jets, inputs, objective, progress)
-    model = build_model(config, given, objective, progress).model.train()
+    model = build_model(config, given, objective, progress, jets).model.train()
     optimizer = build_optimizer(model, config.training)
     loader = JetLoader(jets.train, config.training.batch_size, shuffle=True, seed=config.training.seed)
     rates: list[float] = []

@@ -163,6 +163,7 @@ def summarise(
         "jets_per_epoch": keeper.jets_per_epoch,
         "jets": {name: len(dataset) for name, dataset in datasets.items()},
         "classes": list(jets.classes) if objective.task == "classification" else [],
+        "standards": identity_of(model).standards,
         "model": identity_of(model).name,
         "objective": objective.name,
         "config": config.name,

@@ -137,7 +137,7 @@ def _carry_out(desk: _Desk, resume: bool) -> dict[str, Any]:
     objective = build_objective(config, jets)
     taught = distillation.prepare(config, jets, inputs, objective, desk.progress)
     seed_everything(settings.seed)
-    built = build_model(config, given, objective, desk.progress)
+    built = build_model(config, given, objective, desk.progress, jets)
     if desk.ranks.note:
         desk.progress.message(desk.ranks.note)
     with meeting(desk.ranks, settings):
@@ -256,7 +256,11 @@ def _fit(
     trainer = _make_trainer(desk, keeper, built.model)
     training, validation = _make_loaders(config, jets, trainer)
     model = built.model.double() if str(settings.precision) == "64" else built.model
-    scale = class_scale(jets.train, len(jets.classes)) if objective.task == "classification" else None
+    scale = (
+        class_scale(jets.train, jets.classes, config.data.class_weights)
+        if objective.task == "classification"
+        else None
+    )
     steps = -(-len(training) // settings.accumulate)
     module = TrainingModule(
         model,

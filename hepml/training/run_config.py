@@ -51,6 +51,8 @@ class DataConfig(Schema):
             (docs/data-layouts.md).
         reweight: jet columns with edges, and what their spectra are made (`flat`, or a class) in the training
             jets.
+        class_weights: `equal` gives every class the same sum of weights in the loss, {class: share} any other;
+            as the jets come where left out.
         classes: label names in the order of the model's outputs; all that the layout has where left out.
         target: a jet column to regress instead of classifying.
         weights: column of event weights, `true` for the layout's own, `false` for none; the layout's own
@@ -62,6 +64,9 @@ class DataConfig(Schema):
         cache: folder for packed, memory-mapped copies of the jets; in memory where left out.
         missing_columns: what to do with a column that some files of a list lack: `refuse`, `fill` or `drop`;
             what is needed is refused where left out.
+        standardise: `auto` gives input columns without a published standardisation one of the training jets
+            (median, 16 to 84 % range, clipped), `none` takes them as they stand; auto where left out and the
+            layout does not say otherwise.
         split_seed: seed of the split where `val` or `test` are shares, and of `train_share`.
         obtain: {`train`, `val` or the name of a test set: how to get its jets}, said where they are absent.
     """
@@ -75,6 +80,7 @@ class DataConfig(Schema):
     samples: dict[str, Any] | None = None
     reweight: dict[str, Any] | None = None
     classes: list[str] | dict[str, str | list[str]] | None = None
+    class_weights: Literal["equal"] | dict[str, Positive] | None = None
     target: str | None = None
     weights: bool | str | None = None
     selection: str | None = None
@@ -82,6 +88,7 @@ class DataConfig(Schema):
     train_share: Share | None = None
     cache: str | None = None
     missing_columns: Literal["refuse", "fill", "drop"] | None = None
+    standardise: Literal["auto", "none"] | bool | None = None
     split_seed: int = 0
     obtain: dict[str, str] = Field(default_factory=dict)
 

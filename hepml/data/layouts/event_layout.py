@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hepml.data.layouts.families import ALIASES, FAMILIES, names
-from hepml.data.reading.layouts import Column, Layout
+from hepml.data.reading.layouts import Column, Layout, checked_standardise
 from hepml.errors import ConfigError, LayoutError, did_you_mean
 
 _KEYS = (
@@ -26,6 +26,7 @@ _KEYS = (
     "overlap",
     "weight",
     "unlabelled",
+    "standardise",
     "columns",
     "jet",
 )
@@ -186,6 +187,7 @@ def _parse(value: Any, key: str) -> EventLayout:
         columns=columns,
         weight=value.get("weight"),
         unlabelled=unlabelled,
+        standardise=checked_standardise(value.get("standardise"), f"{key}.standardise"),
         family=None if family is None else _family(str(family), f"{key}.layout"),
         collection=jets.get("collection"),
         select=jets.get("select"),

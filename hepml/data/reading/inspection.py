@@ -20,6 +20,7 @@ from hepml.data.formats.event_scan import Census
 from hepml.data.formats.flat import HDF5
 from hepml.data.packing import jet_matrix
 from hepml.data.reading.npz import scan_npz
+from hepml.data.reading.ranges import Range, ranges_of
 from hepml.data.reading.reader import LayoutLike, Scan, iterate_chunks, scan
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.sources import expand, open_root, trees_of
@@ -80,6 +81,7 @@ class Inspection:
         classes: class name -> jets; empty without labels.
         columns: main distributions by name.
         constituents: names of the raw constituent columns at hand.
+        ranges: of those columns, in the first jets.
         problems: what is wrong, one line each.
         hints: how to map a file whose layout is not known.
         collections: the jet collections of an event file; one, `jets`, of a file with one jet an entry.
@@ -96,6 +98,7 @@ class Inspection:
     classes: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, Column] = field(default_factory=dict)
     constituents: tuple[str, ...] = ()
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     collections: tuple[Census, ...] = ()
@@ -119,6 +122,7 @@ class Inspection:
             "leaks": list(self.leaks),
             "classes": dict(self.classes),
             "constituents": list(self.constituents),
+            "constituent_ranges": {name: found.as_dict() for name, found in self.ranges.items()},
             "ranges": {
                 name: {"min": c.lowest, "mean": c.mean, "max": c.highest} for name, c in self.columns.items()
             },
@@ -207,6 +211,7 @@ def _distributions(found: Scan) -> dict[str, Any]:
     rows: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     constituents: tuple[str, ...] = ()
+    ranges: dict[str, Range] = {}
     problems: list[str] = []
     census = Census("jets")
     try:
@@ -214,6 +219,7 @@ def _distributions(found: Scan) -> dict[str, Any]:
             [item.source], item.layout, jet_columns=read, bad="keep", report=report, scanned=found
         ):
             constituents = tuple(chunk.constituents)
+            ranges = ranges or ranges_of(chunk.constituents)
             census.jets += len(chunk)
             census.constituents += int(chunk.offsets[-1])
             census.most = max(census.most, int(chunk.counts.max(initial=0)))
@@ -246,6 +252,7 @@ def _distributions(found: Scan) -> dict[str, Any]:
         "classes": classes,
         "columns": columns,
         "constituents": constituents,
+        "ranges": ranges,
         "problems": tuple(problems),
     }
 

@@ -9,7 +9,7 @@ There are no formulas in a layout: a column is a branch or a number, with an opt
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Column:
         missing: value of the branch that stands for "there is none" (-99), and is taken as NaN.
         fill: value of jets or constituents where the branch is NaN or infinite; without it such jets are bad.
         element: which element of a list is the jet's number, counted from 0 (jet columns only).
+        standardise: whether a model that standardises its inputs does so with this column; not where the
+            column has a shift, scale or clip of its own, if left out.
     """
 
     branch: str | None = None
@@ -64,11 +66,18 @@ class Column:
     missing: float | None = None
     fill: float | None = None
     element: int | None = None
+    standardise: bool | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether the branch is taken as it is."""
-        return self == Column(branch=self.branch)
+        return replace(self, standardise=None) == Column(branch=self.branch)
+
+    @property
+    def is_as_written(self) -> bool:
+        """Whether it enters a model as it is written here, without automatic standardisation."""
+        own = self.shift != 0.0 or self.scale != 1.0 or self.clip is not None
+        return own if self.standardise is None else not self.standardise
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """The column from the branch's values, elementwise; float32 unless it is plain."""
@@ -157,6 +166,8 @@ class Layout:
         label_prefix: one-hot branches are all those beginning so, besides `labels`.
         weight: branch of event weights, or the name of one of `columns`.
         unlabelled: `refuse` or `drop` jets of no class.
+        standardise: `auto` or `none`: whether columns without a published standardisation get one from the
+            training jets; `auto` where left out.
     """
 
     name: str
@@ -170,6 +181,7 @@ class Layout:
     label_prefix: str | None = None
     weight: str | None = None
     unlabelled: str = "refuse"
+    standardise: str | None = None
 
     def label_branches(self, branches: Iterable[str]) -> dict[str, str]:
         """One-hot labels that this file has: class name -> branch, in the layout's order, then the file's."""
@@ -281,7 +293,37 @@ class Layout:
             raise ConfigError(
                 f"unlabelled is '{fields['unlabelled']}'", where=f"{key}.unlabelled", mend="refuse or drop"
             )
+        fields["standardise"] = checked_standardise(fields.get("standardise"), f"{key}.standardise")
         return cls(**fields)
+
+
+def checked_standardise(value: Any, key: str) -> str | None:
+    """`auto`, `none` or None, of what YAML has.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    told = {True: "auto", False: "none", None: None}.get(value, value)
+    if told not in ("auto", "none", None):
+        raise ConfigError(f"standardise is '{value}'", where=key, mend="auto or none")
+    return told
+
+
+def columns_as_written(layout: Any) -> dict[str, frozenset[str]]:
+    """Columns that a layout scales itself, by place: "" for the constituents, "jet" for the jets.
+
+    Args:
+        layout: as a config has it; None where it is recognised.
+    """
+    if layout is None:
+        return {}
+    parsed = Layout.parse(layout)
+    link = getattr(parsed, "link", None)
+    groups = [g.columns for g in parsed.constituents] + ([] if link is None else [link.columns])
+    return {
+        "": frozenset(n for columns in groups for n, c in columns.items() if c.is_as_written),
+        "jet": frozenset(n for n, c in parsed.columns.items() if c.is_as_written),
+    }
 
 
 def missing_branch(branch: str, at_hand: Iterable[str], where: str) -> LayoutError:

@@ -12,6 +12,7 @@ from hepml import __version__
 from hepml.inference.exporting.tagger import Form, name_of
 from hepml.inference.prediction import head_of
 from hepml.models import registry
+from hepml.models.standardised import standards_of
 
 
 def describe(model: nn.Module, form: Form) -> dict[str, str]:
@@ -32,6 +33,7 @@ def describe(model: nn.Module, form: Form) -> dict[str, str]:
         "hepml.jet_columns": json.dumps(list(form.jet_columns)),
         "hepml.inputs": json.dumps(list(form.inputs)),
         "hepml.outputs": json.dumps(list(form.outputs)),
+        "hepml.standards": json.dumps(standards_of(model)),
         "hepml.jet_axis": form.jet_axis,
         "hepml.objective": json.dumps({"name": head.name, "arguments": arguments}),
         "hepml.target": getattr(model, "hepml_target", None) or "",

@@ -51,8 +51,8 @@ class DataConfig(Schema):
             (docs/data-layouts.md).
         reweight: jet columns with edges, and what their spectra are made (`flat`, or a class) in the training
             jets.
-        class_weights: `equal` gives every class the same sum of weights in the loss, {class: share} any other;
-            as the jets come where left out.
+        class_weights: `equal` gives every class the same sum of weights in the loss, {class: share} any
+            other; as the jets come where left out.
         classes: label names in the order of the model's outputs; all that the layout has where left out.
         target: a jet column to regress instead of classifying.
         weights: column of event weights, `true` for the layout's own, `false` for none; the layout's own

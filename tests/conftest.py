@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Small tensors gain nothing from several threads, and pytest's workers would take each other's cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from toys import write_toy_jets
 

@@ -136,8 +136,8 @@ def vector_field(laws: Mapping[str, Callable[[Tensor], Tensor]], reach: float, c
         for axis, (name, dz) in zip(axes, fields.items(), strict=True):
             if name in off:
                 shown = axis.pcolormesh(
-                    line,
-                    line,
+                    line.numpy(),
+                    line.numpy(),
                     np.ma.masked_invalid(off[name]).clip(*reach_of_colour),
                     norm=norm,
                     cmap="YlOrRd",

@@ -97,7 +97,7 @@ def test_accumulated_gradients_make_the_step_of_the_whole_batch(
 
         def watched(self: TrainingModule, *arguments: object, norms: list[float] = norms) -> None:
             step(self, *arguments)
-            norms.append(float(sum(p.square().sum() for p in self.model.parameters())))
+            norms.append(float(sum(p.detach().square().sum() for p in self.model.parameters())))
 
         monkeypatch.setattr(TrainingModule, "optimizer_step", watched)
         train(

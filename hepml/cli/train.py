@@ -48,9 +48,9 @@ def command(
 ) -> int:
     """Train a tagger (or a regression) from a config.
 
-    Examples: hepml train configs/quickstart.yaml
-    ·  hepml train configs/toptag/particlenet.yaml training.epochs=5
-    -o runs/try  ·  hepml train runs/try --resume
+    Examples: hepml train quickstart  ·
+    hepml train toptag/particlenet training.epochs=5 -o runs/try  ·
+    hepml train runs/try --resume
     """
     from hepml.cli import console
 

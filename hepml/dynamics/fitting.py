@@ -272,10 +272,9 @@ def derivative_loss(network: nn.Module, data: Trajectories, chunk: int = 16384) 
 def denoised(data: Trajectories) -> Trajectories:
     """States with the noise averaged out over each trajectory.
 
-    The derivatives are exact, so a trajectory is known up to where it begins: z(t) = c + integral of dz/dt (a
-        cubic spline through the
-    derivatives). Its beginning c is the mean over the trajectory of what was measured minus that integral, so
-    the noise of T states shrinks by sqrt(T).
+    The derivatives are exact, so a trajectory is known up to where it begins: z(t) = c + integral of dz/dt
+    (a cubic spline through the derivatives). Its beginning c is the mean over the trajectory of what was
+    measured minus that integral, so the noise of T states shrinks by sqrt(T).
     """
     path = CubicSpline(data.times.numpy(), data.derivatives.numpy(), axis=1).antiderivative()(
         data.times.numpy()

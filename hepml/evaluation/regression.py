@@ -35,13 +35,12 @@ def evaluate_regression(
 
     - `bias`: mean of r = prediction - target, error s / sqrt(n).
     - `resolution`: standard deviation s of r about the bias, error sqrt((m4 / s^2 - s^2) / n) / 2 with the
-      fourth central moment m4, which
-      is s / sqrt(2 n) for a Gaussian and honest about tails. `resolution_68`: half the width of the central
-      68.27 % of r.
+      fourth central moment m4, which is s / sqrt(2 n) for a Gaussian and honest about tails.
+      `resolution_68`: half the width of the central 68.27 % of r.
     - `rmse` and `mae`, about zero.
     - with `sigma`: `pull_mean` and `pull_width` of (target - mean) / sigma; `coverage_68`, the share of
-      targets within one sigma (0.683 if
-      calibrated); `nll`, the mean of ln sigma + pull^2 / 2 + ln(2 pi) / 2.
+      targets within one sigma (0.683 if calibrated); `nll`, the mean of ln sigma + pull^2 / 2 +
+      ln(2 pi) / 2.
 
     n is W^2 / sum w^2 for weighted jets.
 

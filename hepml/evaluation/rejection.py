@@ -60,8 +60,8 @@ def background_rejection(
     The error is sigma(1/eps_B) = sigma(eps_B) / eps_B^2, where sigma(eps_B)^2 is the sum of
 
     - the counting error of the background, ((1 - eps)^2 sum_pass w^2 + eps^2 sum_fail w^2) / W^2: the
-      binomial eps (1 - eps) / N for unit
-      weights, and what ROOT's TEfficiency uses for weighted jets in its normal approximation;
+      binomial eps (1 - eps) / N for unit weights, and what ROOT's TEfficiency uses for weighted jets in
+      its normal approximation;
     - the error of the cut, which the finite signal sample sets: half the difference of eps_B at eps_S ±
       sigma(eps_S).
 

@@ -173,9 +173,8 @@ class LorentzBlock(nn.Module):
 
     def forward(self, h: Tensor, vectors: Vectors, scalars: Tensor, pairs: Pairs) -> tuple[Tensor, Vectors]:
         """Shapes: h [ΣM, width], scalars [ΣM, S] -> h, vectors."""
-        # The first map of phi_e splits into one map a node for each end and two columns for the products: no
-        # [P, 146] is ever made. Its
-        # batch norm is folded into these.
+        # The first map of phi_e splits into one map a node for each end and two columns for the
+        # products: no [P, 146] is ever made. Its batch norm is folded into these.
         s = signed_log(vectors.products()).to(h.dtype)
         first: Tensor = self.phi_e[0].weight  # type: ignore[assignment]
         own, other, products = first.split((h.shape[1], h.shape[1], 2), dim=1)

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from hepml.data.batch import JetBatch
 
-# Node inputs of arXiv:1702.00748 and their robust scaling (x - median) / (third - first quartile): medians
-# and quartile ranges over all
-# nodes of the kT trees of 4,000 jets of 550-650 GeV from `hepml generate toptag`, rounded. They are
-# constants, so that a model needs no
-# pass over the data; jets of other energies are only scaled less snugly.
+# Node inputs of arXiv:1702.00748 and their robust scaling (x - median) / (third - first quartile):
+# medians and quartile ranges over all nodes of the kT trees of 4,000 jets of 550-650 GeV from `hepml
+# generate toptag`, rounded. They are constants, so that a model needs no pass over the data; jets of
+# other energies are only scaled less snugly.
 NODE_INPUTS = ("p", "eta", "phi", "energy", "energy_fraction", "pt", "theta")
 _MEDIAN = (9.0, 0.0, 0.0, 9.0, 0.015, 9.0, 1.5708)
 _RANGE = (29.0, 0.25, 0.25, 29.0, 0.05, 29.0, 0.25)

@@ -19,9 +19,8 @@ from hepml.nn.lorentz.tensorial import FrameMaps
 from hepml.packed.rectangle import Rectangle
 from hepml.testing import assert_invariant, measure, sample_jets
 
-# Made by the `lloca` package 2.0.0 (`tests/benchmarks/bench_lloca_transformer.py --golden`): its transformer
-# with random weights, features
-# and frames, weights under hepml's names.
+# Made by the `lloca` package 2.0.0 (`tests/benchmarks/bench_lloca_transformer.py --golden`): its
+# transformer with random weights, features and frames, weights under hepml's names.
 GOLDEN = Path(__file__).parent / "golden_lloca.npz"
 SMALL: dict[str, Any] = {"width": 24, "heads": 2, "vectors": 2, "blocks": 2, "hidden": 8}
 SHORT = (0, 1, 2, 2, 3, 1, 5)

@@ -3,18 +3,16 @@
 What it computes is written in `hepml.nn.edgeconv.EdgeConv.messages`; this file computes the same faster, for
 a processor whose memory is slow against its matrix unit:
 
-- Edges are taken a megabyte at a time. A piece is gathered, normalised, multiplied and summed while it is in
-  the second-level cache;
-  only the results of matrix products travel to memory. Their buffers are kept from step to step.
-- The first layer is y_ij = a_i + b_j. Its batch statistics, its normalisation and the sums that its backward
-  pass needs are all
-  taken over constituents, k times fewer than edges:
-  sum_ij y^2 = k sum_i a^2 + sum_j d_j b^2 + 2 sum_i a_i sum_j b_j, d_j being the in-degree.
+- Edges are taken a megabyte at a time. A piece is gathered, normalised, multiplied and summed while it is
+  in the second-level cache; only the results of matrix products travel to memory. Their buffers are kept
+  from step to step.
+- The first layer is y_ij = a_i + b_j. Its batch statistics, its normalisation and the sums that its
+  backward pass needs are all taken over constituents, k times fewer than edges: sum_ij y^2 = k sum_i a^2
+  + sum_j d_j b^2 + 2 sum_i a_i sum_j b_j, d_j being the in-degree.
 - Normalised layers are recomputed in the backward pass (two elementwise passes), not stored.
-- The backward pass of a batch norm needs sum g and sum g z over all edges, with g the gradient at z = gamma
-  y^ + beta after the
-  ReLU. For h = ReLU(z) multiplied by W, sum g z = sum_o W_oc (dL/dW)_oc, which is there already; for the last
-  layer it follows from the mean over neighbours.
+- The backward pass of a batch norm needs sum g and sum g z over all edges, with g the gradient at z =
+  gamma y^ + beta after the ReLU. For h = ReLU(z) multiplied by W, sum g z = sum_o W_oc (dL/dW)_oc, which
+  is there already; for the last layer it follows from the mean over neighbours.
 """
 
 from __future__ import annotations

@@ -20,10 +20,9 @@ from torch import Tensor
 
 from hepml.nn import kernels
 
-# A jet whose mean |m|/E is below sqrt(MASS_RESOLUTION · epsilon) has no masses that its dtype resolves. A
-# massless momentum that was
-# rounded once has |m²| of an epsilon E² or two; a boost by a matrix in the same precision leaves more, 100
-# epsilon E² in the worst jets.
+# A jet whose mean |m|/E is below sqrt(MASS_RESOLUTION · epsilon) has no masses that its dtype resolves.
+# A massless momentum that was rounded once has |m²| of an epsilon E² or two; a boost by a matrix in the
+# same precision leaves more, 100 epsilon E² in the worst jets.
 MASS_RESOLUTION = 128.0
 
 _CHUNK = 2**18  # elements of a temporary, so that it stays in cache

@@ -9,7 +9,7 @@ Norsett and Wanner, Solving ODEs I, II.6), so that asking for many costs no step
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from scipy.integrate import DOP853, RK45
@@ -17,6 +17,8 @@ from torch import Tensor
 
 # A trajectory that needs more steps than this between two times has met a singularity.
 MOST_STEPS = 100_000
+# States read off at a time.
+_TOGETHER = 8192
 
 
 class StepFailure(RuntimeError):
@@ -46,7 +48,7 @@ class _Tableau:
         self.a = as_tensor(kind.A[: self.stages, : self.stages].copy())
         self.b = as_tensor(kind.B.copy())
         self.errors = [as_tensor(e.copy()) for e in ((kind.E5, kind.E3) if high_order else (kind.E,))]
-        self.interpolant = as_tensor((kind.D if high_order else kind.P.T).copy())
+        self.dense = as_tensor((kind.D if high_order else kind.P).copy())  # of the interpolant
         self.further = as_tensor(kind.A_EXTRA.copy()) if high_order else None
 
     def step(
@@ -69,33 +71,34 @@ class _Tableau:
         second = (torch.tensordot(self.errors[1], slopes, dims=1) / scale).square().mean(-1)
         return h.abs() * first / (first + 0.01 * second).clamp_min(1e-300).sqrt()
 
-    def between(
-        self,
-        law: Callable[[Tensor], Tensor],
-        z: Tensor,
-        after: Tensor,
-        slopes: Tensor,
-        h: Tensor,
-        rows: Tensor,
-        x: Tensor,
+    def interpolant(
+        self, law: Callable[[Tensor], Tensor], z: Tensor, after: Tensor, slopes: Tensor, h: Tensor
     ) -> Tensor:
-        """States at shares x [M, 1] of the steps of the given rows [M]: of fourth order, or of seventh with
-        three further slopes."""
+        """Coefficients [B, D, n] of what `read_off` takes: of fourth order, or of seventh with three further
+        slopes."""
         if self.further is None:
-            powers = x ** torch.arange(1, 5, dtype=x.dtype, device=x.device)  # [M, 4]
-            weights = powers @ self.interpolant  # [M, S + 1]
-            return z[rows] + h[rows] * torch.einsum("ms,smn->mn", weights, slopes[:, rows])
-        seen, place = rows.unique(return_inverse=True)
-        z, after, h, slopes = z[seen], after[seen], h[seen], slopes[:, seen]
+            return h[:, None] * torch.tensordot(slopes.permute(1, 2, 0), self.dense, dims=1).mT
         for a in self.further:
             slopes = torch.cat((slopes, law(z + h * torch.tensordot(a[: len(slopes)], slopes, dims=1))[None]))
         moved, first, last = after - z, h * slopes[0], h * slopes[self.stages]
         parts = torch.stack((moved, first - moved, 2 * moved - last - first))
-        parts = torch.cat((parts, h * torch.tensordot(self.interpolant, slopes, dims=1)))[:, place]
-        path = torch.zeros_like(parts[0])
-        for i, part in enumerate(parts.flip(0)):
-            path = (path + part) * (x if i % 2 == 0 else 1 - x)
-        return z[place] + path
+        return torch.cat((parts, h * torch.tensordot(self.dense, slopes, dims=1))).transpose(0, 1)
+
+    def read_off(self, z: Tensor, parts: Tensor, x: Tensor) -> Tensor:
+        """States [M, n] at shares x [M, 1] of steps that begin at z: powers of x by Horner's scheme, or of x
+        and 1 - x in turns."""
+        path = torch.zeros_like(z)
+        for i in reversed(range(parts.shape[1])):
+            path.add_(parts[:, i]).mul_(x if self.further is None or i % 2 == 0 else 1 - x)
+        return path.add_(z)
+
+
+def _times_within(count: Tensor, goal: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """For steps that pass `count` [M] times, of which `goal` [M] is the first: (step, time) of each, some at
+    a time, so that what is made of them stays in the cache."""
+    rows = torch.arange(len(count), device=count.device).repeat_interleave(count)
+    which = torch.arange(len(rows), device=count.device) + (goal - count.cumsum(0) + count)[rows]
+    yield from zip(rows.split(_TOGETHER), which.split(_TOGETHER), strict=True)
 
 
 @torch.no_grad()
@@ -152,12 +155,12 @@ def adaptive_rollout(
         passed = torch.maximum(torch.searchsorted(moments, arrives, right=True), goal)
         count = passed - goal
         if bool(count.any()):
-            rows = torch.arange(len(count), device=count.device).repeat_interleave(count)
-            which = (
-                torch.arange(len(rows), device=count.device) - (count.cumsum(0) - count)[rows] + goal[rows]
-            )
-            share = (moments[which] - t[rows])[:, None] / step[rows]
-            states[running[rows], which] = tableau.between(law, z, after, slopes, step, rows, share)
+            seen = count.nonzero()[:, 0]
+            parts = tableau.interpolant(law, z[seen], after[seen], slopes[:, seen], step[seen])
+            for rows, which in _times_within(count[seen], goal[seen]):
+                steps = seen[rows]
+                share = (moments[which] - t[steps])[:, None] / step[steps]
+                states[running[steps], which] = tableau.read_off(z[steps], parts[rows], share)
         z = torch.where(good[:, None], after, z)
         derivative = torch.where(good[:, None], slopes[-1], derivative)
         t, goal = arrives, passed

@@ -30,6 +30,14 @@ def length(x: Tensor, y: Tensor) -> Tensor:
     return torch.hypot(x.masked_fill(origin, 1.0), y).masked_fill(origin, 0.0)
 
 
+def all_at_least(x: Tensor, least: float) -> bool:
+    """Whether all values are known to be so large, so that a rare case need not be computed; False proves
+    nothing. Values are looked at where that costs little: on a CPU, and not while a graph is recorded."""
+    if x.device.type != "cpu" or not x.numel() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return bool(x.detach().amin() >= least)
+
+
 def root(x: Tensor) -> Tensor:
     """sqrt(max(x, 0)), whose gradient is zero where x is not positive. Shapes: [...] -> [...]."""
     if not x.requires_grad:
@@ -98,6 +106,8 @@ def signed_angle(x: Tensor, y: Tensor, to_x: Tensor, to_y: Tensor) -> Tensor:
         return torch.atan2(across, along)  # whose derivative at the origin is zero
     half = (length(across, along) + along.abs()).clamp_min(torch.finfo(x.dtype).tiny)
     angle = 2 * torch.atan(across / half)
+    if all_at_least(along, 0.0):
+        return angle
     straight = torch.full_like(angle, math.pi).copysign(across)
     return torch.where(along < 0, straight - angle, angle)
 

@@ -244,8 +244,9 @@ class JetBatch:
     @lazy
     def jets(self) -> Tensor:
         """Four-momentum of each jet, [B, 4]: the file's own where known, else the sum of constituents."""
-        own, p = self.jet_momenta, self.four_momenta.double()
-        return segment_sum(p, self.offsets).to(self.dtype) if own is None else own
+        if self.jet_momenta is not None:
+            return self.jet_momenta
+        return segment_sum(self.four_momenta.double(), self.offsets).to(self.dtype)
 
     @lazy
     def columns(self) -> dict[str, Tensor]:

@@ -15,18 +15,20 @@ from hepml.data.inputs import Inputs
 from hepml.data.packing import batch_of, jet_matrix
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.classes import ClassMap
-from hepml.data.reading.reader import STEP, LayoutLike, Scan, iterate_chunks, scan
+from hepml.data.reading.reader import LayoutLike, Scan, iterate_chunks, scan
 from hepml.data.reading.reconcile import MissingColumns
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets
 from hepml.data.reading.sources import Files
+from hepml.data.reserved import GrowingColumns
 from hepml.data.sampling import samples as file_samples
 from hepml.errors import DataError, LayoutError
 
 # Packed columns: one row a constituent, and one row a jet.
 PER_CONSTITUENT = ("four_momenta", "features")
 PER_JET = ("counts", "jet_features", "labels", "weights", "jet_momenta", "entries", "events")
-IN_MEMORY_STEP = 60_000  # entries a chunk where all of them are kept anyway: fewer, larger pieces to join
+ABOUT = ("feature_names", "classes")  # what a piece says besides columns
+JET_COLUMNS, EXTRAS = "jet_columns.", "extras."  # before the names of such columns
 _BATCH_COLUMNS = ("four_momenta", "features", "jet_features", "labels", "weights")
 
 
@@ -54,20 +56,65 @@ def build(files: Files, request: Request) -> dict[str, Any]:
     Raises:
         HepmlError: see `JetDataset.open`.
     """
-    report = DataReport()
+    report, found = DataReport(), look(files, request)
+    if request.max_jets is not None:
+        return {**_sampled(found, request, request.max_jets, report), "report": report}
+    columns = GrowingColumns(found.entries)
+    about: dict[str, Any] = {}
+    for piece in packed_chunks(found, request, report, columns):
+        columns.append(columns_of(piece, request))
+        about = {n: piece[n] for n in ABOUT}
+        piece.clear()  # nothing views the columns when they grow
+    return {**as_arguments(columns.finish(), about, request), "report": report}
+
+
+def _sampled(found: Scan, request: Request, most: int, report: DataReport) -> dict[str, Any]:
+    """A random sample of so many jets."""
     pieces: list[dict[str, Any]] = []
-    sample = None if request.max_jets is None else Sample(request.max_jets)
-    for piece in packed_chunks(look(files, request), request, report, IN_MEMORY_STEP):
+    sample = Sample(most)
+    for piece in packed_chunks(found, request, report):
         pieces.append(piece)
-        if sample is not None:
-            sample.add(piece)
-            sample.thin(pieces, slack=sample.size)
-    if sample is not None:
-        sample.thin(pieces)
-        _count_again(report, pieces)
-    for piece in pieces:
-        piece["extras"] = extras_of(piece, request)
-    return {**join(pieces, request), "report": report}
+        sample.add(piece)
+        sample.thin(pieces, slack=sample.size)
+    sample.thin(pieces)
+    _count_again(report, pieces)
+    about, total = {n: pieces[0][n] for n in ABOUT}, len(pieces)
+    columns = GrowingColumns(total)
+    while pieces:
+        columns.reached += 1
+        columns.append(columns_of(pieces.pop(0), request))
+    return as_arguments(columns.finish(), about, request)
+
+
+def columns_of(piece: dict[str, Any], request: Request) -> dict[str, np.ndarray | None]:
+    """All columns of a piece by name, with jet columns and extras under `jet_columns.` and `extras.`."""
+    found: dict[str, np.ndarray | None] = {n: piece[n] for n in (*PER_CONSTITUENT, *PER_JET)}
+    found |= {f"{JET_COLUMNS}{n}": c for n, c in piece["jet_columns"].items()}
+    return found | {f"{EXTRAS}{n}": c for n, c in extras_of(piece, request).items()}
+
+
+def as_arguments(columns: dict[str, Any], about: dict[str, Any], request: Request) -> dict[str, Any]:
+    """The arguments of `JetDataset` from all columns, the offsets in the place of counts."""
+    counts = columns.pop("counts")
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    jet_columns, extras = take_under(JET_COLUMNS, columns), take_under(EXTRAS, columns)
+    entries, events = columns.pop("entries"), columns.pop("events", None)
+    return {
+        **{n: None if a is None else torch.from_numpy(a) for n, a in columns.items()},
+        "offsets": torch.from_numpy(offsets),
+        "entries": np.asarray(entries),
+        "events": None if events is None else np.asarray(events),
+        "jet_columns": {n: np.asarray(a) for n, a in jet_columns.items()},
+        "extras": {n: torch.from_numpy(a) for n, a in extras.items()},
+        **{n: tuple(about[n]) for n in ABOUT},
+        "jet_feature_names": tuple(request.inputs.jet_features),
+    }
+
+
+def take_under(prefix: str, columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns whose name begins so, taken out, by the rest of their name."""
+    return {n.removeprefix(prefix): columns.pop(n) for n in list(columns) if n.startswith(prefix)}
 
 
 def look(files: Files, request: Request) -> Scan:
@@ -122,9 +169,18 @@ class Sample:
 
 
 def packed_chunks(
-    found: Scan, request: Request, report: DataReport, step_size: int = STEP
+    found: Scan,
+    request: Request,
+    report: DataReport,
+    columns: GrowingColumns | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Packed columns chunk by chunk; `report` is complete after the last.
+
+    Args:
+        found: the scanned files.
+        request: what is wanted of them.
+        report: filled in while chunks are taken.
+        columns: where the columns of constituents are to be computed; in new memory where left out.
 
     Raises:
         HepmlError: see `JetDataset.open`.
@@ -133,7 +189,7 @@ def packed_chunks(
     for name in request.inputs.extras:
         extra_table.lookup(name)
     names = feature_table.resolve(request.inputs.features) if request.inputs.features else ()
-    columns = feature_table.file_columns_for(names)
+    raw = feature_table.file_columns_for(names)
     classify = request.labels and request.target is None
     samples = file_samples.SampleMap(request.samples, found) if request.samples else None
     labelled = found if samples is None else samples.scanned(found)
@@ -144,13 +200,13 @@ def packed_chunks(
     stream = iterate_chunks(
         [f.source for f in found.files],
         request.layout,
-        columns=columns,
+        columns=raw,
         jet_columns=jets,
         selection=request.selection,
         max_constituents=request.inputs.max_constituents,
         bad=request.bad,
         report=report,
-        step_size=step_size,
+        step_size=None,
         scanned=found,
         finite=[
             *request.inputs.jet_features,
@@ -160,7 +216,7 @@ def packed_chunks(
         missing_columns=request.missing_columns,
         essential=_named(request),
     )
-    seen = 0
+    seen, room = 0, columns.room if columns is not None else None
     for chunk in stream:
         labels: Any = None
         if samples is not None:
@@ -173,9 +229,13 @@ def packed_chunks(
         if not len(chunk):
             continue
         seen += len(chunk)
+        if columns is not None:
+            columns.reached = report.read if chunk.events is None else int(chunk.events[-1]) + 1
         if mapper is not None:
             report.count_classes(mapper.names, labels)
-        batch = batch_of(chunk, names, request.inputs.jet_features, labels=labels, weights=weights)
+        batch = batch_of(
+            chunk, names, request.inputs.jet_features, labels=labels, weights=weights, room=room
+        )
         yield {
             **{name: _array(getattr(batch, name)) for name in _BATCH_COLUMNS},
             "counts": chunk.counts,
@@ -194,39 +254,6 @@ def packed_chunks(
         raise DataError(
             f"no jets left: {report}", mend="loosen the selection or the classes, or repair the file"
         )
-
-
-def join(pieces: list[dict[str, Any]], request: Request) -> dict[str, Any]:
-    """The columns of all chunks behind each other, as tensors."""
-    first = pieces[0]
-
-    def one(name: str) -> np.ndarray | None:
-        parts = [p.pop(name) for p in pieces]
-        if any(part is None for part in parts):
-            return None
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    counts = one("counts")
-    assert counts is not None
-    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    columns = {n: np.concatenate([p["jet_columns"][n] for p in pieces]) for n in first["jet_columns"]}
-    extras = {n: np.concatenate([p["extras"][n] for p in pieces]) for n in first["extras"]}
-    out: dict[str, Any] = {
-        name: None if (array := one(name)) is None else torch.from_numpy(array)
-        for name in ("four_momenta", "features", "jet_features", "labels", "weights", "jet_momenta")
-    }
-    return {
-        **out,
-        "offsets": torch.from_numpy(offsets),
-        "entries": one("entries"),
-        "events": one("events"),
-        "feature_names": first["feature_names"],
-        "jet_feature_names": tuple(request.inputs.jet_features),
-        "jet_columns": columns,
-        "extras": {n: torch.from_numpy(a) for n, a in extras.items()},
-        "classes": first["classes"],
-    }
 
 
 def _jet_columns(request: Request) -> list[str] | str:

@@ -23,7 +23,19 @@ import xxhash
 from hepml import outputs
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
-from hepml.data.build import PER_CONSTITUENT, PER_JET, Request, build, extras_of, look, packed_chunks
+from hepml.data.build import (
+    ABOUT,
+    EXTRAS,
+    JET_COLUMNS,
+    PER_CONSTITUENT,
+    PER_JET,
+    Request,
+    as_arguments,
+    build,
+    columns_of,
+    look,
+    packed_chunks,
+)
 from hepml.data.reading.reader import Scan
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.sources import Files
@@ -43,7 +55,7 @@ def open_cache(folder: Path, files: Files, request: Request) -> dict[str, Any]:
     home = folder / cache_key(found, request)
     if not (home / "meta.json").is_file():
         _build(home, found, files, request)
-    return _load(home)
+    return _load(home, request)
 
 
 def cache_key(found: Scan, request: Request) -> str:
@@ -108,9 +120,7 @@ def _stream(partial: Path, found: Scan, request: Request) -> None:
     about: dict[str, Any] = {"columns": {}}
     try:
         for piece in packed_chunks(found, request, report):
-            columns = {n: piece[n] for n in (*PER_CONSTITUENT, *PER_JET) if piece[n] is not None}
-            columns |= {f"jet_columns.{n}": c for n, c in piece["jet_columns"].items()}
-            columns |= {f"extras.{n}": c for n, c in extras_of(piece, request).items()}
+            columns = {n: c for n, c in columns_of(piece, request).items() if c is not None}
             for name, array in columns.items():
                 if name not in open_files:
                     open_files[name] = open(partial / f"{name}.bin", "wb")  # noqa: SIM115 - closed below, all together
@@ -118,7 +128,7 @@ def _stream(partial: Path, found: Scan, request: Request) -> None:
                 open_files[name].write(
                     np.ascontiguousarray(array, dtype=about["columns"][name]["dtype"]).data
                 )
-            about |= {"feature_names": piece["feature_names"], "classes": piece["classes"]}
+            about |= {n: piece[n] for n in ABOUT}
     finally:
         for stream in open_files.values():
             stream.close()
@@ -130,8 +140,8 @@ def _write_all(partial: Path, made: dict[str, Any]) -> None:
     made = {n: v.numpy() if isinstance(v, torch.Tensor) else v for n, v in made.items()}
     made["counts"] = np.diff(made["offsets"])
     columns = {n: made[n] for n in (*PER_CONSTITUENT, *PER_JET) if made.get(n) is not None}
-    columns |= {f"jet_columns.{n}": c for n, c in made["jet_columns"].items()}
-    columns |= {f"extras.{n}": c.numpy() for n, c in made["extras"].items()}
+    columns |= {f"{JET_COLUMNS}{n}": c for n, c in made["jet_columns"].items()}
+    columns |= {f"{EXTRAS}{n}": c.numpy() for n, c in made["extras"].items()}
     for name, array in columns.items():
         (partial / f"{name}.bin").write_bytes(np.ascontiguousarray(array).data)
     about = {n: made[n] for n in ("feature_names", "classes", "jet_feature_names")}
@@ -177,7 +187,7 @@ def verify(folder: Path) -> dict[str, list[str]]:
     return out
 
 
-def _load(home: Path) -> dict[str, Any]:
+def _load(home: Path, request: Request) -> dict[str, Any]:
     try:
         about = json.loads((home / "meta.json").read_text())
         arrays = {
@@ -192,27 +202,5 @@ def _load(home: Path) -> dict[str, Any]:
             where=str(home),
             mend="delete this folder; it is written again when needed",
         ) from problem
-    counts = np.array(arrays.pop("counts"))
-    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    columns = {n: np.asarray(a) for n, a in _under("jet_columns.", arrays).items()}
-    extras = {n: torch.from_numpy(a) for n, a in _under("extras.", arrays).items()}
-    entries = arrays.pop("entries")
-    events = arrays.pop("events", None)
-    return {
-        **{n: torch.from_numpy(a) for n, a in arrays.items()},
-        "offsets": torch.from_numpy(offsets),
-        "entries": np.asarray(entries),
-        "events": None if events is None else np.asarray(events),
-        "jet_columns": columns,
-        "extras": extras,
-        "feature_names": tuple(about["feature_names"]),
-        "jet_feature_names": tuple(about["jet_feature_names"]),
-        "classes": tuple(about["classes"]),
-        "report": DataReport.from_dict(about["report"]),
-    }
-
-
-def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays whose name begins so, taken out, by the rest of their name."""
-    return {n.removeprefix(prefix): arrays.pop(n) for n in list(arrays) if n.startswith(prefix)}
+    out = as_arguments(arrays, about, request)
+    return {**out, "report": DataReport.from_dict(about["report"])}

@@ -71,6 +71,8 @@ def _log(x: Tensor) -> Tensor:
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     """part / whole; of a whole that is zero (a jet whose constituents balance) everything is a large part,
     and nothing none. Finite in value and gradient, unlike 0 / 0, which a clip does not mend."""
+    if kinematics.all_at_least(whole, _NOTHING):
+        return part / whole
     nothing = whole.abs() < _NOTHING
     large = torch.where(part > 0, torch.full_like(part, _LARGE), torch.zeros_like(part))
     return torch.where(nothing, large, part / whole.masked_fill(nothing, 1.0))
@@ -192,7 +194,18 @@ def momentum_columns(four_momenta: Tensor, jet_of: Tensor, jet_momenta: Tensor) 
     """
     # Contiguous columns: torch computes strided ones by other routines, which differ in the last bit, and a
     # neighbour search makes a difference of scores of it.
-    energy, px, py, pz = four_momenta.T.contiguous().unbind()
+    return columns_of_components(four_momenta.T.contiguous().unbind(), lambda c: c[jet_of], jet_momenta)
+
+
+def columns_of_components(
+    components: Sequence[Tensor], spread: Callable[[Tensor], Tensor], jet_momenta: Tensor
+) -> dict[str, Tensor]:
+    """The same from separate columns E, px, py, pz, each [ΣN] and contiguous.
+
+    Args:
+        spread: gives each constituent the value of its jet, [B] -> [ΣN].
+    """
+    energy, px, py, pz = components
     jet_energy, jet_px, jet_py, jet_pz = jet_momenta.T.contiguous().unbind()
     pt, jet_pt = kinematics.length(px, py), kinematics.length(jet_px, jet_py)
     jet_eta = kinematics.eta_of(jet_pz, jet_pt)
@@ -203,10 +216,10 @@ def momentum_columns(four_momenta: Tensor, jet_of: Tensor, jet_momenta: Tensor) 
         "py": py,
         "pz": pz,
         "pt": pt,
-        "delta_eta": (kinematics.eta_of(pz, pt) - jet_eta[jet_of]) * hemisphere[jet_of],
-        "delta_phi": kinematics.signed_angle(px, py, jet_px[jet_of], jet_py[jet_of]),
-        "jet_pt": jet_pt[jet_of],
-        "jet_energy": jet_energy[jet_of],
+        "delta_eta": (kinematics.eta_of(pz, pt) - spread(jet_eta)) * spread(hemisphere),
+        "delta_phi": kinematics.signed_angle(px, py, spread(jet_px), spread(jet_py)),
+        "jet_pt": spread(jet_pt),
+        "jet_energy": spread(jet_energy),
     }
 
 
@@ -221,7 +234,10 @@ def with_own_columns(computed: Columns, own: Columns) -> dict[str, Tensor]:
     for name, stored in own.items():
         if name in computed:
             reach = ROUNDING * computed[name].abs().clamp_min(1.0)
-            stored = torch.where((stored - computed[name]).abs() <= reach, computed[name], stored)
+            if kinematics.all_at_least(reach - (stored - computed[name]).abs(), 0.0):
+                stored = computed[name]
+            else:
+                stored = torch.where((stored - computed[name]).abs() <= reach, computed[name], stored)
         out[name] = stored
     return out
 

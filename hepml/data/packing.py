@@ -23,12 +23,14 @@ from hepml.data.reading.cores import available_cores
 from hepml.data.reading.per_jet import one_each
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import GIVEN, BadJets, screen
+from hepml.data.reserved import Room
 from hepml.errors import LayoutError, did_you_mean
 
 if TYPE_CHECKING:
     import awkward as ak
 
-BLOCK = 65_536  # constituents whose columns are worked on together
+BLOCK = 16_384  # constituents whose columns are worked on together: they stay in the processor's cache
+COMPONENTS = ("energy", "px", "py", "pz")  # of a four-momentum, in their order
 
 
 def pack(
@@ -97,6 +99,7 @@ def batch_of(
     labels: Any = None,
     weights: Any = None,
     dtype: torch.dtype = torch.float32,
+    room: Room | None = None,
 ) -> JetBatch:
     """The jets of a chunk as a batch, whichever way they came: the one place where this is done.
 
@@ -106,6 +109,7 @@ def batch_of(
         jet_features: jet-level columns to carry along.
         labels, weights: [B], or None.
         dtype: floating dtype of the batch.
+        room: gives the memory for `four_momenta` and `features`; new memory where left out.
 
     Raises:
         LayoutError: a column that is not there.
@@ -113,9 +117,9 @@ def batch_of(
     """
     names = feature_table.resolve(features) if features else ()
     batch = JetBatch.from_arrays(
-        four_momenta_of(chunk, dtype),
+        four_momenta_of(chunk, dtype, room),
         chunk.offsets,
-        features_of(chunk, names, dtype) if names else None,
+        features_of(chunk, names, dtype, room) if names else None,
         labels,
         feature_names=names,
         jet_features=jet_matrix(chunk, jet_features) if jet_features else None,
@@ -153,10 +157,12 @@ def prepare(batch: JetBatch, inputs: Inputs) -> JetBatch:
     )
 
 
-def four_momenta_of(chunk: Chunk, dtype: torch.dtype = torch.float32) -> Tensor:
+def four_momenta_of(
+    chunk: Chunk, dtype: torch.dtype = torch.float32, room: Room | None = None
+) -> Tensor:
     """Constituents as [ΣN, 4] (E, px, py, pz) in GeV."""
-    columns = [torch.from_numpy(chunk.constituents[name]) for name in ("energy", "px", "py", "pz")]
-    out = _empty(int(chunk.offsets[-1]), 4, dtype)
+    columns = [torch.from_numpy(chunk.constituents[name]) for name in COMPONENTS]
+    out = (room or _new)("four_momenta", int(chunk.offsets[-1]), 4, _numpy(dtype))
 
     def fill(first: int) -> None:
         part = slice(first, first + BLOCK)
@@ -167,7 +173,9 @@ def four_momenta_of(chunk: Chunk, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.from_numpy(out)
 
 
-def features_of(chunk: Chunk, names: Sequence[str], dtype: torch.dtype = torch.float32) -> Tensor:
+def features_of(
+    chunk: Chunk, names: Sequence[str], dtype: torch.dtype = torch.float32, room: Room | None = None
+) -> Tensor:
     """Standardised features [ΣN, len(names)].
 
     Computed over blocks of jets whose columns stay in the processor's cache, which is several times quicker
@@ -176,7 +184,7 @@ def features_of(chunk: Chunk, names: Sequence[str], dtype: torch.dtype = torch.f
     Raises:
         LayoutError: a column that a feature needs is not there; names the feature and the nearest column.
     """
-    out = _empty(int(chunk.offsets[-1]), len(names), dtype)
+    out = (room or _new)("features", int(chunk.offsets[-1]), len(names), _numpy(dtype))
     edges = np.searchsorted(chunk.offsets, np.arange(0, chunk.offsets[-1], BLOCK))
     edges = np.unique(np.concatenate([[0], edges, [len(chunk)]]))
 
@@ -202,15 +210,21 @@ def _on_all_cores(work: Callable[[Any], None], items: Iterable[Any], number: int
             pass
 
 
-def _empty(rows: int, columns: int, dtype: torch.dtype) -> np.ndarray:
-    """Memory for a packed column; numpy asks for large pages for it, which saves most of the page faults of
-    filling it once."""
-    return np.empty((rows, columns), dtype=np.float64 if dtype == torch.float64 else np.float32)
+def _new(name: str, rows: int, width: int, dtype: Any) -> np.ndarray:
+    """New memory for a packed column; numpy asks for large pages for it, which saves most of the page faults
+    of filling it once."""
+    return np.empty((rows, width), dtype=dtype)
+
+
+def _numpy(dtype: torch.dtype) -> type:
+    return np.float64 if dtype == torch.float64 else np.float32
 
 
 def _interleave(columns: Sequence[Tensor], out: np.ndarray) -> None:
     """Columns side by side: out[:, i] = columns[i]."""
-    if not columns:
+    if len(columns) <= 4:  # by columns, which several passes over a wide row would make the slower way
+        for i, column in enumerate(columns):
+            out[:, i] = column.numpy()
         return
     out[:] = (
         torch.stack([c if c.dtype == columns[0].dtype else c.to(columns[0].dtype) for c in columns]).numpy().T
@@ -241,10 +255,11 @@ def jet_matrix(chunk: Chunk, names: Sequence[str]) -> np.ndarray:
 
 def raw_columns(chunk: Chunk, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Raw constituent columns of a chunk as tensors [ΣN], those that follow from momenta among them."""
+    counts = chunk.counts
     own = {n: torch.from_numpy(c).to(dtype) for n, c in chunk.constituents.items() if n not in MOMENTUM}
-    computed = feature_table.momentum_columns(
-        four_momenta_of(chunk, dtype),
-        torch.from_numpy(chunk.jet_of()),
+    computed = feature_table.columns_of_components(
+        [torch.from_numpy(chunk.constituents[name]).to(dtype) for name in COMPONENTS],
+        lambda c: torch.from_numpy(np.repeat(c.numpy(), counts)),
         torch.from_numpy(chunk.jet_momenta()).to(dtype),
     )
     return feature_table.with_own_columns(computed, own)

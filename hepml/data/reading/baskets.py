@@ -12,6 +12,7 @@ compressed content followed by the byte offsets of its entries.
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 import zlib
@@ -47,19 +48,28 @@ class BasketReader:
 
     def __init__(self, tree: Any, path: str, threads: int | None = None) -> None:
         self.tree = tree
-        self.bytes = np.memmap(path, dtype=np.uint8, mode="r")
+        self.path = path
         self.threads = threads or min(available_cores(), 8)
-        self._scratch = threading.local()
+        self._scratch = threading.local()  # of each thread: its handle on the file, and buffers
+        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self._kept: dict[str, tuple[int, np.ndarray, np.ndarray | None]] = {}
+        self._kinds: dict[str, tuple[np.dtype, bool, int] | None] = {}
         self._vector_index: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def can_read(self, name: str) -> bool:
         """Whether a branch is plain: numbers or one list of numbers an entry, all of it in baskets on the
         file."""
+        if name not in self._kinds:
+            self._kinds[name] = self._plain_kind(name)
+        return self._kinds[name] is not None
+
+    def _plain_kind(self, name: str) -> tuple[np.dtype, bool, int] | None:
         branch = self.tree[name]
         kind = _kind(branch)
         if kind is None or branch.num_baskets == 0 or len(branch.embedded_baskets):
-            return False
-        return bool((np.asarray(branch.member("fBasketSeek")[: branch.num_baskets]) > 0).all())
+            return None
+        on_file = (np.asarray(branch.member("fBasketSeek")[: branch.num_baskets]) > 0).all()
+        return kind if on_file else None
 
     def edges(self, name: str) -> np.ndarray:
         """Entries at which the baskets of a branch begin, and the last."""
@@ -74,18 +84,16 @@ class BasketReader:
             NotPlainError: a basket that uproot must read.
             ValueError and the like: damaged baskets.
         """
-        if self.threads == 1 or len(names) < 2:
+        if self._pool is None or len(names) < 2:
             return {name: self._branch(name, start, stop) for name in names}
-        with ThreadPoolExecutor(self.threads) as pool:
-            return dict(
-                zip(names, pool.map(lambda name: self._branch(name, start, stop), names), strict=True)
-            )
+        found = self._pool.map(lambda name: self._branch(name, start, stop), names)
+        return dict(zip(names, found, strict=True))
 
     def _branch(self, name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
-        branch = self.tree[name]
-        kind = _kind(branch)
-        assert kind is not None
-        dtype, is_list, header = kind
+        kind = self._kinds[name] if self.can_read(name) else None
+        if kind is None:
+            raise NotPlainError(name)
+        is_list = kind[1]
         edges = self.edges(name)
         contents, counts = [], []
         for i in range(int(np.searchsorted(edges, start, side="right")) - 1, len(edges) - 1):
@@ -95,17 +103,11 @@ class BasketReader:
             if first == last:  # a basket without entries: an empty chunk, or `hadd` of an empty file
                 continue
             low, high = max(start - first, 0), min(stop, last) - first
-            data, byte_offsets = self._basket(int(branch.member("fBasketSeek")[i]))
-            if not is_list:
-                if len(data) != (last - first) * dtype.itemsize:
-                    raise NotPlainError(name)
-                contents.append(data.view(dtype)[low:high].astype(dtype.newbyteorder("=")))
+            content, offsets = self._entries(name, i, last - first, kind, high < last - first)
+            if offsets is None:
+                contents.append(content[low:high])
                 continue
-            if byte_offsets is None or len(byte_offsets) != last - first + 1:
-                raise NotPlainError(name)
-            content, offsets = self._list(data, byte_offsets, dtype, header)
-            begin, end = int(offsets[low]), int(offsets[high])
-            contents.append(content[begin:end].astype(np.float32))
+            contents.append(content[int(offsets[low]) : int(offsets[high])])
             counts.append(np.diff(offsets[low : high + 1]))
         content = contents[0] if len(contents) == 1 else np.concatenate(contents)
         if not is_list:
@@ -114,21 +116,61 @@ class BasketReader:
         np.cumsum(counts[0] if len(counts) == 1 else np.concatenate(counts), out=offsets[1:])
         return content, offsets
 
-    def _basket(self, seek: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def _entries(
+        self, name: str, number: int, entries: int, kind: tuple[np.dtype, bool, int], keep: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Content of one basket in native numbers, and the offsets of its lists.
+
+        Args:
+            keep: whether the next range needs it too: it is then kept, so that a basket is decompressed once
+                however small the ranges are.
+        """
+        kept = self._kept.get(name)
+        if kept is not None and kept[0] == number:
+            if not keep:
+                del self._kept[name]
+            return kept[1:]
+        dtype, is_list, header = kind
+        branch = self.tree[name]
+        data, byte_offsets = self._basket(
+            int(branch.member("fBasketSeek")[number]), int(branch.member("fBasketBytes")[number])
+        )
+        offsets: np.ndarray | None = None
+        if not is_list:
+            if len(data) != entries * dtype.itemsize:
+                raise NotPlainError(name)
+            content = data.view(dtype).astype(dtype.newbyteorder("="))
+        else:
+            if byte_offsets is None or len(byte_offsets) != entries + 1:
+                raise NotPlainError(name)
+            content, offsets = self._list(data, byte_offsets, dtype, header)
+            content = content.astype(np.float32)
+        if keep:
+            self._kept[name] = number, content, offsets
+        return content, offsets
+
+    def _basket(self, seek: int, told: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Content of a basket (valid until this thread reads the next) and the byte offset of each entry and
-        the end."""
-        whole = self.bytes
-        size, _, uncompressed, _, key_length = _KEY.unpack(whole[seek : seek + _KEY.size].tobytes())
-        at = seek + key_length - _BASKET.size - 1
+        the end.
+
+        Args:
+            seek: where it begins.
+            told: bytes that the tree says it has.
+        """
+        whole = self._bytes(seek, max(told, _KEY.size))
+        size, _, uncompressed, _, key_length = _KEY.unpack(whole[: _KEY.size].tobytes())
+        if len(whole) < size:
+            whole = self._bytes(seek, size)
+        at = key_length - _BASKET.size - 1
         last = _BASKET.unpack(whole[at : at + _BASKET.size].tobytes())[4]
         border = last - key_length
-        stored = whole[seek + key_length : seek + size]
+        stored = whole[key_length:size]
         if size <= key_length or len(stored) != size - key_length or not 0 <= border <= uncompressed:
             raise ValueError(f"damaged basket at byte {seek}")
         if len(stored) == uncompressed:
             data = stored
         else:
-            data = self._buffer(uncompressed)
+            data = self._buffer("content", uncompressed)
             _decompress(stored, data)
         if border == uncompressed:
             return data, None
@@ -137,10 +179,26 @@ class BasketReader:
         byte_offsets[-1] = border
         return data[:border], byte_offsets
 
-    def _buffer(self, size: int) -> np.ndarray:
-        buffer = getattr(self._scratch, "buffer", None)
+    def _bytes(self, seek: int, size: int) -> np.ndarray:
+        """Bytes of the file, fewer where it ends (valid until this thread reads the next). They are copied,
+        since pages of a mapped file would count as memory of this process."""
+        file = getattr(self._scratch, "file", None)
+        if file is None:
+            file = self._scratch.file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - as long as the thread
+        if size > (most := os.fstat(file.fileno()).st_size):  # a damaged length
+            size = max(most - seek, 0)
+        buffer = self._buffer("stored", size)
+        file.seek(seek)
+        got = 0
+        while got < size and (n := file.readinto(buffer[got:])):
+            got += n
+        return buffer[:got]
+
+    def _buffer(self, name: str, size: int) -> np.ndarray:
+        buffer = getattr(self._scratch, name, None)
         if buffer is None or len(buffer) < size:
-            buffer = self._scratch.buffer = np.empty(size, dtype=np.uint8)
+            buffer = np.empty(size, dtype=np.uint8)
+            setattr(self._scratch, name, buffer)
         return buffer[:size]
 
     def _list(

@@ -27,7 +27,7 @@ from hepml.data.reading.scanning import FileScan, LayoutLike, Scan, is_number, s
 from hepml.data.reading.screen import BadJets, screen
 from hepml.data.reading.selection import Selection
 from hepml.data.reading.sources import Files, Source, open_root, open_tree, refusing_damage
-from hepml.data.reading.tree_reader import TreeReader
+from hepml.data.reading.tree_reader import STEP, TreeReader
 from hepml.errors import DataError
 
 __all__ = [
@@ -41,8 +41,6 @@ __all__ = [
     "read_jets",
     "scan",
 ]
-STEP = 20_000
-
 
 def read_jets(
     files: Files | Sequence[Source],
@@ -159,7 +157,7 @@ def iterate_chunks(
     max_constituents: int | None = None,
     bad: BadJets = "refuse",
     report: DataReport | None = None,
-    step_size: int = STEP,
+    step_size: int | None = STEP,
     scanned: Scan | None = None,
     finite: Sequence[str] = (),
     weights: bool = True,
@@ -172,7 +170,7 @@ def iterate_chunks(
         jet_columns: names of jet-level branches to read besides those that the layout and the selection need;
             "all" for every number.
         report: filled in while chunks are taken.
-        step_size: entries a chunk.
+        step_size: entries a chunk; None takes as many as are quickest to work on.
         scanned: the answer of an earlier `scan` of the same files.
         finite: jet columns that are used as numbers: a jet is bad where one is NaN or infinite.
         weights: whether to read the layout's event weights.
@@ -257,22 +255,24 @@ def _chunks(
     selection: Selection | None,
     start: int,
     stop: int,
-    step: int,
+    step: int | None,
     report: DataReport,
 ) -> Iterator[Chunk]:
     columns, weights = plan.columns, plan.weights
     needed = [*plan.jet_columns, *(selection.names if selection else ())]
     if item.flat is not None:
-        yield from _unbroken(item.flat.chunks(start, stop, step, columns, needed), str(item.source))
+        yield from _unbroken(item.flat.chunks(start, stop, step or STEP, columns, needed), str(item.source))
         return
     if item.source.is_npz:
-        chunks = read_npz(item.source, start, stop, step, selection_names=needed)
+        chunks = read_npz(item.source, start, stop, step or STEP, selection_names=needed)
         yield from _unbroken(chunks, str(item.source))
         return
     if item.events is not None:
         assert item.tree is not None
         source, file = item.source, item.events
-        yield from read_event_file(source, item.tree, file, columns, needed, start, stop, step, report)
+        yield from read_event_file(
+            source, item.tree, file, columns, needed, start, stop, step or STEP, report
+        )
         return
     assert item.layout is not None
     where = f"{item.source}:{item.tree}"

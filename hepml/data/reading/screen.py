@@ -22,6 +22,7 @@ GIVEN = "the given jets"  # in the place of a file, for jets that were handed ov
 BadJets = Literal["refuse", "drop", "keep"]
 LARGEST_ETA = 10.0
 _SLOPE = math.sinh(LARGEST_ETA)  # |pz| / pT at that pseudorapidity
+_MARGIN, _LEAST_SQUARE = 1e-4, np.float32(1e-30)
 _ROUNDING = 2e-3  # by which an energy may fall below the momentum: numbers stored with 10 bits differ so
 
 
@@ -110,6 +111,21 @@ def _unphysical(
         ]
 
 
+def _plainly_physical(energy: np.ndarray, px: np.ndarray, py: np.ndarray, pz: np.ndarray) -> bool:
+    """Whether no constituent can be unphysical, told from squares, which take a fifth of the time of lengths;
+    False proves nothing. The margin is wider than any rounding, and squares that overflow or vanish fail."""
+    with np.errstate(all="ignore"):
+        transverse, longitudinal = px * px + py * py, pz * pz
+        return bool(
+            (energy > 0).all()
+            and (transverse > _LEAST_SQUARE).all()
+            and (longitudinal < transverse * np.float32(_SLOPE**2 * (1 - _MARGIN))).all()
+            and (
+                transverse + longitudinal < energy * energy * np.float32((1 + _ROUNDING) ** 2 * (1 - _MARGIN))
+            ).all()
+        )
+
+
 def _check_shapes(chunk: Chunk) -> None:
     """One number a jet for all that belongs to jets, and one a constituent for all that belongs to those."""
     jets = len(chunk)
@@ -159,7 +175,7 @@ def _findings(chunk: Chunk, finite: Sequence[str]) -> list[tuple[str, float, np.
         if not _sums_to_finite(column) and not (is_finite := np.isfinite(column)).all():
             of_constituents(f"NaN or infinite '{name}'", ~is_finite, column)
     energy, px, py, pz = (chunk.constituents[name] for name in ("energy", "px", "py", "pz"))
-    for reason, rows in _unphysical(energy, px, py, pz):
+    for reason, rows in [] if _plainly_physical(energy, px, py, pz) else _unphysical(energy, px, py, pz):
         if chunk.at_rest and reason == "no transverse momentum":
             rows = rows & (pz != 0)
         if rows.any():

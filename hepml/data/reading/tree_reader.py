@@ -18,6 +18,12 @@ from hepml.data.reading.sources import _brief
 from hepml.errors import FileError, LayoutError
 
 
+STEP = 20_000  # entries that are read together
+# Where baskets are kept from one range to the next, fewer: what is computed of so many jets fits the
+# processor's cache, and the memory it takes is used again for the next.
+IN_CACHE = 5_000
+
+
 class Flat(NamedTuple):
     """One branch: `content` of all entries, and `offsets` [entries + 1] where an entry is a list (None for
     one value an entry)."""
@@ -45,9 +51,12 @@ class TreeReader:
         self.tree, self.where = tree, where
         self._baskets = BasketReader(tree, path) if path and hasattr(tree, "branches") else None
 
-    def steps(self, names: Sequence[str], start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
+    def steps(
+        self, names: Sequence[str], start: int, stop: int, step: int | None = None
+    ) -> Iterator[tuple[int, int]]:
         """Ranges of about `step` entries that cover start:stop, cut where baskets end if these are not much
-        larger."""
+        larger. Left out, as many as are quickest to work on."""
+        step = step or (IN_CACHE if self._baskets is not None else STEP)
         edges = np.array([start, stop])
         if self._baskets is not None and (lists := [n for n in names if self._is_quick(n)]):
             found = self._baskets.edges(lists[0])

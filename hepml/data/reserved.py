@@ -1,0 +1,112 @@
+"""Arrays that grow at their end without being copied: what is read in small chunks is computed straight to
+where it stays.
+
+Memory is reserved for what the chunks so far foretell. Pages that nothing was written to cost nothing, and
+`realloc` moves a large block by its page table, so neither a reserve that is too large nor one that is too
+small costs memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+_SLACK = 1.05  # a reserve that just falls short would be moved for the last chunk
+
+# (name, rows, numbers a row, dtype) -> where the next rows of that column belong, to be filled
+Room = Callable[[str, int, int, Any], np.ndarray]
+
+
+class GrowingArray:
+    """Rows behind each other.
+
+    Args:
+        row: shape of a row.
+        dtype: of the numbers.
+    """
+
+    def __init__(self, row: tuple[int, ...], dtype: Any) -> None:
+        self.rows = 0
+        self._array = np.empty((0, *row), dtype=dtype)
+
+    def room(self, rows: int, expected: int = 0) -> np.ndarray:
+        """Where the next rows belong. They count once they are appended.
+
+        Args:
+            rows: how many.
+            expected: how many there will be in all, as far as one can tell.
+        """
+        end = self.rows + rows
+        if end > len(self._array):
+            self._grow(max(end, int(expected * _SLACK)))
+        return self._array[self.rows : end]
+
+    def append(self, rows: np.ndarray, expected: int = 0) -> None:
+        """Adds rows; those that were filled in the last `room` are there already."""
+        place = self.room(len(rows), expected)
+        if place.__array_interface__["data"] != rows.__array_interface__["data"]:
+            place[:] = rows
+        self.rows += len(rows)
+
+    def finish(self) -> np.ndarray:
+        """The rows, without the rest of the reserve; nothing can be added afterwards."""
+        self._resize(self.rows)
+        return self._array[: self.rows]
+
+    def _grow(self, rows: int) -> None:
+        if not len(self._array):  # numpy asks for large pages, which saves most page faults of the first filling
+            self._array = np.empty((rows, *self._array.shape[1:]), dtype=self._array.dtype)
+        elif not self._resize(rows):
+            old = self._array
+            self._array = np.empty((rows, *old.shape[1:]), dtype=old.dtype)
+            self._array[: self.rows] = old[: self.rows]
+
+    def _resize(self, rows: int) -> bool:
+        """Whether the array could be resized where it is: numpy refuses while somebody views it."""
+        try:
+            self._array.resize((rows, *self._array.shape[1:]))
+        except ValueError:
+            return False
+        return True
+
+
+class GrowingColumns:
+    """Columns by name, of which each chunk brings some rows. A column that some chunk lacks is left out.
+
+    Args:
+        expected: entries that will be read in all.
+
+    Attributes:
+        reached: how many of them were read, the next rows included; whoever adds rows says so.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self.expected, self.reached = expected, 0
+        self._columns: dict[str, GrowingArray | None] = {}
+
+    def room(self, name: str, rows: int, width: int, dtype: Any) -> np.ndarray:
+        """Where the next rows of a column belong, [rows, width]."""
+        column = self._columns.setdefault(name, GrowingArray((width,), dtype))
+        if column is None:
+            return np.empty((rows, width), dtype=dtype)
+        return column.room(rows, self._foretold(column.rows + rows))
+
+    def append(self, columns: Mapping[str, np.ndarray | None]) -> None:
+        """Adds the rows of a chunk, the same names each time."""
+        for name, rows in columns.items():
+            if rows is None:
+                self._columns[name] = None
+                continue
+            column = self._columns.setdefault(name, GrowingArray(rows.shape[1:], rows.dtype))
+            if column is not None:
+                column.append(rows, self._foretold(column.rows + len(rows)))
+
+    def finish(self) -> dict[str, Any]:
+        """The columns, None for those left out."""
+        return {n: None if c is None else c.finish() for n, c in self._columns.items()}
+
+    def _foretold(self, rows: int) -> int:
+        share = min(1.0, max(self.reached, 1) / max(self.expected, 1))
+        return int(rows / share) + 1

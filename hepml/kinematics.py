@@ -33,9 +33,13 @@ def length(x: Tensor, y: Tensor) -> Tensor:
 def all_at_least(x: Tensor, least: float) -> bool:
     """Whether all values are known to be so large, so that a rare case need not be computed; False proves
     nothing. Values are looked at where that costs little: on a CPU, and not while a graph is recorded."""
-    if x.device.type != "cpu" or not x.numel() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if x.device.type != "cpu" or not x.numel() or torch.compiler.is_compiling() or _is_traced():
         return False
     return bool(x.detach().amin() >= least)
+
+
+def _is_traced() -> bool:
+    return bool(torch._C._get_tracing_state())
 
 
 def root(x: Tensor) -> Tensor:

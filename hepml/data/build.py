@@ -233,9 +233,7 @@ def packed_chunks(
             columns.reached = report.read if chunk.events is None else int(chunk.events[-1]) + 1
         if mapper is not None:
             report.count_classes(mapper.names, labels)
-        batch = batch_of(
-            chunk, names, request.inputs.jet_features, labels=labels, weights=weights, room=room
-        )
+        batch = batch_of(chunk, names, request.inputs.jet_features, labels=labels, weights=weights, room=room)
         yield {
             **{name: _array(getattr(batch, name)) for name in _BATCH_COLUMNS},
             "counts": chunk.counts,

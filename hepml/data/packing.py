@@ -157,9 +157,7 @@ def prepare(batch: JetBatch, inputs: Inputs) -> JetBatch:
     )
 
 
-def four_momenta_of(
-    chunk: Chunk, dtype: torch.dtype = torch.float32, room: Room | None = None
-) -> Tensor:
+def four_momenta_of(chunk: Chunk, dtype: torch.dtype = torch.float32, room: Room | None = None) -> Tensor:
     """Constituents as [ΣN, 4] (E, px, py, pz) in GeV."""
     columns = [torch.from_numpy(chunk.constituents[name]) for name in COMPONENTS]
     out = (room or _new)("four_momenta", int(chunk.offsets[-1]), 4, _numpy(dtype))

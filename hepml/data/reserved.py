@@ -8,7 +8,7 @@ small costs memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,20 @@ class GrowingArray:
         return self._array[self.rows : end]
 
     def append(self, rows: np.ndarray, expected: int = 0) -> None:
-        """Adds rows; those that were filled in the last `room` are there already."""
+        """Adds rows; those that were filled in the last `room` are there already. Of two dtypes the one that
+        holds both is taken, as by numpy."""
+        common = np.result_type(rows.dtype, self._array.dtype)
+        if common != self._array.dtype:
+            self._array = self._array.astype(common)
         place = self.room(len(rows), expected)
         if place.__array_interface__["data"] != rows.__array_interface__["data"]:
             place[:] = rows
         self.rows += len(rows)
+
+    @property
+    def bytes(self) -> int:
+        """What the rows take."""
+        return self._array[: self.rows].nbytes
 
     def finish(self) -> np.ndarray:
         """The rows, without the rest of the reserve; nothing can be added afterwards."""
@@ -56,7 +65,9 @@ class GrowingArray:
         return self._array[: self.rows]
 
     def _grow(self, rows: int) -> None:
-        if not len(self._array):  # numpy asks for large pages, which saves most page faults of the first filling
+        if not len(
+            self._array
+        ):  # numpy asks for large pages, which saves most page faults of the first filling
             self._array = np.empty((rows, *self._array.shape[1:]), dtype=self._array.dtype)
         elif not self._resize(rows):
             old = self._array
@@ -85,6 +96,7 @@ class GrowingColumns:
     def __init__(self, expected: int) -> None:
         self.expected, self.reached = expected, 0
         self._columns: dict[str, GrowingArray | None] = {}
+        self._begun = False
 
     def room(self, name: str, rows: int, width: int, dtype: Any) -> np.ndarray:
         """Where the next rows of a column belong, [rows, width]."""
@@ -93,15 +105,22 @@ class GrowingColumns:
             return np.empty((rows, width), dtype=dtype)
         return column.room(rows, self._foretold(column.rows + rows))
 
-    def append(self, columns: Mapping[str, np.ndarray | None]) -> None:
-        """Adds the rows of a chunk, the same names each time."""
-        for name, rows in columns.items():
-            if rows is None:
+    def append(self, columns: dict[str, np.ndarray | None]) -> None:
+        """Adds the rows of a chunk."""
+        later: dict[str, np.ndarray | None] = {name: None for name in self._columns if name not in columns}
+        for name, rows in (columns | later).items():
+            if rows is None or (self._begun and name not in self._columns):
                 self._columns[name] = None
                 continue
             column = self._columns.setdefault(name, GrowingArray(rows.shape[1:], rows.dtype))
             if column is not None:
                 column.append(rows, self._foretold(column.rows + len(rows)))
+        self._begun = True
+
+    @property
+    def bytes_foretold(self) -> int:
+        """What all columns will take, as far as the rows so far tell."""
+        return sum(self._foretold(c.bytes) for c in self._columns.values() if c is not None)
 
     def finish(self) -> dict[str, Any]:
         """The columns, None for those left out."""

@@ -76,7 +76,7 @@ def test_max_jets_is_a_random_sample_of_all_jets(write, arrays, tmp_path, cached
     """Files are often sorted by class: the first so many would be of one."""
     arrays = {n: v[np.argsort(np.arange(60) % 2, kind="stable")] for n, v in arrays.items()}
     path = write(arrays, baskets=6)
-    monkeypatch.setattr("hepml.data.build.IN_MEMORY_STEP", 10)
+    monkeypatch.setattr("hepml.data.reading.tree_reader.IN_CACHE", 10)
     sample = JetDataset.open(path, INPUTS, max_jets=20, cache=tmp_path / "c" if cached else None)
     assert len(sample) == 20
     assert sample.report.not_taken == 40

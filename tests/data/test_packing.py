@@ -121,7 +121,7 @@ def test_features_do_not_depend_on_how_jets_came(write, arrays, monkeypatch) -> 
     reference = JetDataset.open(path, Inputs(features=feature_table.FULL)).features
     assert torch.equal(JetBatch.from_awkward(read_jets(path), "full").features, reference)
     monkeypatch.setattr("hepml.data.packing.BLOCK", 37)
-    monkeypatch.setattr("hepml.data.build.IN_MEMORY_STEP", 7)
+    monkeypatch.setattr("hepml.data.reading.tree_reader.IN_CACHE", 7)
     assert torch.equal(JetDataset.open(path, Inputs(features=feature_table.FULL)).features, reference)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import weakref
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,9 +49,10 @@ class BasketReader:
 
     def __init__(self, tree: Any, path: str, threads: int | None = None) -> None:
         self.tree = tree
-        self.path = path
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
         self.threads = threads or min(available_cores(), 8)
-        self._scratch = threading.local()  # of each thread: its handle on the file, and buffers
+        self._scratch = threading.local()  # buffers of each thread
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         self._kept: dict[str, tuple[int, np.ndarray, np.ndarray | None]] = {}
         self._kinds: dict[str, tuple[np.dtype, bool, int] | None] = {}
@@ -182,15 +184,10 @@ class BasketReader:
     def _bytes(self, seek: int, size: int) -> np.ndarray:
         """Bytes of the file, fewer where it ends (valid until this thread reads the next). They are copied,
         since pages of a mapped file would count as memory of this process."""
-        file = getattr(self._scratch, "file", None)
-        if file is None:
-            file = self._scratch.file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - as long as the thread
-        if size > (most := os.fstat(file.fileno()).st_size):  # a damaged length
+        if size > (most := os.fstat(self._file).st_size):  # a damaged length
             size = max(most - seek, 0)
-        buffer = self._buffer("stored", size)
-        file.seek(seek)
-        got = 0
-        while got < size and (n := file.readinto(buffer[got:])):
+        buffer, got = self._buffer("stored", size), 0
+        while got < size and (n := os.preadv(self._file, [buffer[got:]], seek + got)):
             got += n
         return buffer[:got]
 

@@ -181,33 +181,3 @@ def leading_rows(px: np.ndarray, py: np.ndarray, offsets: np.ndarray, most: int)
     order = np.lexsort((key, jet_of))
     rank = np.arange(len(order)) - np.repeat(offsets[:-1], counts)
     return order[rank < most]
-
-
-def joined(parts: list[Chunk]) -> Chunk:
-    """Chunks with the same columns as one. Each column is taken out of the parts before the next is joined,
-    so that memory holds the jets once and one column twice; the parts are of no use afterwards."""
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    counts = np.concatenate([c.counts for c in parts])
-    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
-
-    def one(name: str) -> np.ndarray | None:
-        found = [getattr(c, name) for c in parts]
-        return None if any(f is None for f in found) else np.concatenate(found)
-
-    return replace(
-        first,
-        offsets=offsets,
-        momenta=one("momenta"),
-        labels=one("labels"),
-        weights=one("weights"),
-        entries=np.concatenate([c.entries for c in parts]),
-        events=one("events"),
-        at_rest=any(c.at_rest for c in parts),
-        constituents={
-            n: np.concatenate([c.constituents.pop(n) for c in parts]) for n in list(first.constituents)
-        },
-        jets={n: np.concatenate([c.jets.pop(n) for c in parts]) for n in list(first.jets)},
-    )

@@ -18,10 +18,11 @@ import awkward as ak
 from hepml.data.formats.event_files import read_event_file
 from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.assemble import assemble, branches_needed
-from hepml.data.reading.chunk import Chunk, joined
+from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.classes import Classes, ClassMap, relabel
+from hepml.data.reading.gathering import GatheredChunks
 from hepml.data.reading.npz import read_npz
-from hepml.data.reading.reconcile import FilePlan, MissingColumns, common_columns, reconcile
+from hepml.data.reading.reconcile import FilePlan, MissingColumns, reconcile
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.scanning import FileScan, LayoutLike, Scan, is_number, scan
 from hepml.data.reading.screen import BadJets, screen
@@ -41,6 +42,8 @@ __all__ = [
     "read_jets",
     "scan",
 ]
+MANY = 2_000_000_000  # bytes of jets at once, from which on reading them in pieces is recommended
+
 
 def read_jets(
     files: Files | Sequence[Source],
@@ -76,6 +79,9 @@ def read_jets(
         missing_columns: what to do with a column that some of the files lack: `refuse`, `fill` or `drop` (see
             `hepml.data.reading.reconcile`). Left out, it is dropped, but event weights are refused.
 
+    All jets are in memory, once (3 to 4 kB a jet of 50 constituents with all columns); more than 2 GB of them
+    are warned of. `iterate_jets` gives the same in pieces, in bounded memory.
+
     Returns:
         `constituents` with px, py, pz, energy (GeV) and raw columns under a `vector` momentum behaviour; jet
         columns under the file's names; `label` (index into `classes_of(jets)`, -1 for none) and `weight`
@@ -93,34 +99,43 @@ def read_jets(
     report = DataReport()
     layout = with_jets(layout, jets)
     found = scan(files, layout, missing_columns=missing_columns)
-    parts = list(
-        iterate_chunks(
-            files,
-            layout,
-            columns=columns,
-            jet_columns="all",
-            entry_start=entry_start,
-            entry_stop=entry_stop,
-            selection=selection,
-            max_constituents=max_constituents,
-            bad=bad,
-            report=report,
-            step_size=STEP,
-            scanned=found,
-            missing_columns=missing_columns,
-        )
-    )
     _say_others(found)
-    if classes is not None:
-        to_classes = ClassMap(found, classes)
-        parts = [to_classes.relabelled(chunk, report) for chunk in parts]
-        if not any(len(chunk) for chunk in parts):
-            raise DataError(f"no jets of these classes: {report}", where=str(files), mend="choose others")
-    if len(parts) > 1:
-        parts = common_columns(parts, report)
-    momentum = any(c.has_hidden_momenta() for c in parts)
-    whole = joined(parts)
-    out = whole.to_awkward(momentum)
+    to_classes = None if classes is None else ClassMap(found, classes)
+    first = entry_start or 0
+    last = found.entries if entry_stop is None else min(entry_stop, found.entries)
+    gathered, momentum, hinted = GatheredChunks(last - first), False, False
+    for chunk in iterate_chunks(
+        files,
+        layout,
+        columns=columns,
+        jet_columns="all",
+        entry_start=entry_start,
+        entry_stop=entry_stop,
+        selection=selection,
+        max_constituents=max_constituents,
+        bad=bad,
+        report=report,
+        step_size=None,
+        scanned=found,
+        missing_columns=missing_columns,
+    ):
+        if to_classes is not None:
+            chunk = to_classes.relabelled(chunk, report)
+        momentum = momentum or chunk.has_hidden_momenta()
+        events = chunk.events if len(chunk) else None
+        gathered.add(chunk, report.read if events is None else int(events[-1]) + 1 - first)
+        if not hinted and gathered.bytes_foretold > MANY:
+            hinted = True
+            warnings.warn(
+                f"all these jets take about {gathered.bytes_foretold / 1e9:.1f} GB of memory; "
+                "hepml.iterate_jets gives them piece by piece, entry_stop= and columns= read fewer",
+                stacklevel=2,
+            )
+    if classes is not None and not gathered.jets:
+        raise DataError(f"no jets of these classes: {report}", where=str(files), mend="choose others")
+    whole = gathered.finish(report)
+    # columns that say the momenta may have been left out, where files differ
+    out = whole.to_awkward(momentum or (gathered.differ and whole.has_hidden_momenta()))
     out.attrs["classes"] = list(whole.classes)
     out.attrs["report"] = str(report)
     if whole.at_rest:

@@ -17,7 +17,6 @@ from hepml.data.reading.branches import kinds_of
 from hepml.data.reading.sources import _brief
 from hepml.errors import FileError, LayoutError
 
-
 STEP = 20_000  # entries that are read together
 # Where baskets are kept from one range to the next, fewer: what is computed of so many jets fits the
 # processor's cache, and the memory it takes is used again for the next.

@@ -187,7 +187,7 @@ class BasketReader:
         if size > (most := os.fstat(self._file).st_size):  # a damaged length
             size = max(most - seek, 0)
         buffer, got = self._buffer("stored", size), 0
-        while got < size and (n := os.preadv(self._file, [buffer[got:]], seek + got)):
+        while got < size and (n := os.preadv(self._file, [buffer[got:].data], seek + got)):
             got += n
         return buffer[:got]
 

@@ -4,6 +4,7 @@ holds the jets once."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -84,12 +85,13 @@ def _shell_of(chunk: Chunk) -> Chunk:
     def none(a: np.ndarray | None) -> np.ndarray | None:
         return None if a is None else np.empty((0, *a.shape[1:]), dtype=a.dtype)
 
+    per_jet: dict[str, Any] = {name: none(getattr(chunk, name)) for name in _ONE_A_JET}
     return replace(
         chunk,
         offsets=np.zeros(1, dtype=np.int64),
         constituents={n: np.empty(0, dtype=c.dtype) for n, c in chunk.constituents.items()},
         jets={n: np.empty(0, dtype=c.dtype) for n, c in chunk.jets.items()},
-        **{name: none(getattr(chunk, name)) for name in _ONE_A_JET},
+        **per_jet,
     )
 
 

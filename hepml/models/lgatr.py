@@ -63,6 +63,7 @@ class LGATr(nn.Module):
     """
 
     references: Tensor
+    sharded_blocks = ("blocks",)
 
     def __init__(
         self,

@@ -66,6 +66,7 @@ class LLoCaTransformer(nn.Module):
     """
 
     references: Tensor
+    sharded_blocks = ("blocks",)
 
     def __init__(
         self,

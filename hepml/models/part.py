@@ -64,6 +64,8 @@ class ParticleTransformer(nn.Module):
         max_constituents: keep only so many leading constituents; None keeps all.
     """
 
+    sharded_blocks = ("blocks",)
+
     def __init__(
         self,
         outputs: int = 2,

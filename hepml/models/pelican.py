@@ -105,7 +105,12 @@ class PELICAN(nn.Module):
     def forward(self, batch: JetBatch) -> Tensor:
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
         dtype = self.readout.bias.dtype
-        if not kernels.allows("pelican_network", batch.four_momenta, accelerator=True, autocast=True):
+        across = self.training and any(
+            norm.synchronised for norm in self.norms
+        )  # ranks measure layer by layer
+        if across or not kernels.allows(
+            "pelican_network", batch.four_momenta, accelerator=True, autocast=True
+        ):
             return self.head(self._pooled(self._whole(batch, dtype)))
         pieces = list(self._pieces(batch, dtype))
         network = self._network()

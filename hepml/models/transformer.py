@@ -53,6 +53,8 @@ class Transformer(nn.Module):
         max_constituents: keep only so many leading constituents; None keeps all.
     """
 
+    sharded_blocks = ("blocks",)
+
     def __init__(
         self,
         outputs: int = 2,

@@ -100,13 +100,17 @@ class PaddedBatchNorm(PackedBatchNorm):
 
     def forward(self, input: Padded) -> Padded:  # type: ignore[override]
         jets, length = input.own.shape[0], input.silent.shape[1]
-        if not self.training or jets * length < 2:
+        across = self.training and self.synchronised
+        if not self.training or (jets * length < 2 and not across):
             gain, bias = self.gain_and_bias()
             return input.map(lambda x: torch.addcmul(bias, x, gain))
         dtype = self.weight.dtype
-        mean = input.map(lambda x: x.to(dtype)).mean().sum(0) / jets
+        mean = input.map(lambda x: x.to(dtype)).mean().sum(0) / max(jets, 1)
         centred = input.map(lambda x: x - mean)
-        variance = centred.map(torch.square).mean().sum(0) / jets
+        variance = centred.map(torch.square).mean().sum(0) / max(jets, 1)
+        if across:
+            gain, bias = self.learn_of_all_ranks(mean, variance, jets * length)
+            return input.map(lambda x: torch.addcmul(bias, x, gain))
         self.remember(mean.detach(), variance.detach(), jets * length)
         gain = self.weight * torch.rsqrt(variance + self.eps)
         return centred.map(lambda x: torch.addcmul(self.bias, x, gain))

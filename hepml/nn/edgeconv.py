@@ -78,7 +78,7 @@ class EdgeConv(nn.Module):
 
     def _in_pieces(self, a: Tensor, neighbours: Tensor) -> bool:
         """Whether the cache-sized training path applies: training on a CPU, eager, with norms that all learn
-        or are all held fixed."""
+        from this rank's edges or are all held fixed."""
         half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
         return (
             self.training
@@ -88,6 +88,7 @@ class EdgeConv(nn.Module):
             and not half
             and len(self.convs) > 1
             and len({bn.training for _, bn in self._layers}) == 1
+            and not any(bn.synchronised and bn.training for _, bn in self._layers)
             and neighbours.numel() > 1
         )
 

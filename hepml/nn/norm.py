@@ -9,12 +9,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hepml.nn.across_ranks import AcrossRanks, AcrossRanksNorm
 
-class PackedBatchNorm(nn.BatchNorm1d):
+
+class PackedBatchNorm(nn.BatchNorm1d, AcrossRanksNorm):
     """Batch normalisation of rows [M, C]; with fewer than two rows in training the running statistics are
     used and kept as they are."""
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.training and self.synchronised:
+            x = input.to(torch.promote_types(input.dtype, self.weight.dtype))
+            mean = x.sum(0) / max(1, len(x))
+            variance = (x - mean).square().sum(0) / max(1, len(x))
+            gain, bias = self.learn_of_all_ranks(mean, variance, len(x))
+            return torch.addcmul(bias, x, gain).to(input.dtype)
         if self.training and input.shape[0] < 2:
             return nn.functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
@@ -40,7 +48,7 @@ class PackedBatchNorm(nn.BatchNorm1d):
         self.running_var.lerp_((variance * (rows / max(rows - 1, 1))).to(self.running_var.dtype), share)
 
 
-class Standardise(nn.Module):
+class Standardise(AcrossRanks):
     """(x - mean) / spread for each column, learnt from the first jets seen in training and then kept.
 
     Mean and variance are accumulated (Chan's update) over the first `jets` training rows and frozen after
@@ -65,8 +73,10 @@ class Standardise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C] to [B, C]."""
-        if self.training and len(x) and self.seen < self.jets:
-            self._learn(x.detach())
+        if self.training and self.seen < self.jets:
+            rows = self.rows_of_all_ranks(x.detach())
+            if len(rows):
+                self._learn(rows)
         spread = torch.where(self.variance > 0, self.variance, 1.0).sqrt()
         return (x - self.mean) / spread
 

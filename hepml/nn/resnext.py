@@ -6,12 +6,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hepml.nn.across_ranks import AcrossRanksNorm
 
-class PictureBatchNorm(nn.BatchNorm2d):
+
+class PictureBatchNorm(nn.BatchNorm2d, AcrossRanksNorm):
     """Batch normalisation of pictures [B, C, H, W]; with fewer than two values a channel in training the
     running statistics are used and kept as they are."""
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.training and self.synchronised:
+            x = input.to(torch.promote_types(input.dtype, self.weight.dtype))
+            rows = x.numel() // x.shape[1]
+            mean = x.sum((0, 2, 3)) / max(1, rows)
+            variance = (x - mean[:, None, None]).square().sum((0, 2, 3)) / max(1, rows)
+            gain, bias = self.learn_of_all_ranks(mean, variance, rows)
+            return torch.addcmul(bias[:, None, None], x, gain[:, None, None]).to(input.dtype)
         if self.training and input.numel() < 2 * input.shape[1]:
             return nn.functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps

@@ -9,10 +9,12 @@ discrimination is.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from hepml.nn.across_ranks import AcrossRanks
 
 
-class Whiten(nn.Module):
+class Whiten(AcrossRanks):
     """(x - mean) / spread for each column, then, once enough rows are seen, turned and scaled so that
     covariances become the identity.
 
@@ -46,8 +48,10 @@ class Whiten(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C] to [B, C]."""
-        if self.training and len(x) and not self.fixed:
-            self._learn(x.detach())
+        if self.training and not self.fixed:
+            rows = self.rows_of_all_ranks(x.detach())
+            if len(rows):
+                self._learn(rows)
         standard = (x - self.mean) / self.spread
         return standard @ self.turn if self.fixed else standard
 

@@ -140,6 +140,7 @@ class RunKeeper(L.Callback):
         self.seconds = 0.0  # of training before this process
         self.trained = 0.0  # up to the end of the last epoch
         self.ranks = 1
+        self.norms: dict[str, int] | None = None  # how many measure all ranks' jets, and each rank's own
         self.jets_per_epoch: int | None = None  # as they were counted, summed over ranks
         self._began = time.monotonic()
         self._epoch_began = time.monotonic()

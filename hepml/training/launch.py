@@ -23,6 +23,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from hepml.errors import ConfigError, HepmlError
 from hepml.training.ranks import Ranks, check_gpus
 from hepml.training.run_config import TrainingConfig
+from hepml.training.sharding import Sharded, refuse_unshardable
 
 T = TypeVar("T")
 # What Lightning and torchrun put into the environment of processes that train together.
@@ -110,9 +111,17 @@ def first_decides(ranks: Ranks, action: Callable[[], T]) -> T | None:
     return told[0]
 
 
-def trainer_options(ranks: Ranks) -> dict[str, Any]:
-    """What Lightning's trainer is told about the processes; it decides nothing by itself."""
-    strategy = "ddp" if ranks.size > 1 else "auto"
+def trainer_options(ranks: Ranks, settings: TrainingConfig) -> dict[str, Any]:
+    """What Lightning's trainer is told about the processes; it decides nothing by itself.
+
+    Raises:
+        ConfigError: something that FSDP cannot do.
+    """
+    strategy: Any = "ddp" if ranks.size > 1 else "auto"
+    if settings.strategy == "fsdp":
+        refuse_unshardable(settings)
+        if ranks.size > 1:
+            strategy = Sharded(ranks.size)
     return {"devices": ranks.per_node, "num_nodes": ranks.nodes, "strategy": strategy}
 
 

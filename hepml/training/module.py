@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.errors import DataError
+from hepml.nn.across_ranks import ties
 from hepml.objectives import Objective, weighted_mean
 from hepml.training import augmentation, metrics, schedules
-from hepml.training.averages import WeightAverage
+from hepml.training.averages import WeightAverage, averaged_tensors
 from hepml.training.distillation import Targets
 from hepml.training.optimizers import build_optimizer
 from hepml.training.run_config import TrainingConfig
+from hepml.training.sharding import shard, shared_out, whole
 
 
 class TrainingModule(L.LightningModule):
@@ -78,6 +80,7 @@ class TrainingModule(L.LightningModule):
         self.loss_sum = torch.zeros(2, dtype=torch.float64)
         self.average = WeightAverage(settings.average) if settings.average else None
         self._own: dict[str, Tensor] = {}  # the model's own weights while the average is measured
+        self._sharded = False
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._random: dict[str, Any] | None = None
         self.ranks_before: int | None = None  # of the process that wrote the checkpoint gone on from
@@ -100,6 +103,14 @@ class TrainingModule(L.LightningModule):
                     module.eval()
         return self
 
+    def configure_model(self) -> None:
+        """Shares out the weights over the ranks where Lightning's strategy has a mesh of them."""
+        if self._device_mesh is not None and not self._sharded:
+            mesh = self.device_mesh
+            assert mesh is not None
+            shard(self.model, mesh["data_parallel"])
+            self._sharded = True
+
     # ------------------------------------------------------------------ steps
 
     def transfer_batch_to_device(
@@ -120,7 +131,9 @@ class TrainingModule(L.LightningModule):
         loss = weighted_mean(nll, weights, self.mean_weight)
         size = torch.full_like(loss.detach(), len(batch))
         self.loss_sum += torch.stack([loss.detach() * size, size]).to(torch.float64)
-        return loss if self.trainer.world_size == 1 else loss * self._share(len(batch))
+        if self.trainer.world_size == 1:
+            return loss
+        return loss * self._share(len(batch)) + ties(self.model)
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         super().optimizer_step(*arguments, **named)
@@ -209,14 +222,16 @@ class TrainingModule(L.LightningModule):
             weights = checkpoint["state_dict"]
             own = {name: weights[f"model.{name}"].detach().clone() for name in self.average.values}
             checkpoint["hepml_own_weights"] = {"steps": self.average.steps, "values": own}
-            weights |= {f"model.{name}": value.clone() for name, value in self.average.values.items()}
+            averaged = whole(self.average.values) if self._sharded else self.average.values
+            weights |= {f"model.{name}": value.clone() for name, value in averaged.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         own = checkpoint.get("hepml_own_weights")
         if self.average is not None and own is not None:
             weights = checkpoint["state_dict"]
             self.average.steps = own["steps"]
-            self.average.values = {n: weights[f"model.{n}"].clone().to(self.device) for n in own["values"]}
+            values = {n: weights[f"model.{n}"].clone().to(self.device) for n in own["values"]}
+            self.average.values = shared_out(values, averaged_tensors(self.model))
             checkpoint["state_dict"] = weights | {f"model.{n}": v for n, v in own["values"].items()}
         rank, world = self.trainer.global_rank, self.trainer.world_size
         one = {"random": checkpoint.get("hepml_random"), "loss_sum": checkpoint.get("hepml_loss_sum")}

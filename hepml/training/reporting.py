@@ -160,6 +160,8 @@ def summarise(
         "best_epoch": keeper.best_epoch,
         "jets_per_second": speeds[len(speeds) // 2] if speeds else None,
         "ranks": keeper.ranks,
+        "strategy": config.training.strategy if keeper.ranks > 1 else None,
+        "norms": keeper.norms,
         "jets_per_epoch": keeper.jets_per_epoch,
         "jets": {name: len(dataset) for name, dataset in datasets.items()},
         "classes": list(jets.classes) if objective.task == "classification" else [],

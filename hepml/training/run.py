@@ -23,6 +23,7 @@ from hepml.data.loader import JetLoader
 from hepml.errors import ConfigError
 from hepml.models import catalogue
 from hepml.models.identity import identity_of
+from hepml.nn.across_ranks import synchronise
 from hepml.objectives import Objective
 from hepml.training import distillation
 from hepml.training.building import (
@@ -305,15 +306,16 @@ def _make_trainer(desk: _Desk, keeper: RunKeeper, model: nn.Module) -> L.Trainer
     """
     settings = desk.config.training
     if desk.ranks.size > 1:
-        norms = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-        if norms:
+        together, apart = synchronise(model)
+        keeper.norms = {"all_ranks": together, "each_rank": apart}
+        if apart:
             desk.progress.message(
-                f"{norms} batch norms measure the jets of each of {desk.ranks.size} ranks, not of the whole "
-                f"batch; the statistics kept are those of the first rank"
+                f"{apart} batch norms are not hepml's and measure the jets of each of {desk.ranks.size} "
+                "ranks, not of the whole batch; the statistics kept are those of the first rank"
             )
     return L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],
-        **trainer_options(desk.ranks),
+        **trainer_options(desk.ranks, settings),
         max_epochs=settings.epochs,
         precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
         gradient_clip_val=settings.gradient_clip,

@@ -154,6 +154,8 @@ class TrainingConfig(Schema):
         device: auto, cpu or cuda.
         devices: processes that train together, of a node or in all; with 1 as many as torchrun or srun
             started.
+        strategy: of several processes: ddp, each with all of the model; or fsdp, which shares out weights,
+            gradients and optimizer state, for models that are too large for one device.
         threads: CPU threads; all cores where left out.
         eval_batch_size: jets a step where no gradient is needed; twice `batch_size` where left out.
         checkpoint_every: also write last.ckpt every so many steps within an epoch.
@@ -187,6 +189,7 @@ class TrainingConfig(Schema):
     augment: list[Augment] = Field(default_factory=list)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Count = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     threads: Count | None = None
     eval_batch_size: Count | None = None
     checkpoint_every: Count | None = None

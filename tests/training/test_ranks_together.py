@@ -57,11 +57,20 @@ def weights(folder: str) -> dict[str, torch.Tensor]:
     return read_checkpoint(Path(folder, "checkpoints/last.ckpt"))["state_dict"]
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_end_where_one_process_ends(config: Path, ranks: int) -> None:
-    """The same jets in the same steps, so that only the order of sums differs."""
-    one, many = run(1, "toy.yaml", "-o", "one"), run(ranks, "toy.yaml", "-o", "many")
+NORMS = ("model={name: particlenet, widths: [[8, 8], [8, 8]], neighbours: 4, head: [8]}",)
+FSDP = ("training.strategy=fsdp", "training.gradient_clip=0.5", "training.average=0.9")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "words"), [(2, ()), (3, ()), (2, NORMS), (2, FSDP), (2, (*NORMS, "training.strategy=fsdp"))]
+)
+def test_ranks_end_where_one_process_ends(config: Path, ranks: int, words: tuple[str, ...]) -> None:
+    """The same jets in the same steps, so that only the order of sums differs; batch norms measure the jets
+    of all ranks. What shared-out weights leave is a checkpoint like any other."""
+    one, many = run(1, "toy.yaml", *words, "-o", "one"), run(ranks, "toy.yaml", *words, "-o", "many")
     assert (one["ranks"], many["ranks"]) == (1, ranks)
+    assert many["norms"] == {"all_ranks": 9 if NORMS[0] in words else 0, "each_rank": 0}
+    assert many["strategy"] == ("fsdp" if "training.strategy=fsdp" in words else "ddp")
     assert one["jets_per_epoch"] == many["jets_per_epoch"] == 203
     for name in ("val_loss", "train_loss", "val_accuracy", "val_auc"):
         assert many["validation"][name] == pytest.approx(one["validation"][name], rel=1e-4), name

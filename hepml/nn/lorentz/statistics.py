@@ -49,13 +49,17 @@ def normalised(
     In training with more than one pair, statistics are those of the pairs, and the running ones learn from
     them.
     """
-    if norm.training and len(pairs) > 1:
+    across = norm.training and norm.synchronised
+    if norm.training and (len(pairs) > 1 or across):
         with torch.autocast(a.device.type, enabled=False):
             exact = torch.promote_types(a.dtype, norm.weight.dtype)
             mean, variance = pair_statistics(a.to(exact), b.to(exact), s.to(exact), products.to(exact), pairs)
-            norm.remember(mean.detach(), variance.detach(), len(pairs))
-            gain = norm.weight * torch.rsqrt(variance + norm.eps)
-            bias = norm.bias - gain * mean
+            if across:
+                gain, bias = norm.learn_of_all_ranks(mean, variance, len(pairs))
+            else:
+                norm.remember(mean.detach(), variance.detach(), len(pairs))
+                gain = norm.weight * torch.rsqrt(variance + norm.eps)
+                bias = norm.bias - gain * mean
     else:
         gain, bias = norm.gain_and_bias()
     return torch.addcmul(bias, a, gain), b * gain, products * gain[:, None]

@@ -57,7 +57,8 @@ def weights(folder: str) -> dict[str, torch.Tensor]:
     return read_checkpoint(Path(folder, "checkpoints/last.ckpt"))["state_dict"]
 
 
-NORMS = ("model={name: particlenet, widths: [[8, 8], [8, 8]], neighbours: 4, head: [8]}",)
+# in double precision: where a gradient vanishes, Adam makes steps of what rounding leaves of it
+NORMS = ("model={name: particlenet, widths: [[8, 8], [8, 8]], neighbours: 4}", "training.precision=64")
 FSDP = ("training.strategy=fsdp", "training.gradient_clip=0.5", "training.average=0.9")
 
 
@@ -69,7 +70,7 @@ def test_ranks_end_where_one_process_ends(config: Path, ranks: int, words: tuple
     of all ranks. What shared-out weights leave is a checkpoint like any other."""
     one, many = run(1, "toy.yaml", *words, "-o", "one"), run(ranks, "toy.yaml", *words, "-o", "many")
     assert (one["ranks"], many["ranks"]) == (1, ranks)
-    assert many["norms"] == {"all_ranks": 9 if NORMS[0] in words else 0, "each_rank": 0}
+    assert many["norms"] == {"all_ranks": 6 if NORMS[0] in words else 0, "each_rank": 0}
     assert many["strategy"] == ("fsdp" if "training.strategy=fsdp" in words else "ddp")
     assert one["jets_per_epoch"] == many["jets_per_epoch"] == 203
     for name in ("val_loss", "train_loss", "val_accuracy", "val_auc"):

@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hepml.errors import TrackingError
-from hepml.tracking import names
+from hepml.tracking import names, page
 from hepml.tracking.journal import FILE_NAME, Entry, read_journal
 from hepml.tracking.state import STATE_NAME, State
 from hepml.tracking.store import experiment_id, open_store, public_uri, reason
@@ -193,7 +192,7 @@ class Shipper:
         metrics = []
         tags: dict[str, str] = {}
         for entry in group:
-            for name, value in entry["values"].items():
+            for name, value in {} if entry.get("final") else entry["values"].items():
                 metrics.append(Metric(names.accepted(name), value, entry["time"], entry.get("step", 0)))
             for name, value in (entry.get("omitted") or {}).items():
                 tags[names.accepted(f"not_finite.{name}")] = f"{value} at step {entry.get('step', 0)}"
@@ -218,7 +217,14 @@ class Shipper:
                     self._tags({names.accepted(f"resumed.{param.key}"): param.value})
 
     def _send_tags(self, group: list[Entry]) -> None:
-        self._tags({names.accepted(k): v for e in group for k, v in e["values"].items()})
+        tags = {names.accepted(k): v for e in group for k, v in e["values"].items()}
+        if page.DESCRIPTION in tags:
+            tags[page.DESCRIPTION] = page.addressed(tags[page.DESCRIPTION], self._run)
+        self._tags(tags)
+
+    def _send_table(self, group: list[Entry]) -> None:
+        self._send_artifact([{**entry, "folder": "tables"} for entry in group])
+        self._tags({page.TABLES: page.shown_tables(read_journal(self.run_dir))})
 
     def _send_dataset(self, group: list[Entry]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -227,7 +233,7 @@ class Shipper:
             profile = {"jets": e["jets"], "digest": e["digest"], **(e.get("profile") or {})}
             source = json.dumps({"files": e["files"]})
             dataset = Dataset(
-                name=_title(e["files"]) or e["name"],
+                name=page.dataset_title(e["files"]) or e["name"],
                 digest=e["digest"][:36],
                 source_type="local",
                 source=source if len(source) < 60_000 else json.dumps({"files": len(e["files"])}),
@@ -265,13 +271,15 @@ class Shipper:
             ):
                 model_id = self.state.models.get(e["name"])
                 if model_id is None:
-                    model_id = packaging.register(self.client, self.state.experiment, self._run, e["name"])
+                    title = e.get("title") or e["name"]
+                    model_id = packaging.register(self.client, self.state.experiment, self._run, title)
                     self.state.remember_model(e["name"], model_id)
                 folder = packaging.package(data, Path(scratch) / "model", self._run, model_id)
                 self.client.log_artifacts(self._run, str(folder), e["name"])
                 if model_id:
                     self.client.log_model_artifacts(model_id, str(folder))
                     self.client.finalize_logged_model(model_id, "READY")
+                    page.link_model(self.client, self._run, model_id, e, read_journal(self.run_dir))
 
     # ------------------------------------------------------------------ requests
 
@@ -343,11 +351,3 @@ def _groups(entries: list[Entry], ends: list[int]) -> Iterator[tuple[list[Entry]
 def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
     for first in range(0, len(items), size):
         yield items[first : first + size]
-
-
-def _title(files: list[str]) -> str:
-    """Data sets are called by their files: `train.root`, `train_0.root and 9 more`."""
-    plain = [re.sub(r"(\.root):[^/]*$", r"\1", file) for file in files]  # without the tree
-    titles = [Path(file).name for file in plain]
-    more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
-    return (titles[0] + more)[:500] if titles else ""

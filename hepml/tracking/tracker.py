@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from hepml import outputs
 from hepml.errors import TrackingError
 from hepml.tracking import names
 from hepml.tracking.environment import provenance_tags, user_name
@@ -149,11 +150,17 @@ class Tracker:
 
     # ------------------------------------------------------------------ reporting
 
-    def metrics(self, values: Mapping[str, Any], step: int) -> None:
+    def metrics(self, values: Mapping[str, Any], step: int, *, final: bool = False) -> None:
         """Metrics at a step. NaN and infinities are kept in the journal and sent as a tag, never as numbers;
         they are counted.
 
         Values that the run already reported for that step before it was resumed are not repeated.
+
+        Args:
+            values: by name.
+            step: when.
+            final: figures of the finished run, of which there will be one value: MLflow, which would draw a
+                chart with one point of each, gets them as a table, and the journal as metrics.
         """
         kept, omitted = finite(values)
         if self._seen:
@@ -163,7 +170,8 @@ class Tracker:
         for n in omitted:
             self._omitted[n] = self._omitted.get(n, 0) + 1
         if kept or omitted:
-            self._append("metrics", step=int(step), values=kept, **({"omitted": omitted} if omitted else {}))
+            more = {**({"omitted": omitted} if omitted else {}), **({"final": True} if final else {})}
+            self._append("metrics", step=int(step), values=kept, **more)
 
     def has_reported(self, name: str, step: int) -> bool:
         """Whether the run reported a metric at a step before it was resumed."""
@@ -186,6 +194,17 @@ class Tracker:
         path = folder / (name if Path(name).suffix in (".png", ".pdf", ".svg") else f"{name}.png")
         figure.savefig(path, dpi=dpi, bbox_inches="tight")
         self.artifact(path, "plots")
+        return path
+
+    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> Path:
+        """Saves columns of equal length as `tables/NAME.json`, which MLflow shows as a table; returns its
+        path."""
+        folder = self.run_dir / "tables"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}.json"
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        outputs.write_bytes(path, json.dumps({"columns": list(columns), "data": rows}).encode())
+        self._append("table", path=path.relative_to(self.run_dir).as_posix())
         return path
 
     def artifact(self, path: Path | str, folder: str | None = None) -> None:
@@ -243,6 +262,7 @@ class Tracker:
         objective: Any = None,
         classes: Sequence[str] | None = None,
         name: str = "model",
+        step: int | None = None,
     ) -> Path:
         """Keeps the model, with its signature, so that `mlflow.pyfunc.load_model` gives its scores back;
         returns the folder.
@@ -254,14 +274,17 @@ class Tracker:
                 out.
             classes: names of the classes; `module.hepml_classes` where left out.
             name: the folder in the run directory, and in MLflow.
+            step: whose metrics are those of this model; MLflow shows them on its page.
 
         Raises:
             TrackingError: the module does not know how it was made.
         """
+        from hepml.models.identity import identity_of
         from hepml.tracking.packaging import save
 
         save(self.run_dir / name, module, example_batch, objective=objective, classes=classes)
-        self._append("model", path=name, name=name)
+        title = identity_of(module).name or name
+        self._append("model", path=name, name=name, title=title, **({} if step is None else {"step": step}))
         return self.run_dir / name
 
     # ------------------------------------------------------------------ ending

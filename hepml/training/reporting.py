@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +16,14 @@ from hepml.inference.prediction import score_dataset
 from hepml.models import catalogue
 from hepml.models.identity import identity_of
 from hepml.objectives import Objective
-from hepml.training import metrics
+from hepml.training import metrics, run_page
 from hepml.training.callbacks import RunKeeper
 from hepml.training.checkpoints import BEST, load_model
 from hepml.training.jets import RunJets
 from hepml.training.progress import Progress
 from hepml.training.run_config import RunConfig
 from hepml.training.run_directory import SUMMARY, RunDirectory
+from hepml.training.run_page import Against
 
 
 @dataclass(frozen=True)
@@ -61,48 +63,19 @@ def report_run(
     tests = score_tests(config, model, objective, jets, device, progress)
     for name, scored in tests.items():
         path = folder.write_scores(name, _score_arrays(config, model, scored))
-        tracker.metrics(_flat(scored.report, f"{name}/"), keeper.best_epoch)
+        tracker.metrics(_flat(scored.report, f"{name}/"), keeper.best_epoch, final=True)
         tracker.artifact(path, "scores")
     draw_figures(tracker, objective, tests, keeper, jets)
     summary = summarise(config, folder, model, objective, jets, keeper, tests, device)
     folder.write_json(SUMMARY, summary)
     tracker.artifact(folder.path / SUMMARY)
-    tracker.tags({"mlflow.note.content": describe(summary)})
+    run_page.fill(tracker, summary, curves_of(tests, jets.classes))
     tracker.artifact(folder.checkpoints / BEST, "checkpoints")
     example = jets.val.batch(np.arange(min(8, len(jets.val))))
-    tracker.model(model.cpu(), example, objective=objective, classes=jets.classes or None)
+    tracker.model(
+        model.cpu(), example, objective=objective, classes=jets.classes or None, step=keeper.best_epoch
+    )
     return summary
-
-
-def describe(summary: dict[str, Any]) -> str:
-    """The run in Markdown, for its page in MLflow."""
-    reports = {"test": summary["test"], **summary["tests"]} if summary["test"] else {}
-    ranks = f" on {summary['ranks']} ranks" if summary["ranks"] > 1 else ""
-    lines = [
-        f"**{summary['model']}** ({summary['parameters']:,} parameters), config `{summary['config']}`: "
-        f"{summary['epochs']} epochs of {summary['jets']['train']:,} jets{ranks}, best epoch "
-        f"{summary['best_epoch'] + 1}.",
-        "",
-    ]
-    rows = {name: _headline(report) for name, report in reports.items()}
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    if columns:
-        lines += [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-        lines += [
-            f"| {name} | {' | '.join(row.get(key, '') for key in columns)} |" for name, row in rows.items()
-        ]
-    return "\n".join(lines)
-
-
-def _headline(report: dict[str, Any]) -> dict[str, str]:
-    """The figures of a test set that a table has room for."""
-    plain = ("accuracy", "auc", "rmse", "bias")
-    row = {key: f"{report[key]:.4f}" for key in plain if isinstance(report.get(key), float)}
-    for point, found in (report.get("rejection") or {}).items():
-        value = found.get("value") if isinstance(found, dict) else None
-        if isinstance(value, int | float):
-            row[f"1/eps_B at {point}"] = f"{value:,.0f}"
-    return row
 
 
 def score_tests(
@@ -181,20 +154,12 @@ def draw_figures(
 ) -> None:
     """ROC curves, score distributions, the confusion matrix of more than two classes, and the learning
     curves, kept by the tracker."""
-    from hepml.evaluation.multiclass import group_members, signal_against_background
     from hepml.evaluation.plots import scores as plots
 
     if objective.task == "classification" and tests:
-        against = {
-            name: signal_against_background(
-                s.labels, s.rows, s.weights, classes=jets.classes,
-                signal=group_members(s.report["signal"]), background=group_members(s.report["background"]),
-            )
-            for name, s in tests.items()
-        }  # fmt: skip
+        drawable = curves_of(tests, jets.classes)
         report = next(iter(tests.values())).report
         title = f"{report['signal']} against {report['background']}"
-        drawable = {name: jets for name, jets in against.items() if 0 < jets[0].sum() < len(jets[0])}
         if drawable:
             _keep(tracker, "roc", plots.plot_roc(drawable, title=title))
         for name, scored in tests.items():
@@ -211,6 +176,22 @@ def draw_figures(
             _keep(tracker, f"confusion_{name}", plots.plot_confusion_matrix(*parts, classes=jets.classes))
     if keeper.history:
         _keep(tracker, "history", plots.plot_history(keeper.history))
+
+
+def curves_of(tests: dict[str, ScoredTest], classes: Sequence[str]) -> dict[str, Against]:
+    """Labels, scores and weights of signal against background, of each test set that has both."""
+    from hepml.evaluation.multiclass import group_members, signal_against_background
+
+    if not classes:
+        return {}
+    against = {
+        name: signal_against_background(
+            s.labels, s.rows, s.weights, classes=classes,
+            signal=group_members(s.report["signal"]), background=group_members(s.report["background"]),
+        )
+        for name, s in tests.items()
+    }  # fmt: skip
+    return {name: jets for name, jets in against.items() if 0 < jets[0].sum() < len(jets[0])}
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from hepml.models import catalogue
 from hepml.models.identity import identity_of
 from hepml.nn.across_ranks import synchronise
 from hepml.objectives import Objective
+from hepml.tracking import page
 from hepml.training import distillation
 from hepml.training.building import (
     Built,
@@ -214,7 +215,7 @@ def _start_tracking(desk: _Desk, model: nn.Module, jets: RunJets) -> Any:
         uri=settings.uri,
         enabled=settings.enabled,
         parameters=parameters,
-        tags={"model": str(identity_of(model).name), "config": config.name or "", **settings.tags},
+        tags={**_names(config, model), **settings.tags},
         lock=desk.lock,
     )
     sources = {"train": config.data.train, "val": config.data.val, **config.data.tests()}
@@ -223,6 +224,14 @@ def _start_tracking(desk: _Desk, model: nn.Module, jets: RunJets) -> Any:
         files = config.data.train if source is None or isinstance(source, float) else source
         tracker.dataset(name, dataset.digest, files, len(dataset))
     return tracker
+
+
+def _names(config: RunConfig, model: nn.Module) -> dict[str, str]:
+    """What a run is called by in MLflow: its tagger, its config and its jets."""
+    name = str(identity_of(model).name)
+    files = config.data.train or list(config.data.samples or ())
+    listed = [files] if isinstance(files, str) else [str(file) for file in files]
+    return {"model": name, "tagger": name, "config": config.name or "", "data": page.dataset_title(listed)}
 
 
 def _finish(desk: _Desk, status: str) -> None:

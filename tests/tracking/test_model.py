@@ -69,7 +69,7 @@ def test_mlflow_loads_the_model_with_its_signature_and_the_same_scores(
     experiment = mlflow.get_run(tracker.run_id).info.experiment_id
     (registered,) = mlflow.search_logged_models(experiment_ids=[experiment], output_format="list")
     assert (registered.name, registered.source_run_id, registered.status.value) == (
-        "model",
+        "pfn",
         tracker.run_id,
         "READY",
     )

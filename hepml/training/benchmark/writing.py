@@ -9,6 +9,7 @@ from typing import Any
 
 from hepml import tracking
 from hepml.errors import HepmlError
+from hepml.tracking import page
 from hepml.tracking.journal import Journal, read_journal
 from hepml.training.benchmark.board import scores_of
 from hepml.training.benchmark.tables import markdown
@@ -106,9 +107,12 @@ def track(board: Mapping[str, Any], output: Path, settings: TrackingConfig, file
     )
     step = sum(len(row["runs"]) for row in board["taggers"])
     for row in board["taggers"]:
-        tracker.metrics(_metrics(row), step)
+        tracker.metrics(_metrics(row), step, final=True)
     for file in files:
         tracker.artifact(file, "plots" if file.suffix == ".png" else None)
+    table = leaderboard(board)
+    tracker.table("leaderboard", table)
+    tracker.tags({page.DESCRIPTION: _description(board, table, files)})
     problems = [tracker.finish("FAILED" if board["failed"] else "FINISHED")]
     parent = tracker.run_id
     if parent is not None:
@@ -116,8 +120,43 @@ def track(board: Mapping[str, Any], output: Path, settings: TrackingConfig, file
     return [problem for problem in problems if problem]
 
 
+def leaderboard(board: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The leaderboard in columns of text: mean and standard deviation over seeds on the first test set."""
+    columns: dict[str, list[str]] = {"tagger": [], "seeds": [], "parameters": [], "accuracy": [], "AUC": []}
+    columns |= {f"1/eps_B at {point}": [] for point in board["points"]}
+    for row in board["taggers"]:
+        figures = {
+            "tagger": row["label"], "seeds": str(len(row["seeds"])), "parameters": f"{row['parameters']:,}",
+            "accuracy": _text(row["accuracy"], 4), "AUC": _text(row["auc"], 4),
+        }  # fmt: skip
+        figures |= {
+            f"1/eps_B at {point}": _text(row["rejection"].get(point, {}), 0) for point in board["points"]
+        }
+        for name, value in figures.items():
+            columns[name].append(value)
+    return columns
+
+
 # ------------------------------------------------------------------------------------------------------------
 # helpers
+
+
+def _description(board: Mapping[str, Any], table: Mapping[str, list[str]], files: list[Path]) -> str:
+    """The page of the benchmark in Markdown."""
+    lines = [f"| {' | '.join(table)} |", f"|{'---|' * len(table)}"]
+    lines += [f"| {' | '.join(row)} |" for row in zip(*table.values(), strict=True)]
+    if board["failed"]:
+        lines += ["", f"Without a result: {', '.join(board['failed'])}"]
+    if any(file.name == "roc.png" for file in files):
+        lines += ["", page.picture("plots/roc.png", "ROC")]
+    return "\n".join(lines)
+
+
+def _text(figure: Mapping[str, Any], digits: int) -> str:
+    if figure.get("mean") is None:
+        return ""
+    spread = "" if figure.get("std") is None else f" ± {figure['std']:,.{digits}f}"
+    return f"{figure['mean']:,.{digits}f}{spread}"
 
 
 def _folders(board: Mapping[str, Any]) -> list[Path]:

@@ -26,7 +26,7 @@ from hepml.training.averages import WeightAverage, averaged_tensors
 from hepml.training.distillation import Targets
 from hepml.training.optimizers import build_optimizer
 from hepml.training.run_config import TrainingConfig
-from hepml.training.sharding import shard, shared_out, whole
+from hepml.training.sharding import put_back, shard, shared_out, whole
 
 
 class TrainingModule(L.LightningModule):
@@ -156,6 +156,8 @@ class TrainingModule(L.LightningModule):
         self._outputs.append((parameters, batch.labels, ones))
 
     def on_validation_epoch_end(self) -> None:
+        if self._sharded:
+            put_back(self.model)
         if self.average is not None:
             self.average.exchange(self.model, self._own)
         parts, self._outputs = self._outputs, []

@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
@@ -78,6 +78,14 @@ def shard(model: nn.Module, mesh: DeviceMesh, *, by_blocks: bool | None = None) 
             for block in model.get_submodule(name).children():
                 fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def put_back(model: nn.Module) -> None:
+    """Lets go of weights that were gathered for a pass without gradients: the model's parameters are DTensors
+    again."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def refuse_unshardable(settings: TrainingConfig) -> None:

@@ -58,7 +58,10 @@ def weights(folder: str) -> dict[str, torch.Tensor]:
 
 
 # in double precision: where a gradient vanishes, Adam makes steps of what rounding leaves of it
-NORMS = ("model={name: particlenet, widths: [[8, 8], [8, 8]], neighbours: 4}", "training.precision=64")
+NORMS = (
+    "model={name: particlenet, widths: [[8, 8], [8, 8]], neighbours: 4, dropout: 0}",
+    "training.precision=64",
+)
 FSDP = ("training.strategy=fsdp", "training.gradient_clip=0.5", "training.average=0.9")
 
 

@@ -135,6 +135,65 @@ def verify(
     return 2 if any(found.values()) else 0
 
 
+@app.command("layout-from")
+def layout_from(
+    yaml: Annotated[Path, typer.Argument(metavar="WEAVER.yaml", help="A data YAML of weaver-core.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for the layout; on the screen where left out.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="Names of the classes of an integer label, or how many there are."),
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option("--check", metavar="FILE", help="Look for its branches in this file.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Translate a data YAML of weaver into a layout (data.layout): tree, variables, inputs with their
+    standardisation, labels, selections, weights. What cannot be translated is named with its line; nothing of
+    the YAML is run."""
+    from hepml.cli import console
+    from hepml.data.layouts.weaver_yaml import missing_branches, translate
+    from hepml.data.reading.reader import scan
+    from hepml.outputs import refuse_inputs, writing
+
+    refuse_inputs(output, [str(yaml)], option="--output")
+    names: list[str] | int | None = None
+    if classes is not None:
+        names = int(classes) if classes.isdigit() else [n.strip() for n in classes.split(",")]
+    made = translate(yaml, names)
+    absent = []
+    if check is not None:
+        scanned = scan(check, made.layout)
+        absent = missing_branches(made.layout, scanned.files[0].branches)
+    text = made.text(yaml.name)
+    if output is not None:
+        with writing(output, wait=True) as temporary:
+            temporary.write_text(text)
+    if json:
+        lines = {
+            "notes": [{"line": line, "note": told} for line, told in made.notes],
+            "untranslated": [{"line": line, "what": told} for line, told in made.untranslated],
+        }
+        document = {"layout": made.layout, **lines, "missing_branches": absent}
+        typer.echo(dumps({**document, "output": None if output is None else str(output)}, indent=2))
+        return
+    if output is None:
+        typer.echo(text, nl=False)
+    err = console.err()
+    for line, told in made.untranslated:
+        at = "" if line is None else f", line {line}"
+        err.print(f"not translated{at}: {told}", style="yellow", markup=False, highlight=False)
+    for name in absent:
+        err.print(f"{check} has no branch {name}", style="yellow", markup=False, highlight=False)
+    if output is not None:
+        for line, told in made.notes:
+            at = "" if line is None else f"line {line}: "
+            err.print(f"{at}{told}", markup=False, highlight=False)
+        typer.echo(f"{output}; train with: hepml train MODEL data.layout={output} data.train=FILES")
+
+
 def _extract(files: list[Path]) -> None:
     import tarfile
 

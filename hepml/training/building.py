@@ -3,6 +3,7 @@ that goes into every checkpoint."""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from hepml import models, objectives
 from hepml.data import standardising
 from hepml.data.inputs import Inputs
 from hepml.data.layouts.event_layout import with_jets
+from hepml.data.reading.layouts import load_mapping
 from hepml.errors import ConfigError, DataError
 from hepml.models import catalogue
 from hepml.models.identity import identity_of
@@ -21,7 +23,7 @@ from hepml.models.standardised import standardise, standards_of
 from hepml.objectives import Objective
 from hepml.redaction import redacted
 from hepml.training.checkpoints import initialise_from, load_model
-from hepml.training.jets import RunJets
+from hepml.training.jets import RunJets, layout_of
 from hepml.training.module import freeze
 from hepml.training.progress import Progress
 from hepml.training.run_config import RunConfig
@@ -55,7 +57,20 @@ def create_model(config: RunConfig, given: nn.Module | None, outputs: int) -> nn
         hyperparameters = {**told.hyperparameters, **hyperparameters}
         hyperparameters.pop("outputs", None)
     assert name is not None
+    if given is None:
+        hyperparameters = {**_of_layout(config, name), **hyperparameters}
     return models.create(name, outputs=outputs, initialisation=config.initialisation, **hyperparameters)
+
+
+def _of_layout(config: RunConfig, name: str) -> dict[str, Any]:
+    """Hyperparameters that the layout names for a model whose config does not: its features, and how many
+    constituents."""
+    layout = layout_of(config.data)
+    if layout is None:
+        return {}
+    found = {"features": layout.features, "max_constituents": layout.max_constituents}
+    takes = inspect.signature(catalogue.entry(name).build).parameters
+    return {key: value for key, value in found.items() if value and key in takes}
 
 
 def model_inputs(config: RunConfig, given: nn.Module | None) -> Inputs:
@@ -144,6 +159,8 @@ def checkpoint_identity(
         if hasattr(objective, key):
             head[key] = getattr(objective, key)
     layout = with_jets(config.data.layout, config.data.jets)
+    if isinstance(layout, str) and layout.endswith((".yaml", ".yml")):
+        layout = load_mapping(layout)  # the file may be gone when the model is used
     told = identity_of(model)
     return {
         "version": hepml.__version__,

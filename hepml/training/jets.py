@@ -22,6 +22,8 @@ from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED, derived_array
 from hepml.data.layouts.event_layout import with_jets
 from hepml.data.loader import JetLoader
+from hepml.data.reading.layouts import Layout
+from hepml.data.sampling.group_weights import GroupWeights
 from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import Sample, files_of, parse_samples
 from hepml.data.sampling.splitting import parts_by_share
@@ -41,12 +43,14 @@ class RunJets:
         train, val: data sets or parts of one.
         tests: by name, the first is the run's `test`.
         notes: lines worth telling.
+        own_balance: whether the weights say how much each class counts, so that nothing balances them anew.
     """
 
     train: Any
     val: Any
     tests: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    own_balance: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -96,16 +100,17 @@ def open_jets(
         DataError: training jets of one class only.
     """
 
-    def read(files: Source, classes: Sequence[str] | None = None) -> JetDataset:
-        return open_dataset(settings, files, inputs, classes)
+    def read(files: Source, classes: Sequence[str] | None = None, test: bool = False) -> JetDataset:
+        return open_dataset(settings, files, inputs, classes, test=test)
 
     _say_how_to_get(settings)
     samples = parse_samples(settings.samples) if settings.samples else ()
-    reweighting = Reweighting.parse(settings.reweight) if settings.reweight else None
+    reweighting = _reweighting_of(settings)
     if not samples and not settings.train:
         raise ConfigError("no training jets", where="data.train", mend="give data.train or data.samples")
     files = files_of(samples) if samples else settings.train
-    extra = tuple(n for n in (reweighting.columns if reweighting else ()) if n not in DERIVED)
+    groups = isinstance(reweighting, GroupWeights)
+    extra = tuple(n for n in (reweighting.columns if reweighting else ()) if groups or n not in DERIVED)
     whole = open_dataset(settings, files, inputs, samples=samples, jet_columns=extra)
     message(f"train: {whole.report}")
     classes = tuple(whole.classes or ()) or None
@@ -121,7 +126,7 @@ def open_jets(
         if isinstance(source, float):
             shares[name], jets.tests[name] = source, None
         else:
-            jets.tests[name] = read(source, classes)
+            jets.tests[name] = read(source, classes, test=True)
             message(f"{name}: {jets.tests[name].report}")
     for name, source in settings.absent().items():
         how = settings.obtain.get(name)
@@ -142,10 +147,38 @@ def open_jets(
         _check_classes(jets)
     if reweighting is not None:
         _reweight(jets, reweighting, message)
+        jets.own_balance = groups
     return jets
 
 
-def _reweight(jets: RunJets, reweighting: Reweighting, message: Callable[[str], None]) -> None:
+def _reweighting_of(settings: DataConfig) -> Reweighting | GroupWeights | None:
+    """How training jets are reweighted: as the config says, else as the layout does."""
+    value, key = settings.reweight, "data.reweight"
+    layout = layout_of(settings)
+    if value is None and layout is not None and layout.reweight:
+        value, key = dict(layout.reweight), "layout.reweight"
+    if not value:
+        return None
+    return GroupWeights.parse(value, key) if "groups" in value else Reweighting.parse(value, key)
+
+
+def layout_of(settings: DataConfig) -> Layout | None:
+    """The layout that the `data` block names; None where it is recognised."""
+    named = with_jets(settings.layout, settings.jets)
+    return None if named is None else Layout.parse(named)
+
+
+def _selection_of(settings: DataConfig, test: bool) -> str | None:
+    """What the config and the layout ask of a jet."""
+    layout = layout_of(settings)
+    of_layout = None if layout is None else layout.selection
+    if test and layout is not None and layout.test_selection:
+        of_layout = layout.test_selection
+    both = [s for s in (settings.selection, of_layout) if s]
+    return both[0] if len(both) == 1 else " & ".join(f"({s})" for s in both) or None
+
+
+def _reweight(jets: RunJets, reweighting: Reweighting | GroupWeights, message: Callable[[str], None]) -> None:
     """Gives the training jets the weights that bring their spectra together; others keep theirs."""
     part = jets.train if isinstance(jets.train, Part) else Part(jets.train, np.arange(len(jets.train)))
     whole = part.whole
@@ -188,6 +221,7 @@ def open_dataset(
     labels: bool = True,
     samples: Sequence[Sample] = (),
     jet_columns: Sequence[str] = (),
+    test: bool = False,
 ) -> JetDataset:
     """Jets of one source as the `data` block wants them.
 
@@ -199,6 +233,7 @@ def open_dataset(
         labels: False for jets whose labels are not read; weights are then left out too.
         samples: that the files belong to.
         jet_columns: jet columns to keep.
+        test: whether these are test jets, for which a layout may have a selection of its own.
     """
     named = settings.classes if settings.classes is not None else classes
     return JetDataset.open(
@@ -208,7 +243,7 @@ def open_dataset(
         classes=named if labels else None,
         target=settings.target if labels else None,
         weights=settings.weights if labels else False,
-        selection=settings.selection,
+        selection=_selection_of(settings, test),
         max_jets=settings.max_jets,
         cache=settings.cache,
         missing_columns=settings.missing_columns,

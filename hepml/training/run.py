@@ -268,7 +268,7 @@ def _fit(
     model = built.model.double() if str(settings.precision) == "64" else built.model
     scale = (
         class_scale(jets.train, jets.classes, config.data.class_weights)
-        if objective.task == "classification"
+        if objective.task == "classification" and not jets.own_balance
         else None
     )
     steps = -(-len(training) // settings.accumulate)

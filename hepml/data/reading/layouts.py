@@ -2,8 +2,8 @@
 
 A `Layout` maps a file's branches onto the names that features and models use. `jetclass` is built in and
 recognised by its branches; any other flat ntuple is mapped in a few lines of YAML (docs/data-layouts.md).
-There are no formulas in a layout: a column is a branch or a number, with an optional transform out of
-`TRANSFORMS`, a shift, a scale and a clip.
+A column is a branch or a number, with an optional transform out of `TRANSFORMS`, a shift, a scale and a clip;
+formulas stand in `define` (`hepml.data.reading.expressions`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hepml.data.reading.expressions import Definitions, Expression, definitions
 from hepml.errors import ConfigError, LayoutError, did_you_mean
 
 FLAT_NAMES = ("salt", "umami", "toptagging", "jetnet", "lhco", "energyflow")  # known by their content
@@ -168,6 +169,12 @@ class Layout:
         unlabelled: `refuse` or `drop` jets of no class.
         standardise: `auto` or `none`: whether columns without a published standardisation get one from the
             training jets; `auto` where left out.
+        define: columns computed from branches, which stand for branches everywhere in the layout.
+        selection: expression on jet columns that the jets of a training must fulfil.
+        test_selection: the same for test jets; `selection` where left out.
+        features: the constituent features of a model whose config names none.
+        max_constituents: the leading constituents of such a model.
+        reweight: how training jets are weighted (`hepml.data.sampling`), where the config does not say.
     """
 
     name: str
@@ -182,6 +189,17 @@ class Layout:
     weight: str | None = None
     unlabelled: str = "refuse"
     standardise: str | None = None
+    define: Mapping[str, Expression] = field(default_factory=dict)
+    selection: str | None = None
+    test_selection: str | None = None
+    features: tuple[str, ...] = ()
+    max_constituents: int | None = None
+    reweight: Mapping[str, Any] | None = None
+
+    @property
+    def definitions(self) -> Definitions:
+        """The computed columns, in the order in which they can be."""
+        return definitions(tuple(self.define.items()))
 
     def label_branches(self, branches: Iterable[str]) -> dict[str, str]:
         """One-hot labels that this file has: class name -> branch, in the layout's order, then the file's."""
@@ -217,8 +235,8 @@ class Layout:
             wanted += [c.branch for c in (*self.jet.values(), *self.columns.values())]
             wanted += [*self.labels.values(), self.label]
             wanted.append(None if self.weight in self.columns else self.weight)
-        for branch in wanted:
-            if branch is not None and branch not in at_hand:
+        for branch in self.definitions.branches([b for b in wanted if b is not None]):
+            if branch not in at_hand:
                 raise missing_branch(branch, at_hand, where)
 
     @classmethod
@@ -287,8 +305,15 @@ class Layout:
             columns = fields.setdefault("columns", {})
             columns["weight"] = Column.parse(fields["weight"], f"{key}.weight")
             fields["weight"] = "weight"
+        if isinstance(fields.get("classes"), int):  # so many, without names
+            fields["classes"] = range(fields["classes"])
         if "classes" in fields:
             fields["classes"] = tuple(str(c) for c in fields["classes"])
+        fields["define"] = {
+            str(k): Expression(v, f"{key}.define.{k}") for k, v in (fields.get("define") or {}).items()
+        }
+        fields["features"] = tuple(str(n) for n in fields.get("features") or ())
+        Definitions(fields["define"])
         if fields.get("unlabelled", "refuse") not in ("refuse", "drop"):
             raise ConfigError(
                 f"unlabelled is '{fields['unlabelled']}'", where=f"{key}.unlabelled", mend="refuse or drop"

@@ -292,13 +292,17 @@ def _chunks(
     assert item.layout is not None
     where = f"{item.source}:{item.tree}"
     branches = branches_needed(item.layout, item.branches, columns, needed, where, weights)
+    made = item.layout.definitions
+    stored = made.branches(branches)
     with nullcontext() if item.opened is not None else open_root(item.source) as directory:
         tree = item.opened if item.opened is not None else open_tree(directory, item.source, item.tree)[1]
-        lists = [n for n in branches if not is_number(item.branches[n])]
+        lists = [n for n in stored if not is_number(item.branches[n])]
         with refusing_damage(where):
             reader = TreeReader(tree, where, None if item.source.is_remote else item.source.path)
             ranges = list(reader.steps(lists, start, stop, step))
         for low, high in ranges:
             with refusing_damage(where):
-                flat = reader.read(branches, low, high)
+                flat = reader.read(stored, low, high)
+            if made:
+                flat = made.complete(flat, branches, where)
             yield assemble(item.layout, flat, item.branches, columns, needed, low, where, weights)

@@ -171,6 +171,7 @@ def _scan_file(
         return FileScan(source, name, entries, branches, problem=_not_recognised(branches, where))
     try:
         fits.check(branches, where, momenta_only=lenient)
+        branches = fits.definitions.kinds(branches)
         if layout is not None and layout.name not in BUILT_IN:
             refuse_events(layout, branches, where)
     except HepmlError as problem:

@@ -1,0 +1,464 @@
+"""From a data YAML of weaver-core to a layout: the same branches, expressions, standardisation, labels,
+selection and weights under hepml's keys.
+
+Expressions are parsed (`hepml.data.reading.expressions`) and never run as code. What has no counterpart is a
+note with the line it stands in; nothing is left out without one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hepml.data.features import FEATURES, RAW_COLUMNS
+from hepml.data.layouts.weaver_weights import reweighting
+from hepml.data.reading.expressions import Expression
+from hepml.errors import ConfigError, FileError, LayoutError, nearest
+
+_KNOWN = (
+    "treename", "branch_magic", "file_magic", "selection", "test_time_selection", "preprocess",
+    "new_variables", "inputs", "labels", "observers", "monitor_variables", "weights", "bucketing",
+)  # fmt: skip
+_MOMENTUM = ("px", "py", "pz", "energy", "pt", "eta", "phi", "mass")
+_SPELLINGS = {
+    "px": ("px",), "py": ("py",), "pz": ("pz",), "energy": ("energy", "e", "E"), "pt": ("pt",),
+    "eta": ("eta",), "phi": ("phi",), "mass": ("mass", "m"), "delta_eta": ("deta", "etarel"),
+    "delta_phi": ("dphi", "phirel"),
+}  # fmt: skip
+_FORMS = (
+    ("px", "py", "pz", "energy"), ("pt", "eta", "phi", "mass"), ("pt", "eta", "phi", "energy"),
+    ("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "delta_eta", "delta_phi"),
+)  # fmt: skip
+_CLIP = (-5.0, 5.0)
+
+
+@dataclass
+class Translation:
+    """A layout made of a weaver YAML.
+
+    Args:
+        layout: the mapping.
+        notes: what is read differently, or needs a look: (line or None, sentence).
+        untranslated: what has no counterpart: (line or None, sentence).
+    """
+
+    layout: dict[str, Any] = field(default_factory=dict)
+    notes: list[tuple[int | None, str]] = field(default_factory=list)
+    untranslated: list[tuple[int | None, str]] = field(default_factory=list)
+
+    def text(self, source: str) -> str:
+        """The layout as YAML, with what was found on the way as comments."""
+        lines = [f"# Translated from {source} by `hepml data layout-from`."]
+        for kind, found in (("", self.notes), ("NOT TRANSLATED ", self.untranslated)):
+            lines += [f"# {kind}{_at(line)}{sentence}" for line, sentence in found]
+        body = yaml.dump(self.layout, Dumper=_Dumper, sort_keys=False, width=140, allow_unicode=True)
+        return "\n".join(lines) + "\n" + body
+
+
+def translate(path: Path | str, classes: Sequence[str] | int | None = None) -> Translation:
+    """The layout that a weaver YAML says.
+
+    Args:
+        path: the YAML.
+        classes: names, or number, of the classes of an integer label, which the YAML does not say.
+
+    Raises:
+        FileError: no such file. ConfigError: no YAML of weaver's. LayoutError: no momenta of constituents.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileError("no such file", where=str(path), mend="give a data YAML of weaver")
+    text = path.read_text(errors="replace")
+    try:
+        content = yaml.safe_load(text)
+        lines = _lines_of(yaml.compose(text, Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError) as problem:
+        raise ConfigError(f"not YAML ({' '.join(str(problem).split())[:120]})", where=str(path)) from None
+    if not isinstance(content, Mapping) or not isinstance(content.get("inputs"), Mapping):
+        raise ConfigError(
+            "no data YAML of weaver: it has no `inputs`", where=str(path), mend="name weaver's --data-config"
+        )
+    return _Translator(content, lines, str(path), classes).run()
+
+
+class _Translator:
+    """One translation, section by section."""
+
+    def __init__(
+        self,
+        content: Mapping[str, Any],
+        lines: Mapping[tuple[str, ...], int],
+        where: str,
+        classes: Sequence[str] | int | None,
+    ) -> None:
+        self.content, self.lines, self.where, self.classes = content, lines, where, classes
+        self.made = Translation()
+        self.define: dict[str, str] = {}
+        self.named: dict[str, None] = {}  # every branch or variable that the YAML mentions
+
+    def run(self) -> Translation:
+        """The layout, its keys in the order in which a reader wants them."""
+        for key in self.content:
+            if key not in _KNOWN:
+                self.lost((str(key),), f"unknown key '{key}'")
+        self.variables()
+        layout: dict[str, Any] = {"name": re.sub(r"\W+", "_", Path(self.where).stem)}
+        if self.content.get("treename"):
+            layout["tree"] = str(self.content["treename"])
+        for key in ("branch_magic", "file_magic", "bucketing"):
+            if self.content.get(key):
+                self.lost((key,), f"{key}: it has no counterpart")
+        inputs = self.inputs()
+        labels = self.labels()
+        weights = self.weights()
+        layout |= self.selections()
+        self.carried()
+        layout |= inputs | labels | weights
+        if self.define:
+            layout["define"] = self.define
+        self.made.layout = layout
+        return self.made
+
+    # ------------------------------------------------------------------ sections
+
+    def variables(self) -> None:
+        for name, text in (self.content.get("new_variables") or {}).items():
+            name, text = str(name), str(text)
+            if text.strip() == name:
+                continue  # a branch under its own name
+            self.add(name, text, ("new_variables", name))
+
+    def add(self, name: str, text: str, key: tuple[str, ...]) -> bool:
+        """Defines a column; a note where its expression is not understood."""
+        try:
+            expression = Expression(text)
+        except ConfigError as problem:
+            if name.endswith("_mask"):  # packed jets have no padding to mask
+                return False
+            self.lost(key, f"{name}: {text.strip()[:160]} ({problem.what})")
+            return False
+        self.define[name] = " ".join(text.split())
+        self.named.update(dict.fromkeys((name, *expression.names)))
+        return True
+
+    def selections(self) -> dict[str, str]:
+        found = {}
+        for key, ours in (("selection", "selection"), ("test_time_selection", "test_selection")):
+            text = self.content.get(key)
+            if not text:
+                continue
+            name = f"weaver_{ours}"
+            if self.add(name, str(text), (key,)):
+                found[ours] = f"{name} != 0"
+        if found:
+            self.note(
+                ("selection",),
+                "selections apply to the jets of a training; predict scores every jet of a file",
+            )
+        return found
+
+    def inputs(self) -> dict[str, Any]:
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in self.content["inputs"].items():
+            stem, _, kind = str(name).rpartition("_")
+            if kind not in ("points", "features", "vectors", "mask") or not stem:
+                stem, kind = str(name), "features"
+            if not isinstance(value, Mapping) or not isinstance(value.get("vars"), list):
+                self.lost(("inputs", str(name)), f"input {name}: no list of vars")
+                continue
+            groups.setdefault(stem, {})[kind] = value
+            if kind == "mask":
+                self.note(("inputs", str(name)), f"{name}: jets are packed here, and need no mask")
+        jet_inputs = [s for s, g in groups.items() if set(g) == {"features"} and not self.is_list(g)]
+        main = next((s for s in groups if s not in jet_inputs), None)
+        if main is None:
+            raise LayoutError(
+                "no constituents among the inputs", where=self.where, mend="a layout needs some"
+            )
+        layout: dict[str, Any] = {}
+        for stem in jet_inputs:
+            self.lost(("inputs", f"{stem}_features"), f"{stem}: inputs of a jet, not of constituents: "
+                      "name them as a model's observables")  # fmt: skip
+        columns, features = self.group(main, groups[main])
+        layout["constituents"] = columns
+        layout["features"] = features
+        length = next((g["length"] for g in groups[main].values() if g.get("length")), None)
+        if length is not None:
+            layout["max_constituents"] = int(length)
+            self.note(
+                ("inputs", f"{main}_features"),
+                f"length {length}: the leading {length} by pT (weaver takes the first {length} of the file)",
+            )
+        others = [s for s in groups if s not in (main, *jet_inputs)]
+        if others:
+            layout["collections"] = {}
+            wanted = {}
+            for stem in others:
+                layout["collections"][stem], wanted[stem] = self.group(stem, groups[stem])
+            layout["collection_features"] = wanted
+        jet = {n: f"jet_{n}" for n in ("pt", "eta", "phi", "energy") if f"jet_{n}" in self.named}
+        jet |= {"mass": "jet_mass"} if "jet_mass" in self.named and "energy" not in jet else {}
+        relative = "delta_eta" in columns and "pt" in columns and "eta" not in columns
+        if relative and "eta" not in jet:
+            jet["eta"] = "jet_eta"
+            self.note(("inputs",), "jet_eta is taken for the jet's axis, which relative coordinates need")
+        if relative or {"pt", "eta", "phi"} <= set(jet):
+            layout["jet"] = jet
+        return layout
+
+    def is_list(self, group: Mapping[str, Any]) -> bool:
+        """Whether a group of features alone belongs to constituents: `length` 1 says that it does not."""
+        return any(int(g.get("length") or 2) > 1 for g in group.values())
+
+    def group(self, stem: str, group: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """The columns of one collection, and its features in their order."""
+        columns = self.momentum(stem, group)
+        points = [_first(v) for v in (group.get("points") or {}).get("vars", [])]
+        if len(points) == 2:
+            own = ("eta", "phi") if [p.rpartition("_")[2] for p in points] == ["eta", "phi"] else None
+            for ours, theirs in zip(own or ("delta_eta", "delta_phi"), points, strict=True):
+                if own is None and self.there(theirs):
+                    columns.setdefault(ours, theirs)
+        features = []
+        automatic = str((self.content.get("preprocess") or {}).get("method", "manual")).startswith("auto")
+        for value in (group.get("features") or {}).get("vars", []):
+            name = _first(value)
+            if not self.there(name):
+                self.lost(
+                    ("inputs", f"{stem}_features", name), f"input {name}: its variable is not translated"
+                )
+                continue
+            ours = name if name not in (*columns, *FEATURES, *RAW_COLUMNS, *_MOMENTUM) else f"{name}_input"
+            columns[ours] = self.column(name, value, automatic)
+            features.append(ours)
+        return columns, features
+
+    def column(self, name: str, value: Any, automatic: bool) -> Any:
+        """One input with its standardisation, as weaver reads it."""
+        params = (self.content.get("preprocess") or {}).get("params") or {}
+        if isinstance(params.get(name), Mapping):  # a YAML that weaver wrote, with what it measured
+            given = params[name]
+            centre, scale = given.get("center"), given.get("scale", 1)
+            bounds = (given.get("min", _CLIP[0]), given.get("max", _CLIP[1]))
+        else:
+            told = value if isinstance(value, list) else [value]
+            centre = told[1] if len(told) > 1 else "auto" if automatic else None
+            scale = told[2] if len(told) > 2 else 1
+            bounds = (told[3] if len(told) > 3 else _CLIP[0], told[4] if len(told) > 4 else _CLIP[1])
+            if len(told) > 5 and told[5] not in (0, None):
+                self.note(("inputs",), f"{name}: pad value {told[5]}: nothing is padded here")
+        if centre == "auto":
+            return {"branch": name, "standardise": True}
+        if centre is None:
+            return {"branch": name, "standardise": False}
+        return {
+            "branch": name, "shift": float(centre), "scale": float(scale),
+            "clip": [float(bounds[0]), float(bounds[1])],
+        }  # fmt: skip
+
+    def momentum(self, stem: str, group: Mapping[str, Any]) -> dict[str, Any]:
+        names = [_first(v) for v in (group.get("vectors") or {}).get("vars", [])]
+        if len(names) == 4 and all(self.there(n) for n in names):
+            return dict(zip(("px", "py", "pz", "energy"), names, strict=True))
+        mentioned = [_first(v) for g in group.values() for v in g.get("vars", [])]
+        pool = {*self.named, *mentioned}
+        stems = dict.fromkeys([n.rpartition("_")[0] for n in (*mentioned, *self.named) if "_" in n])
+        for prefix in stems:
+            spelt = {}
+            for part, endings in _SPELLINGS.items():
+                there = next((f"{prefix}_{e}" for e in endings if f"{prefix}_{e}" in pool), None)
+                if there is not None and prefix != "jet":
+                    spelt[part] = there
+            for form in _FORMS:
+                if set(form) <= set(spelt):
+                    found = {part: spelt[part] for part in form}
+                    told = ", ".join(found.values())
+                    self.note(("inputs",), f"{stem}: no vectors: four-momenta are taken from {told}")
+                    return found
+        raise LayoutError(
+            f"the four-momenta of '{stem}' are not in this YAML",
+            where=self.where,
+            mend=f"add {stem}_vectors with px, py, pz and energy to its inputs",
+        )
+
+    def labels(self) -> dict[str, Any]:
+        labels = self.content.get("labels") or {}
+        value = labels.get("value")
+        if labels.get("type") == "simple" and isinstance(value, list):
+            return self.one_hot([str(v) for v in value], ("labels", "value"))
+        if not isinstance(value, Mapping) or not value:
+            self.lost(("labels",), "no labels")
+            return {}
+        for name in list(value)[1:]:
+            self.lost(
+                ("labels", "value", str(name)), f"label {name}: one label a model; this is a further one"
+            )
+        name, text = next((str(n), str(t)) for n, t in value.items())
+        stacked = re.fullmatch(
+            r"np\.argmax\(np\.stack\(\[(.*)\],\s*axis=1\),\s*axis=1\)", " ".join(text.split())
+        )
+        if stacked:
+            parts = re.sub(r"ak\.to_numpy\(([^()]*)\)", r"\1", stacked[1])
+            return self.one_hot([p.strip() for p in parts.split(",")], ("labels", "value", name))
+        label = text.strip()
+        if not label.isidentifier():
+            label = name if name not in self.define else f"{name}_label"
+            if not self.add(label, text, ("labels", "value", name)):
+                return {}
+        number = self.classes if self.classes is not None else self.largest(label)
+        if number is None:
+            self.lost(
+                ("labels", "value", name),
+                f"label {label}: how many classes there are is not in this YAML: give --classes",
+            )
+            return {"label": label}
+        if isinstance(number, int):
+            self.note(("labels", "value", name), f"label {label}: {number} classes, named 0 to {number - 1}")
+        return {"label": label, "classes": number if isinstance(number, int) else list(number)}
+
+    def one_hot(self, values: Sequence[str], key: tuple[str, ...]) -> dict[str, Any]:
+        found = {}
+        for i, text in enumerate(values):
+            name = text if text.isidentifier() else f"label_{i}"
+            if name != text and not self.add(name, text, key):
+                continue
+            if self.there(name):
+                found[name.removeprefix("label_")] = name
+            else:
+                self.lost(key, f"label {name}: its variable is not translated")
+        return {"labels": found}
+
+    def largest(self, label: str) -> int | None:
+        """The classes of an integer label, from the largest `label < N` among the definitions."""
+        bounds = [int(n) for t in self.define.values() for n in re.findall(rf"\b{label}\s*<\s*(\d+)", t)]
+        equal = [int(n) + 1 for t in self.define.values() for n in re.findall(rf"\b{label}\s*==\s*(\d+)", t)]
+        return max([*bounds, *equal], default=None)
+
+    def weights(self) -> dict[str, Any]:
+        section = self.content.get("weights")
+        if not section:
+            return {}
+        if section.get("use_precomputed_weights"):
+            branches = [str(b) for b in section.get("weight_branches") or []]
+            if branches and self.add("weaver_weight", " * ".join(branches), ("weights", "weight_branches")):
+                return {"weight": "weaver_weight"}
+            return {}
+        for name in section.get("reweight_classes") or []:
+            if not self.there(str(name)):
+                self.lost(("weights", "reweight_classes"), f"group {name}: its variable is not translated")
+        base = section.get("reweight_basewgt")
+        if base and not self.add("weaver_base_weight", str(base), ("weights", "reweight_basewgt")):
+            base = None
+        found, lost = reweighting(section, "weaver_base_weight" if base else None)
+        for word in lost:
+            self.lost(("weights", word), f"weights.{word}: it has no counterpart")
+        if found is None:
+            return {}
+        self.note(
+            ("weights",),
+            "weaver draws jets with these weights; here they weight the loss, which is the same on average",
+        )
+        return {"reweight": found}
+
+    def carried(self) -> None:
+        for key in ("observers", "monitor_variables"):
+            names = [str(n) for n in self.content.get(key) or []]
+            if names:
+                self.note((key,), f"{key}: `hepml predict` carries every number of a jet, these among them: "
+                          + ", ".join(names))  # fmt: skip
+            for name in names:
+                if not self.there(name):
+                    self.lost((key,), f"{name}: its variable is not translated")
+        fraction = (self.content.get("preprocess") or {}).get("data_fraction")
+        if fraction and str((self.content.get("preprocess") or {}).get("method", "")).startswith("auto"):
+            self.note(
+                ("preprocess", "data_fraction"),
+                f"data_fraction {fraction}: measured on all training jets instead, 100,000 at most",
+            )
+
+    # ------------------------------------------------------------------ helpers
+
+    def there(self, name: str) -> bool:
+        """Whether a name means something: a branch, or a variable that was translated."""
+        given = self.content.get("new_variables") or {}
+        if name in given and str(given[name]).strip() != name and name not in self.define:
+            return False
+        if name not in self.define:
+            self.named[name] = None
+            return True
+        return all(self.there(n) for n in Expression(self.define[name]).names)
+
+    def note(self, key: tuple[str, ...], sentence: str) -> None:
+        self.made.notes.append((self.line(key), sentence))
+
+    def lost(self, key: tuple[str, ...], sentence: str) -> None:
+        self.made.untranslated.append((self.line(key), sentence))
+
+    def line(self, key: tuple[str, ...]) -> int | None:
+        """The line of a key, or of the nearest above it."""
+        while key and key not in self.lines:
+            key = key[:-1]
+        return self.lines.get(key)
+
+
+def missing_branches(layout: Mapping[str, Any], branches: Iterable[str]) -> list[str]:
+    """What a translated layout needs and a file lacks, each with the nearest names."""
+    from hepml.data.reading.layouts import Layout
+
+    parsed, at_hand = Layout.parse(dict(layout)), set(branches)
+    wanted = [c.branch for g in parsed.constituents for c in g.columns.values() if c.branch]
+    wanted += [c.branch for c in parsed.jet.values() if c.branch]
+    wanted += [*parsed.labels.values(), *([parsed.label] if parsed.label else []), *parsed.define]
+    out = []
+    for name in dict.fromkeys(parsed.definitions.branches(wanted)):
+        if name not in at_hand:
+            close = nearest(name, at_hand)
+            out.append(f"{name}" + (f" (nearest: {', '.join(close)})" if close else ""))
+    return out
+
+
+def _first(value: Any) -> str:
+    return str(value[0] if isinstance(value, list) and value else value)
+
+
+def _at(line: int | None) -> str:
+    return "" if line is None else f"line {line}: "
+
+
+def _lines_of(node: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
+    """The line of every key, and of every item of a list by its (first) value."""
+    out: dict[tuple[str, ...], int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = str(key.value)
+            out[(*path, name)] = key.start_mark.line + 1
+            inner = path if name == "vars" else (*path, name)
+            out.update(_lines_of(value, inner))
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            first = item.value[0] if isinstance(item, yaml.SequenceNode) and item.value else item
+            if isinstance(first, yaml.ScalarNode):
+                out.setdefault((*path, str(first.value)), item.start_mark.line + 1)
+    return out
+
+
+class _Dumper(yaml.SafeDumper):
+    """Columns and lists of numbers on one line, the rest in blocks."""
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:
+        node = super().represent_mapping(tag, mapping, flow_style)
+        node.flow_style = "branch" in mapping
+        return node
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
+        node = super().represent_sequence(tag, sequence, flow_style)
+        node.flow_style = True
+        return node
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

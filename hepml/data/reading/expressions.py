@@ -1,8 +1,8 @@
 """Columns that a layout computes from branches: arithmetic, comparisons and known functions, never `eval`.
 
-The grammar is Python's, as weaver's YAML files write it: `np.log(part_pt / jet_pt)`,
-`(np.abs(pid) == 211) * 0.5`. A name is a branch or another defined column; a number a jet is repeated for each
-element of a list it meets. What is not in the lists here is refused by name when it is parsed.
+The grammar is Python's, as weaver's YAML files write it: `np.log(part_pt / jet_pt)`, `(np.abs(pid) == 211) *
+0.5`. A name is a branch or another defined column; a number a jet is repeated for each element of a list it
+meets. What is not in the lists here is refused by name when it is parsed.
 """
 
 from __future__ import annotations

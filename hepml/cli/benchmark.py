@@ -52,6 +52,15 @@ def command(
             "a share its epochs.",
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds",
+            min=2,
+            help="Cut the training jets into so many parts, train without each in turn, and write the "
+            "out-of-fold scores of every jet to OUTPUT/out_of_fold.npz.",
+        ),
+    ] = None,
     boost: Annotated[
         bool,
         typer.Option("--boost", help="Also score the test jets boosted along x with velocities up to 0.999."),
@@ -94,7 +103,7 @@ def command(
     ·  hepml benchmark --gather runs
     """
     from hepml.cli import console
-    from hepml.training.benchmark import board, plan, writing
+    from hepml.training.benchmark import board, out_of_fold, plan, writing
     from hepml.training.benchmark import workers as processes
     from hepml.training.benchmark.plan import prepared
     from hepml.training.ranks import refuse_ranks
@@ -110,7 +119,7 @@ def command(
     elif resume and not words:
         places, planned = [output], prepared(output)
     else:
-        places, planned = [output], _plan(words or [], seeds, output, fractions, workers)
+        places, planned = [output], _plan(words or [], seeds, output, fractions, workers, folds)
     if dry_run:
         return _say_plan(planned, json)
     at_a_time = workers or processes.default_workers(len(planned) or 1)
@@ -129,8 +138,9 @@ def command(
         speak.print(f"stopped by {stop}; the same command goes on")
         return 128 + stop.signum
     found = board.gather(places, problems)
-    call = None if gather or not words else _command_line(words or [], seeds, fractions, velocities)
-    files = writing.write(found, output, command=call)
+    joined = out_of_fold.write(found, output)
+    call = None if gather or not words else _command_line(words or [], seeds, fractions, velocities, folds)
+    files = [*writing.write(found, output, command=call), *([joined] if joined else [])]
     if planned:
         for problem in writing.track(found, output, _tracking(planned), files):
             speak.print(f"MLflow: {problem}", style="yellow")
@@ -144,7 +154,12 @@ def command(
 
 
 def _plan(
-    words: Sequence[str], seeds: str, output: Path, fractions: str | None, workers: int | None
+    words: Sequence[str],
+    seeds: str,
+    output: Path,
+    fractions: str | None,
+    workers: int | None,
+    folds: int | None,
 ) -> list[PlannedRun]:
     from hepml.training.benchmark import workers as processes
     from hepml.training.benchmark.plan import parse_fractions, plan
@@ -153,9 +168,11 @@ def _plan(
     files = [word for word in words if word not in overrides]
     shares = parse_fractions(fractions) if fractions else []
     numbers = parse_seeds(seeds)
-    count = len(files) * len(numbers) * max(1, len(shares))
+    count = len(files) * len(numbers) * max(1, len(shares)) * (folds or 1)
     threads = processes.threads_for(min(workers or processes.default_workers(max(1, count)), max(1, count)))
-    return plan(files, output, seeds=numbers, overrides=overrides, fractions=shares, threads=threads)
+    return plan(
+        files, output, seeds=numbers, overrides=overrides, fractions=shares, threads=threads, folds=folds
+    )
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -261,10 +278,15 @@ def _tracking(planned: Sequence[PlannedRun]) -> TrackingConfig:
 
 
 def _command_line(
-    words: Sequence[str], seeds: str, fractions: str | None, velocities: Sequence[float]
+    words: Sequence[str],
+    seeds: str,
+    fractions: str | None,
+    velocities: Sequence[float],
+    folds: int | None = None,
 ) -> str:
     line = ["hepml", "benchmark", *words, "--seeds", seeds]
     line += ["--fractions", fractions] if fractions else []
+    line += ["--folds", str(folds)] if folds else []
     return shlex.join([*line, "--boost"] if velocities else line)
 
 
@@ -279,3 +301,5 @@ def _show(found: dict[str, Any], output: Path) -> None:
     for table in rich_tables(found):
         screen.print(table)
     screen.print(f"leaderboard: {output / 'leaderboard.md'}", highlight=False)
+    if found.get("out_of_fold"):
+        screen.print(f"out-of-fold scores: {found['out_of_fold']['file']}", highlight=False)

@@ -30,6 +30,7 @@ from hepml.data.sampling.splitting import parts_by_share
 from hepml.errors import ConfigError, DataError, FileError, LayoutError, did_you_mean
 from hepml.training.run_config import DataConfig, Source
 
+FOLD = "fold"  # the test set that the part left out of a training makes
 HELD_OUT = 0.1  # share of the training jets that validates where the config names no validation jets
 
 _LEAST_SUM = 0.01  # of the weights, in parts of the sum of their absolute values
@@ -58,10 +59,13 @@ class RunJets:
 
 
 class Part:
-    """Some jets of a data set, with the same interface."""
+    """Some jets of a data set, or of a part of one, with the same interface; `whole` is the data set."""
 
-    def __init__(self, whole: JetDataset, indices: np.ndarray) -> None:
-        self.whole, self.indices = whole, np.asarray(indices, dtype=np.int64)
+    def __init__(self, whole: JetDataset | Part, indices: np.ndarray) -> None:
+        indices = np.asarray(indices, dtype=np.int64)
+        if isinstance(whole, Part):
+            whole, indices = whole.whole, whole.indices[indices]
+        self.whole, self.indices = whole, indices
         self.classes, self.digest, self.report = whole.classes, whole.digest, whole.report
         events = getattr(whole, "events", None)
         self.events = None if events is None else events[self.indices]
@@ -116,6 +120,13 @@ def open_jets(
     classes = tuple(whole.classes or ()) or None
     shares: dict[str, float] = {}
     jets = RunJets(whole, None)
+    kept: JetDataset | Part = whole
+    left_out: Part | None = None
+    if settings.folds is not None:
+        parts = fold_parts(whole, settings.folds, settings.split_seed)
+        left_out = parts.pop(settings.fold)
+        kept = jets.train = Part(whole, np.sort(np.concatenate([part.indices for part in parts])))
+        message(f"fold {settings.fold} of {settings.folds} is not trained on: {len(left_out):,} jets")
     val = settings.val if settings.val is not None else HELD_OUT
     if isinstance(val, float):
         shares["val"] = val
@@ -132,13 +143,21 @@ def open_jets(
         how = settings.obtain.get(name)
         message(f"{name}: not scored, {source} is not here" + (f"; to have it: {how}" if how else ""))
     if shares:
-        parts = split(whole, shares, settings.split_seed)
-        jets.train = parts.pop("train")
+        shared = split(kept, shares, settings.split_seed)
+        jets.train = shared.pop("train")
         if "val" in shares and jets.val is None:
-            jets.val = parts.pop("val")
-        jets.tests.update(parts)
+            jets.val = shared.pop("val")
+        jets.tests.update(shared)
         held = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         message(f"held out of the training jets: {held} (split_seed {settings.split_seed})")
+    if left_out is not None:
+        if FOLD in jets.tests:
+            raise ConfigError(
+                f"a test set is called '{FOLD}', which is the name of the part that data.folds leaves out",
+                where="data.test",
+                mend="give it another name",
+            )
+        jets.tests[FOLD] = left_out
     if settings.train_share is not None:
         # of one permutation, so that a smaller share is a part of a larger one
         jets.train = split(jets.train, {"left out": 1 - settings.train_share}, settings.split_seed)["train"]
@@ -253,7 +272,28 @@ def open_dataset(
     )
 
 
-def split(whole: JetDataset, shares: dict[str, float], seed: int) -> dict[str, Part]:
+def fold_parts(whole: JetDataset, folds: int, seed: int) -> list[Part]:
+    """The parts of a cross-validation: disjoint, as equal as whole events allow, every jet in one.
+
+    Raises:
+        DataError: fewer jets (or events) than parts.
+    """
+    shares = {str(k): 1.0 / folds for k in range(folds - 1)}
+    found = parts_by_share(len(whole), shares, seed, getattr(whole, "events", None))
+    parts = [Part(whole, indices) for indices in found.values()]
+    if not all(map(len, parts)):
+        raise DataError(f"{len(whole)} jets leave some of {folds} folds empty", mend="ask for fewer folds")
+    return parts
+
+
+def places_of(part: Part) -> dict[str, np.ndarray]:
+    """Where the jets of a part stand: `index` among the jets of the data set, and `entry` in their file."""
+    entries = part.whole.entries
+    found = {"index": part.indices}
+    return found if entries is None else {**found, "entry": np.asarray(entries)[part.indices]}
+
+
+def split(whole: JetDataset | Part, shares: dict[str, float], seed: int) -> dict[str, Part]:
     """Disjoint random parts of a data set: the named shares and `train`, which takes the rest. Jets of one
     event stay together.
 

@@ -1,7 +1,8 @@
 """Optimizers by name, with the parameter groups that a training asks for.
 
 Weight decay spares biases, normalisations and other vectors, as is customary. `muon` orthogonalises the step
-of each hidden matrix (`torch.optim.Muon`) and leaves vectors and the last layer to AdamW.
+of each hidden matrix (`torch.optim.Muon`) and leaves vectors and the last layer to AdamW; `soap` runs Adam in
+the eigenbasis of Shampoo's preconditioner (arXiv:2409.11321, by the library pytorch-optimizer).
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def build_optimizer(
             return torch.optim.NAdam(groups, lr=lr, betas=betas)
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=lr)
+        case "soap":
+            return _soap(groups, lr, betas)
         case _:
             return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
 
@@ -95,6 +98,19 @@ def _groups(
             if chosen:
                 groups.append({"params": chosen, "weight_decay": decay, "lr": rate})
     return groups
+
+
+def _soap(groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    try:
+        from pytorch_optimizer import SOAP
+    except ImportError:
+        raise ConfigError(
+            "soap needs the library pytorch-optimizer",
+            where="training.optimizer",
+            mend="pip install 'hepml-jets[optimizers]', or use adamw",
+        ) from None
+    made: torch.optim.Optimizer = SOAP(groups, lr=lr, betas=betas)
+    return made
 
 
 def _muon(

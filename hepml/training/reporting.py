@@ -19,7 +19,7 @@ from hepml.objectives import Objective
 from hepml.training import metrics, run_page
 from hepml.training.callbacks import RunKeeper
 from hepml.training.checkpoints import BEST, load_model
-from hepml.training.jets import RunJets
+from hepml.training.jets import FOLD, RunJets, places_of
 from hepml.training.progress import Progress
 from hepml.training.run_config import RunConfig
 from hepml.training.run_directory import SUMMARY, RunDirectory
@@ -62,7 +62,10 @@ def report_run(
     model = load_model(folder.checkpoints / BEST, device=str(device))
     tests = score_tests(config, model, objective, jets, device, progress)
     for name, scored in tests.items():
-        path = folder.write_scores(name, _score_arrays(config, model, scored))
+        arrays = _score_arrays(config, model, scored)
+        if name == FOLD:  # where these jets stand among all, so that folds can be put together
+            arrays |= places_of(jets.tests[name])
+        path = folder.write_scores(name, arrays)
         tracker.metrics(_flat(scored.report, f"{name}/"), keeper.best_epoch, final=True)
         tracker.artifact(path, "scores")
     draw_figures(tracker, objective, tests, keeper, jets)

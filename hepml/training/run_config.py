@@ -61,13 +61,16 @@ class DataConfig(Schema):
         max_jets: use only so many jets of each source.
         train_share: train on this share of the training jets only; validation and test jets stay whole
             (sample efficiency).
+        folds: cut the training jets into so many parts of the same size (jets of one event stay together);
+            `fold` is then not trained on and is a test set of its own, called `fold`.
+        fold: which part that is, from 0 (`hepml benchmark --folds` takes each in turn).
         cache: folder for packed, memory-mapped copies of the jets; in memory where left out.
         missing_columns: what to do with a column that some files of a list lack: `refuse`, `fill` or `drop`;
             what is needed is refused where left out.
         standardise: `auto` gives input columns without a published standardisation one of the training jets
             (median, 16 to 84 % range, clipped), `none` takes them as they stand; auto where left out and the
             layout does not say otherwise.
-        split_seed: seed of the split where `val` or `test` are shares, and of `train_share`.
+        split_seed: seed of the split where `val` or `test` are shares, of `train_share` and of `folds`.
         obtain: {`train`, `val` or the name of a test set: how to get its jets}, said where they are absent.
     """
 
@@ -86,6 +89,8 @@ class DataConfig(Schema):
     selection: str | None = None
     max_jets: Count | None = None
     train_share: Share | None = None
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Annotated[int, Field(ge=0)] = 0
     cache: str | None = None
     missing_columns: Literal["refuse", "fill", "drop"] | None = None
     standardise: Literal["auto", "none"] | bool | None = None
@@ -124,8 +129,8 @@ class TrainingConfig(Schema):
         batch_size: jets a step, summed over all devices.
         learning_rate: the schedule's largest.
         weight_decay: decoupled for adamw, L2 for the others.
-        optimizer: adamw, adam, radam, nadam, sgd (with momentum 0.9), rmsprop, or muon for hidden matrices
-            with adamw for the rest.
+        optimizer: adamw, adam, radam, nadam, sgd (with momentum 0.9), rmsprop, muon for hidden matrices
+            with adamw for the rest, or soap (arXiv:2409.11321; extra `optimizers`).
         betas: decay rates of the Adam family.
         schedule: see `hepml.training.schedules`.
         warmup: epochs over which the learning rate rises linearly from zero before the schedule begins.
@@ -166,7 +171,7 @@ class TrainingConfig(Schema):
     batch_size: Count = 512
     learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
-    optimizer: Literal["adamw", "adam", "radam", "nadam", "sgd", "rmsprop", "muon"] = "adamw"
+    optimizer: Literal["adamw", "adam", "radam", "nadam", "sgd", "rmsprop", "muon", "soap"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "cosine", "one_cycle", "particlenet", "flat_decay", "exponential"] = (
         "cosine"
@@ -336,6 +341,18 @@ def check(config: Config, *, trust: bool = False) -> RunConfig:
     import_plugins(run, config, trust)
     _check_model(run, config)
     _check_objective(run, config)
+    if run.data.folds is not None and run.data.fold >= run.data.folds:
+        raise ConfigError(
+            f"data.fold is {run.data.fold} of {run.data.folds} folds",
+            where=config.where(("data", "fold")),
+            mend=f"folds are counted from 0: give 0 to {run.data.folds - 1}",
+        )
+    if run.data.class_weights is not None and run.distill is not None and not run.distill.weights:
+        raise ConfigError(
+            "class_weights weigh jets by their class, and distill takes no weights",
+            where=config.where(("data", "class_weights")),
+            mend="set distill.weights: true, or leave class_weights out",
+        )
     if run.training.monitor == "val_auc" and run.objective_name == "gaussian":
         raise ConfigError(
             "val_auc means nothing for a regression",

@@ -67,12 +67,18 @@ class Stop(Progress):
 
 @pytest.mark.parametrize(
     "words",
-    [("training.average=0.9", "training.optimizer=muon"), ("training.average=0.9", "training.accumulate=2")],
-    ids=["muon", "accumulate"],
+    [
+        ("training.average=0.9", "training.optimizer=muon"),
+        ("training.average=0.9", "training.accumulate=2"),
+        ("data.class_weights=equal", "training.optimizer=soap"),
+    ],
+    ids=["muon", "accumulate", "soap"],
 )
 def test_a_killed_run_goes_on_with_the_same_average_and_optimizer(
     tiny: Tiny, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
+    if any("soap" in word for word in words):
+        pytest.importorskip("pytorch_optimizer", reason="the extra `optimizers` is not installed")
     config = tiny(*words)
     train(config, tmp_path / "whole")
     with pytest.raises(Killed):

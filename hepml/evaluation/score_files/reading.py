@@ -25,7 +25,7 @@ _SCORE = "score_"
 _LABELS = ("labels", "label")
 _WEIGHTS = ("weights", "weight")
 _KNOWN = (_SCORE, *_LABELS, *_WEIGHTS)
-_NO_TAGGER = frozenset({*_LABELS, *_WEIGHTS, "classes", "index", "entry", "file_index"})
+_NO_TAGGER = frozenset({*_LABELS, *_WEIGHTS, "classes", "index", "entry", "file_index", "fold"})
 
 
 @dataclass(frozen=True)

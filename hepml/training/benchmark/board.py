@@ -27,6 +27,7 @@ from hepml.tracking.last_words import why_unfinished
 from hepml.tracking.runs import is_report
 from hepml.training.benchmark.measure import BOOST, COST
 from hepml.training.benchmark.plan import find_runs, read_mark, run_name
+from hepml.training.jets import FOLD
 from hepml.training.run_directory import STATE, SUMMARY, RunDirectory
 
 _TOP_TAGGING = ({"qcd", "tbqq"}, {"qcd", "top"}, {"0", "1"})
@@ -55,9 +56,11 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
         )
     failed, remarks = dict(problems or {}), list[str]()
     groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    marks = {folder: read_mark(folder) for folder in folders}
+    whole = {mark["label"] for mark in marks.values() if mark.get("fold") is None}
     for folder in folders:
-        mark, run = read_mark(folder), _read(folder)
-        name = run_name(mark["label"], mark["share"], mark["seed"])
+        mark, run = marks[folder], _read(folder)
+        name = run_name(mark["label"], mark["share"], mark["seed"], mark.get("fold"))
         if run is None:
             if name not in failed:
                 place = RunDirectory(folder)
@@ -67,7 +70,11 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
                 failed[name] = place.read_json("failed.json").get("problem") or told
             continue
         failed.pop(name, None)
-        groups.setdefault((mark["label"], mark["share"]), []).append({**run, "seed": mark["seed"]})
+        # the same tagger trained on all jets and on all folds but one: two rows
+        label = f"{mark['label']}_folds" if mark.get("fold") is not None and mark["label"] in whole else mark["label"]
+        groups.setdefault((label, mark["share"]), []).append(
+            {**run, "seed": mark["seed"], "fold": mark.get("fold")}
+        )
     taggers = [_row(label, runs, remarks) for (label, share), runs in groups.items() if share == 1]
     taggers.sort(key=lambda row: -(row["auc"]["mean"] or 0.0))
     return {
@@ -136,7 +143,8 @@ def _shares(cost: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str, Any]:
-    runs = sorted(runs, key=lambda run: run["seed"])
+    runs = sorted(runs, key=lambda run: (run["seed"], -1 if run.get("fold") is None else run["fold"]))
+    folded = any(run.get("fold") is not None for run in runs)
     summaries = [run["summary"] for run in runs]
     first = summaries[0]
     names = [n for n in first["jets"] if n not in ("train", "val")]
@@ -144,7 +152,9 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
     tests = {test: [s["test"] for s in summaries]}
     for name in first.get("tests") or {}:
         tests[name] = [s["tests"][name] for s in summaries if name in (s.get("tests") or {})]
-    for key in ("train", test):
+    for key in (test,) if folded else ("train", test):
+        if key == FOLD:
+            continue
         different = [
             {s["jets"].get(key) for s in summaries},
             {(s.get("digest") or {}).get(key) for s in summaries},
@@ -162,7 +172,7 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
         "label": label,
         "model": first["model"],
         "classes": first.get("classes") or [],
-        "seeds": [run["seed"] for run in runs],
+        "seeds": list(dict.fromkeys(run["seed"] for run in runs)),
         "test": test,
         "jets": first["jets"],
         "epochs": [s["epochs"] for s in summaries],
@@ -179,10 +189,19 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
         "tests": reports,
         "ensemble": {},
         "published": _published(first),
-        "runs": [{"seed": run["seed"], "folder": run["folder"]} for run in runs],
+        "runs": [
+            {
+                "seed": run["seed"],
+                "folder": run["folder"],
+                **({} if run.get("fold") is None else {"fold": run["fold"]}),
+            }
+            for run in runs
+        ],
     }
     if len(runs) > 1:
         for name in reports:
+            if name == FOLD:  # each fold has its own jets; their scores are put together in one file
+                continue
             try:
                 ways = _combined([Path(run["folder"]) for run in runs], name)
                 row["ensemble"][name] = {way: _plain_report(*scores, first) for way, scores in ways.items()}
@@ -270,7 +289,7 @@ def _combined(folders: list[Path], test: str) -> dict[str, Scores]:
         try:
             arrays = read_arrays(folder / "scores" / f"{test}.npz")
             own = arrays["labels"]
-            (key,) = [k for k in arrays if k not in ("labels", "weights")]
+            (key,) = [k for k in arrays if k not in ("labels", "weights", "index", "entry")]
             scores, weights = arrays[key], arrays.get("weights")
         except (HepmlError, ValueError, KeyError) as problem:
             raise DataError(

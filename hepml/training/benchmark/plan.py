@@ -1,7 +1,7 @@
 """Which runs a benchmark has, where each lives, and which of them are done already.
 
-A run is one config with one seed (and perhaps a share of the training jets). Its folder is
-`runs/LABEL/seed_S`, with `benchmark.json` beside what every run leaves: whose run it is and a digest of its
+A run is one config with one seed (and perhaps a share of the training jets, or all folds of them but one). Its
+folder is `runs/LABEL/seed_S`, with `benchmark.json` beside what every run leaves: whose run it is and a digest of its
 config. A run with a `summary.json` and the same digest is finished and kept; one with a checkpoint goes on;
 one whose config has changed since is put aside and begins again.
 """
@@ -41,6 +41,7 @@ class PlannedRun:
         config: checked, with this seed and share.
         folder: the run folder.
         share: share of the training jets, 1 for all.
+        fold: the part of the training jets that it leaves out, or None.
     """
 
     label: str
@@ -48,11 +49,12 @@ class PlannedRun:
     config: RunConfig
     folder: Path
     share: float = 1.0
+    fold: int | None = None
 
     @property
     def name(self) -> str:
-        """What people call it: `particlenet seed 2`, `particlenet 1 % seed 2`."""
-        return run_name(self.label, self.share, self.seed)
+        """What people call it: `particlenet seed 2`, `particlenet 1 % seed 2`, `particlenet fold 0 seed 2`."""
+        return run_name(self.label, self.share, self.seed, self.fold)
 
     @property
     def config_file(self) -> Path:
@@ -74,9 +76,11 @@ class Fraction:
     epochs: int | None = None
 
 
-def run_name(label: str, share: float, seed: int) -> str:
-    """`LABEL seed 2`, or `LABEL 5 % seed 2` for a share of the jets."""
-    return f"{label} seed {seed}" if share == 1 else f"{label} {100 * share:g} % seed {seed}"
+def run_name(label: str, share: float, seed: int, fold: int | None = None) -> str:
+    """`LABEL seed 2`, or `LABEL 5 % seed 2` for a share of the jets, `LABEL fold 0 seed 2` where that fold was left
+    out."""
+    part = "" if share == 1 else f" {100 * share:g} %"
+    return f"{label}{part}{'' if fold is None else f' fold {fold}'} seed {seed}"
 
 
 def plan(
@@ -88,6 +92,7 @@ def plan(
     fractions: Sequence[Fraction] = (),
     variations: Mapping[str, Sequence[str]] | None = None,
     threads: int | None = None,
+    folds: int | None = None,
 ) -> list[PlannedRun]:
     """The runs of a benchmark, config by config, each with every seed.
 
@@ -99,6 +104,7 @@ def plan(
         fractions: shares of the training jets to train on; all of them where left out.
         variations: keys with several values each; every combination is a tagger of its own.
         threads: CPU threads a run, where the config does not say.
+        folds: cut the training jets into so many parts, and train without each in turn.
 
     Raises:
         ConfigError: no config, a seed or share twice, a regression, or a config that is not valid.
@@ -109,14 +115,19 @@ def plan(
         )
     if len(set(seeds)) < len(seeds) or not seeds:
         raise ConfigError("no seed, or a seed twice", where="command line", mend="name each seed once")
+    if folds is not None and folds < 2:
+        raise ConfigError(
+            f"{folds} fold leaves nothing to train on", where="--folds", mend="at least 2, as --folds 5"
+        )
     output = Path(output).absolute()
+    parts = [None] if folds is None else [(k, folds) for k in range(folds)]
     runs: list[PlannedRun] = []
     taken: set[str] = set()
     for file in files:
         for chosen in _combinations(variations or {}):
             label = _label(file, chosen, taken)
-            for fraction, seed in product(fractions or (Fraction(1.0),), seeds):
-                runs.append(_run(file, label, seed, fraction, [*overrides, *chosen], output, threads))
+            for fraction, seed, fold in product(fractions or (Fraction(1.0),), seeds, parts):
+                runs.append(_run(file, label, seed, fraction, [*overrides, *chosen], output, threads, fold))
     return runs
 
 
@@ -152,7 +163,8 @@ def prepare(run: PlannedRun) -> State:
 
 def mark_of(run: PlannedRun) -> dict[str, Any]:
     """What `benchmark.json` says about a run."""
-    return {"label": run.label, "seed": run.seed, "share": run.share, "digest": digest(run.config)}
+    mark = {"label": run.label, "seed": run.seed, "share": run.share, "digest": digest(run.config)}
+    return mark if run.fold is None else {**mark, "fold": run.fold}
 
 
 def digest(config: RunConfig) -> str:
@@ -190,7 +202,9 @@ def prepared(output: Path | str) -> list[PlannedRun]:
         file = folder.parent / f"{folder.name}.yaml"
         if ASIDE not in str(folder) and file.is_file() and known:
             runs.append(
-                PlannedRun(known["label"], known["seed"], load_run_config(file), folder, known["share"])
+                PlannedRun(
+                    known["label"], known["seed"], load_run_config(file), folder, known["share"], known.get("fold")
+                )
             )
     if not runs:
         raise FileError(
@@ -263,10 +277,13 @@ def _run(
     overrides: Sequence[str],
     output: Path,
     threads: int | None,
+    fold: tuple[int, int] | None = None,
 ) -> PlannedRun:
     own = [f"training.seed={seed}", f"name={label}"]
     if fraction.share < 1:
         own.append(f"data.train_share={fraction.share!r}")
+    if fold is not None:
+        own += [f"data.fold={fold[0]}", f"data.folds={fold[1]}"]
     if fraction.epochs is not None:
         own.append(f"training.epochs={fraction.epochs}")
     composed = compose(file, [*overrides, *own])
@@ -278,20 +295,22 @@ def _run(
         raise ConfigError(
             "a leaderboard ranks taggers, this is a regression", where=str(file), mend="hepml train"
         )
-    if not config.data.tests():
+    if not config.data.tests() and fold is None:
         raise ConfigError("no test jets to rank taggers on", where=str(file), mend="give data.test")
     if threads is not None and config.training.threads is None:
         config = config.model_copy(
             update={"training": config.training.model_copy(update={"threads": threads})}
         )
     named = config.tracking.model_copy(
-        update={"name": config.tracking.name or run_name(label, fraction.share, seed)}
+        update={"name": config.tracking.name or run_name(label, fraction.share, seed, fold and fold[0])}
     )
     config = config.model_copy(update={"output": None, "tracking": named})
     place = output / RUNS / label
     if fraction.share < 1:
         place /= f"share_{fraction.share:g}"
-    return PlannedRun(label, seed, config, place / f"seed_{seed}", fraction.share)
+    if fold is not None:
+        place /= f"fold_{fold[0]}"
+    return PlannedRun(label, seed, config, place / f"seed_{seed}", fraction.share, fold and fold[0])
 
 
 def _combinations(variations: Mapping[str, Sequence[str]]) -> list[list[str]]:

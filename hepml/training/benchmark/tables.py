@@ -47,6 +47,8 @@ def sheets(board: Mapping[str, Any]) -> Iterator[Sheet]:
         if any(row["ensemble"] for row in board["taggers"]):
             yield _ensembles(board)
         yield _cost(board)
+    if board.get("out_of_fold"):
+        yield _out_of_fold(board)
     if board["fractions"]:
         yield _fractions(board)
     if any("betas" in row for row in board["boost"]):
@@ -200,6 +202,18 @@ def _ensembles(board: Mapping[str, Any]) -> Sheet:
                 cells += [_rejection(report["rejection"].get(p)) for p in points]
             sheet.rows.append(cells)
     sheet.notes.append("the mean or the median of the seeds' scores, jet by jet")
+    return sheet
+
+
+def _out_of_fold(board: Mapping[str, Any]) -> Sheet:
+    points = board["points"]
+    headings = ["Tagger", "Jets", "Accuracy", "AUC", *(f"{EPSILON_B} @ {p}" for p in points)]
+    sheet = Sheet("Out of fold", headings)
+    for label, report in board["out_of_fold"]["taggers"].items():
+        cells = [label, f"{report['jets']:,}"]
+        cells += [value_with_error(report[key], report.get(f"{key}_error")) for key in ("accuracy", "auc")]
+        sheet.rows.append([*cells, *(_rejection(report["rejection"].get(p)) for p in points)])
+    sheet.notes.append("each training jet scored by the runs that were not trained on it, mean over seeds")
     return sheet
 
 

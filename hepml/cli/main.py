@@ -26,6 +26,7 @@ COMMANDS = {
     "tune": "hepml.cli.tune",
     "evaluate": "hepml.cli.evaluate",
     "predict": "hepml.cli.predict",
+    "ensemble": "hepml.cli.ensemble",
     "models": "hepml.cli.models",
     "configs": "hepml.cli.configs",
     "runs": "hepml.cli.runs",

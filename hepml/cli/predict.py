@@ -25,13 +25,17 @@ def command(
     device: Annotated[
         str | None, typer.Option("--device", help="cpu or cuda; the GPU where there is one.")
     ] = None,
+    spread: Annotated[
+        bool,
+        typer.Option("--spread", help="Of an ensemble: also spread_CLASS, how far its members disagree."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Report as one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
     """Score jets and write scores beside the jets' own columns, one row a jet, in file order.
 
-    Branches: score_CLASS (or predicted_TARGET and sigma_TARGET), every column of the jets that all files
-        have, file_index and entry.
+    Branches: score_CLASS (or predicted_TARGET and sigma_TARGET), with --spread spread_CLASS, every column of
+        the jets that all files have, file_index and entry.
     """
     import numpy as np
     import torch
@@ -47,6 +51,11 @@ def command(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(checkpoint, device=device)
     names = output_names(model)
+    if spread:
+        from hepml.inference.spread import WithSpread
+
+        model = WithSpread(model).eval()
+        names = [*names, *model.names]
     total = count_jets(model, files, layout, jets)
     order: dict[str, int] = {}
     done = unusable = 0

@@ -165,19 +165,20 @@ def checkpoint_identity(
     return {
         "version": hepml.__version__,
         "name": told.name,
-        "hyperparameters": _plain(told.hyperparameters),
+        "hyperparameters": plain(told.hyperparameters),
         "objective": {"name": objective.name, "arguments": head},
         "classes": list(jets.classes) if objective.task == "classification" else [],
         "target": config.data.target,
-        "standards": _plain(told.standards),
-        "layout": _plain(layout) if isinstance(layout, dict) else layout,
+        "standards": plain(told.standards),
+        "layout": plain(layout) if isinstance(layout, dict) else layout,
         "config": redacted(config.model_dump(mode="json")),
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as numbers, words, lists and mappings, which a checkpoint may hold."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)

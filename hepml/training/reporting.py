@@ -62,7 +62,7 @@ def report_run(
     model = load_model(folder.checkpoints / BEST, device=str(device))
     tests = score_tests(config, model, objective, jets, device, progress)
     for name, scored in tests.items():
-        arrays = _score_arrays(config, model, scored)
+        arrays = score_arrays(config, model, scored)
         if name == FOLD:  # where these jets stand among all, so that folds can be put together
             arrays |= places_of(jets.tests[name])
         path = folder.write_scores(name, arrays)
@@ -208,7 +208,8 @@ def _keep(tracker: Any, name: str, figure: Any) -> None:
     plt.close(figure)
 
 
-def _score_arrays(config: RunConfig, model: nn.Module, scored: ScoredTest) -> dict[str, np.ndarray]:
+def score_arrays(config: RunConfig, model: nn.Module, scored: ScoredTest) -> dict[str, np.ndarray]:
+    """What a file of scores holds of a test set."""
     rows = scored.rows
     signal = rows[:, 1] if rows.shape[1] == 2 and config.data.target is None else rows
     arrays = {"labels": scored.labels, str(identity_of(model).name): signal.astype(np.float32)}

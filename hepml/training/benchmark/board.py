@@ -71,7 +71,11 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
             continue
         failed.pop(name, None)
         # the same tagger trained on all jets and on all folds but one: two rows
-        label = f"{mark['label']}_folds" if mark.get("fold") is not None and mark["label"] in whole else mark["label"]
+        label = (
+            f"{mark['label']}_folds"
+            if mark.get("fold") is not None and mark["label"] in whole
+            else mark["label"]
+        )
         groups.setdefault((label, mark["share"]), []).append(
             {**run, "seed": mark["seed"], "fold": mark.get("fold")}
         )

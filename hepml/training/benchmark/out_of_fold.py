@@ -1,8 +1,8 @@
 """Out-of-fold scores: every jet of the training files scored by the runs that were not trained on it.
 
-Analyses that train on the jets they analyse need such scores. The runs of a benchmark with `--folds` score the
-part that they left out; here the parts are put together, in the order in which the jets were read, into one
-file of scores that `hepml evaluate --scores` reads.
+Analyses that train on the jets they analyse need such scores. The runs of a benchmark with `--folds` score
+the part that they left out; here the parts are put together, in the order in which the jets were read, into
+one file of scores that `hepml evaluate --scores` reads.
 """
 
 from __future__ import annotations

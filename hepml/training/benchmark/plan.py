@@ -1,9 +1,9 @@
 """Which runs a benchmark has, where each lives, and which of them are done already.
 
-A run is one config with one seed (and perhaps a share of the training jets, or all folds of them but one). Its
-folder is `runs/LABEL/seed_S`, with `benchmark.json` beside what every run leaves: whose run it is and a digest of its
-config. A run with a `summary.json` and the same digest is finished and kept; one with a checkpoint goes on;
-one whose config has changed since is put aside and begins again.
+A run is one config with one seed (and perhaps a share of the training jets, or all folds of them but one).
+Its folder is `runs/LABEL/seed_S`, with `benchmark.json` beside what every run leaves: whose run it is and a
+digest of its config. A run with a `summary.json` and the same digest is finished and kept; one with a
+checkpoint goes on; one whose config has changed since is put aside and begins again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """What people call it: `particlenet seed 2`, `particlenet 1 % seed 2`, `particlenet fold 0 seed 2`."""
+        """What people call it: `pfn seed 2`, `pfn 1 % seed 2`, `pfn fold 0 seed 2`."""
         return run_name(self.label, self.share, self.seed, self.fold)
 
     @property
@@ -77,8 +77,8 @@ class Fraction:
 
 
 def run_name(label: str, share: float, seed: int, fold: int | None = None) -> str:
-    """`LABEL seed 2`, or `LABEL 5 % seed 2` for a share of the jets, `LABEL fold 0 seed 2` where that fold was left
-    out."""
+    """`LABEL seed 2`, or `LABEL 5 % seed 2` for a share of the jets, `LABEL fold 0 seed 2` where that fold
+    was left out."""
     part = "" if share == 1 else f" {100 * share:g} %"
     return f"{label}{part}{'' if fold is None else f' fold {fold}'} seed {seed}"
 
@@ -203,7 +203,12 @@ def prepared(output: Path | str) -> list[PlannedRun]:
         if ASIDE not in str(folder) and file.is_file() and known:
             runs.append(
                 PlannedRun(
-                    known["label"], known["seed"], load_run_config(file), folder, known["share"], known.get("fold")
+                    known["label"],
+                    known["seed"],
+                    load_run_config(file),
+                    folder,
+                    known["share"],
+                    known.get("fold"),
                 )
             )
     if not runs:

@@ -1,4 +1,5 @@
-"""Out-of-fold scores: every training jet once, by runs that were not trained on it, in the order of the files."""
+"""Out-of-fold scores: every training jet once, by runs that were not trained on it, in the order of the
+files."""
 
 from __future__ import annotations
 
@@ -49,9 +50,7 @@ def test_the_file_has_every_jet_in_order_with_the_mean_over_seeds(
         assert all((arrays["fold"][PLACES[k]] == k).all() for k in range(3))
 
 
-def test_a_missing_fold_is_said_and_no_file_is_written(
-    finished: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_missing_fold_is_said_and_no_file_is_written(finished: Callable[..., Path], tmp_path: Path) -> None:
     make_folds(finished, tmp_path, folds=(0, 2))
     found = board.gather([tmp_path])
     assert out_of_fold.write(found, tmp_path) is None

@@ -17,11 +17,13 @@ from torch import nn
 
 import hepml
 from hepml import models
+from hepml.data.features import resolve
 from hepml.data.loader import JetLoader
 from hepml.errors import ConfigError, FileError
-from hepml.inference.prediction import head_of, score_dataset
+from hepml.inference.prediction import head_of, inputs_of, score_dataset
 from hepml.inference.spread import WithSpread
 from hepml.models.identity import identity_of
+from hepml.models.standardised import standardise, standards_of
 from hepml.training.building import plain
 from hepml.training.checkpoints import (
     BEST,
@@ -119,11 +121,35 @@ def assemble(members: Sequence[nn.Module], names: Sequence[str] = ()) -> nn.Modu
     ensemble = models.create("ensemble", outputs=head_of(members[0]).outputs, members=blocks)
     for place, member in zip(ensemble.members, members, strict=True):  # type: ignore[arg-type]
         place.load_state_dict(member.state_dict())
-    return ensemble
+    standards = _common_standards(members, names)
+    return standardise(ensemble, standards) if standards else ensemble
 
 
 # ------------------------------------------------------------------------------------------------------------
 # helpers
+
+
+def _common_standards(members: Sequence[nn.Module], names: Sequence[str]) -> dict[str, Any]:
+    """What all members standardise their inputs by.
+
+    Raises:
+        ConfigError: two members read a column with different standardisations.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for member in members:
+        for place, columns in standards_of(member).items():
+            found.setdefault(place, {}).update(columns)
+    for name, member in zip(names, members, strict=True):
+        own, inputs = standards_of(member), inputs_of(member)
+        read = {"": resolve(inputs.features), "jet": inputs.jet_features, **dict(inputs.collections)}
+        for place, columns in found.items():
+            for column in set(columns) & set(read.get(place, ())):
+                if own.get(place, {}).get(column) != columns[column]:
+                    raise ConfigError(
+                        f"{name} standardises {column} by other numbers than another member",
+                        mend="join runs that were trained on the same jets",
+                    )
+    return found
 
 
 def _what(one: Any) -> str:
@@ -132,7 +158,11 @@ def _what(one: Any) -> str:
 
 def _described(ensemble: nn.Module) -> dict[str, Any]:
     told = identity_of(ensemble)
-    return {"name": told.name, "hyperparameters": plain(dict(told.hyperparameters))}
+    return {
+        "name": told.name,
+        "hyperparameters": plain(dict(told.hyperparameters)),
+        "standards": plain(dict(told.standards)),
+    }
 
 
 def _config(run: Path, ensemble: nn.Module) -> RunConfig:

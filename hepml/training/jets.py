@@ -64,8 +64,9 @@ class Part:
     def __init__(self, whole: JetDataset | Part, indices: np.ndarray) -> None:
         indices = np.asarray(indices, dtype=np.int64)
         if isinstance(whole, Part):
-            whole, indices = whole.whole, whole.indices[indices]
-        self.whole, self.indices = whole, indices
+            indices, whole = whole.indices[indices], whole.whole
+        self.whole: JetDataset = whole
+        self.indices = indices
         self.classes, self.digest, self.report = whole.classes, whole.digest, whole.report
         events = getattr(whole, "events", None)
         self.events = None if events is None else events[self.indices]

@@ -76,7 +76,9 @@ def _joined(runs: list[Mapping[str, Any]]) -> tuple[dict[str, np.ndarray], np.nd
     seeds = sorted({seed for seed, _, _, _ in parts})
     first, rows = parts[0][2], parts[0][3]
     scores = np.full((len(seeds), jets, *rows.shape[1:]), np.nan)
-    beside = {key: np.zeros(jets, first[key].dtype) for key in ("labels", "weights", "entry") if key in first}
+    beside: dict[str, np.ndarray] = {
+        key: np.zeros(jets, first[key].dtype) for key in ("labels", "weights", "entry") if key in first
+    }
     beside["fold"] = np.zeros(jets, dtype=np.int32)
     for seed, fold, arrays, values in parts:
         at = arrays["index"]

@@ -62,11 +62,11 @@ class Part:
     """Some jets of a data set, or of a part of one, with the same interface; `whole` is the data set."""
 
     def __init__(self, whole: JetDataset | Part, indices: np.ndarray) -> None:
-        indices = np.asarray(indices, dtype=np.int64)
+        at = np.asarray(indices, dtype=np.int64)
         if isinstance(whole, Part):
-            indices, whole = whole.indices[indices], whole.whole
+            at, whole = whole.indices[at], whole.whole
         self.whole: JetDataset = whole
-        self.indices = indices
+        self.indices: np.ndarray = at
         self.classes, self.digest, self.report = whole.classes, whole.digest, whole.report
         events = getattr(whole, "events", None)
         self.events = None if events is None else events[self.indices]

@@ -30,6 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "lloca_transformer": {"width": 24, "heads": 2, "blocks": 2, "hidden": 8},
     "lorentznet": {"n_hidden": 8, "n_blocks": 3},
     "part": {"embedding": (16, 16), "pair_embedding": (8,), "heads": 2, "blocks": 2, "class_blocks": 1},
+    "lundnet": {"widths": ((8, 8), (8, 8), (12,)), "head": (8,)},
     "p_cnn": {"stem": 4, "stages": ((6,), (8, 8)), "head": (8,)},
     "particlenet": {"widths": ((8, 8), (8, 8)), "neighbours": 4, "head": (8,)},
     "particlenet_lite": {"widths": ((8, 8), (8, 8)), "neighbours": 4, "head": (8,)},

@@ -192,9 +192,10 @@ def _evaluation_of(run: str) -> dict[str, Any]:
 
 def _identity_of(run: str) -> dict[str, Any]:
     """What a checkpoint says about itself; empty for published weights and for exported files."""
+    from hepml.tracking.registry import describes_registered
     from hepml.training.checkpoints import EXPORTED, find_checkpoint, read_checkpoint
 
-    if Path(run).suffix in EXPORTED:
+    if Path(run).suffix in EXPORTED or describes_registered(run):
         return {}
     identity: dict[str, Any] = read_checkpoint(find_checkpoint(run)).get("hepml") or {}
     return identity
@@ -304,10 +305,11 @@ def _from_files(
     model.to(where)
     data = _data_of(run)
     classes = data.get("classes") or identity_of(model).classes or None
+    layout = layout or data.get("layout") or identity_of(model).layout
     samples: dict[str, Sample] = {}
     for name, paths in _named(files, identity_of(model).name or "model").items():
         dataset = JetDataset.open(
-            paths, model.inputs, layout=layout or data.get("layout"), classes=classes,
+            paths, model.inputs, layout=layout, classes=classes,
             target=data.get("target"),
             weights=False if unweighted else data.get("weights"), selection=data.get("selection"),
             missing_columns=data.get("missing_columns"),

@@ -122,6 +122,42 @@ def sync(
 
 
 @app.command()
+def promote(
+    run: Annotated[str, typer.Argument(help="Run directory or name.")],
+    name: Annotated[str, typer.Option("--name", help="Registered model, as top-tagger.")],
+    alias: Annotated[
+        str | None, typer.Option("--alias", help="Alias that moves to the new version, as champion.")
+    ] = None,
+    root: Root = RUNS,
+    uri: Annotated[
+        str | None, typer.Option("--uri", help="MLflow store; that of the run where left out.")
+    ] = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx/--no-onnx", help="Keep its ONNX file as an artifact of the run, too.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Register a run's tagger in MLflow: the next version of a name, and an alias for it.
+
+    Then: hepml predict models:/NAME@ALIAS FILES -o scores.root  ·  hepml export models:/NAME@ALIAS -o t.onnx
+    """
+    from hepml.tracking.runs import open_run
+    from hepml.training.promotion import promote as register
+
+    found = register(open_run(run, root), name, alias, uri=uri, onnx=onnx)
+    if as_json:
+        _print_json({**vars(found), "address": found.address})
+        return
+    typer.echo(f"{found.address}: version {found.version} of {found.name}, of run {found.run_id}")
+    typer.echo(f"  ONNX      {found.onnx or 'left out'}")
+    typer.echo(f"  predict   hepml predict {found.address} FILES -o scores.root")
+    typer.echo(
+        f"  serve     MLFLOW_TRACKING_URI={found.store} mlflow models serve --env-manager local "
+        f"-m {found.address}"
+    )
+
+
+@app.command()
 def ui(
     uri: Annotated[
         str | None, typer.Option("--uri", help="MLflow store; MLFLOW_TRACKING_URI, else mlflow.db here.")

@@ -59,7 +59,7 @@ def _cluster_sorted(p: Tensor, starts: Tensor, sizes: list[int], power: int, out
     slot = torch.arange(most, device=device)
     rows = (starts[:, None] + slot).clamp_max(p.shape[0] - 1)
     momenta = p[rows].double()  # [B, N, 4]; slots behind a jet's own count are never read
-    y, phi, kt2 = _coordinates(momenta)
+    y, phi, kt2 = coordinates(momenta)
     weight = _weight(kt2, power)
     node = slot.expand(jets, most).contiguous()
     level = torch.zeros_like(node)
@@ -93,7 +93,7 @@ def _cluster_sorted(p: Tensor, starts: Tensor, sizes: list[int], power: int, out
         low, high = torch.minimum(i, j), torch.maximum(i, j)
         lost = (near == i[:, None]) | (near == j[:, None])
         merged = pi + pj
-        new_y, new_phi, new_kt2 = _coordinates(merged)
+        new_y, new_phi, new_kt2 = coordinates(merged)
         for state in (y, phi, kt2, weight, node, level, distance, nearest):
             state[b, high] = state[b, torch.full_like(high, n - 1)]
         momenta[b, high] = momenta[b, torch.full_like(high, n - 1)]
@@ -126,7 +126,7 @@ def _squared(dy: Tensor, dphi: Tensor) -> Tensor:
     return dy * dy + dphi * dphi
 
 
-def _coordinates(p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def coordinates(p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rapidity, azimuth and kt² as FastJet computes them: ½ ln((kt² + m²) / (E + |pz|)²), which keeps its
     digits far forward."""
     e, px, py, pz = p.unbind(-1)

@@ -24,10 +24,12 @@ from hepml.models.catalogue import register, variant
 from hepml.nn import kernels
 from hepml.nn.kernels.pelican_network import PairNetwork, Piece
 from hepml.nn.lorentz import gram_matrix, reference_vectors, with_references
+from hepml.nn.lorentz import rectangular_pairs as dense
 from hepml.nn.lorentz.aggregations import Aggregate1to2, Aggregate2to0, Aggregate2to2
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.halves import Halves
 from hepml.packed.rectangle import to_dense, to_packed
+from hepml.packed.rectangular import mask_behind
 
 # Numbers of the widest tensor of pairs that is taken at a time.
 _NUMBERS = {"cpu": 2**20}
@@ -105,6 +107,8 @@ class PELICAN(nn.Module):
     def forward(self, batch: JetBatch) -> Tensor:
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
         dtype = self.readout.bias.dtype
+        if mask_behind(batch.offsets) is not None:
+            return self.head(self._in_rectangle(batch, dtype))
         across = self.training and any(
             norm.synchronised for norm in self.norms
         )  # ranks measure layer by layer
@@ -129,6 +133,23 @@ class PELICAN(nn.Module):
         for norm, block in zip(self.norms[:-1], self.blocks, strict=True):
             t = block(self.dropout(norm(t)), halves)
         return self.readout(self.dropout(self.norms[-1](t)), halves)
+
+    def _in_rectangle(self, batch: JetBatch, dtype: torch.dtype) -> Tensor:
+        """The same for an exported graph, on matrices. Shapes: B jets -> [B, hidden]."""
+        x, offsets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
+        mask = mask_behind(offsets)
+        assert mask is not None
+        exact = is_reference.view(mask.shape)
+        products = gram_matrix(x.masked_fill(~mask.flatten()[:, None], 0.0).view(*mask.shape, 4), exact)
+        rank = torch.arange(1, mask.shape[1] + 1, device=x.device).where(exact, 0)  # references stand first
+        species = (rank[..., None] == torch.arange(self.species, device=x.device)).to(dtype)
+        labels = F.leaky_relu(dense.one_to_two(self.labels, species, mask))
+        encoded = self.encoder(products.to(dtype).flatten()).view(*products.shape, -1)
+        t = self.first(torch.cat((encoded, labels), dim=-1))
+        for norm, block in zip(self.norms[:-1], self.blocks, strict=True):
+            t = dense.two_to_two(block.aggregate, dense.normalised(norm, t), mask)  # type: ignore[arg-type]
+            t = block.message(F.leaky_relu(t))  # type: ignore[operator]
+        return dense.two_to_zero(self.readout, dense.normalised(self.norms[-1], t), mask)  # type: ignore[arg-type]
 
     def _whole(self, batch: JetBatch, dtype: torch.dtype) -> Piece:
         x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)

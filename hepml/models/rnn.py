@@ -12,6 +12,8 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.feedforward import feedforward
+from hepml.nn.padded_recurrent import last_states
+from hepml.packed.rectangular import mask_behind
 from hepml.representations.sequence import backwards, leading, packed_sequence
 
 
@@ -68,6 +70,10 @@ class RecurrentNetwork(nn.Module):
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
         rows, offsets = leading(batch, self.inputs.max_constituents)
+        mask = mask_behind(offsets)
+        if mask is not None:
+            sequences = batch.select(self.inputs.features)[rows].view(*mask.shape, -1)
+            return self.head(last_states(self.rnn, sequences, mask.sum(1), self.order == "rising"))
         if self.order == "rising":
             rows = rows[backwards(offsets)]
         sequences, jets = packed_sequence(batch.select(self.inputs.features)[rows], offsets)

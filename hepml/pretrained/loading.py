@@ -19,7 +19,7 @@ from hepml.errors import ConfigError, ModelError
 from hepml.models import create
 from hepml.models.identity import identify
 from hepml.objectives import objective
-from hepml.pretrained import files, lorentznet, part, weaver
+from hepml.pretrained import files, lorentznet, lundnet, part, weaver
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ RECIPES = (
     Recipe(
         "particlenet", "ParticleNet of weaver-core", "edge_convs.0.convs.0.weight", weaver.read_particlenet
     ),
+    Recipe("lundnet", "LundNet (arXiv:2012.08526)", "edge_convs.0.theta.weight", lundnet.read),
     Recipe("part", "Particle Transformer of weaver-core", "pair_embed.embed.0.weight", part.read),
 )
 

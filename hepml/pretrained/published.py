@@ -19,6 +19,7 @@ from hepml.errors import ConfigError, did_you_mean
 
 _WEAVER = "https://github.com/jet-universe/particle_transformer/raw/main/models/"
 _LORENTZNET = "https://github.com/sdogsq/LorentzNet-release/raw/main/logs/"
+_LUNDNET = "https://github.com/fdreyer/LundNet/raw/master/models/"
 ENDING = ".pt"
 
 
@@ -80,6 +81,23 @@ PUBLISHED: dict[str, Weights] = {
         "LorentzNet on quark and gluon jets", _LORENTZNET + "qg/pretrained/", "best-val-model.pt", "",
         "GPL-3.0", "2201.08187", "four-momenta and identity (8)", "",
     ),
+    **{
+        f"lundnet{number}_{task}": Weights(
+            f"LundNet-{number}, {title}", f"{_LUNDNET}LundNet{number}/{folder}/",
+            f"{start}_QCD_500GeV_LundNet{number}_state.pt", checksum, "GPL-3.0", "2012.08526",
+            f"the Cambridge/Aachen tree ({number} coordinates)", "",
+        )
+        for number, task, title, folder, start, checksum in (
+            (3, "top", "top tagging", "TopTagging", "Top",
+             "af5a526e618c96a52985a2822c17f86fe85e832a757607c6232889934ebea9c9"),
+            (3, "w", "W tagging", "WTagging", "W",
+             "56b563136509ffc811473f888c2e2fc0e9cee9f5c85e763cfecdad9cff918c44"),
+            (5, "top", "top tagging", "TopTagging", "Top",
+             "6e649ad51cc79f4aff63853fb49313866c0a5f983164ac478512398600aa3e66"),
+            (5, "w", "W tagging", "WTagging", "W",
+             "ee12822adc319a73dad8b300eb11c663ee5b96c03380c876f2b844c6c9468661"),
+        )
+    },
 }  # fmt: skip
 
 

@@ -70,6 +70,8 @@ def save(
         "jet_features": [n for n in inputs.jet_features if not _derived(n)],
         "max_constituents": inputs.max_constituents,
         "standards": told.standards,
+        "target": told.target,
+        "layout": told.layout,
     }
     jets = example_batch.take(torch.arange(min(EXAMPLE_JETS, len(example_batch))))
     arrays = {"four_momenta": jets.four_momenta, "offsets": jets.offsets}

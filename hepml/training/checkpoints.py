@@ -24,6 +24,7 @@ from hepml.models import catalogue
 from hepml.models.identity import identify
 from hepml.models.standardised import standardise
 from hepml.pretrained.archives import DIGEST, digest, read_archive
+from hepml.tracking import registry
 from hepml.training.identity import check_resumable, identity_of, weights_of
 
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -40,7 +41,8 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
 
     Args:
         run_or_checkpoint: a run folder (its best checkpoint is taken), a checkpoint, published weights (see
-            `hepml.pretrained`), or a file of `hepml export`.
+            `hepml.pretrained`), a file of `hepml export`, an experiment's own ONNX file with its
+            `preprocess.json`, or a registered model as `models:/NAME@ALIAS`.
         device: where the model is put.
 
     Raises:
@@ -53,6 +55,8 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
         >>> model(hepml.JetBatch.from_awkward(hepml.read_jets("data/toptag/test.root", entry_stop=5))).shape
         torch.Size([5, 2])
     """
+    if registry.describes_registered(run_or_checkpoint):
+        return registry.load(str(run_or_checkpoint)).to(device)
     path = find_checkpoint(run_or_checkpoint)
     if path.suffix in EXPORTED:
         from hepml.inference.exporting.session import open_exported

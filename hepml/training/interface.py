@@ -23,6 +23,7 @@ from hepml.data.batch import JetBatch
 from hepml.errors import DataError, FileError
 from hepml.evaluation.score_files import ScoreSheet, read_scores
 from hepml.inference import prediction
+from hepml.tracking.registry import describes_registered
 from hepml.training.checkpoints import load_model
 from hepml.training.progress import Progress
 from hepml.training.run_config import RunConfig, check, compose
@@ -336,7 +337,7 @@ def _plain(value: Any) -> Any:
 
 def _run_or_file(place: Path | str) -> Path | str:
     """A path as it is where there is something, else the run of that name below `runs/`."""
-    if Path(place).exists():
+    if Path(place).exists() or describes_registered(place):
         return place
     by_name = Path("runs") / place
     return by_name if by_name.is_dir() else place

@@ -27,6 +27,7 @@ NOT_YET = {
     "recnn_gated": "trees: as many steps as the highest has levels",
     "rnn": "constituents are sorted only where they are not sorted yet",
     "topodnn": "constituents are sorted only where they are not sorted yet",
+    "lundnet": "trees: a jet's declusterings are as many as its constituents tell",
     "treenin": "trees: as many steps as the highest has levels",
 }
 COMPILED = [name for name in NAMES if name not in NOT_YET]

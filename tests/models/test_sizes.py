@@ -30,6 +30,7 @@ PUBLISHED = {
     "lloca": 2_002_594,
     "lloca_transformer": 1_997_076,  # 2.0M, of which 1,978,882 in the transformer, as in the package
     "lorentznet": 224_072,
+    "lundnet": 391_724,
     "mlp": 8_962,
     "p_cnn": 349_456,
     "part": 2_141_134,

@@ -9,21 +9,17 @@ from hepml.models import registry
 
 _TREES = "its clustering tree is made by FastJet, outside of any graph: run it with `hepml predict`"
 _POLYNOMIALS = "its polynomials are made when a file is read: run it with `hepml predict`"
-_STEPS = "its recurrent steps are packed by the lengths of the jets: run it with `hepml predict`"
-_HALVES = "its pairs are packed in halves by the lengths of the jets: run it with `hepml predict`"
 _COMPLEX = "it computes with complex numbers, which ONNX has not: run it with `hepml predict`"
 _FLOW = "its pairs are packed by the lengths of the jets: run it with `hepml predict`"
 REASONS: dict[str, str] = {
     "recnn": _TREES,
     "recnn_gated": _TREES,
     "treenin": _TREES,
+    "lundnet": _TREES,
     "efp": _POLYNOMIALS,
     "efp_mlp": _POLYNOMIALS,
     "efp_mlp_safe": _POLYNOMIALS,
     "ensemble": "its members are several taggers: export these, or distil it and export what it taught",
-    "rnn": _STEPS,
-    "pelican": _HALVES,
-    "pelican_small": _HALVES,
     "lgatr": _COMPLEX,
     "lgn": _COMPLEX,
     "hamiltonian_cloud": _FLOW,

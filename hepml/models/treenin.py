@@ -23,7 +23,7 @@ from hepml.models.catalogue import register
 from hepml.models.recnn import at_roots
 from hepml.nn.feedforward import NarrowLinear, feedforward
 from hepml.nn.recursive import fold, networked_cell
-from hepml.representations.trees import NODE_INPUTS, forest, node_inputs
+from hepml.representations.trees import NODE_INPUTS, Frame, forest, node_inputs
 
 
 @register(
@@ -50,6 +50,8 @@ class TreeNetworkInNetwork(nn.Module):
         tree: kt, cambridge_aachen, antikt, descending_pt or random (see `hepml.data.trees`).
         hidden: units of the embedding.
         head: units of the hidden layers of the head.
+        frame: `jet` takes node inputs where the jet stands at rapidity and azimuth 0; `lab` as they are, with
+            the scaling of the published weights, which know no symmetry but permutations.
         max_constituents: keep only so many leading constituents; None keeps all.
 
     Raises:
@@ -62,12 +64,13 @@ class TreeNetworkInNetwork(nn.Module):
         tree: str = "kt",
         hidden: int = 50,
         head: Sequence[int] = (50, 50),
+        frame: Frame = "jet",
         max_constituents: int | None = None,
     ) -> None:
         super().__init__()
         if tree not in ORDERINGS:
             raise ConfigError(f"unknown tree '{tree}'", mend=did_you_mean(tree, ORDERINGS, noun="trees"))
-        self.tree, self.hidden = tree, hidden
+        self.tree, self.hidden, self.frame = tree, hidden, frame
         self.inputs = Inputs(extras=(f"tree_{tree}",), max_constituents=max_constituents)
         self.u_leaf, self.u_merge = (NarrowLinear(len(NODE_INPUTS), hidden) for _ in range(2))
         self.w_h = nn.Linear(3 * hidden, hidden)
@@ -84,7 +87,7 @@ class TreeNetworkInNetwork(nn.Module):
     def embed(self, batch: JetBatch) -> Tensor:
         """The embedding of each jet, [B, hidden]; zeros for a jet without constituents."""
         trees, n = forest(batch, self.tree), batch.four_momenta.shape[0]
-        x = node_inputs(trees, batch)
+        x = node_inputs(trees, batch, self.frame)
         leaves = torch.relu_(self.u_leaf(x[:n]))
         if not len(trees.children):
             return at_roots(leaves, trees.roots)

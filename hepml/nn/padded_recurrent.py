@@ -8,7 +8,9 @@ rectangles.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
 
 
 def last_states(rnn: nn.LSTM | nn.GRU, x: Tensor, lengths: Tensor, backwards: bool = False) -> Tensor:
@@ -43,15 +45,31 @@ def last_states(rnn: nn.LSTM | nn.GRU, x: Tensor, lengths: Tensor, backwards: bo
 def _read(rnn: nn.LSTM | nn.GRU, x: Tensor, suffix: str) -> Tensor:
     """The states of one layer in one direction. Shapes: [B, T, C] -> [B, T, hidden]."""
     names = [f"{kind}{suffix}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-    weights = [getattr(rnn, name) for name in names]
-    first = x.new_zeros((1, x.shape[0], rnn.hidden_size))
-    x = x.transpose(0, 1)
-    if isinstance(rnn, nn.LSTM):
-        found = torch.lstm(x, (first, first), weights, True, 1, 0.0, False, False, False)
-    else:
-        found = torch.gru(x, first, weights, True, 1, 0.0, False, False, False)
-    states: Tensor = found[0].transpose(0, 1)
-    return states
+    w_x, w_h, b_x, b_h = (getattr(rnn, name) for name in names)
+    given = F.linear(x, w_x, b_x).transpose(0, 1)
+    first = x.new_zeros((x.shape[0], rnn.hidden_size))
+    step = _lstm_step if isinstance(rnn, nn.LSTM) else _gru_step
+
+    def one(carry: tuple[Tensor, Tensor], gates: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        h, c = step(*carry, gates, w_h, b_h)
+        return (h, c), h.clone()
+
+    _, states = scan(one, (first, first.clone()), given)
+    found: Tensor = states.transpose(0, 1)
+    return found
+
+
+def _lstm_step(h: Tensor, c: Tensor, gates: Tensor, w_h: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
+    i, f, g, o = (gates + F.linear(h, w_h, b_h)).chunk(4, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def _gru_step(h: Tensor, c: Tensor, gates: Tensor, w_h: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
+    """A GRU has no state beside h; c is kept."""
+    (r, z, n), (hr, hz, hn) = gates.chunk(3, dim=1), F.linear(h, w_h, b_h).chunk(3, dim=1)
+    z = torch.sigmoid(z + hz)
+    return (1 - z) * torch.tanh(n + torch.sigmoid(r + hr) * hn) + z * h, c.clone()
 
 
 def _taken(x: Tensor, at: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from hepml.errors import ConfigError, ModelError
 from hepml.models import create
 from hepml.models.identity import identify
 from hepml.objectives import objective
-from hepml.pretrained import files, lorentznet, lundnet, part, weaver
+from hepml.pretrained import files, lorentznet, lundnet, part, treenin, weaver
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ RECIPES = (
         "particlenet", "ParticleNet of weaver-core", "edge_convs.0.convs.0.weight", weaver.read_particlenet
     ),
     Recipe("lundnet", "LundNet (arXiv:2012.08526)", "edge_convs.0.theta.weight", lundnet.read),
+    Recipe("treenin", "TreeNiN (arXiv:1902.09914)", "transform.fc_N2.weight", treenin.read),
     Recipe("part", "Particle Transformer of weaver-core", "pair_embed.embed.0.weight", part.read),
 )
 
@@ -123,7 +124,8 @@ def _build(recipe: Recipe, state: State, given: Mapping[str, Any], where: Path) 
         )
     outputs = told["outputs"]
     names = classes if classes is not None else tuple(f"class_{i}" for i in range(outputs))
-    identify(model, objective=objective("categorical", classes=outputs), classes=names)
+    head = objective("bernoulli") if outputs == 1 else objective("categorical", classes=outputs)
+    identify(model, objective=head, classes=names)
     log.info("%s: %s, %s", where, recipe.origin, told)
     return model.eval()
 

@@ -20,6 +20,11 @@ from hepml.errors import ConfigError, did_you_mean
 _WEAVER = "https://github.com/jet-universe/particle_transformer/raw/main/models/"
 _LORENTZNET = "https://github.com/sdogsq/LorentzNet-release/raw/main/logs/"
 _LUNDNET = "https://github.com/fdreyer/LundNet/raw/master/models/"
+_TREENIN = (
+    "https://github.com/diana-hep/TreeNiN/raw/master/code/recnn/experiments/top_tag_reference_dataset/"
+    "top_tag_reference_dataset_NiNRecNNReLU_last_kt_full_test_2L4WleavesInnerNiNuk_lr_0.002_decay_0.9_batch_400"
+    "_epochs_40_hidden_50_Njets_1200000_features_7/run_0/"
+)
 ENDING = ".pt"
 
 
@@ -58,9 +63,9 @@ def _part(kind: str, columns: str) -> Weights:
     )  # fmt: skip
 
 
-def _particlenet(kind: str, columns: str) -> Weights:
+def _particlenet(kind: str, columns: str, checksum: str) -> Weights:
     return Weights(
-        "ParticleNet on JetClass", _WEAVER, f"ParticleNet_{kind}.pt", "", "MIT", "2202.03772", columns,
+        "ParticleNet on JetClass", _WEAVER, f"ParticleNet_{kind}.pt", checksum, "MIT", "2202.03772", columns,
         "",
     )  # fmt: skip
 
@@ -69,17 +74,30 @@ PUBLISHED: dict[str, Weights] = {
     "part_jetclass": _part("full", "full (17)"),
     "part_jetclass_kin": _part("kin", "kinematic (7)"),
     "part_jetclass_kinpid": _part("kinpid", "kinematic_pid (13)"),
-    "particlenet_jetclass": _particlenet("full", "full (17)"),
-    "particlenet_jetclass_kin": _particlenet("kin", "kinematic (7)"),
-    "particlenet_jetclass_kinpid": _particlenet("kinpid", "kinematic_pid (13)"),
+    "particlenet_jetclass": _particlenet(
+        "full", "full (17)", "375b81543769f4a0bd2de9818c5885a04c735b5462a64dcadc2a088edaf3d1d2"
+    ),
+    "particlenet_jetclass_kin": _particlenet(
+        "kin", "kinematic (7)", "73aff244c657db0f7b62abe9ad13ec007c17cf10057ff1ad54c320f3bd4a4f26"
+    ),
+    "particlenet_jetclass_kinpid": _particlenet(
+        "kinpid", "kinematic_pid (13)", "f56876afb26a7f0782407fc4fde2502ac23656b47a970ad912e58502a0b8839b"
+    ),
     "lorentznet_toptag": Weights(
-        "LorentzNet on the top-tagging reference", _LORENTZNET + "top/pretrained/", "best-val-model.pt", "",
+        "LorentzNet on the top-tagging reference", _LORENTZNET + "top/pretrained/", "best-val-model.pt",
+        "fd96288d5a59347c19dfc65e79bc4db95379d3b9d286907dd01b3dd5f8b385c4",
         "GPL-3.0", "2201.08187", "four-momenta and two beams",
         "accuracy 0.942, AUC 0.9868, 1/eB 2195 at eS 0.3",
     ),
     "lorentznet_quarkgluon": Weights(
-        "LorentzNet on quark and gluon jets", _LORENTZNET + "qg/pretrained/", "best-val-model.pt", "",
+        "LorentzNet on quark and gluon jets", _LORENTZNET + "qg/pretrained/", "best-val-model.pt",
+        "c0ea4cdcb95516a3fc11679b89e828730922ee5d112d9ff826f6e31453945f2e",
         "GPL-3.0", "2201.08187", "four-momenta and identity (8)", "",
+    ),
+    "treenin_toptag": Weights(
+        "TreeNiN on the top-tagging reference (first of nine runs)", _TREENIN, "best.pth.tar",
+        "2ca8a0d276ebd6e6231f50fad2fe3b296681664d1e6b84332486c0191465c879", "MIT", "1902.09914",
+        "the kT tree", "accuracy 0.938, AUC 0.9842",
     ),
     **{
         f"lundnet{number}_{task}": Weights(

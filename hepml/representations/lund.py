@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.data.clustering import coordinates
 from hepml.representations.trees import forest
@@ -75,14 +76,15 @@ def lund_graph(
 
 
 def _coordinates(harder: Tensor, softer: Tensor, wrapped: bool) -> dict[str, Tensor]:
-    (y1, phi1, kt2_1), (y2, phi2, kt2_2) = coordinates(harder), coordinates(softer)
-    dy, dphi = y1 - y2, phi1 - phi2
-    short = torch.remainder(dphi + math.pi, 2 * math.pi) - math.pi
-    delta = torch.sqrt(dy * dy + short * short).clamp_min(_CLOSEST)
-    pt1, pt2 = kt2_1.sqrt(), kt2_2.sqrt()
+    (y1, phi1, _), (y2, phi2, _) = coordinates(harder), coordinates(softer)
+    dy, short = y1 - y2, kinematics.signed_angle(*harder[:, 1:3].T, *softer[:, 1:3].T)
+    delta = kinematics.length(dy, short).clamp_min(_CLOSEST)
+    pt1, pt2 = kinematics.pt(harder), kinematics.pt(softer)
+    across = short
     if not wrapped:
-        dphi = torch.remainder(phi1, 2 * math.pi) - torch.remainder(phi2, 2 * math.pi)
-    across = short if wrapped else dphi
+        full = (torch.remainder(phi, 2 * math.pi) for phi in (phi1.detach(), phi2.detach()))
+        apart = next(full) - next(full)
+        across = short + 2 * math.pi * torch.round((apart - short.detach()) / (2 * math.pi))
     e, px, py, pz = (harder + softer).unbind(-1)
     mass2 = ((e + pz) * (e - pz) - px * px - py * py).abs()
     return {

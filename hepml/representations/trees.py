@@ -9,11 +9,15 @@ or on demand (`hepml.data.trees`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hepml.data.batch import JetBatch
+from hepml.packed.segments import segment_sum
+
+Frame = Literal["jet", "lab"]
 
 # Node inputs of arXiv:1702.00748 and their robust scaling (x - median) / (third - first quartile):
 # medians and quartile ranges over all nodes of the kT trees of 4,000 jets of 550-650 GeV from `hepml
@@ -22,6 +26,9 @@ from hepml.data.batch import JetBatch
 NODE_INPUTS = ("p", "eta", "phi", "energy", "energy_fraction", "pt", "theta")
 _MEDIAN = (9.0, 0.0, 0.0, 9.0, 0.015, 9.0, 1.5708)
 _RANGE = (29.0, 0.25, 0.25, 29.0, 0.05, 29.0, 0.25)
+# Those of the published TreeNiN, of momenta as they are: over the nodes of the top-tagging reference's jets.
+_LAB_MEDIAN = (11.680418, -0.000879195, 0.000769436, 11.68894, 0.01386037, 8.3503086, 1.5716755)
+_LAB_RANGE = (43.887254, 1.4226937, 3.1453394, 43.925718, 0.051638115, 31.269593, 1.3159617)
 
 
 @dataclass(frozen=True)
@@ -78,15 +85,16 @@ def forest(batch: JetBatch, ordering: str) -> Forest:
     return Forest(children, tuple(torch.bincount(level).tolist()[1:]), roots, torch.cat((batch.jet_of, jet)))
 
 
-def node_inputs(trees: Forest, batch: JetBatch) -> Tensor:
+def node_inputs(trees: Forest, batch: JetBatch, frame: Frame = "jet") -> Tensor:
     """The seven inputs of each node, robust-scaled, [N + M, 7].
 
     |p|, eta, phi, E, E / E_jet, pT and theta in the frame where the jet stands at rapidity 0 and azimuth 0,
     which is where the published
-    preprocessing puts it: boosted along the beam and rotated about it. GeV and radians before scaling.
+    preprocessing puts it: boosted along the beam and rotated about it; or, with `lab`, of momenta as they
+    are, scaled as for the published TreeNiN. GeV and radians before scaling.
     """
     with torch.autocast(batch.device.type, enabled=False):
-        momenta, whole = _in_jet_frame(batch)
+        momenta, whole = _in_jet_frame(batch) if frame == "jet" else _as_they_are(batch)
         energy, px, py, pz = trees.sums(momenta).unbind(-1)
         tiny = 1e-12
         pt = torch.sqrt(px * px + py * py + tiny**2)
@@ -96,7 +104,14 @@ def node_inputs(trees: Forest, batch: JetBatch) -> Tensor:
         columns = torch.stack(
             (size, eta, torch.atan2(py, px), energy, fraction, pt, torch.atan2(pt, pz)), dim=-1
         )
-        return (columns - columns.new_tensor(_MEDIAN)) / columns.new_tensor(_RANGE)
+        median, width = (_MEDIAN, _RANGE) if frame == "jet" else (_LAB_MEDIAN, _LAB_RANGE)
+        return (columns - columns.new_tensor(median)) / columns.new_tensor(width)
+
+
+def _as_they_are(batch: JetBatch) -> tuple[Tensor, Tensor]:
+    """Constituents, and the energy of their sum."""
+    energy = segment_sum(batch.four_momenta[:, :1].double(), batch.offsets)[:, 0]
+    return batch.four_momenta, energy.to(batch.dtype)
 
 
 def _in_jet_frame(batch: JetBatch) -> tuple[Tensor, Tensor]:

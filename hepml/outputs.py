@@ -190,7 +190,9 @@ def _files_of(word: Any) -> Iterator[Path]:
         found = [candidate] if os.path.exists(candidate) else glob.glob(candidate, recursive=True)
         for name in found:
             path = Path(name)
-            yield from _inside(path) if path.is_dir() else [path]
+            yield path
+            if path.is_dir():
+                yield from _inside(path)
         if found:
             return
 

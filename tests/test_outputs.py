@@ -142,3 +142,21 @@ def test_files_and_folders_are_readable_by_whom_the_umask_says(mask: int, tmp_pa
         os.umask(before)
     modes = {name: stat.S_IMODE((place / name).stat().st_mode) for name in ("file", "cache", "cache/a.bin")}
     assert modes == {"file": 0o666 & ~mask, "cache": 0o777 & ~mask, "cache/a.bin": 0o666 & ~mask}
+
+
+def test_a_folder_of_inputs_is_no_output_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    refuse_inputs(tmp_path / "data", [str(tmp_path)])  # beside other files it is allowed
+    with pytest.raises(FileError, match="one of the inputs"):
+        refuse_inputs(tmp_path / "data", [str(tmp_path / "data")])
+
+
+def test_a_second_network_does_not_take_the_preprocessing_of_the_first(tmp_path: Path) -> None:
+    from hepml.inference.exporting.preprocess import Preprocess
+
+    one, other = Preprocess({}, ("a",)), Preprocess({}, ("b",))
+    (tmp_path / "one.onnx").touch()
+    one.write(tmp_path / "preprocess.json", of=tmp_path / "one.onnx")
+    with pytest.raises(FileError, match=r"belongs to one\.onnx"):
+        other.write(tmp_path / "preprocess.json", of=tmp_path / "other.onnx")
+    other.write(tmp_path / "preprocess.json", of=tmp_path / "one.onnx")  # the same network anew

@@ -66,9 +66,13 @@ def command(
     from hepml.inference.exporting import export
     from hepml.inference.exporting.metadata import of_run
     from hepml.inference.exporting.parity import TOLERANCE, as_dicts, checked
+    from hepml.inference.exporting.preprocess import NAME
     from hepml.inference.exporting.session import ExportedTagger
+    from hepml.outputs import refuse_inputs
     from hepml.training.checkpoints import EXPORTED, load_model
 
+    for written in [output, *([output.parent / NAME] if form == "cmssw" else [])]:
+        refuse_inputs(written, [run, check])
     model = load_model(run)
     if Path(run).suffix in EXPORTED:
         raise ConfigError("this file is exported already", where=run, mend="name the run it was made of")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hepml import outputs
 from hepml.cluster.jobs import ClusterError, Job, Resources, Surroundings
 from hepml.errors import ConfigError, MissingExtraError
 
@@ -159,7 +160,7 @@ def write(files: Mapping[str, str], output: Path) -> Path:
     """Writes description, script and DAG into the folder of the benchmark; returns the description's path."""
     (output / LOGS).mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        (output / name).write_text(text)
+        outputs.write_bytes(output / name, text.encode())
     (output / SCRIPT).chmod(0o755)
     return output / FILE
 

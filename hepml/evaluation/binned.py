@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hepml.errors import DataError
-from hepml.evaluation.checks import check_binary
+from hepml.evaluation.checks import adds_up, check_binary
 from hepml.evaluation.rejection import CONFIDENCE, rejection_of
 from hepml.evaluation.roc import make_cuts, weighted_share
 
@@ -76,7 +76,7 @@ def equal_bins(values: NDArray[np.float64], bins: int = BINS) -> NDArray[np.floa
 
 
 def _share(passes: NDArray[np.bool_], w: NDArray[np.float64] | None) -> tuple[float | None, float | None]:
-    if not len(passes) or (w is not None and w.sum() <= 0):
+    if not len(passes) or (w is not None and not adds_up(w)):
         return None, None
     return weighted_share(passes, w)
 
@@ -87,6 +87,8 @@ def _rejection(entry: dict[str, Any], w: NDArray[np.float64] | None) -> dict[str
         return {"rejection": None, "rejection_error": None, "lower_limit": False}
     if share > 0:
         return {"rejection": 1 / share, "rejection_error": error / share**2, "lower_limit": False}
+    if share < 0:  # negative weights: no limit follows from them here
+        return {"rejection": None, "rejection_error": None, "lower_limit": False}
     jets = entry["background_jets"] if w is None else float(w.sum()) ** 2 / float(w @ w)
     upper = -math.expm1(math.log1p(-CONFIDENCE) / jets)
     return {"rejection": 1 / upper, "rejection_error": None, "lower_limit": True}

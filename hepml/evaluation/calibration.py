@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hepml.errors import DataError
-from hepml.evaluation.checks import check_binary
+from hepml.evaluation.checks import adds_up, check_binary
 
 _EDGE = 1e-12  # probabilities nearer to 0 or 1 have no finite logit
 
@@ -26,12 +26,13 @@ def reliability(
     Args:
         labels: [N], 1 is signal.
         scores: probabilities of signal, [N].
-        weights: one a jet, not negative, [N].
+        weights: one a jet, of any sign, [N].
         bins: of equal width in the score.
 
     Returns:
-        {"ece", "largest", "bins": [{"low", "high", "score", "signal_share", "error", "jets"}, …]} of the bins
-        that have jets; `error` is the binomial one.
+        {"ece", "largest", "bins": [{"low", "high", "score", "signal_share", "error", "jets"}, …], "cancelled"}
+        of the bins that have jets; `error` is the binomial one. Jets of bins whose weights cancel are in none
+        of these, and counted as `cancelled`.
 
     Raises:
         DataError: as `evaluate`; scores outside [0, 1].
@@ -39,27 +40,28 @@ def reliability(
     y, s, w = _probabilities(labels, scores, weights)
     edges = np.linspace(0, 1, bins + 1)
     at = np.clip(np.digitize(s, edges) - 1, 0, bins - 1)
-    rows, error, largest = [], 0.0, 0.0
+    rows, error, largest, cancelled = [], 0.0, 0.0, 0
     for k in range(bins):
         inside = at == k
-        total = w[inside].sum()
-        if total <= 0:
+        if not inside.any():
             continue
-        mean, share = (
-            float(np.average(s[inside], weights=w[inside])),
-            float(w[inside & (y == 1)].sum() / total),
-        )
-        effective = total**2 / (w[inside] ** 2).sum()
+        if not adds_up(w[inside]):
+            cancelled += int(inside.sum())
+            continue
+        total = w[inside].sum()
+        mean = float(np.average(s[inside], weights=w[inside]))
+        share = float(w[inside & (y == 1)].sum() / total)
+        scatter = (w[inside] ** 2 * (y[inside] - share) ** 2).sum()
         difference = abs(mean - share)
         error += total / w.sum() * difference
         largest = max(largest, difference)
         rows.append(
             {
                 "low": float(edges[k]), "high": float(edges[k + 1]), "score": mean, "signal_share": share,
-                "error": float(np.sqrt(share * (1 - share) / effective)), "jets": int(inside.sum()),
+                "error": float(np.sqrt(scatter) / total), "jets": int(inside.sum()),
             }
         )  # fmt: skip
-    return {"ece": float(error), "largest": float(largest), "bins": rows}
+    return {"ece": float(error), "largest": float(largest), "bins": rows, "cancelled": cancelled}
 
 
 def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:

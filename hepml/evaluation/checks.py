@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hepml.errors import DataError
 
+_LEAST = 1e-4  # of a sum of weights, in parts of the sum of their absolute values
+
 
 def as_array(values: Any, name: str) -> NDArray[Any]:
     """A NumPy array from a list, an array, an awkward array or a torch tensor on any device.
@@ -74,6 +76,26 @@ def check_weights(weights: ArrayLike | None, jets: int) -> NDArray[np.float64] |
     return array.astype(np.float64, copy=False)
 
 
+def adds_up(weights: NDArray[np.float64]) -> bool:
+    """Whether a sum of weights is more than its own scatter: W > 0 and W^2 >= sum w^2, as always for positive weights.
+    A share of what cancels to less is no share."""
+    total = float(weights.sum())
+    return total > 0 and total**2 >= (1 - 1e-9) * float(weights @ weights)
+
+
+def refuse_cancelling(weights: NDArray[np.float64], whose: str) -> None:
+    """Refuses weights that cancel to nothing; where they nearly do, the errors of what is computed say so.
+
+    Raises:
+        DataError: with their sum and its scatter.
+    """
+    if not weights.sum() > _LEAST * np.abs(weights).sum():
+        raise DataError(
+            f"the weights{f' of {whose}' if whose else ''} sum to {weights.sum():g} ± {np.sqrt(weights @ weights):.3g}",
+            mend="shares and means need a positive sum of weights: add jets, or leave weights out",
+        )
+
+
 def check_binary(
     labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
 ) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.float64] | None]:
@@ -120,11 +142,8 @@ def check_binary(
                 f"all {len(y)} jets are {other_kind}, one class only",
                 mend=f"add {kind} jets: a ROC needs both classes",
             )
-        if w is not None and not w[selected].sum() > 0:
-            raise DataError(
-                f"the weights of the {count} {kind} jets sum to {w[selected].sum():g}",
-                mend="efficiencies need a positive sum of weights in each class",
-            )
+        if w is not None:
+            refuse_cancelling(w[selected], f"the {count} {kind} jets")
     if s.dtype.kind in "bu" or s.dtype == np.float16:
         s = s.astype(np.float64)
     return signal, s, w
@@ -170,16 +189,12 @@ def check_multiclass(
         )
     w = check_weights(weights, len(y))
     indices = y.astype(np.int64)
-    sums = np.bincount(indices, weights=w, minlength=p.shape[1])
     present = np.bincount(indices, minlength=p.shape[1]) > 0
     if present.sum() < 2:
         raise DataError(
             f"all {len(y)} jets are of class {indices[0]}, one class only", mend="a ROC needs two classes"
         )
-    if w is not None and (sums[present] <= 0).any():
-        which = int(np.flatnonzero(present & (sums <= 0))[0])
-        raise DataError(
-            f"the weights of class {which} sum to {sums[which]:g}",
-            mend="efficiencies need a positive sum of weights in each class",
-        )
+    if w is not None:
+        for k in np.flatnonzero(present):
+            refuse_cancelling(w[indices == k], f"class {k}")
     return indices, p, w

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hepml.errors import DataError
-from hepml.evaluation.checks import check_binary
+from hepml.evaluation.checks import check_binary, check_weights, refuse_cancelling
 from hepml.evaluation.rejection import rejection_of
 from hepml.evaluation.roc import make_cuts
 
@@ -56,7 +56,9 @@ def compare_accuracy(first: ArrayLike, second: ArrayLike, weights: ArrayLike | N
         mean = (only_first - only_second) / len(a)
         error = math.sqrt(max((only_first + only_second) / len(a) - mean**2, 0.0) / len(a))
         return Paired(mean, error, mcnemar(only_first, only_second))
-    w = np.asarray(weights, dtype=np.float64)
+    w = check_weights(weights, len(a))
+    assert w is not None
+    refuse_cancelling(w, f"the {len(a)} jets")
     mean = float(w @ difference / w.sum())
     error = math.sqrt(float(w**2 @ (difference - mean) ** 2)) / abs(float(w.sum()))
     return Paired(mean, error, _two_sided(mean, error))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hepml.errors import DataError
-from hepml.evaluation.checks import as_array, check_weights, finite
+from hepml.evaluation.checks import as_array, check_weights, finite, refuse_cancelling
 
 _ONE_SIGMA = 0.6826894921370859
 
@@ -81,8 +81,7 @@ def evaluate_regression(
     w = check_weights(weights, len(z))
     if w is None:
         w = np.ones(len(z))
-    if not w.sum() > 0:
-        raise DataError(f"the weights sum to {w.sum():g}", mend="averages need a positive sum of weights")
+    refuse_cancelling(w, "")
     if z.ndim == 1:
         return {"jets": len(z), **_one_target(z, m, s, w)}
     names = [f"target_{i}" for i in range(z.shape[1])] if names is None else list(names)

@@ -36,7 +36,8 @@ def mass_sculpting(
         labels: [N], 1 is signal.
         scores: signal score [N].
         masses: [N], in any unit.
-        weights: one a jet, not negative, [N].
+        weights: one a jet, of any sign, [N]; a bin whose weights do not add up to something positive counts as
+            empty.
         signal_efficiencies: working points.
         bins: of equally many background jets each.
         seed: of the random selections.
@@ -61,13 +62,14 @@ def mass_sculpting(
         passing = background & (s >= threshold)
         count = int(passing.sum())
         found: dict[str, Any] = {"divergence": None, "by_chance": None, "by_chance_error": None}
-        if count:
-            found["divergence"] = jensen_shannon(before, _spectrum(m[passing], w[passing], edges))
+        if count and (after := _spectrum(m[passing], w[passing], edges)).any():
+            found["divergence"] = jensen_shannon(before, after)
             mb, wb = m[background], w[background]
             chance = []
             for _ in range(_RANDOM):
                 drawn = rng.choice(len(mb), count, replace=False)
-                chance.append(jensen_shannon(before, _spectrum(mb[drawn], wb[drawn], edges)))
+                if (spectrum := _spectrum(mb[drawn], wb[drawn], edges)).any():
+                    chance.append(jensen_shannon(before, spectrum))
             found["by_chance"], found["by_chance_error"] = float(np.mean(chance)), float(np.std(chance))
         out[f"{efficiency:g}"] = {**found, "passing": count, "threshold": float(threshold)}
     return out
@@ -89,7 +91,8 @@ def score_threshold(scores: NDArray[np.float64], weights: NDArray[np.float64], e
     """The score that a share `efficiency` of the weighted jets reaches."""
     order = np.argsort(-scores, kind="stable")
     share = np.cumsum(weights[order]) / weights.sum()
-    return float(scores[order][min(int(np.searchsorted(share, efficiency)), len(order) - 1)])
+    reached = share >= efficiency * (1 - 1e-9)  # with negative weights it may fall again: the first counts
+    return float(scores[order][int(np.argmax(reached)) if reached.any() else len(order) - 1])
 
 
 def mass_edges(masses: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
@@ -103,7 +106,7 @@ def mass_edges(masses: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
 def _spectrum(
     masses: NDArray[np.float64], weights: NDArray[np.float64], edges: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    return np.histogram(masses, edges, weights=weights)[0].astype(np.float64)
+    return np.clip(np.histogram(masses, edges, weights=weights)[0].astype(np.float64), 0.0, None)
 
 
 def _masses(masses: ArrayLike, jets: int) -> NDArray[np.float64]:

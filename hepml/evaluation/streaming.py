@@ -84,7 +84,12 @@ class StreamingRoc:
         filled = np.flatnonzero(self._sums.any(axis=0))[::-1]
         sums: NDArray[np.float64] = np.cumsum(self._sums[:, filled], axis=1)
         for row, kind in ((0, "signal"), (1, "background")):
-            if not len(filled) or not sums[row, -1] > 0:
+            if not len(filled) or not sums[row + 2, -1] > 0:
                 raise DataError(f"no {kind} jets so far, one class only", mend="a ROC needs both classes")
+            if not sums[row, -1] > 1e-4 * np.abs(self._sums[row]).sum():
+                raise DataError(
+                    f"the weights of the {kind} jets sum to {sums[row, -1]:g} ± {sums[row + 2, -1] ** 0.5:.3g}",
+                    mend="shares and means need a positive sum of weights",
+                )
         odds = filled * (2 * self.reach / self.bins) - self.reach
         return Cuts(1 / (1 + np.exp(-odds)), sums[0], sums[1], sums[2], sums[3])

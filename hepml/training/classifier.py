@@ -22,6 +22,7 @@ from hepml.data.dataset import JetDataset
 from hepml.data.loader import JetLoader
 from hepml.data.packing import prepare
 from hepml.errors import DataError
+from hepml.evaluation.checks import check_weights, refuse_cancelling
 from hepml.inference import prediction
 
 
@@ -88,7 +89,12 @@ class HepmlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"{len(labels)} labels for {len(batch)} jets", mend="give one a jet")
         torch.manual_seed(self.seed)
         network = models.create(self.model, outputs=len(self.classes_), **dict(self.hyperparameters or {}))
-        weights = None if sample_weight is None else torch.from_numpy(np.asarray(sample_weight, np.float32))
+        given = check_weights(sample_weight, len(labels))
+        mean = 1.0
+        if given is not None:
+            refuse_cancelling(given, f"the {len(given)} jets")
+            mean = float(given.mean())  # what no batch can bring near zero, see `weighted_mean`
+        weights = None if given is None else torch.from_numpy(given.astype(np.float32))
         batch = replace(
             prepare(batch, prediction.inputs_of(network)), labels=torch.from_numpy(labels), weights=weights
         )
@@ -105,7 +111,7 @@ class HepmlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 jets = part.to(self.device)
                 assert jets.labels is not None
                 nll = objective.negative_log_likelihood(network(jets), jets.labels)
-                loss = nll.mean() if jets.weights is None else (nll * jets.weights).sum() / jets.weights.sum()
+                loss = objectives.weighted_mean(nll, jets.weights, mean)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

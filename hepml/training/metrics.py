@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepml.errors import DataError
+from hepml.evaluation.checks import refuse_cancelling
 from hepml.evaluation.multiclass import one_vs_one_auc
 from hepml.evaluation.regression import evaluate_regression
 from hepml.evaluation.report import evaluate
@@ -34,11 +34,7 @@ def validation(objective: Objective, parameters: Tensor, labels: Tensor, weights
     with torch.no_grad():
         nll = objective.negative_log_likelihood(parameters, labels).double()
         w = weights.double()
-        if not float(w.sum()) > 0:
-            raise DataError(
-                f"the weights of the {len(w)} validation jets add up to {float(w.sum()):.3g}",
-                mend="validate on more jets, or train with data.weights=false",
-            )
+        refuse_cancelling(w.cpu().numpy(), f"the {len(w)} validation jets")
         loss = float((nll * w).sum() / w.sum())
         if not np.isfinite(loss):
             return {"loss": loss}

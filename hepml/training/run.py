@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
-from hepml import tracking
+from hepml import outputs, tracking
 from hepml.data.loader import JetLoader
 from hepml.errors import ConfigError
 from hepml.models import catalogue
@@ -185,6 +185,10 @@ def _train_and_report(
 
 def _open_folder(desk: _Desk, resume: bool) -> None:
     """Makes the run folder this process's own: nothing is written in one that another process trains in."""
+    if not resume:
+        data = desk.config.data
+        outputs.refuse_inputs(desk.folder.path, [data.train, data.val, *data.tests().values(), data.cache])
+        outputs.refuse_inputs(desk.folder.path, _words(data.samples))
     desk.folder.prepare(resume=resume)
     desk.lock = tracking.take_lock(desk.folder.path)
     try:
@@ -194,6 +198,13 @@ def _open_folder(desk: _Desk, resume: bool) -> None:
     except BaseException:
         desk.lock.release()
         raise
+
+
+def _words(value: Any) -> list[str]:
+    """All text in nested mappings and lists: paths among it."""
+    if isinstance(value, dict | list):
+        return [w for v in (value.values() if isinstance(value, dict) else value) for w in _words(v)]
+    return [value] if isinstance(value, str) else []
 
 
 def _describe_run(desk: _Desk) -> None:

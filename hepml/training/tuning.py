@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hepml import config as configs
+from hepml import outputs
 from hepml.errors import ConfigError, DataError, MissingExtraError
 from hepml.tracking.journal import is_locked
 from hepml.training.progress import Progress
@@ -173,7 +174,7 @@ def report(study: Any, config: Path | str, overrides: Sequence[str], folder: Pat
     best = min(done, key=lambda t: float(t.value))
     run = load_run_config(config, [*overrides, *_words(best.params)])
     text = f"# trial {best.number} of {len(study.trials)}: val_loss {best.value:.6g}\n"
-    (folder / BEST).write_text(text + configs.dump_yaml(configs.plain_values(run)))
+    outputs.write_bytes(folder / BEST, (text + configs.dump_yaml(configs.plain_values(run))).encode())
     return {
         "study": study.study_name,
         "folder": str(folder),

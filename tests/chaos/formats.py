@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import uproot
 from chaos.damage import Format
+from ntuples import write_checked_ntuple
 from toys import toy_arrays
 
 import hepml
@@ -95,6 +96,33 @@ def write_table(path: Path) -> None:
         frame.to_hdf(path, key="table", format="table")
 
 
+def write_salt(path: Path) -> None:
+    import h5py
+
+    draw = np.random.default_rng(3)
+    jets = np.zeros(
+        30, dtype=[("pt", "f4"), ("eta", "f4"), ("mass", "f4"), ("HadronConeExclTruthLabelID", "i4")]
+    )
+    jets["pt"], jets["eta"], jets["mass"] = draw.uniform(2e4, 2e5, 30), draw.uniform(-2, 2, 30), 5e3
+    jets["HadronConeExclTruthLabelID"] = draw.choice([0, 4, 5, 15], 30)
+    tracks = np.zeros((30, 12), dtype=[("qOverP", "f4"), ("deta", "f4"), ("dphi", "f4"), ("valid", "?")])
+    tracks["qOverP"] = draw.choice([-1, 1], tracks.shape) / draw.uniform(1e3, 5e4, tracks.shape)
+    tracks["deta"], tracks["dphi"] = draw.normal(0, 0.1, tracks.shape), draw.normal(0, 0.1, tracks.shape)
+    tracks["valid"] = draw.random(tracks.shape) < 0.6
+    with h5py.File(path, "w") as file:
+        for name, array in {"jets": jets, "tracks": tracks}.items():
+            file.create_dataset(name, data=array, chunks=True, compression="gzip", fletcher32=True)
+
+
+def write_parquet(path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {n: v.to_list() if isinstance(v, ak.Array) else v for n, v in _arrays().items()}
+    table = pyarrow.table(columns)
+    pyarrow.parquet.write_table(table, path, write_page_checksum=True)
+
+
 def write_checkpoint(path: Path) -> None:
     torch.manual_seed(3)
     model = create("pfn", outputs=2, phi=[8, 8], f=[8])
@@ -144,9 +172,19 @@ FORMATS = (
     Format("TTree, zstd", lambda p: write_tree(p, uproot.ZSTD(5)), read_jets, ".root", checked=False),
     Format("TTree, raw", lambda p: write_tree(p, None), read_jets, ".root", checked=False),
     Format("RNTuple", write_ntuple, read_jets, ".root", checked=False),
+    Format(
+        "RNTuple, as ROOT writes it",
+        lambda p: write_checked_ntuple(p, _arrays()),
+        read_jets,
+        ".root",
+        checked=True,
+    ),
     Format("npz", write_npz, read_jets, ".npz", checked=True),
     Format("npz, converted", write_npz, convert_npz, ".npz", checked=True),
+    Format("HDF5, pandas", write_table, read_jets, ".h5", checked=False),
     Format("HDF5, converted", write_table, convert_npz, ".h5", checked=False),
+    Format("HDF5, salt", write_salt, read_jets, ".h5", checked=False),
+    Format("Parquet", write_parquet, read_jets, ".parquet", checked=False),
     Format("checkpoint", write_checkpoint, read_checkpoint, ".ckpt", checked=True),
     Format("scores, npz", write_scores, scores, ".npz", checked=True),
     Format("scores, ROOT", write_scores, scores, ".root", checked=False),

@@ -64,7 +64,7 @@ class ArrowTree:
         if self._is_parquet:
             import pyarrow.parquet as parquet
 
-            with parquet.ParquetFile(path) as file:
+            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
                 self.schema = file.schema_arrow
                 rows = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
             self._edges = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
@@ -127,7 +127,7 @@ class ArrowTree:
 
         first = int(np.searchsorted(self._edges, start, side="right")) - 1
         last = int(np.searchsorted(self._edges, stop, side="left"))
-        with parquet.ParquetFile(self.path) as file:
+        with parquet.ParquetFile(self.path, page_checksum_verification=True) as file:
             table = file.read_row_groups(list(range(max(first, 0), last)), columns=columns)
         return table.slice(start - int(self._edges[max(first, 0)]), stop - start)
 

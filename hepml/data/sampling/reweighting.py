@@ -71,6 +71,14 @@ class Reweighting:
         assert inside is not None
         return np.where(inside, out, -1)
 
+    def _named(self, bin: int) -> str:
+        """A bin in words."""
+        words = []
+        for name, edges in reversed(list(self.columns.items())):
+            bin, at = divmod(bin, len(edges) - 1)
+            words.append(f"{name} {edges[at]:g} to {edges[at + 1]:g}")
+        return ", ".join(reversed(words))
+
     def factors(
         self,
         columns: Mapping[str, np.ndarray],
@@ -105,6 +113,15 @@ class Reweighting:
         for c in range(len(classes)):
             chosen = (y == c) & (b >= 0)
             histograms[c] = np.bincount(b[chosen], weights=w[chosen], minlength=size)
+            squares = np.bincount(b[chosen], weights=w[chosen] ** 2, minlength=size)
+            lost = (squares > 0) & ((histograms[c] <= 0) | (histograms[c] ** 2 < (1 - 1e-9) * squares))
+            if lost.any():
+                k = int(np.argmax(lost))
+                raise DataError(
+                    f"the weights of class {classes[c]} cancel in {int(lost.sum())} bins of data.reweight, "
+                    f"as in {self._named(k)}: {histograms[c][k]:.3g} ± {np.sqrt(squares[k]):.3g}",
+                    mend="widen the edges, or train without event weights (data.weights: false)",
+                )
         if not (histograms > 0).any():
             raise DataError("no jets within the bins of data.reweight", mend="widen the edges")
         occupied = (histograms > 0).any(axis=0)

@@ -15,11 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import awkward as ak
 import numpy as np
 
 from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.npz import read_npz
+from hepml.data.reading.per_jet import a_list
 from hepml.data.reading.scanning import FileScan, Scan
-from hepml.data.reading.sources import expand, open_root, open_tree
+from hepml.data.reading.sources import expand, open_root, open_tree, refusing_damage
 from hepml.errors import ConfigError, DataError, did_you_mean
 
 _KEYS = ("files", "class", "label", "cross_section", "luminosity", "weight")
@@ -155,27 +158,50 @@ class SampleMap:
         """cross-section x luminosity / sum of event weights, and the column of those weights."""
         if sample.cross_section is None:
             return 1.0, None
-        total, column = 0.0, None
+        total, squares, column = 0.0, 0.0, None
         for file in found.files:
             if self._of.get(file.source.path) is not sample:
                 continue
             column = self._weight(file)
-            total += float(file.entries) if column is None else _sum(file, column)
-        if not total > 0:
-            raise DataError(f"the event weights of sample '{sample.name}' add up to {total:g}")
+            more = (float(file.entries),) * 2 if column is None else _sums(file, column)
+            total, squares = total + more[0], squares + more[1]
+        if not (total > 0 and total**2 >= (1 - 1e-9) * squares):
+            raise DataError(
+                f"the event weights of sample '{sample.name}' add up to {total:g} ± {squares**0.5:.3g}",
+                mend="give more events, or another column: samples.NAME.weight",
+            )
         return sample.cross_section * sample.luminosity / total, column
 
 
-def _sum(file: FileScan, column: str) -> float:
-    """The sum of a column over all events of a file (not over jets)."""
+def _sums(file: FileScan, column: str) -> tuple[float, float]:
+    """The sum of a column and of its squares over all events of a file (not over jets)."""
+    if file.flat is not None or file.source.is_npz:
+        return _sums_of_jets(file, column)
     branch = column
     if file.events is not None:
         branch = file.events.chosen.jets.event.get(column, file.events.layout.event.get(column, column))
-    with open_root(file.source) as directory:
+    with open_root(file.source) as directory, refusing_damage(str(file.source)):
         _, tree = open_tree(directory, file.source, file.tree)
-        total = 0.0
+        total = squares = 0.0
         for low in range(0, file.entries, 100_000):
             values = tree[branch].array(entry_start=low, entry_stop=min(low + 100_000, file.entries))
-            first = values if values.ndim == 1 else values[:, 0]
-            total += float(np.asarray(first, dtype=np.float64).sum())
-    return total
+            if values.ndim != 1:  # Delphes writes a list of one
+                if not (ak.num(values) == 1).all():
+                    raise a_list(branch, "weight branch", str(file.source))
+                values = values[:, 0]
+            w = np.asarray(values, dtype=np.float64)
+            total, squares = total + float(w.sum()), squares + float(w @ w)
+    return total, squares
+
+
+def _sums_of_jets(file: FileScan, column: str) -> tuple[float, float]:
+    """The same for a file of jets, where each jet is an event of its own."""
+    total = squares = 0.0
+    if file.flat is not None:
+        chunks = file.flat.chunks(0, file.entries, 20_000, (), [column])
+    else:
+        chunks = read_npz(file.source, 0, file.entries, 100_000, selection_names=[column])
+    for chunk in chunks:
+        w = np.asarray(chunk.jets[column], dtype=np.float64)
+        total, squares = total + float(w.sum()), squares + float(w @ w)
+    return total, squares

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from hepml import outputs
 from hepml.errors import FileError
 
 NAME = "preprocess.json"
@@ -129,8 +130,22 @@ class Preprocess:
         inputs = {name: block.as_json() for name, block in self.inputs.items()}
         return {"output_names": list(self.outputs), "input_names": list(self.inputs), **inputs}
 
-    def write(self, path: Path) -> None:
-        path.write_text(json.dumps(self.as_json(), indent=2) + "\n")
+    def write(self, path: Path, *, of: Path) -> None:
+        """Writes it beside the network `of`.
+
+        Raises:
+            FileError: another network's, which stands there, would be replaced.
+        """
+        text = json.dumps(self.as_json(), indent=2) + "\n"
+        if path.is_file() and path.read_text() != text:
+            others = [p for p in path.parent.glob("*.onnx") if p.name != of.name and beside(p) == path]
+            if others:
+                raise FileError(
+                    f"{path.name} is there already and belongs to {others[0].name}",
+                    where=str(path.parent),
+                    mend="write each network into a folder of its own",
+                )
+        outputs.write_bytes(path, text.encode())
 
 
 def beside(network: Path) -> Path | None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hepml import outputs
 from hepml.errors import ConfigError, ModelError
 from hepml.inference.exporting.forms import athena_config, network_of, preprocess_of
 from hepml.inference.exporting.metadata import describe
@@ -84,16 +85,18 @@ def export(
     program = exported_program(model, made)
     entries = {**describe(model, made), "hepml.precision": precision, **(metadata or {})}
     path = Path(output)
-    if form == CMSSW:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        preprocess_of(model, made).write(path.parent / NAME)
     if form == ATHENA:
         entries["gnn_config"] = json.dumps(athena_config(model, made))
-    if format == "pt2":
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.export.save(program, path, extra_files={"hepml.json": json.dumps(entries)})
-    else:
-        _write_onnx(program, path, made, entries, model, halved=precision == "float16")
+    try:
+        with outputs.writing(path) as temporary:
+            if format == "pt2":
+                torch.export.save(program, temporary, extra_files={"hepml.json": json.dumps(entries)})
+            else:
+                _write_onnx(program, temporary, made, entries, model, halved=precision == "float16")
+            if form == CMSSW:
+                preprocess_of(model, made).write(path.parent / NAME, of=path)
+    except OSError as problem:
+        raise outputs.cannot_write(path, problem) from None
     return made
 
 
@@ -191,7 +194,6 @@ def _write_onnx(
     _name_sizes(proto, form)
     if halved:
         halve_weights(proto)
-    path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(proto, path)
 
 

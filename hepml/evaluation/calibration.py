@@ -30,9 +30,9 @@ def reliability(
         bins: of equal width in the score.
 
     Returns:
-        {"ece", "largest", "bins": [{"low", "high", "score", "signal_share", "error", "jets"}, …], "cancelled"}
-        of the bins that have jets; `error` is the binomial one. Jets of bins whose weights cancel are in none
-        of these, and counted as `cancelled`.
+        {"ece", "largest", "bins": [{"low", "high", "score", "signal_share", "error", "jets"}, …],
+        "cancelled"} of the bins that have jets; `error` is the binomial one. Jets of bins whose weights
+        cancel are in none of these, and counted as `cancelled`.
 
     Raises:
         DataError: as `evaluate`; scores outside [0, 1].

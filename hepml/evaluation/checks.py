@@ -77,8 +77,8 @@ def check_weights(weights: ArrayLike | None, jets: int) -> NDArray[np.float64] |
 
 
 def adds_up(weights: NDArray[np.float64]) -> bool:
-    """Whether a sum of weights is more than its own scatter: W > 0 and W^2 >= sum w^2, as always for positive weights.
-    A share of what cancels to less is no share."""
+    """Whether a sum of weights is more than its own scatter: W > 0 and W^2 >= sum w^2, as always for positive
+    weights. A share of what cancels to less is no share."""
     total = float(weights.sum())
     return total > 0 and total**2 >= (1 - 1e-9) * float(weights @ weights)
 
@@ -91,7 +91,8 @@ def refuse_cancelling(weights: NDArray[np.float64], whose: str) -> None:
     """
     if not weights.sum() > _LEAST * np.abs(weights).sum():
         raise DataError(
-            f"the weights{f' of {whose}' if whose else ''} sum to {weights.sum():g} ± {np.sqrt(weights @ weights):.3g}",
+            f"the weights{f' of {whose}' if whose else ''} sum to {weights.sum():g} ± "
+            f"{np.sqrt(weights @ weights):.3g}",
             mend="shares and means need a positive sum of weights: add jets, or leave weights out",
         )
 

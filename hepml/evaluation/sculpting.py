@@ -36,8 +36,8 @@ def mass_sculpting(
         labels: [N], 1 is signal.
         scores: signal score [N].
         masses: [N], in any unit.
-        weights: one a jet, of any sign, [N]; a bin whose weights do not add up to something positive counts as
-            empty.
+        weights: one a jet, of any sign, [N]; a bin whose weights do not add up to something positive counts
+            as empty.
         signal_efficiencies: working points.
         bins: of equally many background jets each.
         seed: of the random selections.

@@ -88,7 +88,8 @@ class StreamingRoc:
                 raise DataError(f"no {kind} jets so far, one class only", mend="a ROC needs both classes")
             if not sums[row, -1] > 1e-4 * np.abs(self._sums[row]).sum():
                 raise DataError(
-                    f"the weights of the {kind} jets sum to {sums[row, -1]:g} ± {sums[row + 2, -1] ** 0.5:.3g}",
+                    f"the weights of the {kind} jets sum to {sums[row, -1]:g} ± "
+                    f"{sums[row + 2, -1] ** 0.5:.3g}",
                     mend="shares and means need a positive sum of weights",
                 )
         odds = filled * (2 * self.reach / self.bins) - self.reach

@@ -16,6 +16,7 @@ FLOORS = {
     "documents": 0,
     "paths": 0,
     "outputs": 0,
+    "progress": 0,
     "redaction": 0,
     "data": 1,
     "generation": 1,

@@ -45,6 +45,7 @@ def copy(
         Path | None,
         typer.Option("--output", "-o", help="File to write; NAME.yaml in this folder if left out."),
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Write a shipped config into a file of your own. Files that are there are not overwritten."""
     from hepml.errors import ConfigError, FileError, did_you_mean
@@ -68,6 +69,9 @@ def copy(
         raise FileError(
             f"cannot write {path} ({problem.strerror})", mend="choose another place with -o"
         ) from None
+    if json:
+        typer.echo(dumps({"name": wanted, "file": str(path)}))
+        return
     typer.echo(f"{path}: edit it, then: hepml {'dynamics' if folder.name == 'dynamics' else 'train'} {path}")
 
 

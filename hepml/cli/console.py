@@ -7,6 +7,7 @@ standard output. Without a terminal the bar becomes one plain line an epoch.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from rich.progress import (
     BarColumn,
     Progress,
     ProgressColumn,
+    SpinnerColumn,
     Task,
     TextColumn,
     TimeElapsedColumn,
@@ -24,9 +26,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from hepml import cli
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+PAUSE = 60.0  # seconds between two lines in a log
+PICTURES = frozenset({".png", ".pdf", ".svg"})
 DATA_SUFFIXES = frozenset({".root", ".npz", ".h5", ".hdf5", ".parquet", ".arrow", ".feather"})
 
 
@@ -44,14 +51,33 @@ def refuse_jets_as_run(word: str, example: str) -> None:
         raise ConfigError(f"'{word}' holds jets, it is no run", where="command line", mend=example)
 
 
+def check_picture(path: Path, option: str = "--plot") -> None:
+    """Before anything is computed: the ending is that of a picture, and its folder is there, since a new one
+    is more often a slip than a wish.
+
+    Raises:
+        FileError: otherwise.
+    """
+    from hepml.errors import FileError
+
+    if path.suffix.lower() not in PICTURES:
+        raise FileError(f"cannot draw '{path.name}'", where=option, mend="end the name in .png, .pdf or .svg")
+    if not path.parent.is_dir():
+        raise FileError(
+            f"there is no folder {path.parent}",
+            where=option,
+            mend=f"mkdir -p {shlex.quote(str(path.parent))}",
+        )
+
+
 def out() -> Console:
     """The console for results; as wide as the table where there is no terminal to measure."""
     return Console(width=None if sys.stdout.isatty() else 120, soft_wrap=not sys.stdout.isatty())
 
 
 def err() -> Console:
-    """The console for progress and remarks."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    """The console for progress and remarks; says nothing where `-q` was given."""
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty(), quiet=cli.QUIET)
 
 
 def print_json(document: Any) -> None:
@@ -61,9 +87,40 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(finite(document), indent=2) + "\n")
 
 
+def counting_bar(what: str, total: int | None, console: Console, *, transient: bool = True) -> Progress:
+    """A started bar: done of total, rate, time so far, and time left."""
+    known = (TextColumn("left"), TimeRemainingColumn()) if total else ()
+    counted = (TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),) if total else (SpinnerColumn(),)
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=24), *counted, RateColumn(what.split()[0]),
+        TimeElapsedColumn(), *known, console=console, transient=transient,
+    )  # fmt: skip
+    bar.start()
+    return bar
+
+
+def progress_line(what: str, done: int, total: int | None, seconds: float) -> str:
+    """What a log is told once a minute: so many of all, a second, and the time left."""
+    rate = done / max(seconds, 1e-9)
+    shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+    if not total:
+        return f"{done:,} {what}, {shown}/s"
+    left = "" if not done else f", {duration((total - done) / rate)} left"
+    return f"{done:,} of {total:,} {what}, {shown}/s{left}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42 s, 3 min 20 s, 2 h 05 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
 class CountingBar:
-    """A bar for work that is counted, on standard error; silent without a terminal except for a line every
-    now and then.
+    """A bar for work that is counted, on standard error; silent without a terminal except for a line a
+    minute.
 
     Args:
         what: what is counted, as `jets`.
@@ -79,13 +136,9 @@ class CountingBar:
         self._began = self._told = time.monotonic()
 
     def __enter__(self) -> CountingBar:
+        cli.BARS += 1
         if self.console.is_terminal and not self.quiet:
-            counted = "{task.completed:,.0f}" + (f" of {self.total:,}" if self.total else "")
-            self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn(counted),
-                RateColumn(self.what), TimeElapsedColumn(), TimeRemainingColumn(), console=self.console,
-            )  # fmt: skip
-            self._bar.start()
+            self._bar = counting_bar(self.what, self.total, self.console, transient=False)
             self._task = self._bar.add_task(self.what, total=self.total)
         return self
 
@@ -95,14 +148,12 @@ class CountingBar:
             self.total = total
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self.total)
-        elif not self.quiet and time.monotonic() - self._told > 10:
+        elif not self.quiet and time.monotonic() - self._told > PAUSE:
             self._told = time.monotonic()
-            rate = done / (self._told - self._began)
-            self.console.print(
-                f"{done:,}" + (f" of {self.total:,}" if self.total else "") + f" {self.what}, {rate:,.0f} /s"
-            )
+            self.console.print(progress_line(self.what, done, self.total, self._told - self._began))
 
     def __exit__(self, *problem: object) -> None:
+        cli.BARS -= 1
         if self._bar is not None:
             self._bar.stop()
 
@@ -137,13 +188,16 @@ def _bar_class() -> Callable[[], Any]:
             self.bar: Progress | None = None
             self.task: Any = None
             self.scores: dict[str, Any] = {}
-            self.epochs = self.steps = self.jets = 0
+            self.epochs = self.steps = self.jets = self.seen = self.whole = 0
+            self.began = self.told = time.monotonic()
 
         def message(self, text: str) -> None:
             self.console.print(Text(text), style="dim")
 
         def begin(self, epochs: int, steps: int, jets: int, *, first_epoch: int = 0) -> None:
             self.epochs, self.steps, self.jets = epochs, steps, jets
+            self.seen, self.whole = 0, (epochs - first_epoch) * jets
+            self.began = self.told = time.monotonic()
             self._open()
             if self.bar is not None:
                 self.task = self.bar.add_task(
@@ -151,9 +205,14 @@ def _bar_class() -> Callable[[], Any]:
                 )
 
         def step(self, epoch: int, step: int, loss: float | None, jets: int) -> None:
-            if self.bar is None:
-                return
             note = f"step {step}/{self.steps}" + (f"  loss {loss:.4f}" if loss is not None else "")
+            self.seen += jets
+            if self.bar is None:
+                if time.monotonic() - self.told > PAUSE:
+                    self.told = time.monotonic()
+                    line = progress_line("jets", self.seen, self.whole, self.told - self.began)
+                    self.console.print(f"epoch {epoch + 1}/{self.epochs}  {note}  {line}")
+                return
             self.bar.update(
                 self.task, advance=jets, description=f"epoch {epoch + 1}/{self.epochs}", note=note
             )
@@ -168,6 +227,7 @@ def _bar_class() -> Callable[[], Any]:
             shown.append(f"{values['epoch_seconds']:.1f} s")
             if self.bar is not None:
                 self.bar.update(self.task, completed=(epoch + 1) * self.jets)
+            self.told = time.monotonic()
             self.console.print(Text("  ".join(shown) + ("  *" if best else "")))
 
         def scoring(self, name: str, done: int, jets: int) -> None:
@@ -182,6 +242,7 @@ def _bar_class() -> Callable[[], Any]:
             if self.bar is not None:
                 self.bar.stop()
                 self.bar = None
+                cli.BARS -= 1
 
         def _open(self) -> None:
             if self.bar is None and self.console.is_terminal:
@@ -192,5 +253,6 @@ def _bar_class() -> Callable[[], Any]:
                     console=self.console, transient=True,
                 )  # fmt: skip
                 self.bar.start()
+                cli.BARS += 1
 
     return TrainingBar

@@ -77,8 +77,29 @@ def command(
         ),
     ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Add published taggers on the top tagging reference jets.")
+        bool,
+        typer.Option(
+            "--published",
+            help="Add published taggers on the top tagging reference jets, to the table and to --plot.",
+        ),
     ] = False,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--label",
+            help="Above the figures: an experiment, a status or both, as 'CMS Work in progress'; the run's "
+            "evaluation.label where left out.",
+            show_default=False,
+        ),
+    ] = None,
+    energy: Annotated[
+        float | None,
+        typer.Option("--energy", help="Centre-of-mass energy in TeV, in that label.", show_default=False),
+    ] = None,
+    lumi: Annotated[
+        float | None,
+        typer.Option("--lumi", help="Luminosity in inverse femtobarn, in that label.", show_default=False),
+    ] = None,
     bins: Annotated[
         str | None,
         typer.Option(
@@ -128,7 +149,7 @@ def command(
             mend="hepml evaluate RUN FILES, or hepml evaluate --scores FILE.npz",
         )
     if plot is not None:
-        _check_picture(plot)
+        console.check_picture(plot)
         refuse_inputs(plot, [run, files, scores, layout], option="--plot")
     regression = None
     samples: dict[str, Sample] = {}
@@ -168,12 +189,13 @@ def command(
 
         for name, tests in compare_all(samples, reports).items():  # type: ignore[arg-type]
             reports[name]["paired"] = tests
-    if bins is not None:
-        from hepml.cli.evaluate_bins import add_bins
+    with _labelled(plot, own, label, energy, lumi):
+        if bins is not None:
+            from hepml.cli.evaluate_bins import add_bins
 
-        add_bins(bins, samples, reports, points[-1], plot)
-    if plot is not None:
-        _draw(samples, reports, plot, regression)
+            add_bins(bins, samples, reports, points[-1], plot)
+        if plot is not None:
+            _draw(samples, reports, plot, regression, published)
     if json:
         sys.stdout.write(
             dumps(reports, indent=2, allow_nan=False) + "\n"
@@ -183,6 +205,27 @@ def command(
         if plot is not None:
             console.err().print(f"wrote {plot}", markup=False, highlight=False)
     return 0
+
+
+def _labelled(
+    plot: Path | None, own: dict[str, Any], label: str | None, energy: float | None, lumi: float | None
+) -> Any:
+    """Has figures labelled as asked, or as the run's config says."""
+    from contextlib import nullcontext
+
+    if plot is None:
+        return nullcontext()
+    from hepml.evaluation.plots.labels import Label, labelled
+
+    given = (label, energy, lumi)
+    return labelled(
+        Label(
+            *(
+                own.get(key) if option is None else option
+                for option, key in zip(given, ("label", "energy", "luminosity"), strict=True)
+            )
+        )
+    )
 
 
 def _evaluation_of(run: str) -> dict[str, Any]:
@@ -401,26 +444,21 @@ def _classes(words: str | None) -> list[str | int] | None:
     return [int(word) if word.isdigit() else word for word in (w.strip() for w in words.split(","))]
 
 
-def _check_picture(path: Path) -> None:
-    """Before anything is computed."""
-    from hepml.errors import FileError
-
-    if path.suffix.lower() not in {".png", ".pdf", ".svg"}:
-        raise FileError(
-            f"cannot draw '{path.name}'", where="--plot", mend="end the name in .png, .pdf or .svg"
-        )
-
-
-def _draw(samples: dict[str, Sample], reports: dict[str, Any], path: Path, regression: str | None) -> None:
+def _draw(
+    samples: dict[str, Sample], reports: dict[str, Any], path: Path, regression: str | None, published: bool
+) -> None:
     """Rejection against signal efficiency: a curve a tagger, or a curve a class for one tagger of many
     classes."""
     from hepml.errors import ConfigError
     from hepml.evaluation.multiclass import bare_name, group_members, signal_against_background
     from hepml.evaluation.plots import scores as plots
+    from hepml.evaluation.published import LANDMARKS
+    from hepml.evaluation.published import published as published_rows
 
     if regression:
         raise ConfigError("a regression has no ROC to plot", where="--plot", mend="leave --plot out")
     curves: dict[str, Any] = {}
+    told: dict[str, None] = {}  # what is told from what; the same for all curves in most figures
     for name, sample in samples.items():
         report = reports[name]
         several = "classes" in report
@@ -429,6 +467,9 @@ def _draw(samples: dict[str, Sample], reports: dict[str, Any], path: Path, regre
             signals = [c for c, row in report["classes"].items() if row.get("rejection")]
         else:
             signals = [report.get("signal", 1)]
+        if "signal" in report:
+            what = bare_name(str(report["signal"])) if len(signals) == 1 else f"{name}: each class"
+            told[f"{what} against {bare_name(str(report['background']))}"] = None
         for signal in signals:
             label = name if len(signals) == 1 else bare_name(signal)
             curves[label] = signal_against_background(
@@ -439,7 +480,9 @@ def _draw(samples: dict[str, Sample], reports: dict[str, Any], path: Path, regre
                 signal=group_members(signal) if isinstance(signal, str) else signal,
                 background=against if "background" in report else 0,
             )
-    plots.save(plots.plot_roc(curves), path)
+    rows = published_rows(names=list(LANDMARKS)) if published else ()
+    title = next(iter(told)) if len(told) == 1 else None
+    plots.save(plots.plot_roc(curves, title=title, published=rows), path)
 
 
 def _show(reports: dict[str, Any], published: bool, regression: str | None) -> None:

@@ -53,6 +53,7 @@ def command(
         logits. Names stand in the file's metadata: hepml.columns, hepml.jet_columns, hepml.classes.
         Other forms have the inputs of the experiments' software (docs/export.md).
     """
+    from hepml import progress
     from hepml.cli import console
     from hepml.errors import ConfigError
 
@@ -77,16 +78,18 @@ def command(
     if Path(run).suffix in EXPORTED:
         raise ConfigError("this file is exported already", where=run, mend="name the run it was made of")
     kind = format or output.suffix.removeprefix(".")
-    made = export(
-        model,
-        output,
-        format=kind if format or kind in ("onnx", "pt2") else "onnx",
-        form=form,
-        jet_axis=jet_axis,
-        precision=precision,
-        metadata=of_run(run),
-    )
-    rows = checked(model, ExportedTagger(output), check) if check else []
+    with progress.working("exporting"):
+        made = export(
+            model,
+            output,
+            format=kind if format or kind in ("onnx", "pt2") else "onnx",
+            form=form,
+            jet_axis=jet_axis,
+            precision=precision,
+            metadata=of_run(run),
+        )
+    with progress.working("comparing"):
+        rows = checked(model, ExportedTagger(output), check) if check else []
     report: dict[str, Any] = {
         "output": str(output),
         "bytes": output.stat().st_size,

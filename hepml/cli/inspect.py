@@ -22,7 +22,14 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 
 def command(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A ROOT file, FILE.root:TREE, or an npz file.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILES",
+            help="A file (FILE.root:TREE for one tree of several), or several, a glob or a folder, whose "
+            "jets are counted together.",
+        ),
+    ],
     layout: Annotated[
         str | None,
         typer.Option(
@@ -52,17 +59,23 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Show the trees and branches of a file, the layout it is recognised by, its jets of each class and their
-    main distributions."""
-    from hepml.cli.console import out, print_json
-    from hepml.data.reading.inspection import inspect
+    main distributions; of several files, each with its layout, and all jets together.
+
+    Examples: hepml inspect data/toptag/test.root  ·  hepml inspect data/toptag --plot jets.pdf
+    """
+    from hepml.cli.console import check_picture, out, print_json
+    from hepml.data.reading.inspection import inspect_together
     from hepml.outputs import refuse_inputs
 
-    refuse_inputs(plot, [file, layout], option="--plot")
-    found = inspect(file, layout, jets)
+    if plot is not None:
+        check_picture(plot)
+    refuse_inputs(plot, [files, layout], option="--plot")
+    found = inspect_together(files, layout, jets)
     if plot is not None:
         from hepml.evaluation.plots.inspection import plot_inspection
+        from hepml.evaluation.plots.style import save
 
-        _save(plot_inspection(found), plot)
+        save(plot_inspection(found), plot)
     if as_json:
         print_json({**found.as_dict(), **({"plot": str(plot)} if plot else {})})
         return
@@ -79,6 +92,14 @@ def _tables(found: Inspection, every: bool) -> list[object]:
 
     size = "" if found.bytes is None else f", {found.bytes / 1e6:.1f} MB"
     parts: list[object] = [f"[bold]{escape(found.file)}[/bold]{size}"]
+    if found.files:
+        table = Table("file", "layout", "entries")
+        for line in found.files[: None if every else SHOWN]:
+            told = "[yellow]cannot be read, see below[/yellow]" if line["problem"] else f"{line['entries']:,}"
+            table.add_row(escape(line["file"]), escape(line["layout"] or "none recognised"), told)
+        if not every and len(found.files) > SHOWN:
+            table.add_row(f"… {len(found.files) - SHOWN} more", "--all shows them", "")
+        parts.append(table)
     if len(found.trees) > 1:
         table = Table("tree", "kind", "entries", "branches")
         for name, tree in found.trees.items():
@@ -187,18 +208,3 @@ def bars(histogram: np.ndarray) -> str:
     return "".join(
         BARS[int(-(-count * (len(BARS) - 1) // top))] if top else BARS[0] for count in histogram.tolist()
     )
-
-
-def _save(figure: object, path: Path) -> None:
-    from hepml.errors import FileError
-    from hepml.outputs import writing
-
-    try:
-        with writing(path, wait=True) as temporary:
-            figure.savefig(temporary, dpi=130)  # type: ignore[attr-defined]
-    except (OSError, ValueError) as problem:
-        raise FileError(
-            f"the picture cannot be written ({problem})",
-            where=str(path),
-            mend="name another file, as plot.png",
-        ) from problem

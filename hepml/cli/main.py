@@ -18,6 +18,9 @@ from typing import Any
 
 import typer
 
+from hepml import cli, progress
+from hepml.cli.watching import Watch
+
 # Name and module; in the order of the help.
 COMMANDS = {
     "generate": "hepml.cli.generate",
@@ -61,10 +64,12 @@ def main(arguments: Sequence[str]) -> int:
     """
     words = [word for word in arguments if word != DEBUG]
     debug = len(words) < len(arguments) or bool(os.environ.get("HEPML_DEBUG"))
+    watch, cli.QUIET = Watch(), False
     try:
-        result = typer.main.get_command(build(words)).main(
-            args=list(words), prog_name="hepml", standalone_mode=False
-        )
+        with progress.listening(watch):
+            result = with_quiet(typer.main.get_command(build(words))).main(
+                args=list(words), prog_name="hepml", standalone_mode=False
+            )
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:
         return _say("interrupted", 130)
@@ -77,7 +82,42 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as problem:
         if debug:
             raise
+        watch.close()
         return _explain(problem)
+    finally:
+        watch.close()
+
+
+def with_quiet(command: Any) -> Any:
+    """The same command, of which each leaf takes `-q`: one without a quiet mode of its own draws nothing."""
+    for part in getattr(command, "commands", {}).values():
+        with_quiet(part)
+    if hasattr(command, "commands") and not command.invoke_without_command:
+        return command
+    option = next((p for p in command.params if p.name == "quiet"), None)
+    if option is None:
+        option = _quiet_option()
+        command.params.append(option)
+    option.callback = _hush
+    return command
+
+
+def _quiet_option() -> Any:
+    """Typer makes options of a signature only, and not the same way in all of its versions."""
+    donor = typer.Typer(add_completion=False)
+
+    @donor.command()
+    def signature(quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress.")) -> None:
+        pass
+
+    option = next(p for p in typer.main.get_command(donor).params if p.name == "quiet")
+    option.expose_value = False
+    return option
+
+
+def _hush(context: Any, option: Any, asked: bool) -> bool:
+    cli.QUIET = cli.QUIET or bool(asked)
+    return asked
 
 
 def build(words: Sequence[str] = ()) -> typer.Typer:

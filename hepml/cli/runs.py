@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import sys
 import time
@@ -23,6 +24,7 @@ app = typer.Typer(help="List, show, compare and synchronise runs.", no_args_is_h
 Root = Annotated[Path, typer.Option("--root", help="Folder with run directories.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 RUNS = Path("runs")
+_FILES = 4  # files of a data set that are named
 
 
 @app.command("list")
@@ -167,6 +169,10 @@ def ui(
     only_print: Annotated[
         bool, typer.Option("--print", help="Print the command instead of running it.")
     ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="The store and the command as one JSON document, without running it."),
+    ] = False,
 ) -> None:
     """Open MLflow's pages on the store: runs the server until it is stopped."""
     from hepml.errors import TrackingError
@@ -175,6 +181,9 @@ def ui(
 
     store = uri or tracking_uri(None)
     if store.startswith(("http://", "https://")):
+        if as_json:
+            _print_json({"store": public_uri(store), "command": None})
+            return
         typer.echo(f"the store is a server with pages of its own: {public_uri(store)}")
         return
     store = store if "://" in store else tracking_uri(store)
@@ -190,6 +199,9 @@ def ui(
         "--workers",
         "1",
     ]
+    if as_json:
+        _print_json({"store": redact(store), "command": [redact(word) for word in command]})
+        return
     if only_print:
         typer.echo(redact(shlex.join(command)))
         return
@@ -206,7 +218,6 @@ def ui(
 def _serve(command: list[str]) -> int:
     """Runs a server until it or this process is ended, by Ctrl-C, TERM or HUP; its own processes end with it.
     Returns its exit code, 0 where we were told to end."""
-    import os
     import signal
     import subprocess
 
@@ -282,7 +293,7 @@ def _run_tables(run: Run) -> list[Table]:
         ("AUC", _value(run.test.get("auc"), run.test.get("auc_error"))),
         *((f"1/ε_B @ {p}", _rejection(r)) for p, r in (run.test.get("rejection") or {}).items()),
         ("MLflow", mlflow),
-        *((f"data {name}", digest) for name, digest in run.datasets.items()),
+        *((f"data {name}", _data(run, name)) for name in run.datasets),
         *(("remark", note) for note in run.notes),
         *(("not finite", f"{name}, {n} times") for name, n in run.not_finite.items()),
     ]
@@ -302,6 +313,15 @@ def _run_tables(run: Run) -> list[Table]:
             parameters.add_row(Text(name), Text(text))
         tables.append(parameters)
     return tables
+
+
+def _data(run: Run, name: str) -> str:
+    """The jets of a data set: how many, from which files, and the digest of their content."""
+    found = run.sources.get(name, {"files": [], "jets": None})
+    files = [os.path.relpath(f) if len(os.path.relpath(f)) < len(f) else f for f in found["files"]]
+    more = f" and {len(files) - _FILES} more files" if len(files) > _FILES else ""
+    told = f"{found['jets']:,} jets of " if found["jets"] is not None else ""
+    return f"{told}{', '.join(files[:_FILES])}{more} (digest {run.datasets[name][:12]})"
 
 
 def _comparison_table(comparison: Comparison) -> Table:

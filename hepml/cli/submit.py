@@ -190,11 +190,12 @@ def status(
 @app.command()
 def cancel(
     board: Annotated[Path, typer.Argument(help="Folder that was submitted to (--output).")],
+    json: Annotated[bool, typer.Option("--json", help="What was cancelled as one JSON document.")] = False,
 ) -> int:
     """Take every job of a board out of the queue; those that run write a checkpoint first."""
     from hepml.cli.submitted import cancel_all
 
-    return cancel_all(board.absolute())
+    return cancel_all(board.absolute(), json=json)
 
 
 @app.command()

@@ -51,14 +51,18 @@ def show(board: Path, *, json: bool) -> int:
     return 0
 
 
-def cancel_all(board: Path) -> int:
+def cancel_all(board: Path, *, json: bool = False) -> int:
     """Cancels what a board has in the queue."""
+    from hepml.cli import console
     from hepml.cluster import queue, submissions
 
     _rows(board)
     living = list(submissions.queued(board).values())
     for system in sorted({row.system for row in living}):
         queue.cancel(system, [row.id for row in living if row.system == system])
+    if json:
+        console.print_json([{"id": row.id, "name": row.name, "system": row.system} for row in living])
+        return 0
     for row in living:
         print(f"cancelled {row.id}: {row.name}")
     if not living:

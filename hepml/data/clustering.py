@@ -19,6 +19,8 @@ import math
 import torch
 from torch import Tensor
 
+from hepml import progress
+
 POWERS = {"kt": 1, "cambridge_aachen": 0, "antikt": -1}
 _JETS = 1024  # jets clustered together
 _PAIRS = 1 << 19  # entries of the distance matrices worked on at a time
@@ -49,6 +51,8 @@ def cluster(four_momenta: Tensor, offsets: Tensor, power: int) -> Tensor:
         which = order[first:last]
         _cluster_sorted(four_momenta, offsets[:-1][which], sizes[first:last], power, out)
         first = last
+        progress.tell("jets clustered", first, len(sizes))
+    progress.tell("jets clustered", len(sizes), len(sizes))
     return out
 
 

@@ -8,6 +8,7 @@ and the truth lies in grey under what a law makes of it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
 from torch import Tensor
 
 from hepml import outputs
@@ -103,16 +105,49 @@ def energy_in_time(energies: Mapping[str, Tensor], times: Tensor) -> Figure:
             if name != TRUTH:
                 off = (energy - true).abs()[1:]
                 below.plot(times[1:], off.clamp_min(1e-16), color=shade, lw=1.5)
-        spans = sorted(float((e - true).abs().max()) for n, e in energies.items() if n != TRUTH)
-        if spans and np.isfinite(spans[0]):
-            # one law that runs away must not flatten the others
-            margin = min(spans[-1], 20 * spans[0] + 0.05 * float(true.abs().max())) * 1.15 + 1e-12
-            above.set_ylim(float(true.min()) - margin, float(true.max()) + margin)
         above.set_ylabel("energy $E$")
+        _show_all(above, list(energies.values()), true)
         above.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
         below.set(xlabel="time", ylabel=r"$|E - E_\mathrm{true}|$", yscale="log", xlim=(0, float(times[-1])))
         figure.align_ylabels()
     return figure
+
+
+def _show_all(axes: Axes, energies: Sequence[Tensor], true: Tensor) -> None:
+    """Bounds of an axis of energies that hold every curve whole; where one law runs away, the axis is linear
+    near the truth, so that it does not flatten the others, and logarithmic beyond."""
+    finite = [e[torch.isfinite(e)] for e in energies]
+    low, high = min(float(e.min()) for e in finite), max(float(e.max()) for e in finite)
+    off = sorted(float((e - true)[torch.isfinite(e)].abs().max()) for e in energies if e is not true)
+    near = max(20 * off[0], 0.05 * float(true.abs().max())) if off else 0.0
+    if off and off[-1] > 10 * near > 0:
+        middle = float(true.mean())
+        reach = near + float(true.max() - true.min())
+
+        def forward(y: Any) -> Any:
+            return np.arcsinh((np.asarray(y) - middle) / reach)
+
+        def back(y: Any) -> Any:
+            return middle + reach * np.sinh(np.asarray(y))
+
+        axes.set_yscale("function", functions=(forward, back))
+        axes.set_ylabel("energy $E$ (logarithmic far off)")
+        axes.yaxis.set_major_locator(FixedLocator(_bent_ticks(low, high, middle, reach)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        room = 0.06 * float(forward(high) - forward(low))
+        axes.set_ylim(float(back(forward(low) - room)), float(back(forward(high) + room)))
+        return
+    room = 0.06 * (high - low) + 1e-12
+    axes.set_ylim(low - room, high + room)
+
+
+def _bent_ticks(low: float, high: float, middle: float, reach: float) -> list[float]:
+    """Ticks of the bent axis: the middle, and powers of ten beyond it on either side."""
+    first = math.ceil(math.log10(reach))
+    last = math.ceil(math.log10(max(high - middle, middle - low, reach)))
+    steps = [10.0**k for k in range(first, last + 1)][:: max(1, (last - first) // 3)]
+    ticks = {round(middle, -first + 1), *(s for s in steps if s <= high), *(-s for s in steps if -s >= low)}
+    return sorted(ticks)
 
 
 def vector_field(laws: Mapping[str, Callable[[Tensor], Tensor]], reach: float, cells: int = 61) -> Figure:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hepml import kinematics
 from hepml.errors import DataError
 from hepml.evaluation.checks import adds_up, check_binary
 from hepml.evaluation.rejection import CONFIDENCE, rejection_of
@@ -67,6 +68,15 @@ def in_bins(
         background = jets & ~signal
         found.append({**entry, **_rejection(entry, None if w is None else w[background])})
     return found
+
+
+def jet_pt(dataset: Any, step: int = 20_000) -> NDArray[np.float64]:
+    """pT of every jet of a data set, [N] in GeV: the jet's own where the file has it, else that of the sum of
+    its constituents."""
+    pieces = [
+        dataset.batch(np.arange(low, min(low + step, len(dataset)))) for low in range(0, len(dataset), step)
+    ]
+    return np.concatenate([kinematics.pt(piece.jets.double()).numpy() for piece in pieces])
 
 
 def equal_bins(values: NDArray[np.float64], bins: int = BINS) -> NDArray[np.float64]:

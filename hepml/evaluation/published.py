@@ -81,6 +81,9 @@ TOPTAG: tuple[Published, ...] = (
     _row("OmniLearned-L", 0.944, 0.9880, 3486, 157, 688, 423_000_000, "2510.24066", "transcribed"),
 )
 
+# What a figure has room for: the ends of the table and what most papers compare with.
+LANDMARKS = ("OmniLearned-L", "L-GATr-slim", "LorentzNet", "ParT", "ParticleNet", "PFN", "EFP", "TopoDNN")
+
 # Our model names and the row that each is held to, where its training is that of the row.
 MODELS: dict[str, str] = {
     "particlenet": "ParticleNet",

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hepml import progress
 from hepml.data.batch import JetBatch
 from hepml.errors import ModelError
 from hepml.nn.edgeconv import EdgeConv
@@ -111,12 +112,12 @@ def saliency(
     Raises:
         ModelError: the outputs do not follow from the constituents by any gradient.
     """
-    parts = [
-        _saliency(
-            model, batch.take(torch.arange(low, min(low + _JETS, len(batch)))), target, tuple(features), steps
-        )
-        for low in range(0, len(batch), _JETS)
-    ]
+    parts = []
+    for low in range(0, len(batch), _JETS):
+        progress.tell("jets explained", low, len(batch))
+        some = batch.take(torch.arange(low, min(low + _JETS, len(batch))))
+        parts.append(_saliency(model, some, target, tuple(features), steps))
+    progress.tell("jets explained", len(batch), len(batch))
     first = parts[0]
     return Saliency(
         first.names,

@@ -83,7 +83,7 @@ def _make_chunk(task: ChunkTask) -> Chunk:
             events[number] += batch.events
             jets = select_jets(simulate(batch.particles, rng), batch, process.selection)
             if jets is not None:
-                parts.append(jet_columns(jets, batch.pthat[jets.event], process.label))
+                parts.append(jet_columns(jets, batch.pthat[jets.event], process.name))
                 origin.append(np.full(len(jets.event), number, dtype=np.int16))
                 factors.append(batch.weight[jets.event])
         cross_section[number] = generator.cross_section()

@@ -37,12 +37,11 @@ class Slice:
 class Process:
     """One class of jets.
 
-    `label` is the JetClass label it sets; `settings` are lines for Pythia; `resonance` the |PDG number| of
-    what decays into the jet, or None.
+    `name` is the class, as in the JetClass label that it sets in the file; `settings` are lines for Pythia;
+    `resonance` the |PDG number| of what decays into the jet, or None.
     """
 
     name: str
-    label: str
     settings: tuple[str, ...]
     resonance: int | None
     selection: Selection
@@ -92,7 +91,6 @@ _TOPTAG = Recipe(
     "hadronic tops against QCD jets as in the top-tagging reference data set: 550 < pT < 650 GeV, |eta| < 2",
     (
         Process(
-            "top",
             "Tbqq",
             (*_TOPS, *_REFERENCE_TOP_MASS),
             6,
@@ -103,7 +101,6 @@ _TOPTAG = Recipe(
             ),
         ),
         Process(
-            "qcd",
             "QCD",
             ("HardQCD:all = on",),
             None,
@@ -127,10 +124,9 @@ _JETCLASS = Recipe(
     "jetclass",
     "six of the JetClass classes: H->bb, H->gg, W->qq, Z->qq, t->bqq and QCD, 500 < pT < 1000 GeV, |eta| < 2",
     (
-        Process("hbb", "Hbb", (*_HIGGS, "25:onIfAny = 5"), 25, _TWO_PRONGS, _BOSON_SLICES),
-        Process("hgg", "Hgg", (*_HIGGS, "25:onIfAny = 21"), 25, _TWO_PRONGS, _BOSON_SLICES),
+        Process("Hbb", (*_HIGGS, "25:onIfAny = 5"), 25, _TWO_PRONGS, _BOSON_SLICES),
+        Process("Hgg", (*_HIGGS, "25:onIfAny = 21"), 25, _TWO_PRONGS, _BOSON_SLICES),
         Process(
-            "wqq",
             "Wqq",
             ("WeakDoubleBoson:ffbar2ZW = on", *_Z_TO_NEUTRINOS, *_W_TO_QUARKS),
             24,
@@ -138,7 +134,6 @@ _JETCLASS = Recipe(
             _BOSON_SLICES,
         ),
         Process(
-            "zqq",
             "Zqq",
             ("WeakDoubleBoson:ffbar2ZW = on", *_Z_TO_QUARKS, *_W_TO_LEPTONS),
             23,
@@ -146,7 +141,6 @@ _JETCLASS = Recipe(
             _BOSON_SLICES,
         ),
         Process(
-            "tbqq",
             "Tbqq",
             _TOPS,
             6,
@@ -154,7 +148,6 @@ _JETCLASS = Recipe(
             _slices((200, 350, 0.1), (350, 450, 0.15), (450, 550, 0.33), (550, 700, 0.28), (700, 1000, 0.14)),
         ),
         Process(
-            "qcd",
             "QCD",
             ("HardQCD:all = on",),
             None,

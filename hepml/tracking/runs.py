@@ -34,6 +34,7 @@ class Run:
         not_finite: metrics that were NaN or infinite, with how often.
         notes: remarks in the journal.
         datasets: name to digest.
+        sources: name of a data set to the files it was read from and the number of jets used.
         uri, run_id: the MLflow store and run, where known.
         waiting: journal entries that MLflow has not; None with tracking off.
         torn: journal lines that could not be read.
@@ -51,6 +52,7 @@ class Run:
     not_finite: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     datasets: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     uri: str | None = None
     run_id: str | None = None
     waiting: int | None = None
@@ -86,6 +88,7 @@ class Run:
             "metrics": {name: {"step": step, "value": value} for name, (step, value) in self.metrics.items()},
             "not_finite": self.not_finite,
             "datasets": self.datasets,
+            "sources": self.sources,
             "notes": self.notes,
             "mlflow": {"uri": self.uri, "run_id": self.run_id, "waiting": self.waiting},
             "torn_lines": self.torn,
@@ -165,6 +168,13 @@ def open_directory(folder: Path) -> Run:
         not_finite=_count(name for e in record.of("metrics") for name in e.get("omitted") or ()),
         notes=[*(e["text"] for e in record.of("note")), *damaged],
         datasets={e["name"]: e["digest"] for e in record.of("dataset")},
+        sources={
+            e["name"]: {
+                "files": [e["files"]] if isinstance(e["files"], str) else list(e["files"]),
+                "jets": e["jets"],
+            }
+            for e in record.of("dataset")
+        },
         uri=uri,
         run_id=run_id,
         waiting=waiting,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from hepml.training.callbacks import RunKeeper
 from hepml.training.checkpoints import BEST, load_model
 from hepml.training.jets import FOLD, RunJets, places_of
 from hepml.training.progress import Progress
-from hepml.training.run_config import RunConfig
+from hepml.training.run_config import EvaluationConfig, RunConfig
 from hepml.training.run_directory import SUMMARY, RunDirectory
 from hepml.training.run_page import Against
 
@@ -68,7 +68,7 @@ def report_run(
         path = folder.write_scores(name, arrays)
         tracker.metrics(_flat(scored.report, f"{name}/"), keeper.best_epoch, final=True)
         tracker.artifact(path, "scores")
-    draw_figures(tracker, objective, tests, keeper, jets)
+    draw_figures(tracker, objective, tests, keeper, jets, config.evaluation, str(identity_of(model).name))
     summary = summarise(config, folder, model, objective, jets, keeper, tests, device)
     folder.write_json(SUMMARY, summary)
     tracker.artifact(folder.path / SUMMARY)
@@ -153,32 +153,64 @@ def summarise(
 
 
 def draw_figures(
-    tracker: Any, objective: Objective, tests: dict[str, ScoredTest], keeper: RunKeeper, jets: RunJets
+    tracker: Any,
+    objective: Objective,
+    tests: dict[str, ScoredTest],
+    keeper: RunKeeper,
+    jets: RunJets,
+    evaluation: EvaluationConfig | None = None,
+    model: str = "model",
 ) -> None:
-    """ROC curves, score distributions, the confusion matrix of more than two classes, and the learning
-    curves, kept by the tracker."""
+    """ROC curves, score distributions, confusion matrices, efficiency against pT and the learning curves,
+    kept by the tracker in every format that the config asks for."""
     from hepml.evaluation.plots import scores as plots
+    from hepml.evaluation.plots.labels import Label, labelled
 
-    if objective.task == "classification" and tests:
-        drawable = curves_of(tests, jets.classes)
-        report = next(iter(tests.values())).report
-        title = f"{report['signal']} against {report['background']}"
-        if drawable:
-            _keep(tracker, "roc", plots.plot_roc(drawable, title=title))
-        for name, scored in tests.items():
-            if len(jets.classes) == 2:
-                if name in drawable:
-                    _keep(
-                        tracker,
-                        f"scores_{name}",
-                        plots.plot_scores(*drawable[name], classes=(report["background"], report["signal"])),
-                    )
-                continue
-            parts = scored.labels, scored.rows, scored.weights
-            _keep(tracker, f"scores_{name}", plots.plot_class_scores(*parts, classes=jets.classes))
-            _keep(tracker, f"confusion_{name}", plots.plot_confusion_matrix(*parts, classes=jets.classes))
-    if keeper.history:
-        _keep(tracker, "history", plots.plot_history(keeper.history))
+    settings = evaluation or EvaluationConfig()
+    with labelled(Label(settings.label, settings.energy, settings.luminosity)):
+        if objective.task == "classification" and tests:
+            for name, figure in _test_figures(tests, jets, settings, model):
+                _keep(tracker, name, figure, settings.formats)
+        if keeper.history:
+            _keep(tracker, "history", plots.plot_history(keeper.history), settings.formats)
+
+
+def _test_figures(
+    tests: dict[str, ScoredTest], jets: RunJets, settings: EvaluationConfig, model: str
+) -> Iterator[tuple[str, Any]]:
+    """The figures of all test sets together, and of each."""
+    from hepml.evaluation.binned import in_bins, jet_pt
+    from hepml.evaluation.multiclass import class_indices, group_members
+    from hepml.evaluation.plots import scores as plots
+    from hepml.evaluation.plots.bins import plot_bins
+
+    report = next(iter(tests.values())).report
+    title = f"{report['signal']} against {report['background']}"
+    drawable = curves_of(tests, jets.classes)
+    point = settings.signal_efficiencies[-1]
+    bins: dict[str, Any] = {}
+    for name, (is_signal, scores, weights) in drawable.items():
+        groups = [group_members(tests[name].report[key]) for key in ("signal", "background")]
+        both = [k for group in groups for k in class_indices(group, jets.classes)]
+        pt = jet_pt(jets.tests[name])
+        if len(jets.classes) > 2:  # the curve is of these classes alone
+            pt = pt[np.isin(tests[name].labels, both)]
+        bins[f"{model} on {name}"] = in_bins(is_signal, scores, pt, point, weights)
+    if drawable:
+        yield "roc", plots.plot_roc({f"{model} on {n}": d for n, d in drawable.items()}, title=title)
+        cut = rf"cut at $\varepsilon_S = {point:g}$ over all $p_T$"
+        yield "efficiency_pt", plot_bins(bins, "pt", title=f"{title}, {cut}")
+    for name, scored in tests.items():
+        parts = scored.labels, scored.rows, scored.weights
+        yield f"confusion_{name}", plots.plot_confusion_matrix(*parts, classes=jets.classes, title=name)
+        if len(jets.classes) > 2:
+            yield f"scores_{name}", plots.plot_class_scores(*parts, classes=jets.classes)
+        elif name in drawable:
+            names = (report["background"], report["signal"])
+            yield (
+                f"scores_{name}",
+                plots.plot_scores(*drawable[name], classes=names, title=f"{model} on {name}"),
+            )
 
 
 def curves_of(tests: dict[str, ScoredTest], classes: Sequence[str]) -> dict[str, Against]:
@@ -201,10 +233,11 @@ def curves_of(tests: dict[str, ScoredTest], classes: Sequence[str]) -> dict[str,
 # helpers
 
 
-def _keep(tracker: Any, name: str, figure: Any) -> None:
+def _keep(tracker: Any, name: str, figure: Any, formats: Sequence[str]) -> None:
     import matplotlib.pyplot as plt
 
-    tracker.figure(name, figure)
+    for ending in formats:
+        tracker.figure(f"{name}.{ending}", figure)
     plt.close(figure)
 
 

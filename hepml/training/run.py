@@ -393,5 +393,11 @@ def _checkpoint_to_go_on_from(desk: _Desk, resume: bool) -> Path | None:
             mend=f"training.epochs={behind} reports it as it stands, more goes on; a shorter run "
             "needs a folder of its own",
         )
-    desk.progress.message(f"going on from {last}")
+    if behind == asked:
+        desk.progress.message(
+            f"this run was finished: all {asked} epochs are behind it; its test jets are scored again "
+            f"(training.epochs={2 * asked} would go on)"
+        )
+    else:
+        desk.progress.message(f"going on from {last}, {behind} of {asked} epochs behind it")
     return last

@@ -220,22 +220,32 @@ class TrackingConfig(Schema):
 
 
 class EvaluationConfig(Schema):
-    """What is signal and what is background on the test jets.
+    """What is signal and what is background on the test jets, and what the figures say.
 
     Args:
         signal: the signal class or classes; class 1 of two, or the first that is not background.
         background: the class or classes that are rejected; the one called QCD or background, otherwise the
             first.
         signal_efficiencies: where the background rejection is quoted.
+        label: above every figure: an experiment, a status or both, as `CMS`, `Work in progress`, `ATLAS
+            Simulation Preliminary`.
+        energy: centre-of-mass energy in TeV, in that label.
+        luminosity: in inverse femtobarn, in that label.
+        formats: of the figures in `plots/`: png, pdf, svg.
     """
 
     signal: str | list[str] | None = None
     background: str | list[str] | None = None
     signal_efficiencies: list[Share] = Field(default_factory=lambda: [0.3, 0.5])
 
+    label: str | None = None
+    energy: Positive | None = None
+    luminosity: Positive | None = None
+    formats: list[Literal["png", "pdf", "svg"]] = Field(default_factory=lambda: ["png"])
+
     def points(self) -> dict[str, Any]:
         """The arguments of `hepml.evaluate`."""
-        return self.model_dump()
+        return self.model_dump(include={"signal", "background", "signal_efficiencies"})
 
 
 class RunConfig(Schema):

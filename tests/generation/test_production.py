@@ -84,7 +84,7 @@ def test_half_the_jets_are_tops_and_each_has_one_label(sample: tuple[GenerationR
     report, jets = sample
     labels = np.stack([ak.to_numpy(jets[f"label_{name}"]) for name in LABELS], axis=1)
     assert (labels.sum(axis=1) == 1).all()
-    assert report.jets == {"top": 20, "qcd": 20}
+    assert report.jets == {"Tbqq": 20, "QCD": 20}
     assert labels.sum(axis=0)[[LABELS.index("Tbqq"), LABELS.index("QCD")]].tolist() == [20, 20]
 
 
@@ -233,7 +233,7 @@ def test_jetclass_makes_every_class_it_names(tmp_path: Path) -> None:
         "jetclass", 6, 5, 1, tmp_path / "jets.root", multiple_interactions=False, events_per_chunk=15
     )
     jets = read(report.output)
-    made = {process.label for process in recipes()["jetclass"].processes}
+    made = {process.name for process in recipes()["jetclass"].processes}
     assert made == {"Hbb", "Hgg", "Wqq", "Zqq", "Tbqq", "QCD"}
     assert {name: int(ak.sum(jets[f"label_{name}"])) for name in LABELS} == {
         name: int(name in made) for name in LABELS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,8 @@ from hepml.data.reading.npz import scan_npz
 from hepml.data.reading.ranges import Range, ranges_of
 from hepml.data.reading.reader import LayoutLike, Scan, iterate_chunks, scan
 from hepml.data.reading.report import DataReport
-from hepml.data.reading.sources import expand, open_root, trees_of
+from hepml.data.reading.scanning import FileScan
+from hepml.data.reading.sources import Source, expand, open_root, trees_of
 from hepml.data.reading.tree_reader import branches_of
 from hepml.data.sampling.leaks import leaks
 from hepml.errors import FileError, HepmlError
@@ -87,6 +88,7 @@ class Inspection:
         collections: the jet collections of an event file; one, `jets`, of a file with one jet an entry.
         units: of the momenta in the file.
         leaks: single columns that alone tell a class (`hepml.data.sampling.leaks`).
+        files: of several files together, one entry a file: file, layout, tree, entries, problem.
     """
 
     file: str
@@ -104,11 +106,13 @@ class Inspection:
     collections: tuple[Census, ...] = ()
     units: str | None = None
     leaks: tuple[dict[str, Any], ...] = ()
+    files: tuple[dict[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able values."""
         return {
             "file": self.file,
+            **({"files": list(self.files)} if self.files else {}),
             "bytes": self.bytes,
             "layout": self.layout,
             "tree": self.tree,
@@ -131,7 +135,11 @@ class Inspection:
         }
 
 
-def inspect(file: str | os.PathLike[str], layout: LayoutLike = None, jets: str | None = None) -> Inspection:
+def inspect(
+    file: str | os.PathLike[str],
+    layout: LayoutLike = None,
+    jets: str | None = None,
+) -> Inspection:
     """What one file holds.
 
     Args:
@@ -145,15 +153,71 @@ def inspect(file: str | os.PathLike[str], layout: LayoutLike = None, jets: str |
     """
     sources = expand(os.fspath(file))
     if len(sources) != 1:
-        raise FileError(f"{len(sources)} files match", where=os.fspath(file), mend="inspect one at a time")
-    source = sources[0]
+        raise FileError(f"{len(sources)} files match", where=os.fspath(file), mend="use inspect_together")
+    return _one(os.fspath(file), sources[0], layout, jets)
+
+
+def inspect_together(
+    files: Sequence[str | os.PathLike[str]],
+    layout: LayoutLike = None,
+    jets: str | None = None,
+) -> Inspection:
+    """What several files (paths, globs, folders) hold together; of a single one, what `inspect` says.
+
+    A file that cannot be read as jets is named among `files` and `problems`; the others are counted.
+
+    Raises:
+        FileError: there is no such file.
+        ConfigError, LayoutError: a layout that is wrong in itself.
+    """
+    names = [os.fspath(file) for file in files]
+    sources = expand(names)
+    if len(sources) == 1:
+        return _one(names[0] if len(names) == 1 else str(sources[0]), sources[0], layout, jets)
+    found = scan(sources, layout, jets)
+    lines = tuple(
+        {
+            "file": str(item.source),
+            "layout": _layout_name(item),
+            "tree": item.tree,
+            "entries": item.entries,
+            "problem": None if item.problem is None else str(item.problem),
+        }
+        for item in found.files
+    )
+    layouts = {str(line["layout"]): None for line in lines if line["layout"]}
+    start = Inspection(
+        f"{' '.join(names)} ({len(sources)} files)",
+        sum(os.path.getsize(s.path) for s in sources if not s.is_remote),
+        {},
+        layout=", ".join(layouts) or None,
+        files=lines,
+        problems=tuple(str(problem) for problem in found.problems),
+    )
+    readable = Scan(tuple(f for f in found.files if f.problem is None and f.entries))
+    if not readable.files:
+        return _with(start, jets=0 if layouts else None)
+    shown = _distributions(readable)
+    if readable.files[0].events is None:
+        start = _with(start, collections=(shown["collection"],))
+    shown.pop("collection")
+    return _with(start, **{**shown, "problems": (*start.problems, *shown["problems"])})
+
+
+def _one(
+    file: str,
+    source: Source,
+    layout: LayoutLike,
+    jets: str | None,
+) -> Inspection:
+    """What one file holds, whose name is shown as it was given."""
     size = None if source.is_remote else os.path.getsize(source.path)
     collections: tuple[Census, ...] = ()
     if source.suffix in HDF5 or source.is_npz:
         found = scan([source], layout, jets)
         flat = found.files[0].flat
         if found.files[0].problem is not None and source.suffix in HDF5:
-            return Inspection(os.fspath(file), size, {}, problems=(str(found.files[0].problem),))
+            return Inspection(file, size, {}, problems=(str(found.files[0].problem),))
     else:
         flat = None
     if flat is not None:
@@ -173,21 +237,19 @@ def inspect(file: str | os.PathLike[str], layout: LayoutLike = None, jets: str |
     item = found.files[0]
     if item.problem is not None and item.tree is None and source.tree is not None:
         raise item.problem  # a tree that was named is never replaced by another
-    start = Inspection(os.fspath(file), size, trees, item.tree)
+    start = Inspection(file, size, trees, item.tree)
     if item.problem is not None:
         if collections:  # an event file whose collection of choice cannot be read: say what there is
             return _with(start, problems=(str(item.problem),), collections=collections)
         hints = _hints(trees[item.tree].branches) if item.tree in trees else ()
         return _with(start, problems=(str(item.problem),), hints=hints)
     if item.events is not None:
-        known: str | None = item.events.name
         start = _with(
             start, collections=collections, units="MeV" if item.events.chosen.jets.unit != 1 else "GeV"
         )
     else:
-        known = "npz" if source.is_npz else item.layout.name if item.layout else None
-        known = known if flat is None else flat.name
         start = _with(start, units="GeV" if flat is None else flat.unit)
+    known = _layout_name(item)
     if not item.entries:
         return _with(start, layout=known, jets=0, problems=("the tree has no entries",))
     shown = _distributions(found)
@@ -202,21 +264,34 @@ def _with(start: Inspection, **changes: Any) -> Inspection:
     return replace(start, **changes)
 
 
+def _layout_name(item: FileScan) -> str | None:
+    if item.events is not None:
+        return item.events.name
+    if item.flat is not None:
+        return item.flat.name
+    if item.problem is None and item.source.is_npz:
+        return "npz"
+    return item.layout.name if item.layout else None
+
+
 def _distributions(found: Scan) -> dict[str, Any]:
-    """Counts, ranges and histograms, read chunk by chunk."""
-    item, report = found.files[0], DataReport()
-    at_hand = item.branches if item.events is None else item.events.columns
-    wanted = [*MAIN, *(name for name in FURTHER if name in at_hand)]
-    read = wanted if item.events is None else [n for n in wanted if n in at_hand]
+    """Counts, ranges and histograms of all files, read chunk by chunk."""
+    report = DataReport()
+    at_hand = [set(item.branches if item.events is None else item.events.columns) for item in found.files]
+    common = set.intersection(*at_hand)
+    wanted = [*MAIN, *(name for name in FURTHER if name in common)]
+    events = any(item.events is not None for item in found.files)
+    read = [n for n in wanted if n in common] if events else wanted
     rows: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     constituents: tuple[str, ...] = ()
     ranges: dict[str, Range] = {}
     problems: list[str] = []
+    labelled = False
     census = Census("jets")
     try:
         for chunk in iterate_chunks(
-            [item.source], item.layout, jet_columns=read, bad="keep", report=report, scanned=found
+            [item.source for item in found.files], jet_columns=read, bad="keep", report=report, scanned=found
         ):
             constituents = tuple(chunk.constituents)
             ranges = ranges or ranges_of(chunk.constituents)
@@ -224,15 +299,15 @@ def _distributions(found: Scan) -> dict[str, Any]:
             census.constituents += int(chunk.offsets[-1])
             census.most = max(census.most, int(chunk.counts.max(initial=0)))
             rows.append(jet_matrix(chunk, wanted))
-            if chunk.labels is not None:
-                labels.append(chunk.labels)
+            labels.append(np.full(len(chunk), -1) if chunk.labels is None else chunk.labels)
+            labelled = labelled or chunk.labels is not None
     except HepmlError as problem:
         problems.append(str(problem))
     problems += [f"{reason}: {bad} jets" for reason, bad in report.bad.items()]
     if report.without_constituents:
         problems.append(f"{report.without_constituents} jets without constituents")
     values = np.concatenate(rows) if rows else np.zeros((0, len(wanted)), dtype=np.float32)
-    label = np.concatenate(labels) if labels else None
+    label = np.concatenate(labels) if labelled else None
     classes: dict[str, int] = {}
     if label is not None:
         counted = np.bincount(label[label >= 0], minlength=len(found.classes))
@@ -247,7 +322,7 @@ def _distributions(found: Scan) -> dict[str, Any]:
     }
     return {
         "leaks": _leaks(found) if len([c for c in classes.values() if c]) > 1 else (),
-        "jets": item.entries if item.events is None else census.jets,
+        "jets": census.jets if events else found.entries,
         "collection": census,
         "classes": classes,
         "columns": columns,

@@ -15,6 +15,7 @@ from typing import Any
 
 import awkward as ak
 
+from hepml import progress
 from hepml.data.formats.event_files import read_event_file
 from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.assemble import assemble, branches_needed
@@ -224,6 +225,7 @@ def iterate_chunks(
             continue
         for chunk in _chunks(item, plan, chosen, low, high, step_size, report):
             chunk = plan.complete(relabel(chunk, classes))
+            reached = first_event + (int(chunk.entries[-1]) + 1 if len(chunk) else low)
             if item.events is not None:
                 chunk = replace(chunk, events=chunk.entries + first_event)
             report.read += len(chunk)
@@ -238,7 +240,9 @@ def iterate_chunks(
                 chunk = chunk.leading(max_constituents)
             report.without_constituents += int((chunk.counts == 0).sum())
             report.kept += len(chunk)
+            progress.tell("entries read", min(reached, last), last)
             yield chunk
+    progress.tell("entries read", last, last)
 
 
 def _say_others(found: Scan) -> None:

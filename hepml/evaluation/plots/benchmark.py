@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hepml.errors import DataError
-from hepml.evaluation.plots.rejection import BACKGROUND_REJECTION
+from hepml.evaluation.plots.names import BACKGROUND_REJECTION
 from hepml.evaluation.plots.style import COLOURS, HouseFigure, is_crowded, looks, style
 
 Point = tuple[float, float, float | None]  # x, y, error of y or None

@@ -8,18 +8,20 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from hepml.errors import DataError
+from hepml.evaluation.plots.names import BACKGROUND_REJECTION, SIGNAL_EFFICIENCY, words
 from hepml.evaluation.plots.style import HouseFigure, looks, style
 
-LABELS = {"pt": r"Jet $p_T$ [GeV]", "eta": r"Jet $\eta$"}
 
-
-def plot_bins(taggers: Mapping[str, Sequence[Mapping[str, Any]]], quantity: str) -> Figure:
+def plot_bins(
+    taggers: Mapping[str, Sequence[Mapping[str, Any]]], quantity: str, *, title: str | None = None
+) -> Figure:
     """Signal efficiency above, background rejection below, against a jet's quantity; arrows where only a
     lower limit is known.
 
     Args:
         taggers: {name: what `hepml.evaluation.binned.in_bins` gave}.
         quantity: name of it.
+        title: of the legend, as what is told from what.
 
     Raises:
         DataError: no tagger.
@@ -56,9 +58,9 @@ def plot_bins(taggers: Mapping[str, Sequence[Mapping[str, Any]]], quantity: str)
                         (middles[i], b["rejection"]),
                         arrowprops={"arrowstyle": "->", "color": colour},
                     )
-        above.set_ylabel(r"Signal efficiency $\varepsilon_S$")
-        below.set_ylabel(r"Background rejection $1/\varepsilon_B$")
+        above.set_ylabel(SIGNAL_EFFICIENCY)
+        below.set_ylabel(BACKGROUND_REJECTION)
         below.set_yscale("log")
-        below.set_xlabel(LABELS.get(quantity, quantity))
-        above.legend()
+        below.set_xlabel(words(f"jet_{quantity}"))
+        above.legend(title=title)
     return figure

@@ -4,28 +4,15 @@ class."""
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from hepml.data.reading.inspection import Inspection
 from hepml.errors import DataError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-LABELS = {
-    "jet_pt": "jet $p_T$ [GeV]",
-    "jet_eta": r"jet $\eta$",
-    "jet_phi": r"jet $\phi$",
-    "jet_mass": "jet mass [GeV]",
-    "jet_sdmass": "soft-drop mass [GeV]",
-    "jet_nparticles": "constituents",
-    "jet_tau1": r"$\tau_1$",
-    "jet_tau2": r"$\tau_2$",
-    "jet_tau3": r"$\tau_3$",
-    "jet_tau4": r"$\tau_4$",
-    "weight": "event weight",
-    "aux_pthat": r"$\hat{p}_T$ [GeV]",
-}
+from hepml.evaluation.plots.names import words
+from hepml.evaluation.plots.style import HouseFigure, looks, style
 
 
 def plot_inspection(found: Inspection) -> Figure:
@@ -34,26 +21,30 @@ def plot_inspection(found: Inspection) -> Figure:
     Raises:
         DataError: there is nothing to draw, since the file holds no jets that could be read.
     """
-    from matplotlib.figure import Figure
-
     if not found.columns:
         raise DataError(
             "there is nothing to draw: no jets could be read", where=found.file, mend="give a layout"
         )
     across = min(3, len(found.columns))
     down = ceil(len(found.columns) / across)
-    figure = Figure(figsize=(4.2 * across, 3.0 * down), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for axis, (name, column) in zip(axes, found.columns.items(), strict=False):
-        for label, histogram in column.histograms.items():
-            total = histogram.sum()
-            axis.stairs(histogram / total if total else histogram, column.edges, label=label, linewidth=1.3)
-        axis.set_xlabel(LABELS.get(name, name))
-        axis.set_ylabel("share of jets")
-        axis.margins(x=0)
-    for axis in axes[len(found.columns) :]:
-        axis.set_axis_off()
-    if len(found.classes) <= 12:
-        axes[0].legend(fontsize="small", frameon=False)
-    figure.suptitle(f"{found.file}: {found.jets} jets", fontsize="medium")
+    shown = list(dict.fromkeys(name for column in found.columns.values() for name in column.histograms))
+    look = dict(zip(shown, looks(len(shown)), strict=True))
+    with style(12):
+        figure = HouseFigure(4.2 * across, 3.0 * down + 0.8)
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis, (name, column) in zip(axes, found.columns.items(), strict=False):
+            for label, histogram in column.histograms.items():
+                total, (colour, line) = histogram.sum(), look[label]
+                share = histogram / total if total else histogram
+                axis.stairs(share, column.edges, color=colour, linestyle=line, linewidth=1.5)
+            axis.set_xlabel(words(name))
+            axis.set_ylabel("Share of jets")
+            axis.set_xlim(column.edges[0], column.edges[-1])
+            axis.set_ylim(bottom=0)
+        for axis in axes[len(found.columns) :]:
+            axis.set_axis_off()
+        handles = [Line2D([], [], color=c, linestyle=line, linewidth=2) for c, line in look.values()]
+        if shown != ["jets"]:
+            figure.legend(handles, shown, loc="outside upper right", ncols=min(6, len(shown)))
+        figure.suptitle(f"{Path(found.file).name}: {found.jets:,} jets", x=0.02, ha="left", fontsize="medium")
     return figure

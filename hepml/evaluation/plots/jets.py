@@ -19,6 +19,7 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from hepml.errors import DataError
+from hepml.evaluation.plots.names import all_words
 from hepml.evaluation.plots.style import COLOURS, HouseFigure, style
 from hepml.evaluation.saliency import Filters
 
@@ -75,8 +76,9 @@ def plot_saliency(
                 shown = _circles(axes, disc, value, SIGNED, norm)
                 _labels(axes, left=k == 0, bottom=row == len(rows) - 1)
             figure.colorbar(
-                shown, ax=list(line), label=f"{kind}\n(+: {toward})", shrink=0.85, pad=0.015, aspect=24
-            )
+                shown, ax=list(line), label=f"{kind}\n(+: {toward})", shrink=0.85, pad=0.015, aspect=24,
+                extend=_extend(np.concatenate(list(values)), norm),
+            )  # fmt: skip
     return figure
 
 
@@ -125,7 +127,10 @@ def plot_edges(
                     axes.set_title(name, fontsize="medium")
                 if k == 0:
                     axes.set_ylabel(f"{disc.title}\n$\\Delta\\phi$", loc="center")
-            figure.colorbar(shown, ax=list(line), label=weight, shrink=0.85, pad=0.015, aspect=24)
+            figure.colorbar(
+                shown, ax=list(line), label=weight, shrink=0.85, pad=0.015, aspect=24,
+                extend=_extend(np.concatenate(list(heard)), norm),
+            )  # fmt: skip
     return figure
 
 
@@ -158,8 +163,9 @@ def plot_average(
             axes.set_title(f"{name}, {jets[name]} jets", fontsize="medium")
             _labels(axes, left=k == 0, bottom=True)
         figure.colorbar(
-            shown, ax=list(panels), label=f"mean saliency a cell\n(+: {toward})", shrink=0.9, pad=0.015
-        )
+            shown, ax=list(panels), label=f"mean saliency a cell\n(+: {toward})", shrink=0.9, pad=0.015,
+            extend=_extend(np.concatenate([m.ravel() for m in maps.values()]), Normalize(-limit, limit)),
+        )  # fmt: skip
     return figure
 
 
@@ -186,7 +192,7 @@ def plot_features(means: Mapping[str, Mapping[str, float]], *, kind: str) -> Fig
                 color=COLOURS[k % len(COLOURS)],
                 label=name,
             )
-        axes.set_yticks(at, names)
+        axes.set_yticks(at, all_words(names))
         axes.minorticks_off()
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(f"Mean |{kind}| of a jet")
@@ -212,10 +218,11 @@ def plot_filters(found: Filters) -> Figure:
             for axes, kernel in zip(panels, shown_of, strict=False):
                 shown = axes.imshow(kernel, cmap=SIGNED, norm=norm)
             figure.suptitle(f"{found.layer}: {len(shown_of)} of {len(kernels)} filters", fontsize="medium")
-            figure.colorbar(shown, ax=list(panels), label="weight", shrink=0.8)
+            extend = _extend(shown_of, norm)
+            figure.colorbar(shown, ax=list(panels), label="weight", shrink=0.8, extend=extend)
             return figure
         table = kernels.reshape(len(kernels), -1)
-        names = found.inputs or tuple(str(i) for i in range(kernels.shape[1]))
+        names = all_words(found.inputs) or tuple(str(i) for i in range(kernels.shape[1]))
         places = kernels.shape[2] if kernels.ndim == 3 else 1
         order = np.argsort(-np.abs(table).max(axis=1), kind="stable")
         figure = HouseFigure(min(14.0, 0.09 * len(table) + 4.2), max(3.0, 0.27 * table.shape[1] + 1.5))
@@ -228,7 +235,7 @@ def plot_filters(found: Filters) -> Figure:
         for k in range(1, len(names)):
             if places > 1:
                 axes.axhline(k * places - 0.5, color="0.7", linewidth=0.8)
-        figure.colorbar(shown, ax=axes, label="weight", pad=0.015)
+        figure.colorbar(shown, ax=axes, label="weight", pad=0.015, extend=_extend(table, norm))
     return figure
 
 
@@ -299,6 +306,16 @@ def _limit(values: Array, share: float = 98.0) -> float:
     known = values[np.isfinite(values)]
     high = float(np.percentile(known, share)) if known.size else 0.0
     return high if high > 0 else max(float(known.max(initial=0.0)), 1e-9)
+
+
+def _extend(values: Array, norm: Normalize) -> Any:
+    """The arrows of a colour bar: at the ends beyond which there are values."""
+    known = values[np.isfinite(values)]
+    low = bool((known < norm.vmin).any()) if norm.vmin is not None else False
+    high = bool((known > norm.vmax).any()) if norm.vmax is not None else False
+    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
+        low, high
+    ]
 
 
 def _some(discs: Sequence[Disc]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +12,16 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from hepml.errors import DataError
+from hepml.evaluation.plots.names import BACKGROUND_REJECTION, SIGNAL_EFFICIENCY
 from hepml.evaluation.plots.style import HouseFigure, is_crowded, looks, style
+from hepml.evaluation.published import Published
 from hepml.evaluation.rejection import rejection_of
-from hepml.evaluation.roc import Cuts, make_cuts
+from hepml.evaluation.roc import Cuts, auc_with_error_of, make_cuts
+from hepml.evaluation.tables import value_with_error
 
-SIGNAL_EFFICIENCY = r"Signal efficiency $\varepsilon_S$"
-BACKGROUND_REJECTION = r"Background rejection $1/\varepsilon_B$"
 Jets = tuple[ArrayLike, ArrayLike, ArrayLike | None]
+_GREYS = ("0.35", "0.55", "0.45", "0.65")
+_MARKERS = "osD^vP"
 _GRID = 400  # signal efficiencies at which curves are drawn
 _MOST_BANDS = 5  # more curves than this hide each other under their bands
 
@@ -28,6 +31,8 @@ def plot_roc(
     *,
     reference: str | None = None,
     title: str | None = None,
+    published: Sequence[Published] = (),
+    areas: bool = True,
     smallest_efficiency: float = 0.05,
 ) -> Figure:
     """Background rejection against signal efficiency, with bands of one standard error, and the ratio to a
@@ -40,7 +45,9 @@ def plot_roc(
     Args:
         taggers: {name: (labels, scores, weights or None)}.
         reference: name of the tagger in the denominator of the ratio; the first where left out.
-        title: above the figure, at the right, for the sample.
+        title: of the legend: what is told from what.
+        published: rows of a published table, drawn in grey through the working points that they quote.
+        areas: write each tagger's AUC beside its name.
         smallest_efficiency: where the horizontal axis begins.
 
     Raises:
@@ -58,15 +65,16 @@ def plot_roc(
     curves = {name: _curve(make_cuts(*jets), grid) for name, jets in taggers.items()}
     few = len(curves) <= _MOST_BANDS
     with style():
-        many = is_crowded(len(curves))
-        figure = HouseFigure(11 if many else 8, 8.4 if few and len(curves) > 1 else 6.8)
+        many = is_crowded(len(curves) + len(published))
+        figure = HouseFigure(13 if many else 8, 8.4 if few and len(curves) > 1 else 6.8)
         if few and len(curves) > 1:
             axes, ratio = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         else:
             axes, ratio = figure.subplots(), None
         base = curves[reference].value
         for (name, curve), (colour, line) in zip(curves.items(), looks(len(curves)), strict=True):
-            axes.plot(grid, curve.value, color=colour, linestyle=line, label=name)
+            shown = f"{name}, AUC {value_with_error(*curve.area)}" if areas else name
+            axes.plot(grid, curve.value, color=colour, linestyle=line, label=shown)
             if few:
                 band = np.exp(curve.relative_error)
                 axes.fill_between(
@@ -78,6 +86,7 @@ def plot_roc(
                 ratio.plot(grid, share, color=colour, linestyle=line)
                 ratio.fill_between(grid, share / band, share * band, color=colour, alpha=0.2, linewidth=0)
         axes.plot(grid, 1 / grid, color="0.6", linestyle=":", linewidth=1.5, label="random")
+        points = _draw_published(axes, published)
         if few and any(curve.limit for curve in curves.values()):
             axes.plot(
                 [],
@@ -94,14 +103,13 @@ def plot_roc(
         axes.grid(True, which="major", color="0.9", linewidth=0.8)
         columns = 1 + (len(curves) > 5)
         legend = (
-            figure.legend(loc="outside right upper")
+            figure.legend(loc="outside right upper", title=title)
             if many
-            else axes.legend(loc="upper right", ncols=columns)
+            else axes.legend(loc="upper right", ncols=columns, title=title)
         )
-        rows = 0 if many else math.ceil(len(legend.get_texts()) / columns)
-        axes.set_ylim(1, _top(grid, list(curves.values()), free=0.05 + 0.06 * rows * (1.35 if ratio else 1)))
-        if title:
-            axes.set_title(title, loc="right", fontsize="small")
+        rows = 0 if many else math.ceil(len(legend.get_texts()) / columns) + bool(title)
+        top = _top(grid, list(curves.values()), free=0.05 + 0.06 * rows * (1.35 if ratio else 1))
+        axes.set_ylim(1, max([top, *(3 * y for y in points)]))
         bottom = axes
         if ratio is not None:
             _dress_ratio(ratio, [curve.value / base for curve in curves.values()], reference)
@@ -111,12 +119,13 @@ def plot_roc(
 
 
 class _Curve(NamedTuple):
-    """1/eps_B on the grid (NaN where no background passes), its error over itself, and the limit where none
-    passes or None."""
+    """1/eps_B on the grid (NaN where no background passes), its error over itself, the limit where none
+    passes or None, and the area under the ROC curve with its error."""
 
     value: NDArray[np.float64]
     relative_error: NDArray[np.float64]
     limit: float | None
+    area: tuple[float, float | None]
 
 
 def _curve(cuts: Cuts, grid: NDArray[np.float64]) -> _Curve:
@@ -134,8 +143,27 @@ def _curve(cuts: Cuts, grid: NDArray[np.float64]) -> _Curve:
     ) / total**2
     tightest = rejection_of(cuts, float(grid[0]))
     return _Curve(
-        value, np.sqrt(np.clip(variance, 0, None)) * value, tightest.value if tightest.lower_limit else None
+        value,
+        np.sqrt(np.clip(variance, 0, None)) * value,
+        tightest.value if tightest.lower_limit else None,
+        auc_with_error_of(cuts),
     )
+
+
+def _draw_published(axes: Axes, rows: Sequence[Published]) -> list[float]:
+    """The working points of published taggers, joined: the curves themselves are in no paper. Returns the
+    rejections."""
+    found: list[float] = []
+    for i, row in enumerate(rows):
+        points = sorted((float(e), *value) for e, value in row.rejection.items())
+        x, y, spread = zip(*points, strict=True)
+        axes.errorbar(
+            x, y, yerr=[s or 0.0 for s in spread], color=_GREYS[i % len(_GREYS)], linewidth=1.2, capsize=2,
+            marker=_MARKERS[i % len(_MARKERS)], markersize=6,
+            label=f"{row.name}, AUC {row.auc:.4f} (published)",
+        )  # fmt: skip
+        found += y
+    return found
 
 
 def _draw_limit(axes: Axes, grid: NDArray[np.float64], curve: _Curve, colour: str) -> None:

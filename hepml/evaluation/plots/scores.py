@@ -41,7 +41,7 @@ def plot_scores(
     classes: Sequence[str] = ("background", "signal"),
     train: Jets | tuple[ArrayLike, ArrayLike] | None = None,
     bins: int = 50,
-    xlabel: str = "Signal score",
+    xlabel: str | None = None,
     title: str | None = None,
 ) -> Figure:
     """Distribution of the score for each class, each of area one, with statistical error bars; training jets
@@ -54,6 +54,8 @@ def plot_scores(
         classes: names of class 0 and class 1.
         train: (labels, scores, weights or None) of the training jets, to see overtraining.
         bins: number of bins, equal over the range of the scores ([0, 1] for probabilities).
+        xlabel: what the score is; that of class 1 where left out.
+        title: of the legend, for the sample.
 
     Raises:
         DataError: as `roc_curve`.
@@ -93,11 +95,9 @@ def plot_scores(
         axes.set_yscale("log")
         axes.set_ylim(0.5 * bottom, top * (top / bottom) ** 0.35)
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_xlabel(xlabel)
+        axes.set_xlabel(f"Score of {classes[1]}" if xlabel is None else xlabel)
         axes.set_ylabel("Probability density")
-        axes.legend(loc="upper center", ncols=2)
-        if title:
-            axes.set_title(title, loc="right", fontsize="small")
+        axes.legend(loc="upper center", ncols=2, title=title)
     return figure
 
 
@@ -197,9 +197,7 @@ def plot_confusion_matrix(
         axes.tick_params(which="both", top=False, right=False, bottom=False, left=False)
         axes.minorticks_off()
         axes.set_xlabel("Predicted class", loc="center")
-        axes.set_ylabel("True class", loc="center")
-        if title:
-            axes.set_title(title, loc="right", fontsize="small")
+        axes.set_ylabel(f"True class, {title}" if title else "True class", loc="center")
         figure.colorbar(image, ax=axes, label="Share of the true class [%]", shrink=0.9)
     return figure
 

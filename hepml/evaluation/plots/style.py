@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from hepml import outputs
 from hepml.errors import FileError
+from hepml.evaluation.plots.labels import put_label
 
 COLOURS = (
     "#3f90da",
@@ -44,6 +45,7 @@ class HouseFigure(Figure):
 
     def savefig(self, *arguments: Any, **options: Any) -> None:
         with style():
+            put_label(self)
             super().savefig(*arguments, **options)
 
 
@@ -69,6 +71,7 @@ def style(size: float = 17) -> Any:
             "xtick.labelsize": size - 2,
             "ytick.labelsize": size - 2,
             "legend.fontsize": size - 3,
+            "legend.title_fontsize": size - 3,
             "legend.frameon": False,
             "legend.borderaxespad": 1.2,
             "lines.linewidth": 2,

@@ -1,0 +1,67 @@
+"""Whose figure it is: experiment and status above the axes at the left, luminosity and energy at the right,
+as mplhep writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import mplhep
+from matplotlib.figure import Figure
+
+EXPERIMENTS = ("CMS", "ATLAS", "LHCb", "ALICE", "DUNE")
+
+
+class Label(NamedTuple):
+    """The label of a figure.
+
+    Attributes:
+        text: an experiment, a status, or both: `CMS`, `Work in progress`, `ATLAS Simulation Preliminary`.
+        energy: centre-of-mass energy in TeV.
+        luminosity: in inverse femtobarn.
+    """
+
+    text: str | None = None
+    energy: float | None = None
+    luminosity: float | None = None
+
+    @property
+    def experiment(self) -> str:
+        """The experiment that the text begins with, as it spells itself; empty where it names none."""
+        first = (self.text or "").split(" ")[0]
+        return next((name for name in EXPERIMENTS if name.lower() == first.lower()), "")
+
+    @property
+    def status(self) -> str:
+        """The rest of the text."""
+        return (self.text or "")[len(self.experiment) :].strip()
+
+
+_current: ContextVar[Label | None] = ContextVar("label", default=None)
+
+
+@contextmanager
+def labelled(label: Label) -> Iterator[None]:
+    """Figures that are saved in the block carry this label."""
+    token = _current.set(label if any(part is not None for part in label) else None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def put_label(figure: Figure) -> None:
+    """Writes the current label above the first panel, once."""
+    label = _current.get()
+    if label is None or not figure.axes or getattr(figure, "hepml_label", None) == label:
+        return
+    axes = figure.axes[0]
+    figure.draw_without_rendering()  # mplhep measures its words in the panel as it stands
+    mplhep.label.exp_label(
+        exp=label.experiment, text=label.status, data=True,
+        com=None if label.energy is None else f"{label.energy:g}",
+        lumi=None if label.luminosity is None else f"{label.luminosity:g}", loc=0, ax=axes,
+    )  # fmt: skip
+    figure.hepml_label = label  # type: ignore[attr-defined]

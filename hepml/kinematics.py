@@ -14,6 +14,10 @@ import math
 import torch
 from torch import Tensor
 
+__all__ = [
+    "boost", "delta_phi", "delta_r", "eta", "eta_of", "from_pt_eta_phi", "length", "mass", "mass_squared",
+    "minkowski_product", "phi", "pt", "rapidity", "root", "rotation", "signed_angle", "transform",
+]  # fmt: skip
 _LARGEST_ETA = 20.0
 
 
@@ -165,3 +169,7 @@ def rotation(axis: Tensor, angle: float | Tensor) -> Tensor:
 def transform(p: Tensor, matrix: Tensor) -> Tensor:
     """Applies a [4, 4] Lorentz matrix to four-momenta. Shapes: [..., 4] -> [..., 4]."""
     return p @ matrix.to(p).transpose(-1, -2)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from hepml.errors import ConfigError, DataError, did_you_mean
 
+__all__ = ["OBJECTIVES", "Bernoulli", "Categorical", "Gaussian", "Objective", "objective", "weighted_mean"]
+
 
 class Objective(ABC):
     """A family of distributions q(z|x)."""
@@ -178,3 +180,7 @@ def objective(name: str, **arguments: object) -> Objective:
     if name not in OBJECTIVES:
         raise ConfigError(f"unknown objective '{name}'", mend=did_you_mean(name, OBJECTIVES))
     return OBJECTIVES[name](**arguments)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -33,6 +33,22 @@ def test_the_example_of_every_public_name_runs(folder: Path, monkeypatch: pytest
             assert not runner.run(example).failed, f"the example of hepml.{name} fails"
 
 
+@pytest.mark.parametrize("name", hepml._SUBPACKAGES)
+def test_dir_of_a_public_room_shows_what_is_public_and_nothing_else(name: str) -> None:
+    import importlib
+    import types
+
+    importlib.import_module(f"hepml.{name}")
+    room = getattr(hepml, name)
+    assert dir(room) == sorted(room.__all__)
+    for member in dir(room):
+        value = getattr(room, member)
+        if isinstance(value, types.ModuleType):
+            assert value.__name__.startswith("hepml."), f"hepml.{name}.{member}"
+        if callable(value) or isinstance(value, types.ModuleType):
+            assert value.__doc__, f"hepml.{name}.{member} has no docstring"
+
+
 def test_dir_shows_what_is_public_and_nothing_else() -> None:
     assert dir(hepml) == sorted(hepml.__all__)
     assert not [n for n in dir(hepml) if n.startswith("_") and n != "__version__"]
@@ -68,6 +84,70 @@ def test_a_run_from_python_tells_what_it_left(run: hepml.Run, toy_files: dict[st
     assert "mlp" in repr(run)
     assert len(repr(run).splitlines()) < 12
     assert "<table>" in run._repr_html_()
+
+
+def test_what_is_public_shows_itself_in_a_notebook(run: hepml.Run, toptag: Path) -> None:
+    jets = hepml.read_jets(toptag / "test.root", classes=["QCD", "Tbqq"], entry_stop=40)
+    batch = hepml.JetBatch.from_awkward(jets)
+    data = hepml.data.dataset.JetDataset.open(toptag / "test.root", run.model.inputs, max_jets=20)
+    for shown, pictures in (
+        (jets, 3), (batch, 3), (batch[:2], 2), (data, 3), (data.report, 0), (run, 0), (run.model.inputs, 0),
+    ):  # fmt: skip
+        html = shown._repr_html_()
+        assert "<table>" in html, type(shown)
+        assert html.count("<svg") == pictures
+        assert len(repr(shown).splitlines()) < 12
+    assert "text/html" in jets[:5]._repr_mimebundle_()
+    assert "constituents" not in jets[["jet_pt", "jet_eta"]]._repr_html_()  # what awkward says
+    odd = hepml.data.dataset.JetDataset.open(toptag / "test.root", max_jets=3).report
+    odd.bad["<script>"] = 1  # type: ignore[assignment]
+    assert "<script>" not in odd._repr_html_()
+
+
+def test_callbacks_of_the_user_are_called_and_may_monitor(toy_files: dict[str, Path], tmp_path: Path) -> None:
+    from lightning.pytorch.callbacks import Callback, EarlyStopping
+
+    class Watcher(Callback):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            self.seen.append(float(trainer.callback_metrics["val_loss"]))
+
+    watcher = Watcher()
+    never_better = EarlyStopping("val_loss", patience=1, min_delta=1e9)
+    config = {
+        "data": {name: str(path) for name, path in toy_files.items()},
+        "model": {"name": "mlp", "hidden": [4]},
+        "training": {"epochs": 6, "batch_size": 50, "device": "cpu"},
+        "tracking": {"enabled": False},
+    }
+    made = hepml.train(config, output=tmp_path / "r", callbacks=[watcher, never_better])
+    history = made.history()
+    assert len(history) < 6
+    np.testing.assert_allclose(watcher.seen, history["val_loss"], rtol=1e-5)
+    with pytest.raises(hepml.HepmlError, match="no Lightning callback"):
+        hepml.train(config, output=tmp_path / "s", callbacks=[print])  # type: ignore[list-item]
+
+
+def test_evaluate_agrees_with_the_command_with_and_without_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from hepml.cli.main import main
+
+    rng = np.random.default_rng(5)
+    labels, weights = rng.integers(0, 2, 500), rng.random(500)
+    scores = np.clip(0.4 * rng.random(500) + 0.3 * labels, 0, 1)
+    np.savez(tmp_path / "s.npz", labels=labels, mine=scores, weights=weights)
+    for words, given in (((), weights), (("--unweighted",), None)):
+        assert main(["evaluate", "--scores", str(tmp_path / "s.npz"), "--json", *words]) == 0
+        told = json.loads(capsys.readouterr().out)["mine"]
+        report = hepml.evaluate(labels, scores, weights=given)
+        assert told["weighted"] is report["weighted"] is (given is not None)
+        assert told["auc"] == pytest.approx(report["auc"])
+        assert told["rejection"]["0.3"] == pytest.approx(report["rejection"]["0.3"])
 
 
 def test_a_run_is_named_by_its_path_wherever_a_model_is(

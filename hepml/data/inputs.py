@@ -6,6 +6,7 @@ user never lists the same feature twice.
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 
 
@@ -30,3 +31,21 @@ class Inputs:
     max_constituents: int | None = None
     extras: tuple[str, ...] = ()
     collections: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def told(self) -> dict[str, str]:
+        """What is asked for, by name, without what is not."""
+        rows = {
+            "four-momenta": "yes" if self.four_momenta else "",
+            "features": ", ".join(self.features),
+            "jet features": ", ".join(self.jet_features),
+            "constituents": f"the leading {self.max_constituents}" if self.max_constituents else "all",
+            "further views": ", ".join(self.extras),
+            **{f"of each of {name}": ", ".join(features) for name, features in self.collections},
+        }
+        return {name: text for name, text in rows.items() if text}
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in self.told().items()
+        )
+        return f"<div><b>Inputs</b> of a model<table>{rows}</table></div>"

@@ -56,3 +56,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"hepml.evaluation.{name}")
     raise AttributeError(f"module 'hepml.evaluation' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

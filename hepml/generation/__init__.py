@@ -7,3 +7,7 @@ from hepml.generation.production import GenerationReport, generate
 from hepml.generation.recipes import Process, Recipe, Slice, recipes
 
 __all__ = ["GenerationReport", "Process", "Recipe", "Slice", "generate", "recipes"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,3 +7,7 @@ shapes of its parameters, and returns the hepml model that computes the same fun
 from hepml.pretrained.loading import RECIPES, Recipe, load
 
 __all__ = ["RECIPES", "Recipe", "load"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

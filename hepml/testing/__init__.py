@@ -14,3 +14,7 @@ from hepml.testing.invariance import Deviation, assert_invariant, measure
 from hepml.testing.jets import sample_jets
 
 __all__ = ["GROUPS", "Deviation", "Element", "assert_invariant", "measure", "sample_jets"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -50,3 +50,7 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'hepml.tracking' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

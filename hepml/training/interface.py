@@ -5,10 +5,11 @@ The same functions are behind the commands; what a command prints is an attribut
 
 from __future__ import annotations
 
+import base64
 import copy
 import html
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +32,10 @@ from hepml.training.run_directory import CONFIG
 
 if TYPE_CHECKING:
     import pandas as pd
+    from lightning.pytorch import Callback
     from matplotlib.figure import Figure
+
+_LARGEST_PICTURE = 500_000  # bytes of a figure that a notebook is given
 
 
 @dataclass(frozen=True, repr=False)
@@ -156,7 +160,13 @@ class Run:
             f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
             for name, value in self._told().items()
         )
-        return f"<div><b>Run</b> {html.escape(str(self.path))} ({self.status})<table>{rows}</table></div>"
+        picture = self.path / "plots" / "roc.png"
+        drawn = ""
+        if picture.is_file() and picture.stat().st_size < _LARGEST_PICTURE:
+            code = base64.b64encode(picture.read_bytes()).decode()
+            drawn = f'<img alt="background rejection" width="360" src="data:image/png;base64,{code}">'
+        where = html.escape(str(self.path))
+        return f"<div><b>Run</b> {where} ({self.status})<table>{rows}</table>{drawn}</div>"
 
     def _told(self) -> dict[str, str]:
         test = self.record.test
@@ -178,6 +188,7 @@ def train(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    callbacks: Sequence[Callback] = (),
     **overrides: Any,
 ) -> Run:
     """Trains a model and returns its run.
@@ -188,22 +199,28 @@ def train(
         output: run folder; the config's, else `runs/NAME-TIME`.
         resume: go on with the run in that folder.
         progress: told what happens.
+        callbacks: Lightning callbacks, told of every step and epoch behind the run's own callback; they may
+            monitor `val_loss`, `val_auc`, `val_accuracy`.
         overrides: config keys that go before the config's own, as `**{"training.epochs": 1, "model": "mlp"}`.
 
     Raises:
         HepmlError: what the user can mend: files, config, jets, a full disk.
 
     Example:
-        >>> run = hepml.train("quickstart", model="mlp", **{"training.epochs": 1, "data.max_jets": 400})
-        >>> len(run.history())
-        1
+        >>> from lightning.pytorch.callbacks import LambdaCallback
+        >>> seen = []
+        >>> count = LambdaCallback(on_train_batch_end=lambda *step: seen.append(step[-1]))
+        >>> keys = {"training.epochs": 1, "training.batch_size": 200, "data.max_jets": 400}
+        >>> run = hepml.train("quickstart", model="mlp", callbacks=[count], **keys)
+        >>> len(run.history()), seen
+        (1, [0, 1])
     """
     from hepml.training import run as training_run
     from hepml.training.run_directory import RunDirectory, default_output
 
     checked = _checked(config, overrides)
     folder = Path(output or checked.output or default_output(checked))
-    training_run.train(checked, folder, resume=resume, progress=progress)
+    training_run.train(checked, folder, resume=resume, progress=progress, callbacks=callbacks)
     return Run(RunDirectory(folder).path)
 
 

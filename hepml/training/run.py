@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def train(
     output: Path | str | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    callbacks: Sequence[L.Callback] = (),
 ) -> dict[str, Any]:
     """Trains a model as the config says and reports on its test jets.
 
@@ -68,6 +70,7 @@ def train(
         resume: go on with the run in that folder from its last checkpoint; the metrics are those of a run
             that was never interrupted.
         progress: told what happens.
+        callbacks: Lightning callbacks, called behind the run's own, which has saved its checkpoint by then.
 
     Returns:
         what is left in `summary.json`: `test` (and `tests`) with accuracy, auc and rejection or rmse and
@@ -78,6 +81,13 @@ def train(
         Killed: a signal ended the run; it can be resumed.
     """
     progress = progress or Progress()
+    for callback in callbacks:
+        if not isinstance(callback, L.Callback):
+            raise ConfigError(
+                f"{type(callback).__name__} is no Lightning callback",
+                where="callbacks",
+                mend="give instances of lightning.pytorch.Callback",
+            )
     ranks = decide(os.environ, config.training.devices)
     place = os.environ.get(CHILD) if not ranks.first and not ranks.outside else None
     folder = RunDirectory(place or output or config.output or default_output(config))
@@ -87,7 +97,8 @@ def train(
     signals = Signals(folder.path)
     try:
         with signals.watching(), quiet(), unannounced(ranks):
-            return _carry_out(_Desk(config, folder, progress, signals, ranks), resume)
+            desk = _Desk(config, folder, progress, signals, ranks, callbacks=tuple(callbacks))
+            return _carry_out(desk, resume)
     finally:
         os.environ.pop(CHILD, None)
         progress.end()
@@ -105,6 +116,7 @@ class _Desk:
         ranks: how many processes train, and which of them this is.
         tracker: once tracking has started, on the first rank.
         lock: of the run folder, on the first rank.
+        callbacks: of the user.
     """
 
     config: RunConfig
@@ -114,6 +126,7 @@ class _Desk:
     ranks: Ranks
     tracker: Any = None
     lock: Any = None
+    callbacks: tuple[L.Callback, ...] = ()
 
     @property
     def first(self) -> bool:
@@ -340,7 +353,7 @@ def _make_trainer(desk: _Desk, keeper: RunKeeper, model: nn.Module) -> L.Trainer
         precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
         gradient_clip_val=settings.gradient_clip,
         accumulate_grad_batches=settings.accumulate,
-        callbacks=[keeper],
+        callbacks=[keeper, *desk.callbacks],
         plugins=[AtomicCheckpointIO(), environment_of(desk.ranks)],
         logger=False,
         enable_checkpointing=False,

@@ -159,3 +159,17 @@ def test_a_mend_names_each_candidate_once() -> None:
     from hepml.errors import did_you_mean
 
     assert did_you_mean("jet_pd", ["jet_pt", "jet_pt"]) == "did you mean 'jet_pt'?"
+
+
+def test_every_command_takes_json_and_quiet() -> None:
+    import typer
+
+    def leaves(command: Any, name: str) -> list[tuple[str, set[str]]]:
+        inner = getattr(command, "commands", {})
+        found = [leaf for key, part in inner.items() for leaf in leaves(part, f"{name} {key}")]
+        if not inner or command.invoke_without_command:
+            found.append((name, {word for p in command.params for word in getattr(p, "opts", [])}))
+        return found
+
+    for name, options in leaves(module.with_quiet(typer.main.get_command(module.build())), "hepml"):
+        assert {"--json", "--quiet", "-q"} <= options, name

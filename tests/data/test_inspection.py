@@ -105,3 +105,34 @@ def test_of_several_trees_with_many_branches_the_collections_are_shown(
     assert "FatJet_btagCMVA" not in shown, "1,802 rows help nobody"
     assert main(["inspect", str(shared / "data/root/cms_pfnano_10events.root"), "--all"]) == 0
     assert "FatJet_btagCMVA" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["folder", "list", "glob"])
+def test_several_files_are_counted_together(write, arrays, capsys, form: str) -> None:
+    first = write(arrays, "a.root")
+    second = write({n: v[:20] for n, v in arrays.items()}, "b.root")
+    given = {"folder": [first.parent], "list": [first, second], "glob": [first.parent / "*.root"]}[form]
+    assert main(["inspect", *map(str, given), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [line["entries"] for line in found["files"]] == [60, 20]
+    assert found["jets"] == sum(found["classes"].values()) == 80
+    assert found["layout"] == "jetclass"
+    assert found["ranges"]["jet_pt"]["max"] == pytest.approx(arrays["jet_pt"].max())
+    assert main(["inspect", *map(str, given), "-q"]) == 0
+    assert "80 jets" in capsys.readouterr().out
+
+
+def test_a_file_among_several_that_cannot_be_read_is_named(write, arrays, capsys) -> None:
+    path = write(arrays, "a.root")
+    (path.parent / "b.root").write_bytes(b"nonsense")
+    assert main(["inspect", str(path.parent), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["jets"] == 60
+    assert any("b.root" in problem for problem in found["problems"])
+
+
+def test_a_picture_goes_into_a_folder_that_is_there(write, arrays, capsys, tmp_path) -> None:
+    place = tmp_path / "new" / "folder"
+    assert main(["inspect", str(write(arrays)), "--plot", str(place / "x.png")]) == 2
+    assert "mkdir -p" in capsys.readouterr().err
+    assert not place.parent.exists()

@@ -21,11 +21,12 @@ def test_a_run_of_several_classes_leaves_roc_score_and_confusion_plots(tmp_path:
 data: {{train: {tmp_path / "train.root"}, test: {tmp_path / "test.root"}}}
 model: {{name: mlp, hidden: [4]}}
 training: {{epochs: 1, batch_size: 60}}
-evaluation: {{signal: [Tbqq], background: [QCD, Hbb]}}
+evaluation: {{signal: [Tbqq], background: [QCD, Hbb], label: CMS, energy: 13, formats: [png, svg]}}
 tracking: {{enabled: false}}
 """
     )
     assert main(["train", str(config), "-q", "-o", str(tmp_path / "run")]) == 0
     drawn = {path.stem for path in (tmp_path / "run" / "plots").glob("*.png")}
-    assert {"roc", "scores_test", "confusion_test", "history"} <= drawn
+    assert drawn == {"roc", "scores_test", "confusion_test", "efficiency_pt", "history"}
+    assert {path.stem for path in (tmp_path / "run" / "plots").glob("*.svg")} == drawn
     assert main(["evaluate", str(tmp_path / "run"), str(tmp_path / "test.root"), "--json"]) == 0

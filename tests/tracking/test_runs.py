@@ -41,6 +41,7 @@ def root(tmp_path: Path) -> Path:
         )
         tracker.metrics({"val_auc": 0.9 + rate / 10}, 0)
         tracker.metrics({"val_auc": 0.95 + rate / 10}, 1)
+        tracker.dataset("train", "0123456789abcdef", [f"jets{i}.root" for i in range(6)], 12345)
         tracker.finish()
     (root / "toptag/pfn-1/summary.json").write_text(json.dumps(SUMMARY))
     broken = tracking.start(root / "broken", enabled=False, system_interval=0)
@@ -104,6 +105,8 @@ def test_the_command_line_lists_shows_and_compares(root: Path) -> None:
     assert "val_auc" in shown.output
     assert "learning_rate" in shown.output
     assert "> 240" in shown.output
+    assert "12,345 jets of jets0.root" in shown.output
+    assert "2 more files" in shown.output
     compared = runner.invoke(app, ["compare", "pfn-1", "pfn-2", "--root", str(root)])
     assert "learning_rate" in compared.output
     assert "model.name" not in compared.output

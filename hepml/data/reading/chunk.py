@@ -130,6 +130,8 @@ class Chunk:
         """
         import vector
 
+        from hepml.data import jet_array
+
         vector.register_awkward()
         record = ak.contents.RecordArray(
             [ak.contents.NumpyArray(np.ascontiguousarray(c)) for c in self.constituents.values()],
@@ -149,7 +151,7 @@ class Chunk:
             fields["label"] = np.maximum(self.labels, NO_INDEX)
         if self.weights is not None:
             fields["weight"] = self.weights
-        return ak.zip(fields, depth_limit=1)
+        return ak.zip(fields, depth_limit=1, with_name=jet_array.NAME)
 
     def has_hidden_momenta(self) -> bool:
         """Whether the jets have momenta of their own that neither the columns `jet_pt`, `jet_eta`, `jet_phi`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 FACTOR, ANGLE = 2.0, 1.5  # from where on a jet is told that its constituents do not add up to (`sums`)
+_SHOWN = 6  # files in the table of a notebook
 
 
 @dataclass
@@ -22,7 +24,7 @@ class BadValue:
         return f"{self.jets} (first in {self.where})"
 
 
-@dataclass
+@dataclass(repr=False)
 class DataReport:
     """Counts of jets.
 
@@ -117,9 +119,35 @@ class DataReport:
         text = [f"{self.kept} of {self.read} jets kept from {files}"]
         if self.classes:
             text.append("classes: " + ", ".join(f"{name} {n}" for name, n in self.classes.items()))
-        for reason, found in self.bad.items():
-            text.append(f"{reason}: {found}")
-        for count, words in (
+        text += [f"{reason}: {found}" for reason, found in self.bad.items()]
+        text += [f"{count} {words}" for words, count in self._counts().items()]
+        text += self.doubts()
+        for name, jets in self.sentinels.items():
+            text.append(f"{jets} jets have {name}: if that stands for none, say so (`missing` in the layout)")
+        return "; ".join(text + self.notes)
+
+    def __repr__(self) -> str:
+        return f"DataReport: {self}"
+
+    def _repr_html_(self) -> str:
+        files = [f"{html.escape(name)}: {entries:,} entries" for name, entries in self.files.items()]
+        more = [f"and {len(files) - _SHOWN} more"] if len(files) > _SHOWN else []
+        rows = {
+            "files": "<br>".join(files[:_SHOWN] + more),
+            "read": f"{self.read:,}",
+            "kept": f"{self.kept:,}",
+            **{f"class {html.escape(name)}": f"{n:,}" for name, n in self.classes.items()},
+            **{html.escape(reason): html.escape(str(found)) for reason, found in self.bad.items()},
+            **{words: f"{count:,}" for words, count in self._counts().items()},
+            **{html.escape(name): f"{jets:,} jets" for name, jets in self.sentinels.items()},
+        }
+        body = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in rows.items())
+        notes = "".join(f"<br>{html.escape(note)}" for note in [*self.doubts(), *self.notes])
+        return f"<div><b>DataReport</b><table>{body}</table>{notes}</div>"
+
+    def _counts(self) -> dict[str, int]:
+        """What happened to jets, in words, with how often; what did not happen is left out."""
+        counted = (
             (self.dropped_bad, "jets dropped for bad values"),
             (self.padding, "rows of zeros left out as padding"),
             (self.removed_by_selection, "jets removed by the selection"),
@@ -129,13 +157,8 @@ class DataReport:
             (self.without_constituents, "jets without constituents (kept)"),
             (self.cut_to_leading, "jets cut to their leading constituents"),
             (self.not_taken, "jets left out by max_jets"),
-        ):
-            if count:
-                text.append(f"{count} {words}")
-        text += self.doubts()
-        for name, jets in self.sentinels.items():
-            text.append(f"{jets} jets have {name}: if that stands for none, say so (`missing` in the layout)")
-        return "; ".join(text + self.notes)
+        )
+        return {words: count for count, words in counted if count}
 
 
 def _add(counts: dict[str, BadValue], reason: str, jets: int, where: str) -> None:

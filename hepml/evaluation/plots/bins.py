@@ -61,6 +61,12 @@ def plot_bins(
         above.set_ylabel(SIGNAL_EFFICIENCY)
         below.set_ylabel(BACKGROUND_REJECTION)
         below.set_yscale("log")
+        low, high = below.get_ylim()
+        middle, factor = (
+            (low * high) ** 0.5,
+            max((high / low) ** 0.5, 5.0),
+        )  # a decade at least has proper ticks
+        below.set_ylim(middle / factor, middle * factor)
         below.set_xlabel(words(f"jet_{quantity}"))
         above.legend(title=title)
     return figure

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
+import matplotlib as mpl
 import mplhep
 from matplotlib.figure import Figure
 
@@ -57,11 +58,20 @@ def put_label(figure: Figure) -> None:
     label = _current.get()
     if label is None or not figure.axes or getattr(figure, "hepml_label", None) == label:
         return
-    axes = figure.axes[0]
     figure.draw_without_rendering()  # mplhep measures its words in the panel as it stands
-    mplhep.label.exp_label(
-        exp=label.experiment, text=label.status, data=True,
-        com=None if label.energy is None else f"{label.energy:g}",
-        lumi=None if label.luminosity is None else f"{label.luminosity:g}", loc=0, ax=axes,
-    )  # fmt: skip
+    left = figure.axes[0]
+    level = left.get_position().y1
+    row = [a for a in figure.axes if abs(a.get_position().y1 - level) < 1e-3 and a.xaxis.get_visible()]
+    right = max((a for a in row if a.get_label() != "<colorbar>"), key=lambda a: a.get_position().x1)
+    energy = None if label.energy is None else f"{label.energy:g}"
+    lumi = None if label.luminosity is None else f"{label.luminosity:g}"
+    words = len(label.text or "") + (16 if right is left and (energy or lumi) else 0)
+    room = left.get_position().width * figure.get_figwidth() * 72
+    size = min(float(mpl.rcParams["font.size"]), 1.6 * room / max(words, 1))
+    if label.text:
+        mplhep.label.exp_label(
+            exp=label.experiment, text=label.status, data=True, rlabel="", loc=0, ax=left, fontsize=size
+        )
+    if energy or lumi:
+        mplhep.label.exp_label(data=True, com=energy, lumi=lumi, loc=0, ax=right, fontsize=size)
     figure.hepml_label = label  # type: ignore[attr-defined]

@@ -1,0 +1,36 @@
+"""Awkward jets that show themselves in a notebook: a small table and the first jets drawn, as a `JetBatch`
+does."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import awkward as ak
+
+from hepml.errors import HepmlError
+
+NAME = "HepmlJet"  # of the records; awkward finds the class below by it
+
+
+class JetArray(ak.Array):  # type: ignore[misc]
+    """Jets as `hepml.read_jets` gives them: an ordinary awkward array but for its picture."""
+
+    def _repr_html_(self) -> str:
+        from hepml.data.batch import JetBatch
+        from hepml.data.display import ROWS
+
+        told = html.escape(str(self.attrs.get("report", "")))
+        try:
+            shown = JetBatch.from_awkward(self[:ROWS])._repr_html_()
+        except (HepmlError, AttributeError, KeyError, TypeError, ValueError):
+            # a selection of columns, or an array that was changed: what awkward says of it
+            return str(super()._repr_mimebundle_().get("text/html", ""))
+        title = f"<b>{len(self):,} jets</b> {told}<br>the first of them: <b>JetBatch</b>"
+        return shown.replace("<b>JetBatch</b>", title, 1)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
+
+
+ak.behavior["*", NAME] = JetArray

@@ -98,7 +98,6 @@ def test_what_is_public_shows_itself_in_a_notebook(run: hepml.Run, toptag: Path)
         assert html.count("<svg") == pictures
         assert len(repr(shown).splitlines()) < 12
     assert "text/html" in jets[:5]._repr_mimebundle_()
-    assert "constituents" not in jets[["jet_pt", "jet_eta"]]._repr_html_()  # what awkward says
     odd = hepml.data.dataset.JetDataset.open(toptag / "test.root", max_jets=3).report
     odd.bad["<script>"] = 1  # type: ignore[assignment]
     assert "<script>" not in odd._repr_html_()

@@ -217,13 +217,11 @@ def _labelled(
         return nullcontext()
     from hepml.evaluation.plots.labels import Label, labelled
 
-    given = (label, energy, lumi)
     return labelled(
         Label(
-            *(
-                own.get(key) if option is None else option
-                for option, key in zip(given, ("label", "energy", "luminosity"), strict=True)
-            )
+            own.get("label") if label is None else label,
+            own.get("energy") if energy is None else energy,
+            own.get("luminosity") if lumi is None else lumi,
         )
     )
 

@@ -169,7 +169,7 @@ class TrainingModule(L.LightningModule):
             for name, value in metrics.validation(self.objective, parameters, labels, weights).items()
         }
         # for callbacks of the user that monitor one of them, as Lightning's EarlyStopping
-        self.log_dict({n: float(v) for n, v in self.epoch_metrics.items() if isinstance(v, int | float)})
+        self.log_dict(dict(self.epoch_metrics))
 
     def on_epoch_measured(self) -> None:
         """Adds the epoch's training loss to `epoch_metrics`; the run's callback asks for it after validation.

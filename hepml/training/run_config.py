@@ -29,6 +29,7 @@ KINDS = ("model", "objective")  # blocks whose `name` says what they are
 Source = str | list[str]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Picture = Literal["png", "pdf", "svg"]
 Count = Annotated[int, Field(ge=1)]
 
 Augment = Literal[
@@ -241,7 +242,7 @@ class EvaluationConfig(Schema):
     label: str | None = None
     energy: Positive | None = None
     luminosity: Positive | None = None
-    formats: list[Literal["png", "pdf", "svg"]] = Field(default_factory=lambda: ["png"])
+    formats: list[Picture] = ["png"]
 
     def points(self) -> dict[str, Any]:
         """The arguments of `hepml.evaluate`."""

@@ -220,6 +220,10 @@ class TrackingConfig(Schema):
     tags: dict[str, str] = Field(default_factory=dict)
 
 
+def _png() -> list[Picture]:
+    return ["png"]
+
+
 class EvaluationConfig(Schema):
     """What is signal and what is background on the test jets, and what the figures say.
 
@@ -242,7 +246,7 @@ class EvaluationConfig(Schema):
     label: str | None = None
     energy: Positive | None = None
     luminosity: Positive | None = None
-    formats: list[Picture] = ["png"]
+    formats: list[Picture] = Field(default_factory=_png)
 
     def points(self) -> dict[str, Any]:
         """The arguments of `hepml.evaluate`."""

@@ -2,7 +2,7 @@
 # /// script
 # dependencies = ["nox>=2025.2.9"]
 # ///
-"""Tasks of a developer: `nox -s tests`, `lint`, `docs`, `build`, `spelling`; alone: lint, tests."""
+"""Tasks of a developer: `nox -s tests`, `lint`, `docs`, `notebooks`, `build`, `spelling`; alone: lint, tests."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def docs(session: nox.Session) -> None:
     """The documentation site, in site/; a broken link or an orphan page is an error."""
     session.install(*CONSTRAINTS, "-e", ".[docs]")
     session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+@nox.session(default=False)
+def notebooks(session: nox.Session) -> None:
+    """The course and the how-tos as notebooks, executed, in docs/notebooks/; words choose some of them."""
+    session.install(*CONSTRAINTS, "-e", ".[notebooks,export]")
+    session.run("python", "docs/notebooks.py", "--execute", *session.posargs)
 
 
 @nox.session(default=False)

@@ -116,14 +116,20 @@ class Run:
         """Class probabilities of jets, [N, C], in file order; see `hepml.predict`."""
         return predict(self.model, files_or_jets, batch_size, **options)
 
-    def plot_roc(self) -> Figure:
-        """Background rejection against signal efficiency of the test sets.
+    def plot_roc(self, published: Sequence[str] = ()) -> Figure:
+        """Background rejection against signal efficiency of the test sets, under the config's label.
+
+        Args:
+            published: taggers of `hepml.evaluation.published` to draw beside, by name.
 
         Raises:
             DataError: the run is a regression, or no test set has both signal and background.
         """
         from hepml.evaluation.multiclass import group_members, signal_against_background
+        from hepml.evaluation.plots.labels import Label, labelled, put_label
         from hepml.evaluation.plots.scores import plot_roc
+        from hepml.evaluation.plots.style import style
+        from hepml.evaluation.published import published as published_rows
 
         reports = {"test": self.summary.get("test"), **(self.summary.get("tests") or {})}
         first = reports["test"] or {}
@@ -141,14 +147,19 @@ class Run:
                 background=group_members(report["background"]),
             )
             if 0 < labels.sum() < len(labels):
-                curves[name] = (labels, scores, weights)
+                curves[f"{self.summary['model']} on {name}"] = (labels, scores, weights)
         if not curves:
             raise DataError(
                 "no test set with signal and background",
                 where=str(self.path),
                 mend="a ROC curve needs jets of both",
             )
-        return plot_roc(curves, title=f"{first['signal']} against {first['background']}")
+        rows = published_rows(names=list(published)) if published else ()
+        figure = plot_roc(curves, title=f"{first['signal']} against {first['background']}", published=rows)
+        told = self.config.get("evaluation") or {}
+        with style(), labelled(Label(told.get("label"), told.get("energy"), told.get("luminosity"))):
+            put_label(figure)
+        return figure
 
     def __repr__(self) -> str:
         lines = [f"Run {self.path} ({self.status})"]

@@ -8,6 +8,7 @@ line style as well.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ class HouseFigure(Figure):
         with style():
             put_label(self)
             super().savefig(*arguments, **options)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png", dpi=60)
+        return drawn.getvalue()
 
 
 def is_crowded(count: int) -> bool:

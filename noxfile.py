@@ -2,7 +2,7 @@
 # /// script
 # dependencies = ["nox>=2025.2.9"]
 # ///
-"""Tasks of a developer: `nox -s tests`, `lint`, `docs`, `notebooks`, `build`, `spelling`; alone: lint, tests."""
+"""Tasks of a developer: `nox -s tests`, `lint`, `docs`, `notebooks`, `build`, `spelling`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What the site adds to the pages, which stay plain Markdown in the repository.
 
 Links to files outside docs/ (configs, data, tests) become links into the repository, where mkdocs.yml names
-one in `repo_url`, and plain words otherwise. Pages that are also notebooks get a link to theirs, and below each
-block the table or picture that it made when the notebook was executed.
+one in `repo_url`, and plain words otherwise. Pages that are also notebooks get a link to theirs, and below
+each block the table or picture that it made when the notebook was executed.
 """
 
 from __future__ import annotations

@@ -189,13 +189,15 @@ def command(
 
         for name, tests in compare_all(samples, reports).items():  # type: ignore[arg-type]
             reports[name]["paired"] = tests
-    with _labelled(plot, own, label, energy, lumi):
+    from hepml.cli.evaluate_figures import draw, label_figures
+
+    with label_figures(plot, own, label, energy, lumi):
         if bins is not None:
             from hepml.cli.evaluate_bins import add_bins
 
             add_bins(bins, samples, reports, points[-1], plot)
         if plot is not None:
-            _draw(samples, reports, plot, regression, published)
+            draw(samples, reports, plot, regression, published)
     if json:
         sys.stdout.write(
             dumps(reports, indent=2, allow_nan=False) + "\n"
@@ -205,25 +207,6 @@ def command(
         if plot is not None:
             console.err().print(f"wrote {plot}", markup=False, highlight=False)
     return 0
-
-
-def _labelled(
-    plot: Path | None, own: dict[str, Any], label: str | None, energy: float | None, lumi: float | None
-) -> Any:
-    """Has figures labelled as asked, or as the run's config says."""
-    from contextlib import nullcontext
-
-    if plot is None:
-        return nullcontext()
-    from hepml.evaluation.plots.labels import Label, labelled
-
-    return labelled(
-        Label(
-            own.get("label") if label is None else label,
-            own.get("energy") if energy is None else energy,
-            own.get("luminosity") if lumi is None else lumi,
-        )
-    )
 
 
 def _evaluation_of(run: str) -> dict[str, Any]:
@@ -440,47 +423,6 @@ def _classes(words: str | None) -> list[str | int] | None:
     if words is None:
         return None
     return [int(word) if word.isdigit() else word for word in (w.strip() for w in words.split(","))]
-
-
-def _draw(
-    samples: dict[str, Sample], reports: dict[str, Any], path: Path, regression: str | None, published: bool
-) -> None:
-    """Rejection against signal efficiency: a curve a tagger, or a curve a class for one tagger of many
-    classes."""
-    from hepml.errors import ConfigError
-    from hepml.evaluation.multiclass import bare_name, group_members, signal_against_background
-    from hepml.evaluation.plots import scores as plots
-    from hepml.evaluation.published import LANDMARKS
-    from hepml.evaluation.published import published as published_rows
-
-    if regression:
-        raise ConfigError("a regression has no ROC to plot", where="--plot", mend="leave --plot out")
-    curves: dict[str, Any] = {}
-    told: dict[str, None] = {}  # what is told from what; the same for all curves in most figures
-    for name, sample in samples.items():
-        report = reports[name]
-        several = "classes" in report
-        against = group_members(str(report.get("background", 0)))
-        if several and len(samples) == 1 and len(against) == 1:
-            signals = [c for c, row in report["classes"].items() if row.get("rejection")]
-        else:
-            signals = [report.get("signal", 1)]
-        if "signal" in report:
-            what = bare_name(str(report["signal"])) if len(signals) == 1 else f"{name}: each class"
-            told[f"{what} against {bare_name(str(report['background']))}"] = None
-        for signal in signals:
-            label = name if len(signals) == 1 else bare_name(signal)
-            curves[label] = signal_against_background(
-                sample.labels,
-                sample.scores,
-                sample.weights,
-                classes=sample.classes,
-                signal=group_members(signal) if isinstance(signal, str) else signal,
-                background=against if "background" in report else 0,
-            )
-    rows = published_rows(names=list(LANDMARKS)) if published else ()
-    title = next(iter(told)) if len(told) == 1 else None
-    plots.save(plots.plot_roc(curves, title=title, published=rows), path)
 
 
 def _show(reports: dict[str, Any], published: bool, regression: str | None) -> None:

@@ -21,7 +21,8 @@ from hepml.training.callbacks import RunKeeper
 from hepml.training.checkpoints import BEST, load_model
 from hepml.training.jets import FOLD, RunJets, places_of
 from hepml.training.progress import Progress
-from hepml.training.run_config import EvaluationConfig, RunConfig
+from hepml.training.report_config import EvaluationConfig
+from hepml.training.run_config import RunConfig
 from hepml.training.run_directory import SUMMARY, RunDirectory
 from hepml.training.run_page import Against
 

@@ -1,4 +1,4 @@
-"""Every page of docs/course and docs/howto runs as it stands, prints what it quotes, and is a notebook too."""
+"""Every page of docs/course and docs/howto runs as it stands, prints what it quotes, and is a notebook."""
 
 from __future__ import annotations
 

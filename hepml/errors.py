@@ -100,7 +100,9 @@ def did_you_mean(name: str, candidates: Iterable[str], *, noun: str = "known") -
     if close:
         return "did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
     shown = ", ".join(pool[:12]) + (f", … ({len(pool)} in all)" if len(pool) > 12 else "")
-    return f"{noun}: {shown}" if pool else f"there is nothing {noun}"
+    if pool:
+        return f"{noun}: {shown}"
+    return "none is known" if noun == "known" else f"there are no {noun}"
 
 
 def _rebuild(kind: type[HepmlError], what: str, where: str | None, mend: str | None) -> HepmlError:

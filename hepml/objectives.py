@@ -22,7 +22,12 @@ __all__ = ["OBJECTIVES", "Bernoulli", "Categorical", "Gaussian", "Objective", "o
 
 
 class Objective(ABC):
-    """A family of distributions q(z|x)."""
+    """A family of distributions q(z|x).
+
+    Example:
+        >>> issubclass(hepml.objectives.Categorical, hepml.objectives.Objective)
+        True
+    """
 
     name: ClassVar[str]
     task: ClassVar[str]  # "classification" or "regression"
@@ -63,6 +68,11 @@ def weighted_mean(values: Tensor, weights: Tensor | None, mean_weight: float | N
     Args:
         mean_weight: mean weight of the sample that the batch was taken from; the mean |weight| of the batch
             where it is not known.
+
+    Example:
+        >>> import torch
+        >>> hepml.objectives.weighted_mean(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0])).item()
+        2.0
     """
     if weights is None:
         return values.mean()
@@ -73,7 +83,13 @@ def weighted_mean(values: Tensor, weights: Tensor | None, mean_weight: float | N
 
 class Bernoulli(Objective):
     """q(z|x) = p^z (1-p)^(1-z) with p = sigmoid(logit): binary cross-entropy. One output; class 1 is the
-    signal."""
+    signal.
+
+    Example:
+        >>> import torch
+        >>> hepml.objectives.Bernoulli().activation(torch.zeros(1, 1)).tolist()
+        [[0.5, 0.5]]
+    """
 
     name, task = "bernoulli", "classification"
 
@@ -104,6 +120,11 @@ class Categorical(Objective):
     Args:
         classes: number of classes.
         label_smoothing: share of probability spread over all classes in the target.
+
+    Example:
+        >>> import torch
+        >>> hepml.objectives.Categorical(2).activation(torch.zeros(1, 2)).tolist()
+        [[0.5, 0.5]]
     """
 
     name, task = "categorical", "classification"
@@ -137,6 +158,11 @@ class Gaussian(Objective):
         centre, width: targets are standardised as (z - centre) / width before the likelihood is taken, and
             `activation` gives means and sigmas in the target's own unit.
         bound: largest |ln sigma| in standardised units.
+
+    Example:
+        >>> import torch
+        >>> hepml.objectives.Gaussian(1).activation(torch.zeros(1, 2)).shape
+        torch.Size([1, 2])
     """
 
     name, task = "gaussian", "regression"
@@ -176,6 +202,12 @@ def objective(name: str, **arguments: object) -> Objective:
 
     Raises:
         ConfigError: no such objective.
+
+    Example:
+        >>> import torch
+        >>> objective = hepml.objectives.objective('categorical', classes=2)
+        >>> objective.negative_log_likelihood(torch.zeros(1, 2), torch.tensor([1])).round(decimals=3).tolist()
+        [0.6930000185966492]
     """
     if name not in OBJECTIVES:
         raise ConfigError(f"unknown objective '{name}'", mend=did_you_mean(name, OBJECTIVES))

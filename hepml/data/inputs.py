@@ -23,6 +23,10 @@ class Inputs:
         extras: names of further views that travel in the batch (clustering trees, say).
         collections: further collections that are inputs of their own (secondary vertices, say), each with the
             names of its features.
+
+    Example:
+        >>> hepml.models.create('pfn').inputs.four_momenta, hepml.data.Inputs(features=('log_pt',)).features
+        (False, ('log_pt',))
     """
 
     features: tuple[str, ...] = ()

@@ -36,6 +36,11 @@ def reliability(
 
     Raises:
         DataError: as `evaluate`; scores outside [0, 1].
+
+    Example:
+        >>> found = hepml.evaluation.reliability([0, 1, 0, 1], [0.25, 0.25, 0.75, 0.75], bins=2)
+        >>> found['ece']
+        0.25
     """
     y, s, w = _probabilities(labels, scores, weights)
     edges = np.linspace(0, 1, bins + 1)
@@ -69,6 +74,11 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | N
 
     Raises:
         DataError: as `evaluate`; scores outside [0, 1].
+
+    Example:
+        >>> labels, scores = [0, 0, 0, 1, 1, 1], [0.01, 0.02, 0.99, 0.98, 0.99, 0.01]
+        >>> hepml.evaluation.fit_temperature(labels, scores) > 1
+        True
     """
     from scipy.optimize import minimize_scalar  # takes longer to import than all else here
 
@@ -82,7 +92,12 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | N
 
 
 def with_temperature(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Probabilities softened (T > 1) or sharpened by a temperature, [N]."""
+    """Probabilities softened (T > 1) or sharpened by a temperature, [N].
+
+    Example:
+        >>> hepml.evaluation.with_temperature([0.5, 0.9], 2.0).round(2).tolist()
+        [0.5, 0.75]
+    """
     z = _logit(np.asarray(scores, dtype=np.float64)) / temperature
     return np.asarray(1 / (1 + np.exp(-z)), dtype=np.float64)
 

@@ -36,6 +36,10 @@ def discriminant(
     and of background; the likelihood ratio of the two for calibrated scores.
 
     A jet to which all of these classes give exactly zero gets 0: nothing speaks for the signal.
+
+    Example:
+        >>> hepml.evaluation.discriminant([[0.2, 0.6, 0.2]], signal=1, background=0).round(2).tolist()
+        [0.75]
     """
     p = np.asarray(scores)
     wanted = p[:, np.atleast_1d(signal)].sum(axis=1, dtype=np.float64)
@@ -90,6 +94,11 @@ def one_vs_rest_auc(
 
     Raises:
         DataError: as `hepml.evaluation.checks.check_multiclass`.
+
+    Example:
+        >>> p = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7]]
+        >>> hepml.evaluation.one_vs_rest_auc([0, 1, 2], p)
+        {0: 1.0, 1: 1.0, 2: 1.0}
     """
     y, p, w = check_multiclass(labels, scores, weights)
     return {int(k): auc(y == k, p[:, k], w) for k in np.unique(y)}
@@ -102,6 +111,11 @@ def one_vs_one_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | No
     For a pair (a, b), on jets of a and b only, the mean of the AUC of a by s_a and of b by s_b: what
     scikit-learn gives with `multi_class="ovo", average="macro"`, and what JetClass papers call AUC. Classes
     without jets are left out. Arguments as in `one_vs_rest_auc`.
+
+    Example:
+        >>> p = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7]]
+        >>> hepml.evaluation.one_vs_one_auc([0, 1, 2], p)
+        1.0
     """
     y, p, w = check_multiclass(labels, scores, weights)
     rows = {int(k): np.flatnonzero(y == k) for k in np.unique(y)}
@@ -122,6 +136,11 @@ def confusion_matrix(
     shares of 1 if `normalise`.
 
     The row of a class without jets is zero.
+
+    Example:
+        >>> p = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.2, 0.2]]
+        >>> hepml.evaluation.confusion_matrix([0, 1, 2], p).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
     y, p, w = check_multiclass(labels, scores, weights)
     classes = p.shape[1]

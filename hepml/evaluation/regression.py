@@ -57,6 +57,11 @@ def evaluate_regression(
 
     Raises:
         DataError: wrong shapes, NaN or infinite values, a sigma that is not positive, fewer than two jets.
+
+    Example:
+        >>> report = hepml.evaluation.evaluate_regression([1.0, 2.0, 3.0], [1.1, 2.0, 2.9], [0.1, 0.1, 0.1])
+        >>> round(report['rmse'], 3)
+        0.082
     """
     z, m = (finite(as_array(a, n), n) for a, n in ((targets, "targets"), (mean, "predicted means")))
     if z.shape != m.shape or z.ndim not in (1, 2):

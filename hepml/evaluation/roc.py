@@ -25,6 +25,11 @@ class RocCurve(NamedTuple):
         background_efficiency: eps_B [K+1], starting at 0.
         signal_efficiency: eps_S [K+1], starting at 0.
         thresholds: the cut `score >= threshold` of each point [K+1], starting at +inf, where no jet passes.
+
+    Example:
+        >>> background, signal, thresholds = hepml.evaluation.roc_curve([0, 1], [0.2, 0.8])
+        >>> signal.tolist()
+        [0.0, 1.0, 1.0]
     """
 
     background_efficiency: NDArray[np.float64]
@@ -107,6 +112,11 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
     Raises:
         DataError: wrong lengths, labels other than 0 and 1, one class only, NaN or infinite scores or
             weights.
+
+    Example:
+        >>> curve = hepml.evaluation.roc_curve([0, 1, 1], [0.2, 0.1, 0.8])
+        >>> curve.signal_efficiency.tolist(), curve.background_efficiency.tolist()
+        ([0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 1.0, 1.0])
     """
     return curve_of(make_cuts(labels, scores, weights))
 
@@ -126,6 +136,10 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
 
     AUC = sum_ij w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / (W_S W_B), i over signal and j over background.
     Arguments and errors as in `roc_curve`.
+
+    Example:
+        >>> hepml.evaluation.auc([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
+        0.75
     """
     return auc_of(make_cuts(labels, scores, weights))
 
@@ -138,6 +152,11 @@ def auc_with_error(
     With V_i the share of background that signal jet i beats and V_j the share of signal that beats background
     jet j, var = S_S / n_S + S_B / n_B, S being the sample variances of V. Weighted: S / n becomes sum_i w_i^2
     (V_i - AUC)^2 / W^2 * n_eff / (n_eff - 1) with n_eff = W^2 / sum w^2, the same thing for unit weights.
+
+    Example:
+        >>> area, error = hepml.evaluation.auc_with_error([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
+        >>> area, round(error, 3)
+        (0.75, 0.354)
     """
     return auc_with_error_of(make_cuts(labels, scores, weights))
 
@@ -175,6 +194,11 @@ def accuracy(
     The cut is strict, so that a two-class softmax and its argmax agree on a jet of exactly 0.5. The error is
     sqrt(sum w^2 (c - a)^2) / W with c = 1 for a jet classified rightly, else 0; the binomial sqrt(a (1 - a) /
     N) for unit weights.
+
+    Example:
+        >>> share, error = hepml.evaluation.accuracy([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
+        >>> share, error
+        (0.5, 0.25)
     """
     signal, s, w = check_binary(labels, scores, weights)
     return weighted_share((s > threshold) == signal, w)

@@ -25,6 +25,13 @@ class StreamingRoc:
     Args:
         bins: number of bins; 32 bytes each.
         reach: largest |log-odds|; scores beyond share the outermost bins.
+
+    Example:
+        >>> roc = hepml.evaluation.StreamingRoc()
+        >>> for _ in range(3):
+        ...     roc.update([0, 1], [0.2, 0.8])
+        >>> round(roc.auc()[0], 3)
+        1.0
     """
 
     def __init__(self, bins: int = 65_536, reach: float = 20.0) -> None:

@@ -26,7 +26,13 @@ _REFERENCE_TOP_MASS = ("6:m0 = 171.0",)
 
 @dataclass(frozen=True)
 class Slice:
-    """A range of pT-hat in GeV and its share of a chunk's events (those that the early veto lets pass)."""
+    """A range of pT-hat in GeV and its share of a chunk's events (those that the early veto lets pass).
+
+    Example:
+        >>> part = hepml.generation.Slice(200.0, 300.0, 0.5)
+        >>> part.share
+        0.5
+    """
 
     low: float
     high: float
@@ -39,6 +45,10 @@ class Process:
 
     `name` is the class, as in the JetClass label that it sets in the file; `settings` are lines for Pythia;
     `resonance` the |PDG number| of what decays into the jet, or None.
+
+    Example:
+        >>> hepml.generation.recipes()['toptag'].processes[0].resonance
+        6
     """
 
     name: str
@@ -56,7 +66,12 @@ class Process:
 @dataclass(frozen=True)
 class Recipe:
     """A data set: its classes in equal numbers, and whether multiple interactions are simulated unless the
-    user says otherwise."""
+    user says otherwise.
+
+    Example:
+        >>> hepml.generation.recipes()['toptag'].multiple_interactions
+        True
+    """
 
     name: str
     description: str
@@ -65,7 +80,12 @@ class Recipe:
 
 
 def recipes() -> dict[str, Recipe]:
-    """Every recipe by name."""
+    """Every recipe by name.
+
+    Example:
+        >>> [process.name for process in hepml.generation.recipes()['toptag'].processes]
+        ['Tbqq', 'QCD']
+    """
     return dict(_RECIPES)
 
 

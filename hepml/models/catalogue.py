@@ -36,7 +36,13 @@ SYMMETRIES = ("permutation", "lorentz", "rotation", "azimuthal-rotation", "irc-s
 
 
 class Tagger(Protocol):
-    """What every registered model offers."""
+    """What every registered model offers.
+
+    Example:
+        >>> model = hepml.models.create('mlp', hidden=(4,))
+        >>> callable(model) and model.inputs.four_momenta in (True, False)
+        True
+    """
 
     inputs: Inputs
 
@@ -57,6 +63,11 @@ class Entry:
         head_scale: what the last layer's weights are multiplied by at the start, where the published
             initialisation begins with logits of several units and a training loses its first epochs by it;
             `initialisation: published` leaves it out.
+
+    Example:
+        >>> entry = hepml.models.entry('pelican')
+        >>> entry.name, entry.paper
+        ('pelican', 'arXiv:2307.16506')
     """
 
     name: str
@@ -85,7 +96,23 @@ def register(
     parameters: int | None = None,
     head_scale: float = 1.0,
 ) -> Callable[[B], B]:
-    """Class or function decorator that enters a system in the register."""
+    """Class or function decorator that enters a system in the register.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> @hepml.models.register('constant', paper='none', symmetries=('permutation',))
+        ... class Constant(nn.Module):
+        ...     '''Says the same of every jet.'''
+        ...     inputs = hepml.data.Inputs()
+        ...     def __init__(self, outputs: int = 2):
+        ...         super().__init__()
+        ...         self.bias = nn.Parameter(torch.zeros(outputs))
+        ...     def forward(self, batch):
+        ...         return self.bias.expand(len(batch), -1)
+        >>> type(hepml.models.create('constant')).__name__
+        'Constant'
+    """
     unknown = set(symmetries) - set(SYMMETRIES)
     if unknown:
         raise ValueError(f"{name}: unknown symmetries {sorted(unknown)}; known: {SYMMETRIES}")
@@ -164,6 +191,10 @@ def load_plugin(name: str) -> None:
     Raises:
         FileError: no such file.
         ConfigError: no such module, or one whose import fails; says why.
+
+    Example:
+        >>> _ = open('mine.py', 'w').write('import hepml')  # a file that registers models of yours
+        >>> hepml.models.load_plugin('mine.py')
     """
     where = f"plugin {name}"
     try:
@@ -202,6 +233,10 @@ def registry() -> dict[str, Entry]:
 
     Every module of `hepml.models` is imported once, and the plugins that $HEPML_PLUGINS names, one behind the
     other as in $PATH.
+
+    Example:
+        >>> hepml.models.registry()['particlenet'].paper
+        'arXiv:1902.08570'
     """
     package = importlib.import_module("hepml.models")
     for module in pkgutil.iter_modules(package.__path__):
@@ -216,6 +251,10 @@ def entry(name: str) -> Entry:
 
     Raises:
         ModelError: no such system; names the nearest.
+
+    Example:
+        >>> hepml.models.entry('lorentznet').symmetries
+        ('permutation', 'lorentz')
     """
     if name not in _ENTRIES:
         known = registry()
@@ -238,6 +277,11 @@ def create(name: str, *, initialisation: Initialisation | None = None, **hyperpa
     Raises:
         ModelError: no such system.
         ConfigError: a hyperparameter that its constructor does not take; names the nearest.
+
+    Example:
+        >>> model = hepml.models.create('pfn', outputs=3, phi=(8,), f=(8,))
+        >>> model.inputs.features[0]
+        'pt_fraction'
     """
     found = entry(name)
     build = found.build
@@ -264,5 +308,11 @@ def _scale_head(model: nn.Module, factor: float) -> None:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable parameters."""
+    """Trainable parameters.
+
+    Example:
+        >>> model = hepml.models.create('perceptron', outputs=1, observables=('jet_mass',))
+        >>> hepml.models.count_parameters(model)
+        2
+    """
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -28,6 +28,11 @@ class Element:
         gamma: its Lorentz factor; 1 where it does not boost.
         size: how far it is from the identity by construction, for groups whose elements only approach it
             (soft emissions).
+
+    Example:
+        >>> same = hepml.testing.Element('nothing', lambda jets: jets)
+        >>> same.gamma
+        1.0
     """
 
     description: str

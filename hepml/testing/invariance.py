@@ -40,6 +40,11 @@ class Deviation:
         element: the element of the group under which it was found, in words.
         before, after: outputs of that jet.
         by_gamma: the largest deviation at each Lorentz factor (1 for elements that do not boost).
+
+    Example:
+        >>> model = hepml.models.create('mlp', hidden=(4,)).double()
+        >>> hepml.testing.measure(model, 'boost-x', gammas=(2,)).group
+        'boost-x'
     """
 
     group: str
@@ -93,6 +98,11 @@ def measure(
 
     Raises:
         ModelError: an unknown group, or a model that is not one from jets to [B, outputs].
+
+    Example:
+        >>> model = hepml.models.create('mlp', hidden=(4,)).double()
+        >>> float(hepml.testing.measure(model, 'permutation')) < 1e-6
+        True
     """
     _, worst = _measure(model, group, batch, dtype, gammas, repeats, seed, tolerance=None)
     return worst
@@ -118,6 +128,12 @@ def assert_invariant(
 
     Raises:
         AssertionError: it does change; names the deviation, the jet and the element.
+
+    Example:
+        >>> model = hepml.models.create('mlp', hidden=(4,)).double()
+        >>> found = hepml.testing.assert_invariant(model, 'azimuthal-rotation', tolerance=1e-6)
+        >>> found.relative < 1e-6
+        True
     """
     violation, worst = _measure(model, group, batch, dtype, gammas, repeats, seed, tolerance)
     log.info("%s, %s", type(model).__name__, worst)

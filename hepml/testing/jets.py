@@ -27,6 +27,10 @@ def sample_jets(
         dtype: of the four-momenta.
         smallest, largest: constituents of the first and of the last jet.
         seed: of everything random.
+
+    Example:
+        >>> len(hepml.testing.sample_jets(5))
+        5
     """
     g = torch.Generator().manual_seed(seed)
 

@@ -46,6 +46,10 @@ def capture_environment() -> dict[str, Any]:
         `python`, `platform`, `host`, `user`, `command`, `processor` {name, cores, usable, memory_gib},
         `torch` {version, cuda, threads}, `accelerators` [names], `batch` {Slurm and HTCondor variables that
         are set}, `variables`, `packages` {name: version}.
+
+    Example:
+        >>> 'python' in str(hepml.tracking.capture_environment()).lower()
+        True
     """
     found = {
         "python": platform.python_version(),
@@ -70,6 +74,11 @@ def capture_git(path: Path | str) -> dict[str, Any] | None:
         `commit`, `branch`, `dirty`, `changed` [paths that differ from the commit], `untracked` [paths],
         `diff` (against the commit, cut at 1 MB with `diff_cut` true), or None where there is no git tree or
         no git.
+
+    Example:
+        >>> from pathlib import Path
+        >>> hepml.tracking.capture_git(Path("/")) is None
+        True
     """
     folder = Path(path)
     folder = folder if folder.is_dir() else folder.parent
@@ -96,7 +105,12 @@ def capture_git(path: Path | str) -> dict[str, Any] | None:
 def capture_source() -> dict[str, Any]:
     """The state of the source tree around the working folder, as `capture_git` gives it (`commit` null where
     there is none), and under `hepml` the version of hepml that runs, with its commit where it is a
-    checkout."""
+    checkout.
+
+    Example:
+        >>> isinstance(hepml.tracking.capture_source(), dict)
+        True
+    """
     package = Path(__file__).resolve().parents[1]
     own = capture_git(package) or {}
     try:

@@ -57,6 +57,13 @@ def read_journal(run_dir: Path | str, start: int = 0) -> Record:
 
     Raises:
         FileError: the journal cannot be read.
+
+    Example:
+        >>> tracker = hepml.tracking.start('runs/t_read', enabled=False, system_interval=0)
+        >>> tracker.metrics({'val_auc': 0.9}, step=0)
+        >>> warning = tracker.finish()
+        >>> [entry['values'] for entry in hepml.tracking.read_journal('runs/t_read').of('metrics')]
+        [{'val_auc': 0.9}]
     """
     record = Record(size=start)
     path = Path(run_dir) / FILE_NAME
@@ -93,6 +100,11 @@ class Journal:
     Raises:
         TrackingError: another process is writing to this run.
         FileError: the journal cannot be opened.
+
+    Example:
+        >>> journal = hepml.tracking.Journal('runs/t_journal')
+        >>> type(journal).__name__
+        'Journal'
     """
 
     def __init__(self, run_dir: Path | str, lock: FileLock | None = None) -> None:
@@ -180,6 +192,11 @@ def take_lock(run_dir: Path) -> FileLock:
 
     Raises:
         TrackingError: another process has it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> Path("runs/t_lock").mkdir(parents=True, exist_ok=True)
+        >>> hepml.tracking.take_lock(Path("runs/t_lock")).release()
     """
     lock = FileLock(run_dir / LOCK_NAME, thread_local=False, is_singleton=False)
     try:

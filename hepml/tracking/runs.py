@@ -38,6 +38,12 @@ class Run:
         uri, run_id: the MLflow store and run, where known.
         waiting: journal entries that MLflow has not; None with tracking off.
         torn: journal lines that could not be read.
+
+    Example:
+        >>> tracker = hepml.tracking.start('runs/t_run', enabled=False, system_interval=0)
+        >>> warning = tracker.finish('FAILED')
+        >>> hepml.tracking.open_run('runs/t_run').status
+        'FAILED'
     """
 
     path: Path
@@ -111,7 +117,14 @@ class Comparison:
 
 
 def list_runs(root: Path | str = "runs") -> list[Run]:
-    """All runs below `root`, newest first; a root that is not there has none."""
+    """All runs below `root`, newest first; a root that is not there has none.
+
+    Example:
+        >>> tracker = hepml.tracking.start('runs/t_list', enabled=False, system_interval=0)
+        >>> warning = tracker.finish()
+        >>> 't_list' in [run.name for run in hepml.tracking.list_runs('runs')]
+        True
+    """
     found = [open_directory(folder) for folder in _folders(Path(root))]
     return sorted(found, key=lambda run: run.started or 0, reverse=True)
 
@@ -121,6 +134,12 @@ def open_run(run: Path | str, root: Path | str = "runs") -> Run:
 
     Raises:
         TrackingError: no such run (names the nearest), or several.
+
+    Example:
+        >>> tracker = hepml.tracking.start('runs/t_open', enabled=False, system_interval=0)
+        >>> warning = tracker.finish()
+        >>> hepml.tracking.open_run('t_open').name
+        't_open'
     """
     path = Path(run)
     if _is_run(path):
@@ -200,6 +219,14 @@ def compare_runs(runs: Sequence[Run], *, system: bool = False) -> Comparison:
     Args:
         runs: at least one.
         system: include system metrics.
+
+    Example:
+        >>> tracker = hepml.tracking.start('runs/t_one', enabled=False, system_interval=0)
+        >>> tracker.metrics({'val_auc': 0.9}, step=0)
+        >>> warning = tracker.finish()
+        >>> run = hepml.tracking.open_run('runs/t_one')
+        >>> hepml.tracking.compare_runs([run, run]).metrics
+        {'val_auc': [0.9, 0.9]}
     """
     names = dict.fromkeys(n for run in runs for n in run.parameters)
     rows = {n: [run.parameters.get(n) for run in runs] for n in names}

@@ -41,6 +41,10 @@ def tracking_uri(uri: str | None = None) -> str:
     directory.
 
     Paths of sqlite files are made absolute.
+
+    Example:
+        >>> hepml.tracking.tracking_uri('http://localhost:5000')
+        'http://localhost:5000'
     """
     chosen = os.environ.get("MLFLOW_TRACKING_URI") or reveal(uri or f"sqlite:///{DEFAULT_FILE}")
     path = sqlite_path(chosen)

@@ -55,6 +55,10 @@ def sync(
 
     Returns:
         One report a run; a store that fails is reported there, and the next run is tried.
+
+    Example:
+        >>> hepml.tracking.sync([])
+        []
     """
     folders = [run_dirs] if isinstance(run_dirs, (str, Path)) else list(run_dirs)
     return [_sync_one(Path(folder), uri, force) for folder in folders]

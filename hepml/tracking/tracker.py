@@ -73,6 +73,13 @@ def start(
     Raises:
         TrackingError: another process writes to this run.
         FileError: the run directory cannot be written.
+
+    Example:
+        >>> tracker = hepml.tracking.start('runs/t_start', enabled=False, system_interval=0)
+        >>> tracker.metrics({'val_auc': 0.9}, step=0)
+        >>> warning = tracker.finish()
+        >>> hepml.tracking.open_run('runs/t_start').status
+        'FINISHED'
     """
     run_dir = Path(run_dir)
     where = tracking_uri(uri)
@@ -121,6 +128,13 @@ class Tracker:
         journal: open, with its start entry written.
         sink: sends it to MLflow, or None.
         system_interval: seconds between system samples; 0 takes none.
+
+    Example:
+        >>> tracker = hepml.tracking.start('runs/t_tracker', enabled=False, system_interval=0)
+        >>> tracker.parameters({'model': {'name': 'pfn'}})
+        >>> warning = tracker.finish()
+        >>> hepml.tracking.open_run('runs/t_tracker').parameters
+        {'model.name': 'pfn'}
     """
 
     def __init__(self, journal: Journal, sink: Sink | None, system_interval: float = 0.0) -> None:

@@ -45,6 +45,13 @@ class TrainingModule(L.LightningModule):
         fresh: names of tensors that given weights did not bring, which learn at the full rate; None where
             none were given.
         taught: a teacher's scores to learn from, or None.
+
+    Example:
+        >>> model, head = hepml.models.create('mlp'), hepml.objectives.Categorical(2)
+        >>> settings = hepml.training.load_run_config('quickstart').training
+        >>> module = hepml.training.TrainingModule(model, head, settings, total_steps=10, steps_per_epoch=5)
+        >>> module.total_steps
+        10
     """
 
     class_scale: Tensor | None

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 
 
 class Progress:
-    """Listens to a run; every method may be overridden, none needs to be."""
+    """Listens to a run; every method may be overridden, none needs to be.
+
+    Example:
+        >>> class Told(hepml.training.Progress):
+        ...     def epoch(self, epoch, values, best):
+        ...         print(f'epoch {epoch + 1} is done')
+        >>> keys = {'training.epochs': 2, 'data.max_jets': 200}
+        >>> run = hepml.train('quickstart', model='mlp', progress=Told(), **keys)
+        epoch 1 is done
+        epoch 2 is done
+    """
 
     def message(self, text: str) -> None:
         """One line worth telling: what was read, what was left out."""

@@ -218,6 +218,10 @@ class RunConfig(Schema):
         output: run folder; `runs/NAME-TIME` where left out.
         plugins: Python files or modules that register models of your own; imported before the config is
             checked.
+
+    Example:
+        >>> hepml.training.load_run_config('quickstart').model_name
+        'particlenet_lite'
     """
 
     data: DataConfig
@@ -285,6 +289,10 @@ def load_run_config(path: Path | str, overrides: Iterable[str] = (), *, trust: b
     Raises:
         ConfigError: see `hepml.config`.
         ModelError: an unknown model.
+
+    Example:
+        >>> hepml.training.load_run_config('quickstart', ['training.epochs=3']).training.epochs
+        3
     """
     return check(compose(path, overrides), trust=trust)
 

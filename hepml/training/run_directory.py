@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hepml import config as configs
-from hepml.errors import FileError
+from hepml.errors import FileError, nearest
 from hepml.redaction import redacted
 from hepml.training.checkpoints import LAST, write_atomically
 from hepml.training.run_config import RunConfig
@@ -120,10 +120,13 @@ def find_run(path: Path | str) -> Path:
     for candidate in (path, path.parent, path.parent.parent):
         if (candidate / CONFIG).is_file() and (path.is_dir() or candidate != path):
             return candidate
+    beside = [p.parent.name for p in path.parent.glob(f"*/{CONFIG}")]
+    near = [str(path.with_name(name)) for name in nearest(path.name, beside)]
+    asked = f"did you mean {' or '.join(near)}? " if near else ""
     raise FileError(
         "no run here",
         where=str(path),
-        mend="name a folder that holds config.yaml and checkpoints/; `hepml runs list` shows runs",
+        mend=f"{asked}a run folder holds config.yaml and checkpoints/; `hepml runs list` shows runs",
     )
 
 

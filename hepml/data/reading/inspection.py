@@ -150,6 +150,10 @@ def inspect(
     Raises:
         FileError: missing, unreadable, or more than one file.
         ConfigError, LayoutError: a layout that is wrong in itself.
+
+    Example:
+        >>> hepml.data.inspect('data/toptag/val.root').layout
+        'jetclass'
     """
     sources = expand(os.fspath(file))
     if len(sources) != 1:
@@ -169,6 +173,10 @@ def inspect_together(
     Raises:
         FileError: there is no such file.
         ConfigError, LayoutError: a layout that is wrong in itself.
+
+    Example:
+        >>> hepml.data.inspect_together(['data/toptag/val.root', 'data/toptag/test.root']).jets
+        4500
     """
     names = [os.fspath(file) for file in files]
     sources = expand(names)

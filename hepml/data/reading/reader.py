@@ -147,7 +147,12 @@ def read_jets(
 def iterate_jets(
     files: Files | Sequence[Source], layout: LayoutLike = None, *, step_size: int = STEP, **selection: Any
 ) -> Iterator[ak.Array]:
-    """`read_jets` in pieces of at most `step_size` entries, in bounded memory; arguments as there."""
+    """`read_jets` in pieces of at most `step_size` entries, in bounded memory; arguments as there.
+
+    Example:
+        >>> [len(jets) for jets in hepml.data.iterate_jets('data/toptag/val.root', step_size=600)]
+        [600, 900]
+    """
     for chunk in iterate_chunks(files, layout, step_size=step_size, jet_columns="all", **selection):
         jets = chunk.to_awkward()
         jets.attrs["classes"] = list(chunk.classes)

@@ -47,6 +47,11 @@ class DataReport:
         not_taken: jets left out by `max_jets`.
         classes: jets kept of each class.
         notes: further sentences.
+
+    Example:
+        >>> data = hepml.data.JetDataset.open('data/toptag/val.root', max_jets=100)
+        >>> data.report.kept, data.report.not_taken
+        (100, 1400)
     """
 
     files: dict[str, int] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 SIGNAL_EFFICIENCY = r"Signal efficiency $\varepsilon_S$"
 BACKGROUND_REJECTION = r"Background rejection $1/\varepsilon_B$"
+_NEIGHBOURS = "neighbour's "  # of the inputs of an edge convolution
 WORDS = {
     # constituents
     "log_pt": r"$\ln p_T$",
@@ -73,6 +74,8 @@ def words(name: str) -> str:
     """The name of a column or feature as a reader wants it."""
     if name in WORDS:
         return WORDS[name]
+    if name.startswith(_NEIGHBOURS):
+        return "Neighbour's " + words(name.removeprefix(_NEIGHBOURS))
     short = name.removeprefix("aux_").removeprefix("part_").replace("_", " ").strip()
     return short[:1].upper() + short[1:] if short else name
 

@@ -4,8 +4,9 @@ document.addEventListener("click", (event) => {
   if (!heading) return;
   const body = heading.closest("table").tBodies[0];
   const column = [...heading.parentNode.children].indexOf(heading);
-  const falling = heading.dataset.order !== "falling";
-  heading.dataset.order = falling ? "falling" : "rising";
+  const falling = heading.getAttribute("aria-sort") !== "descending";
+  for (const other of heading.parentNode.children) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
   const value = (row) => row.cells[column]?.textContent.trim() ?? "";
   const number = (text) => parseFloat(text.replace(/[^0-9.eE+-].*$/, "").replace(/,/g, ""));
   const rows = [...body.rows].sort((a, b) => {

@@ -193,7 +193,8 @@ def load_plugin(name: str) -> None:
         ConfigError: no such module, or one whose import fails; says why.
 
     Example:
-        >>> _ = open('mine.py', 'w').write('import hepml')  # a file that registers models of yours
+        >>> from pathlib import Path
+        >>> size = Path('mine.py').write_text('import hepml')  # a file that registers models of yours
         >>> hepml.models.load_plugin('mine.py')
     """
     where = f"plugin {name}"

@@ -36,6 +36,10 @@ def command(
         str,
         typer.Option("--precision", help="Of the file's weights: float32, or float16 for half the size."),
     ] = "float32",
+    compiled: Annotated[
+        bool,
+        typer.Option("--compiled", help="A pt2 file of machine code (AOTInductor); needs a C++ compiler."),
+    ] = False,
     check: Annotated[
         list[str] | None,
         typer.Option("--check", help="Compare both on the jets of this file; repeatable."),
@@ -86,6 +90,7 @@ def command(
             form=form,
             jet_axis=jet_axis,
             precision=precision,
+            compiled=compiled,
             metadata=of_run(run),
         )
     with progress.working("comparing"):

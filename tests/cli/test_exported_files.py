@@ -19,7 +19,7 @@ def test_evaluate_and_predict_take_an_onnx_file_as_they_take_its_run(
     config = tmp_path / "c.yaml"
     config.write_text(
         f"data: {{train: {toy_files['train']}, val: {toy_files['val']}}}\n"
-        "model: {name: mlp, hidden: [8]}\n"
+        "model: {name: perceptron, observables: [jet_pt, jet_mass, jet_nparticles]}\n"
         "training: {epochs: 1, batch_size: 60}\n"
         "tracking: {enabled: false}\n"
     )

@@ -20,7 +20,7 @@ from hepml.packed.rectangle import widest
 
 BATCHES, PADDINGS = (1, 2, 64, 512), (0, 50)
 TOLERANCE = 1e-5
-_PAIRS = 1 << 21  # of a batch: matrices of pairs are made for the longest of its jets
+_PAIRS = 1 << 22  # of a batch: matrices of pairs are made for the longest of its jets
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ way in.
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -223,10 +224,20 @@ def onnx_session(path: Path, threads: int | None = None) -> Any:
         ) from None
 
 
+def _is_compiled(path: Path) -> bool:
+    """Whether a pt2 file holds machine code."""
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith(".so") for name in archive.namelist())
+
+
 def _open_pt2(path: Path) -> tuple[Any, dict[str, str]]:
     extra: dict[str, Any] = {"hepml.json": ""}
     try:
-        program = torch.export.load(path, extra_files=extra).module()
+        if _is_compiled(path):
+            program: Any = torch._inductor.aoti_load_package(str(path))
+            extra = dict(program.get_metadata())
+        else:
+            program = torch.export.load(path, extra_files=extra).module()
     except Exception as problem:
         lines = " ".join(str(problem).split())[:200]
         raise FileError(

@@ -6,6 +6,8 @@ import copy
 import json
 import logging
 import math
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from hepml import outputs
 from hepml.errors import ConfigError, ModelError
+from hepml.inference.exporting.failures import failure
 from hepml.inference.exporting.forms import athena_config, network_of, preprocess_of
 from hepml.inference.exporting.metadata import describe
 from hepml.inference.exporting.operators import OPSET, translations
@@ -45,6 +48,7 @@ def export(
     form: str = PADDED,
     jet_axis: str = CONSTITUENTS,
     precision: str = "float32",
+    compiled: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> Form:
     """Writes a tagger with its preprocessing into one file, for any number of jets and of constituents.
@@ -58,6 +62,8 @@ def export(
         jet_axis: `constituents`, or `given` for a further input `jet_four_momenta` [jets, 4].
         precision: of the weights in the file, `float32` or `float16` (half the size); what is computed with
             them is float32 in either case.
+        compiled: of `pt2`, machine code by AOTInductor, which needs a C++ compiler where it is made and a
+            processor of that kind where it runs.
         metadata: further entries of the file.
 
     Returns:
@@ -78,6 +84,8 @@ def export(
         )
     if precision != "float32" and format == "pt2":
         raise ConfigError("a pt2 file has float32 weights", mend="leave out --precision, or --format onnx")
+    if compiled and format != "pt2":
+        raise ConfigError("only a pt2 file can be compiled", mend="--format pt2, or leave out --compiled")
     if jet_axis not in (CONSTITUENTS, GIVEN):
         raise ConfigError(f"unknown jet axis '{jet_axis}'", mend=f"{CONSTITUENTS} or {GIVEN}")
     refuse(model)
@@ -89,7 +97,9 @@ def export(
         entries["gnn_config"] = json.dumps(athena_config(model, made))
     try:
         with outputs.writing(path) as temporary:
-            if format == "pt2":
+            if format == "pt2" and compiled:
+                _write_compiled(program, temporary, entries, model)
+            elif format == "pt2":
                 torch.export.save(program, temporary, extra_files={"hepml.json": json.dumps(entries)})
             else:
                 _write_onnx(program, temporary, made, entries, model, halved=precision == "float16")
@@ -134,7 +144,7 @@ def exported_program(model: nn.Module, form: Form) -> torch.export.ExportedProgr
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
     except Exception as problem:
-        raise ModelError(*_reason(problem, model)) from problem
+        raise failure(problem, model, network=tagger) from problem
 
 
 def example_inputs(form: Form, jets: int = 3, constituents: int = 5) -> dict[str, Tensor]:
@@ -188,13 +198,30 @@ def _write_onnx(
             assert written is not None
             proto = written.model_proto
     except Exception as problem:
-        raise ModelError(*_reason(problem, model)) from problem
+        raise failure(problem, model, program=program) from problem
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, dict(entries))
     _name_sizes(proto, form)
     if halved:
         halve_weights(proto)
     onnx.save(proto, path)
+
+
+def _write_compiled(
+    program: torch.export.ExportedProgram, path: Path, entries: Mapping[str, str], model: nn.Module
+) -> None:
+    from torch._inductor import aoti_compile_and_package
+
+    try:
+        with _quiet(), tempfile.TemporaryDirectory(prefix="hepml-compiled-") as scratch:
+            made = aoti_compile_and_package(
+                program,
+                package_path=str(Path(scratch) / "tagger.pt2"),
+                inductor_configs={"aot_inductor.metadata": {"hepml.json": json.dumps(dict(entries))}},
+            )
+            shutil.copyfile(made, path)
+    except Exception as problem:  # no compiler, or one that does not take the code
+        raise failure(problem, model, program=program) from problem
 
 
 def _name_sizes(proto: Any, form: Form) -> None:
@@ -229,11 +256,6 @@ def halve_weights(proto: Any) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.checker.check_model(proto)
-
-
-def _reason(problem: Exception, model: nn.Module) -> tuple[str]:
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return (f"{name_of(model)} cannot be exported: {' '.join(lines)[-400:] or type(problem).__name__}",)
 
 
 @contextmanager

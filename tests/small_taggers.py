@@ -17,7 +17,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "cnn": {"pixels": 16, "maps": ((4, 4), (6,)), "head": (8,)},
     "dgcnn": {"widths": (8, 8), "neighbours": 4, "fusion": 8, "head": (8,)},
     "efp": {"degree": 4},
-    "efp": {"degree": 4},
     "efn": {"phi": (8, 8), "f": (8,)},
     "ensemble": {"members": [{"name": "efp_mlp", "degree": 3}, {"name": "pfn", "phi": (8, 8), "f": (8,)}]},
     "gat": {"widths": (8, 8), "neighbours": 4, "embed": 8, "head": (8,)},

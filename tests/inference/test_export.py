@@ -46,6 +46,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "rnn": {"hidden": 16, "head": (8,)},
     "pelican": {"hidden": 12, "messages": 6, "blocks": 2, "scalars": 3},
     "pelican_small": {},
+    "ensemble": {"members": [{"name": "pfn", "phi": (8,), "f": (8,)}, {"name": "perceptron"}]},
     "gcn": {"widths": (8, 8), "embed": 8},
     "gat": {"widths": (8, 8), "embed": 8},
     "dgcnn": {"widths": (8, 8), "fusion": 8},

@@ -19,7 +19,6 @@ REASONS: dict[str, str] = {
     "efp": _POLYNOMIALS,
     "efp_mlp": _POLYNOMIALS,
     "efp_mlp_safe": _POLYNOMIALS,
-    "ensemble": "its members are several taggers: export these, or distil it and export what it taught",
     "lgatr": _COMPLEX,
     "lgn": _COMPLEX,
     "hamiltonian_cloud": _FLOW,
@@ -29,6 +28,7 @@ _NEIGHBOURS = "neighbours at equal distances to the last bit may be others: 1e-3
 _FRAMES = "to 1e-3 for jets of three constituents and more; fewer have no frame"
 # Where float32 does not settle a probability to 1e-5.
 ROUNDING: dict[str, str] = {
+    "ensemble": "where all of its members export, as well as the worst of them",
     "gcn": _NEIGHBOURS,
     "gat": _NEIGHBOURS,
     "dgcnn": _NEIGHBOURS,

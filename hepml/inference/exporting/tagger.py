@@ -99,6 +99,12 @@ def form_of(model: nn.Module, jet_axis: str = CONSTITUENTS, kind: str = PADDED) 
             f"{name_of(model)} reads {', '.join(inputs.extras)}, made outside of any graph by clustering",
             mend="run it with `hepml predict`",
         )
+    if further := getattr(inputs, "collections", ()):
+        raise ModelError(
+            f"{name_of(model)} reads further collections ({', '.join(name for name, _ in further)}), for which "
+            "no form has an input",
+            mend="run it with `hepml predict`",
+        )
     raw = feature_table.raw_columns_for(inputs.features)
     regression = head_of(model).task == "regression"
     if regression and kind == ATHENA:

@@ -119,6 +119,9 @@ def refuse(model: nn.Module) -> None:
     name = name_of(model)
     if name in REASONS:
         raise ModelError(f"{name} cannot be exported: {REASONS[name]}", mend="hepml export --table lists all")
+    if name == "ensemble":
+        for member in model.members:  # type: ignore[union-attr]
+            refuse(member)  # type: ignore[arg-type]
 
 
 def exported_program(model: nn.Module, form: Form) -> torch.export.ExportedProgram:

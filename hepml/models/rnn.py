@@ -72,8 +72,8 @@ class RecurrentNetwork(nn.Module):
         rows, offsets = leading(batch, self.inputs.max_constituents)
         mask = mask_behind(offsets)
         if mask is not None:
-            sequences = batch.select(self.inputs.features)[rows].view(*mask.shape, -1)
-            return self.head(last_states(self.rnn, sequences, mask.sum(1), self.order == "rising"))
+            padded = batch.select(self.inputs.features)[rows].view(*mask.shape, -1)
+            return self.head(last_states(self.rnn, padded, mask.sum(1), self.order == "rising"))
         if self.order == "rising":
             rows = rows[backwards(offsets)]
         sequences, jets = packed_sequence(batch.select(self.inputs.features)[rows], offsets)

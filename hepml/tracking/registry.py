@@ -230,7 +230,7 @@ def signature_of(network: Any) -> ModelSignature:
     from onnx.helper import tensor_dtype_to_np_dtype
 
     def specs(values: Any) -> Any:
-        found = []
+        found: list[Any] = []
         for value in values:
             tensor = value.type.tensor_type
             shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)

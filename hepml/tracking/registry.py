@@ -151,7 +151,8 @@ def load(address: str, uri: str | None = None) -> nn.Module:
     Raises:
         TrackingError: see `fetch`.
     """
-    from hepml.tracking.pyfunc import PackagedModel, _arguments
+    from hepml.tracking.packaging import _arguments
+    from hepml.tracking.pyfunc import PackagedModel
 
     with tempfile.TemporaryDirectory(prefix="hepml-registered-") as scratch:
         packaged = PackagedModel(fetch(address, Path(scratch), uri))

@@ -100,9 +100,9 @@ def form_of(model: nn.Module, jet_axis: str = CONSTITUENTS, kind: str = PADDED) 
             mend="run it with `hepml predict`",
         )
     if further := getattr(inputs, "collections", ()):
-        names = ", ".join(name for name, _ in further)
+        listed = ", ".join(name for name, _ in further)
         raise ModelError(
-            f"{name_of(model)} reads further collections ({names}), for which no form has an input",
+            f"{name_of(model)} reads further collections ({listed}), for which no form has an input",
             mend="run it with `hepml predict`",
         )
     raw = feature_table.raw_columns_for(inputs.features)

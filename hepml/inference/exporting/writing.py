@@ -120,8 +120,8 @@ def refuse(model: nn.Module) -> None:
     if name in REASONS:
         raise ModelError(f"{name} cannot be exported: {REASONS[name]}", mend="hepml export --table lists all")
     if name == "ensemble":
-        for member in model.members:  # type: ignore[union-attr]
-            refuse(member)  # type: ignore[arg-type]
+        for member in model.members.children():  # type: ignore[union-attr]
+            refuse(member)
 
 
 def exported_program(model: nn.Module, form: Form) -> torch.export.ExportedProgram:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hepml.training.benchmark.plan import PlannedRun
-    from hepml.training.run_config import TrackingConfig
+    from hepml.training.report_config import TrackingConfig
 
 
 def command(

@@ -138,10 +138,11 @@ def command(
     hepml evaluate runs/quickstart generated=test.root reference=reference.npz --json
     """
     from hepml.cli import console
+    from hepml.cli.evaluate_words import classes_of, points_of
     from hepml.errors import ConfigError
     from hepml.outputs import refuse_inputs
 
-    points = _points(signal_efficiency)
+    points = points_of(signal_efficiency)
     if bool(scores) == (run is not None):
         raise ConfigError(
             "give either a run or --scores" if scores else "nothing to evaluate",
@@ -175,8 +176,8 @@ def command(
         samples = {name: sample._replace(weights=None) for name, sample in samples.items()}
 
     own = _evaluation_of(run) if run is not None else {}
-    wanted = _classes(signal) if signal is not None else own.get("signal")
-    rejected = _classes(background) if background is not None else own.get("background")
+    wanted = classes_of(signal) if signal is not None else own.get("signal")
+    rejected = classes_of(background) if background is not None else own.get("background")
     reports = {
         name: _regression(sample, regression)
         if regression
@@ -331,7 +332,9 @@ def _from_files(
     classes = data.get("classes") or identity_of(model).classes or None
     layout = layout or data.get("layout") or identity_of(model).layout
     samples: dict[str, Sample] = {}
-    for name, paths in _named(files, identity_of(model).name or "model").items():
+    from hepml.cli.evaluate_words import named_of
+
+    for name, paths in named_of(files, identity_of(model).name or "model").items():
         dataset = JetDataset.open(
             paths, model.inputs, layout=layout, classes=classes,
             target=data.get("target"),
@@ -361,7 +364,9 @@ def _from_columns(
     from hepml.cli import console
 
     samples: dict[str, Sample] = {}
-    for name, paths in _named(files, model.hepml_name).items():
+    from hepml.cli.evaluate_words import named_of
+
+    for name, paths in named_of(files, model.hepml_name).items():
         with console.CountingBar("jets", model.count(paths, layout), quiet=quiet) as bar:
             found = model.labelled(paths, batch_size, layout=layout, tell=bar.update)
         if not quiet and found.unlabelled:
@@ -389,40 +394,6 @@ def _data_of(run: str) -> dict[str, Any]:
     identity = _identity_of(run)
     data = (identity.get("config") or {}).get("data") or {}
     return {**data, "target": identity.get("target")}
-
-
-def _named(files: list[str], default: str) -> dict[str, list[str]]:
-    """{sample: its files} from FILE and NAME=FILE words."""
-    samples: dict[str, list[str]] = {}
-    for word in files:
-        name, equals, path = word.partition("=")
-        if not equals or "/" in name or Path(word).exists():
-            name, path = default, word
-        samples.setdefault(name, []).append(path)
-    return samples
-
-
-def _points(text: str) -> list[float]:
-    from hepml.errors import ConfigError
-
-    try:
-        points = [float(word) for word in text.split(",") if word.strip()]
-    except ValueError:
-        points = []
-    if not points or not all(0 < point <= 1 for point in points):
-        raise ConfigError(
-            f"'{text}' is no list of signal efficiencies",
-            where="--signal-efficiency",
-            mend="write for example 0.3,0.5",
-        )
-    return points
-
-
-def _classes(words: str | None) -> list[str | int] | None:
-    """Classes by name or index, as `b` or `c,uds,g`."""
-    if words is None:
-        return None
-    return [int(word) if word.isdigit() else word for word in (w.strip() for w in words.split(","))]
 
 
 def _show(reports: dict[str, Any], published: bool, regression: str | None) -> None:

@@ -22,7 +22,7 @@ import torch
 from hepml.training.checkpoints import BEST, LAST
 from hepml.training.module import TrainingModule
 from hepml.training.progress import Progress
-from hepml.training.run_config import TrainingConfig
+from hepml.training.training_config import TrainingConfig
 
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 REFRESH = 0.5  # seconds between looks at the running loss, each of which waits for the device

@@ -22,8 +22,8 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from hepml.errors import ConfigError, HepmlError
 from hepml.training.ranks import Ranks, check_gpus
-from hepml.training.run_config import TrainingConfig
 from hepml.training.sharding import Sharded, refuse_unshardable
+from hepml.training.training_config import TrainingConfig
 
 T = TypeVar("T")
 # What Lightning and torchrun put into the environment of processes that train together.

@@ -25,8 +25,8 @@ from hepml.training import augmentation, metrics, schedules
 from hepml.training.averages import WeightAverage, averaged_tensors
 from hepml.training.distillation import Targets
 from hepml.training.optimizers import build_optimizer
-from hepml.training.run_config import TrainingConfig
 from hepml.training.sharding import put_back, shard, shared_out, whole
+from hepml.training.training_config import TrainingConfig
 
 
 class TrainingModule(L.LightningModule):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from hepml.errors import ConfigError
-from hepml.training.run_config import TrainingConfig
+from hepml.training.training_config import TrainingConfig
 
 # Muon's step times 0.2 sqrt(larger side) has the size of AdamW's (arXiv:2502.16982).
 _MATCHED = "match_rms_adamw"

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from hepml.errors import ConfigError
-from hepml.training.run_config import TrainingConfig
+from hepml.training.training_config import TrainingConfig
 
 
 class Sharded(ModelParallelStrategy):

@@ -17,7 +17,8 @@ from hepml.training.module import TrainingModule
 from hepml.training.optimizers import Together, build_optimizer
 from hepml.training.progress import Progress
 from hepml.training.run import train
-from hepml.training.run_config import RunConfig, TrainingConfig
+from hepml.training.run_config import RunConfig
+from hepml.training.training_config import TrainingConfig
 
 Tiny = Callable[..., RunConfig]
 

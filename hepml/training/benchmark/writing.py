@@ -14,7 +14,7 @@ from hepml.tracking.journal import Journal, read_journal
 from hepml.training.benchmark.board import scores_of
 from hepml.training.benchmark.tables import markdown
 from hepml.training.checkpoints import write_atomically
-from hepml.training.run_config import TrackingConfig
+from hepml.training.report_config import TrackingConfig
 from hepml.training.run_directory import RunDirectory
 
 JSON, PAGE, PARENT = "leaderboard.json", "leaderboard.md", "mlflow"

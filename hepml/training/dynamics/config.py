@@ -14,7 +14,7 @@ from hepml.config import Schema
 from hepml.dynamics.fitting import FitSettings
 from hepml.errors import ConfigError, did_you_mean
 from hepml.paths import check_name
-from hepml.training.run_config import TrackingConfig
+from hepml.training.report_config import TrackingConfig
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0)]

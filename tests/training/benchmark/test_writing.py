@@ -12,7 +12,7 @@ import pytest
 from hepml import tracking
 from hepml.training.benchmark.board import gather
 from hepml.training.benchmark.writing import track, write
-from hepml.training.run_config import TrackingConfig
+from hepml.training.report_config import TrackingConfig
 
 LABELS = np.arange(200) % 2
 SCORES = np.clip(LABELS * 0.4 + np.random.default_rng(0).uniform(0, 0.6, 200), 0, 1).astype(np.float32)

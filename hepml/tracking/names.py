@@ -13,6 +13,7 @@ NAME_LIMIT = 250
 PARAMETER_LIMIT = 6000
 OLD_PARAMETER_LIMIT = 250  # of servers before MLflow 2.8
 TAG_LIMIT = 5000
+_OF_THE_PACE = ("epoch_seconds", "jets_per_second", "seconds")
 METRICS_A_BATCH = 500
 ITEMS_A_BATCH = 100
 
@@ -48,6 +49,12 @@ def accepted(name: str) -> str:
     if name.startswith("..") or name in (".", ""):
         name = f"_{name.lstrip('./')}"
     return name[:NAME_LIMIT]
+
+
+def grouped(name: str) -> str:
+    """The name of a metric in MLflow, whose pages have a tab of their own for what is called `system/…`: how
+    fast a run is stands there, learning curves stand alone."""
+    return accepted(f"system/{name}" if name in _OF_THE_PACE else name)
 
 
 def cut(value: str, limit: int) -> str:

@@ -113,6 +113,8 @@ def objective_spec(objective: Any) -> dict[str, Any]:
 
 def package(data: Path, folder: Path, run_id: str | None = None, model_id: str | None = None) -> Path:
     """Makes the MLflow model `folder` around what `save` wrote to `data`; returns it."""
+    # MLflow's own type hints, of which it speaks when it is imported
+    warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType.*")
     import mlflow.pyfunc
     from mlflow.models import Model
 

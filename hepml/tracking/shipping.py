@@ -193,7 +193,7 @@ class Shipper:
         tags: dict[str, str] = {}
         for entry in group:
             for name, value in {} if entry.get("final") else entry["values"].items():
-                metrics.append(Metric(names.accepted(name), value, entry["time"], entry.get("step", 0)))
+                metrics.append(Metric(names.grouped(name), value, entry["time"], entry.get("step", 0)))
             for name, value in (entry.get("omitted") or {}).items():
                 tags[names.accepted(f"not_finite.{name}")] = f"{value} at step {entry.get('step', 0)}"
         if self._doubtful:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Files of a run directory that are kept in MLflow too, where they exist.
 PROVENANCE = ("config.yaml", "environment.json", "git.json")
+_TRIES = 100  # to draw, a tenth of a second apart, while the background imports MLflow
 _log = logging.getLogger("hepml.tracking")
 
 
@@ -206,7 +208,16 @@ class Tracker:
         folder = self.run_dir / "plots"
         folder.mkdir(exist_ok=True)
         path = folder / (name if Path(name).suffix in (".png", ".pdf", ".svg") else f"{name}.png")
-        figure.savefig(path, dpi=dpi, bbox_inches="tight")
+        for _ in range(_TRIES):
+            try:
+                figure.savefig(path, dpi=dpi, bbox_inches="tight")
+                break
+            except AttributeError as problem:  # matplotlib looks at IPython, which MLflow is just importing
+                if "partially initialized module" not in str(problem):
+                    raise
+                time.sleep(0.1)
+        else:
+            figure.savefig(path, dpi=dpi, bbox_inches="tight")
         self.artifact(path, "plots")
         return path
 

@@ -17,17 +17,21 @@ import pytest
 
 
 @contextmanager
-def serving(migrated: Path, folder: Path) -> Iterator[str]:
+def serving(migrated: Path, folder: Path, port: int | None = None) -> Iterator[str]:
     """The address of a server with an empty store, which ends with the block.
 
     Args:
         migrated: an empty sqlite store, which takes seconds to make.
-        folder: of the store and its log.
+        folder: of the store and its log; what was there before is served again where it is its own.
+        port: a free one where left out.
     """
-    (folder / "server.db").write_bytes(migrated.read_bytes())
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    folder.mkdir(exist_ok=True)
+    if migrated != folder / "server.db":
+        (folder / "server.db").write_bytes(migrated.read_bytes())
+    if port is None:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = int(s.getsockname()[1])
     command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     stores = [
         "--backend-store-uri",

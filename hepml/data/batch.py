@@ -19,7 +19,8 @@ from torch import Tensor
 from hepml.data import arrays, display, jet_columns, joining
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
-from hepml.data.arrays import as_tensor, check_packed, check_rows, checked_mask, packed
+from hepml.data.arrays import as_tensor, check_packed
+from hepml.data.padded_batch import batch_of_padded
 from hepml.data.reading.chunk import leading_rows
 from hepml.data.rows import gather, positions, rows_of
 from hepml.packed.lazy import lazy
@@ -54,9 +55,8 @@ class JetBatch:
             one row a jet each.
         raw: raw constituent columns besides the four-momenta (charge, d0, …), [ΣN] each, from which features
             are computed when a model asks.
-        collections: further collections of the same jets that are inputs of their own, by name (secondary
-            vertices, lost tracks): each a batch of as many jets with offsets, momenta and features of its
-            own, and the jets' momenta of this one.
+        collections: further collections of the same jets by name (secondary vertices), inputs of their own:
+            each a batch of as many jets, with offsets, momenta and features of its own.
 
     Example:
         >>> momenta = [[100.0, 60.0, 0.0, 80.0], [50.0, 30.0, 0.0, 40.0], [20.0, 0.0, 12.0, 16.0]]
@@ -170,20 +170,8 @@ class JetBatch:
             >>> hepml.JetBatch.from_padded(momenta, mask).counts
             tensor([2, 1])
         """
-        inside = checked_mask(mask)
-        made = cls.from_arrays(
-            packed(four_momenta, inside),
-            F.pad(inside.sum(dim=1).cumsum(0), (1, 0)),
-            None if features is None else packed(features, inside),
-            labels,
-            **jets,
-        )
-        raw = {name: packed(c, inside).to(made.dtype) for name, c in (columns or {}).items()}
-        own = None if jet_momenta is None else as_tensor(jet_momenta).to(made.dtype)
-        if own is not None:
-            check_rows("jet_momenta", own, len(made))
-            own = torch.from_numpy(jet_columns.settle(own.numpy(), made.jets.numpy()))
-        return replace(made, raw=raw, jet_momenta=own)
+        parts = {"columns": columns, "features": features, "labels": labels, "jet_momenta": jet_momenta}
+        return batch_of_padded(cls, four_momenta, mask, **parts, **jets)
 
     @classmethod
     def from_awkward(cls, jets: ak.Array, features: str | Sequence[str] = (), **selection: Any) -> JetBatch:
@@ -333,8 +321,7 @@ class JetBatch:
         return replace(bare, four_momenta=four_momenta)
 
     def permute(self, order: Tensor) -> JetBatch:
-        """The same jets with constituents in another order; `order` [ΣN] must keep each constituent in its
-        jet. Extras are left out, and recomputed when asked for."""
+        """The same jets with constituents in another order [ΣN], each in its jet; extras are left out."""
         return self._taken(self.offsets, lambda t: t[order], None)
 
     def take(self, jets: ArrayLike) -> JetBatch:
@@ -359,8 +346,7 @@ class JetBatch:
         return all_jets._beside(self, lambda other: other.reordered(order))
 
     def slice(self, first: int, last: int) -> JetBatch:
-        """The jets first:last, as views: nothing is copied but their offsets. Extras that are not registered
-        are left out."""
+        """The jets first:last, as views; extras that are not registered are left out."""
         first, last, _ = slice(first, last).indices(len(self))
         last = max(first, last)
         low, high = int(self.offsets[first]), int(self.offsets[last])
@@ -385,8 +371,7 @@ class JetBatch:
         return (self.slice(i, i + 1) for i in range(len(self)))
 
     def leading(self, most: int) -> JetBatch:
-        """Only the `most` leading constituents of each jet, by pT. The jets' momenta stay those of all their
-        constituents; extras are left out."""
+        """The `most` leading constituents of each jet, by pT; jet momenta stay, extras are left out."""
         if self.max_count <= most:
             return self
         px, py = (self.four_momenta[:, i].detach().cpu().contiguous().numpy() for i in (1, 2))
@@ -408,8 +393,8 @@ class JetBatch:
     def concatenate(cls, batches: Iterable[JetBatch]) -> JetBatch:
         """Batches behind each other, as one.
 
-        Jet momenta, weights and positions are completed where only some of the batches have them; raw columns
-        and extras are kept where all have them.
+        Jet momenta, weights and positions are completed where some batches have them; raw columns and extras
+        are kept where all do.
 
         Raises:
             DataError: no batches; or some have other features, jet features or labels than the first.

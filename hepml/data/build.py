@@ -11,6 +11,7 @@ import torch
 
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
+from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.data.packing import batch_of, jet_matrix
 from hepml.data.reading.chunk import Chunk
@@ -29,6 +30,7 @@ PER_CONSTITUENT = ("four_momenta", "features")
 PER_JET = ("counts", "jet_features", "labels", "weights", "jet_momenta", "entries", "events")
 ABOUT = ("feature_names", "classes")  # what a piece says besides columns
 JET_COLUMNS, EXTRAS = "jet_columns.", "extras."  # before the names of such columns
+BESIDE = "collections."  # before the name of a further collection, its column behind
 _BATCH_COLUMNS = ("four_momenta", "features", "jet_features", "labels", "weights")
 
 
@@ -90,11 +92,13 @@ def columns_of(piece: dict[str, Any], request: Request) -> dict[str, np.ndarray 
     """All columns of a piece by name, with jet columns and extras under `jet_columns.` and `extras.`."""
     found: dict[str, np.ndarray | None] = {n: piece[n] for n in (*PER_CONSTITUENT, *PER_JET)}
     found |= {f"{JET_COLUMNS}{n}": c for n, c in piece["jet_columns"].items()}
+    found |= beside_columns(piece["collections"])
     return found | {f"{EXTRAS}{n}": c for n, c in extras_of(piece, request).items()}
 
 
 def as_arguments(columns: dict[str, Any], about: dict[str, Any], request: Request) -> dict[str, Any]:
     """The arguments of `JetDataset` from all columns, the offsets in the place of counts."""
+    collections = _batches(take_under(BESIDE, columns), columns.get("jet_momenta"), request)
     counts = columns.pop("counts")
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
@@ -107,9 +111,39 @@ def as_arguments(columns: dict[str, Any], about: dict[str, Any], request: Reques
         "events": None if events is None else np.asarray(events),
         "jet_columns": {n: np.asarray(a) for n, a in jet_columns.items()},
         "extras": {n: torch.from_numpy(a) for n, a in extras.items()},
+        "collections": collections,
         **{n: tuple(about[n]) for n in ABOUT},
         "jet_feature_names": tuple(request.inputs.jet_features),
     }
+
+
+def beside_columns(collections: Mapping[str, JetBatch]) -> dict[str, np.ndarray | None]:
+    """The columns of further collections, each under `collections.`, its name and the column's."""
+    out: dict[str, np.ndarray | None] = {}
+    for name, batch in collections.items():
+        out[f"{BESIDE}{name}.counts"] = batch.counts.numpy()
+        out[f"{BESIDE}{name}.four_momenta"] = batch.four_momenta.numpy()
+        if batch.features is not None:
+            out[f"{BESIDE}{name}.features"] = batch.features.numpy()
+    return out
+
+
+def _batches(columns: dict[str, Any], momenta: Any, request: Request) -> dict[str, JetBatch]:
+    """The further collections as batches, from their columns."""
+    out = {}
+    for name, features in request.inputs.collections:
+        own = take_under(f"{name}.", columns)
+        offsets = np.zeros(len(own["counts"]) + 1, dtype=np.int64)
+        np.cumsum(own["counts"], out=offsets[1:])
+        stored = own.get("features")
+        out[name] = JetBatch(
+            torch.from_numpy(own["four_momenta"]),
+            torch.from_numpy(offsets),
+            None if stored is None else torch.from_numpy(stored),
+            features if stored is not None else (),
+            jet_momenta=None if momenta is None else torch.from_numpy(momenta),
+        )
+    return out
 
 
 def take_under(prefix: str, columns: dict[str, Any]) -> dict[str, Any]:
@@ -165,6 +199,7 @@ class Sample:
                 piece[name] = None if piece[name] is None else piece[name][rows]
             for name in (*PER_JET, "lots"):
                 piece[name] = None if piece[name] is None else piece[name][keep]
+            piece["collections"] = {n: b.take(keep) for n, b in piece["collections"].items()}
             piece["jet_columns"] = {n: c[keep] for n, c in piece["jet_columns"].items()}
 
 
@@ -215,6 +250,7 @@ def packed_chunks(
         weights=request.weights is None or request.weights is True,
         missing_columns=request.missing_columns,
         essential=_named(request),
+        collections={n: feature_table.file_columns_for(f) for n, f in request.inputs.collections},
     )
     seen, room = 0, columns.room if columns is not None else None
     for chunk in stream:
@@ -233,7 +269,10 @@ def packed_chunks(
             columns.reached = report.read if chunk.events is None else int(chunk.events[-1]) + 1
         if mapper is not None:
             report.count_classes(mapper.names, labels)
-        batch = batch_of(chunk, names, request.inputs.jet_features, labels=labels, weights=weights, room=room)
+        batch = batch_of(
+            chunk, names, request.inputs.jet_features, labels=labels, weights=weights, room=room,
+            collections=request.inputs.collections,
+        )  # fmt: skip
         yield {
             **{name: _array(getattr(batch, name)) for name in _BATCH_COLUMNS},
             "counts": chunk.counts,
@@ -245,6 +284,7 @@ def packed_chunks(
                 for n, c in chunk.jets.items()
                 if request.jet_columns == "all" or n in request.jet_columns
             },
+            "collections": batch.collections,
             "feature_names": names,
             "classes": mapper.names if mapper is not None else (),
         }

@@ -31,6 +31,7 @@ from hepml.data.build import (
     PER_JET,
     Request,
     as_arguments,
+    beside_columns,
     build,
     columns_of,
     look,
@@ -142,6 +143,7 @@ def _write_all(partial: Path, made: dict[str, Any]) -> None:
     columns = {n: made[n] for n in (*PER_CONSTITUENT, *PER_JET) if made.get(n) is not None}
     columns |= {f"{JET_COLUMNS}{n}": c for n, c in made["jet_columns"].items()}
     columns |= {f"{EXTRAS}{n}": c.numpy() for n, c in made["extras"].items()}
+    columns |= {n: c for n, c in beside_columns(made["collections"]).items() if c is not None}
     for name, array in columns.items():
         (partial / f"{name}.bin").write_bytes(np.ascontiguousarray(array).data)
     about = {n: made[n] for n in ("feature_names", "classes", "jet_feature_names")}

@@ -47,6 +47,7 @@ class JetDataset:
         jet_columns: every jet-level number of the file where `jet_columns="all"` was asked for, by name, [N]
             each.
         extras: further views by name (see `hepml.data.extras`), [ΣN, ...] or [N, ...].
+        collections: further collections of the same jets, by name (see `JetBatch`).
         classes: class names; their order is the label's.
         entries: [N] entry of each jet in its file.
         events: [N] event of each jet over all files; None where each is an event of its own.
@@ -69,6 +70,7 @@ class JetDataset:
     jet_momenta: Tensor | None = None
     jet_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    collections: Mapping[str, JetBatch] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     entries: np.ndarray | None = None
     events: np.ndarray | None = None
@@ -157,6 +159,7 @@ class JetDataset:
             weights=batch.weights,
             jet_momenta=batch.jet_momenta,
             extras=batch.extras,
+            collections=batch.collections,
             classes=tuple(classes),
             report=DataReport(files={"a batch": len(batch)}, read=len(batch), kept=len(batch)),
         )
@@ -184,6 +187,10 @@ class JetDataset:
             self.weights,
         ):
             h.update(b"-" if t is None else t.contiguous().numpy().data)
+        for name, other in self.collections.items():
+            h.update(name.encode())
+            for t in (other.offsets, other.four_momenta, other.features):
+                h.update(b"-" if t is None else t.contiguous().numpy().data)
         return h.hexdigest()
 
     def batch(self, indices: Any) -> JetBatch:
@@ -217,6 +224,7 @@ class JetDataset:
             weights=self.weights,
             jet_momenta=self.jet_momenta,
             extras=self.extras,
+            collections=self.collections,
         )
 
     def split(self, share: float, seed: int = 0) -> tuple[JetDataset, JetDataset]:

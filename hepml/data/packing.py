@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 BLOCK = 16_384  # constituents whose columns are worked on together: they stay in the processor's cache
 COMPONENTS = ("energy", "px", "py", "pz")  # of a four-momentum, in their order
 
+# Further collections, by name with the features of each.
+Collections = Sequence[tuple[str, Sequence[str]]]
+
 
 def pack(
     jets: ak.Array,
@@ -84,6 +87,7 @@ def pack(
         labels=chunk.labels if target is None else jet_matrix(chunk, [target])[:, 0],
         weights=chunk.weights,
         dtype=dtype,
+        collections=[(name, ()) for name in chunk.collections],
     )
     if features:
         return batch
@@ -100,6 +104,7 @@ def batch_of(
     weights: Any = None,
     dtype: torch.dtype = torch.float32,
     room: Room | None = None,
+    collections: Collections = (),
 ) -> JetBatch:
     """The jets of a chunk as a batch, whichever way they came: the one place where this is done.
 
@@ -110,6 +115,7 @@ def batch_of(
         labels, weights: [B], or None.
         dtype: floating dtype of the batch.
         room: gives the memory for `four_momenta` and `features`; new memory where left out.
+        collections: further collections, with the features of each.
 
     Raises:
         LayoutError: a column that is not there.
@@ -129,7 +135,29 @@ def batch_of(
         dtype=dtype,
     )
     momenta = chunk.momenta
-    return batch if momenta is None else replace(batch, jet_momenta=torch.from_numpy(momenta).to(dtype))
+    if momenta is not None:
+        batch = replace(batch, jet_momenta=torch.from_numpy(momenta).to(dtype))
+    if not collections:
+        return batch
+    return replace(batch, collections={n: _beside(chunk, n, names, dtype) for n, names in collections})
+
+
+def _beside(chunk: Chunk, name: str, features: Sequence[str], dtype: torch.dtype) -> JetBatch:
+    """A further collection of these jets, relative to the momenta of the jets."""
+    if name not in chunk.collections:
+        raise LayoutError(
+            f"these jets have no collection '{name}'",
+            where=chunk.file,
+            mend=did_you_mean(name, chunk.collections, noun="collections at hand")
+            if chunk.collections
+            else "name it in the layout (collections)",
+        )
+    inner = replace(chunk.collections[name], momenta=chunk.jet_momenta())
+    made = batch_of(inner, features, dtype=dtype)
+    if features:
+        return made
+    raw = {n: torch.from_numpy(c).to(dtype) for n, c in inner.constituents.items() if n not in MOMENTUM}
+    return replace(made, raw=raw)
 
 
 def prepare(batch: JetBatch, inputs: Inputs) -> JetBatch:
@@ -147,8 +175,15 @@ def prepare(batch: JetBatch, inputs: Inputs) -> JetBatch:
     if inputs.max_constituents is not None:
         batch = batch.leading(inputs.max_constituents)
     names, jet_names = feature_table.resolve(inputs.features), tuple(inputs.jet_features)
+    collections = {}
+    for name, wanted in inputs.collections:
+        if name not in batch.collections:
+            raise LayoutError(f"these jets have no collection '{name}'", mend="give jets that have one")
+        inner = replace(batch.collections[name], jet_momenta=batch.jets)
+        collections[name] = prepare(inner, Inputs(features=wanted))
     return replace(
         batch,
+        collections=collections,
         features=batch.select(names).contiguous() if names else None,
         feature_names=names,
         jet_features=batch.select_jets(jet_names) if jet_names else None,
@@ -308,6 +343,12 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
         if (found := _numbers(jets[n])).dtype.kind in "biuf"
     }
     index = own["index"] if "index" in own else np.arange(len(offsets) - 1)
+    entries = np.asarray(index, dtype=np.int64)
+    further = {
+        name: replace(other, entries=entries)
+        for name in ak.fields(jets)
+        if name not in ("constituents", "momentum") and (other := _further(jets[name])) is not None
+    }
     chunk = Chunk(
         offsets=offsets,
         constituents=flat,
@@ -315,12 +356,25 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
         labels=_one_each(jets, label),
         weights=_one_each(jets, weight),
         classes=tuple(jets.attrs.get("classes", ())),
-        entries=np.asarray(index, dtype=np.int64),
+        entries=entries,
         file=GIVEN,
         at_rest=bool(jets.attrs.get("at_rest", False)),
+        collections=further,
     )
     momenta = _own_momenta(jets, own)
     return chunk if momenta is None else replace(chunk, momenta=settle(momenta, chunk.summed()))
+
+
+def _further(lists: ak.Array) -> Chunk | None:
+    """A further collection: a list of records with momenta for each jet; None where it is something else."""
+    import awkward as ak
+
+    if lists.ndim != 2 or not ak.fields(lists):
+        return None
+    try:
+        return from_awkward(ak.zip({"constituents": lists}, depth_limit=1))
+    except LayoutError:  # records without momenta are the user's own business
+        return None
 
 
 def _own_momenta(jets: ak.Array, columns: dict[str, np.ndarray]) -> np.ndarray | None:

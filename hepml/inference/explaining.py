@@ -179,6 +179,7 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
         bad="drop",
         step_size=_STEP,
         scanned=scanned,
+        collections={n: feature_table.file_columns_for(f) for n, f in inputs.collections},
     ):
         labels = chunk.labels if chunk.labels is not None and classes else np.full(len(chunk), -1)
         keep = np.zeros(len(chunk), dtype=bool)

@@ -140,6 +140,7 @@ def predict_files(
             scanned=scanned,
             weights=False,
             report=report,
+            collections={n: feature_table.file_columns_for(f) for n, f in inputs.collections},
         )
         for chunk in chunks:
             good = _usable(chunk, inputs.jet_features)
@@ -340,7 +341,7 @@ def pack_chunk(chunk: Chunk, inputs: Inputs) -> JetBatch:
     """Jets of a file packed as for training, with the file's own jet axis and relative coordinates."""
     if inputs.max_constituents is not None:
         chunk = chunk.leading(inputs.max_constituents)
-    return batch_of(chunk, inputs.features, inputs.jet_features)
+    return batch_of(chunk, inputs.features, inputs.jet_features, collections=inputs.collections)
 
 
 def _usable(chunk: Any, finite: Sequence[str] = ()) -> np.ndarray:

@@ -15,6 +15,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.attention import AttentionMaps, Block
+from hepml.nn.clouds import Clouds, named
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped
 from hepml.nn.norm import PackedBatchNorm
 from hepml.nn.pair_embedding import PairEmbedding, pair_bias
@@ -62,6 +63,8 @@ class ParticleTransformer(nn.Module):
             beam only as well as rounding does.
         head: units of fully connected layers after the class token.
         max_constituents: keep only so many leading constituents; None keeps all.
+        collections: further collections that are inputs of their own (secondary vertices), each with the
+            names of its features; each is embedded by itself, and all are one cloud from there on.
     """
 
     sharded_blocks = ("blocks",)
@@ -82,13 +85,19 @@ class ParticleTransformer(nn.Module):
         rounded_masses: bool = False,
         head: Sequence[int] = (),
         max_constituents: int | None = None,
+        collections: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         self.features = feature_table.resolve(features)
         self.rounded_masses = rounded_masses
-        self.inputs = Inputs(self.features, max_constituents=max_constituents)
+        further = named(collections)
+        self.inputs = Inputs(self.features, max_constituents=max_constituents, collections=further)
         width = embedding[-1]
-        self.embed = Embedding(len(self.features), embedding)
+        self.embed: Embedding | Clouds = (
+            Clouds(self.features, further, lambda columns: Embedding(columns, embedding))
+            if further
+            else Embedding(len(self.features), embedding)
+        )
         self.pair_embed = PairEmbedding(len(PAIR_FEATURES), (*pair_embedding, heads), pair_activation)
         self.blocks = nn.ModuleList(
             Block(width, heads, expansion, dropout, attention_dropout) for _ in range(blocks)
@@ -165,10 +174,12 @@ class ParticleTransformer(nn.Module):
     ) -> tuple[Grouped, Iterator[Tensor], Iterator[tuple[Tensor, ...]]]:
         """The sorted jets; for each group its embedded constituents [n, C] and the bias [b, H, P, P] of each
         of its pieces (or of the `whole` group), made when it is reached."""
+        embed = self.embed
+        if isinstance(embed, Clouds):
+            batch = embed(batch)
         jets = grouped(batch)
         total = sum(group.pairs for group in jets)
         pairs = SymmetricPairs.of(jets.batch.offsets, len(jets.batch.four_momenta), total)
-        x = self.embed.input_bn(jets.batch.select(self.features))
         known = pair_features(jets.batch.four_momenta, pairs.i, pairs.j, self.rounded_masses)
         table = self.pair_embed(known)
         per_group = [(group.pairs,) if whole else group.pairs_of_pieces for group in jets]
@@ -177,7 +188,13 @@ class ParticleTransformer(nn.Module):
         biases = (
             tuple(pair_bias(next(tables), where.offsets, where.width) for where in own) for own in rectangles
         )
-        rows = (self.embed.embed(part) for part in x.split([group.rows for group in jets]))
+        sizes = [group.rows for group in jets]
+        if isinstance(embed, Clouds):
+            assert jets.batch.features is not None
+            rows: Iterator[Tensor] = iter(jets.batch.features.split(sizes))
+        else:
+            x = embed.input_bn(jets.batch.select(self.features))
+            rows = (embed.embed(part) for part in x.split(sizes))
         return jets, rows, biases
 
     def _token(self, group: Group) -> Tensor:

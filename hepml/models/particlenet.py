@@ -17,6 +17,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register, variant
+from hepml.nn.clouds import Clouds, named
 from hepml.nn.edgeconv import EdgeConv
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.neighbours import nearest_neighbours
@@ -57,6 +58,11 @@ class ParticleNet(nn.Module):
             does on request. Its width is the sum of the blocks' widths rounded down to a multiple of 128 (at
             least 128, at most 1024).
         max_constituents: keep only so many leading constituents; None keeps all.
+        collections: further collections that are inputs of their own (secondary vertices), each with the
+            names of its features. Constituents and collections are then embedded by themselves (batch norm,
+            linear map, batch norm, ReLU) to `embedding` columns and concatenated, as in CMS's
+            ParticleNet-AK4.
+        embedding: columns of that embedding.
     """
 
     def __init__(
@@ -69,13 +75,27 @@ class ParticleNet(nn.Module):
         dropout: float = 0.1,
         fusion: bool = False,
         max_constituents: int | None = None,
+        collections: Mapping[str, Sequence[str]] | None = None,
+        embedding: int = 32,
     ) -> None:
         super().__init__()
         self.features = feature_table.resolve(features)
         self.neighbours = neighbours
         points = tuple(name for name in POINTS if name not in self.features)
-        self.inputs = Inputs(self.features + points, four_momenta=False, max_constituents=max_constituents)
+        further = named(collections)
+        self.inputs = Inputs(
+            self.features + points,
+            four_momenta=False,
+            max_constituents=max_constituents,
+            collections=tuple(
+                (name, (*wanted, *(p for p in POINTS if p not in wanted))) for name, wanted in further
+            ),
+        )
+        self.clouds: Clouds | None = None
         columns = len(self.features)
+        if further:
+            self.clouds = Clouds(self.features, further, lambda width: _embedding(width, embedding))
+            columns = embedding
         self.bn_fts = PackedBatchNorm(columns)
         sizes = [columns, *(block[-1] for block in widths)]
         self.edge_convs = nn.ModuleList(
@@ -96,10 +116,16 @@ class ParticleNet(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        stored = batch.select(self.inputs.features)
-        names = self.inputs.features
-        points = stored[:, [names.index(name) for name in POINTS]]
-        x = self.bn_fts(stored[:, : len(self.features)])
+        if self.clouds is not None:
+            points = self.clouds.columns(batch, POINTS)
+            batch = self.clouds(batch)
+            assert batch.features is not None
+            x = self.bn_fts(batch.features)
+        else:
+            stored = batch.select(self.inputs.features)
+            names = self.inputs.features
+            points = stored[:, [names.index(name) for name in POINTS]]
+            x = self.bn_fts(stored[:, : len(self.features)])
         blocks = []
         for i, block in enumerate(self.edge_convs):
             at, priority = (points, batch.four_momenta[:, 0]) if i == 0 else (x, None)
@@ -109,6 +135,12 @@ class ParticleNet(nn.Module):
         if self.fusion_block is not None:
             x = self.fusion_block(torch.cat(blocks, dim=1))
         return self.fc(segment_mean(x, batch.offsets))
+
+
+def _embedding(columns: int, width: int) -> nn.Sequential:
+    """The features of one collection to a common width."""
+    linear = nn.Linear(columns, width, bias=False)
+    return nn.Sequential(PackedBatchNorm(columns), linear, PackedBatchNorm(width), nn.ReLU())
 
 
 particlenet_lite = variant(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.nn.clouds import collection_of, named
 from hepml.nn.feedforward import feedforward, he_uniform
 from hepml.nn.kernels.pieces import sum_of
 
@@ -42,6 +43,8 @@ class ParticleFlowNetwork(nn.Module):
         multiplicity: F's first weights are drawn so many times smaller, so that with as many constituents the
             sum begins as an average: features of unit spread then do not begin with logits of 30. Only the
             start of a training depends on it.
+        collections: further collections that are inputs of their own (secondary vertices), each with the
+            names of its features; each has a Phi of its own, and all are summed.
     """
 
     def __init__(
@@ -54,11 +57,18 @@ class ParticleFlowNetwork(nn.Module):
         dropout: float = 0.0,
         max_constituents: int | None = None,
         multiplicity: float = 1.0,
+        collections: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         names = feature_table.resolve(features)
-        self.inputs = Inputs(names, four_momenta=False, max_constituents=max_constituents)
+        further = named(collections)
+        self.inputs = Inputs(
+            names, four_momenta=False, max_constituents=max_constituents, collections=further
+        )
         self.phi = feedforward(len(names), phi, initialise=he_uniform)
+        self.phi_of = nn.ModuleDict(
+            {f"of_{name}": feedforward(len(wanted), phi, initialise=he_uniform) for name, wanted in further}
+        )
         self.latent_dropout = nn.Dropout(latent_dropout)
         self.f = feedforward(phi[-1], f, outputs, dropout=dropout, initialise=he_uniform)
         if not multiplicity > 0:
@@ -72,4 +82,7 @@ class ParticleFlowNetwork(nn.Module):
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
         latent = sum_of(self.phi, batch.select(self.inputs.features), batch.offsets)
+        for name, wanted in self.inputs.collections:
+            other = collection_of(batch, name)
+            latent = latent + sum_of(self.phi_of[f"of_{name}"], other.select(wanted), other.offsets)
         return self.f(self.latent_dropout(latent))

@@ -3,7 +3,7 @@ jet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -15,6 +15,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.attention import AttentionMaps, Block
+from hepml.nn.clouds import Clouds, named
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped, prepend
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.rectangle import Rectangle
@@ -51,6 +52,8 @@ class Transformer(nn.Module):
             constituents.
         head: units of fully connected layers after the pooling.
         max_constituents: keep only so many leading constituents; None keeps all.
+        collections: further collections that are inputs of their own (secondary vertices), each with the
+            names of its features; each is embedded by itself, and all are one cloud from there on.
     """
 
     sharded_blocks = ("blocks",)
@@ -68,12 +71,22 @@ class Transformer(nn.Module):
         pooling: Literal["class", "mean"] = "class",
         head: Sequence[int] = (),
         max_constituents: int | None = None,
+        collections: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         self.features = feature_table.resolve(features)
-        self.inputs = Inputs(self.features, four_momenta=False, max_constituents=max_constituents)
-        self.norm_in = PackedBatchNorm(len(self.features))
-        self.embed = nn.Linear(len(self.features), width)
+        further = named(collections)
+        self.inputs = Inputs(
+            self.features, four_momenta=False, max_constituents=max_constituents, collections=further
+        )
+        self.clouds: Clouds | None = None
+        if further:
+            self.clouds = Clouds(
+                self.features, further, lambda n: nn.Sequential(PackedBatchNorm(n), nn.Linear(n, width))
+            )
+        else:
+            self.norm_in = PackedBatchNorm(len(self.features))
+            self.embed = nn.Linear(len(self.features), width)
         self.blocks = nn.ModuleList(
             Block(width, heads, expansion, dropout, attention_dropout, plain=True) for _ in range(blocks)
         )
@@ -128,6 +141,10 @@ class Transformer(nn.Module):
 
     def _embedded(self, batch: JetBatch) -> tuple[Grouped, Sequence[Tensor]]:
         """The sorted jets, and the embedded constituents [n, C] of each group."""
+        if self.clouds is not None:
+            jets = grouped(self.clouds(batch))
+            assert jets.batch.features is not None
+            return jets, jets.batch.features.split([group.rows for group in jets])
         jets = grouped(batch)
         x = self.embed(self.norm_in(jets.batch.select(self.features)))
         return jets, x.split([group.rows for group in jets])

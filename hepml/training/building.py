@@ -68,7 +68,11 @@ def _of_layout(config: RunConfig, name: str) -> dict[str, Any]:
     layout = layout_of(config.data)
     if layout is None:
         return {}
-    found = {"features": layout.features, "max_constituents": layout.max_constituents}
+    found = {
+        "features": layout.features,
+        "max_constituents": layout.max_constituents,
+        "collections": dict(layout.collection_features),
+    }
     takes = inspect.signature(catalogue.entry(name).build).parameters
     return {key: value for key, value in found.items() if value and key in takes}
 
@@ -114,6 +118,14 @@ def build_model(
         ModelError: weights of another architecture.
     """
     model = create_model(config, given, objective.outputs)
+    asked: Any = model.inputs
+    if asked.collections and config.training.augment:
+        told = ", ".join(name for name, _ in asked.collections)
+        raise ConfigError(
+            f"augmentation does not move the further collections ({told})",
+            where="training.augment",
+            mend="leave it out, or model.collections",
+        )
     fresh = None
     if config.pretrained:
         fresh = frozenset(initialise_from(model, config.pretrained))

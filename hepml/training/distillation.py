@@ -161,6 +161,10 @@ def join(labelled: Any, further: JetDataset) -> JetDataset:
         weights=weights,
         jet_momenta=both("jet_momenta"),
         extras={name: torch.cat((view, second.extras[name])) for name, view in first.extras.items()},
+        collections={
+            name: JetBatch.concatenate([beside, second.collections[name]])
+            for name, beside in first.collections.items()
+        },
     )
     return JetDataset.from_batch(joined, classes)
 

@@ -11,6 +11,7 @@ from hepml.data.formats.event_scan import Census, Chosen, census, choose, find, 
 from hepml.data.formats.event_tree import EventTree
 from hepml.data.formats.events import class_names, column_names, read_events
 from hepml.data.layouts.event_layout import EventLayout
+from hepml.data.reading.assemble import Wanted
 from hepml.data.reading.branches import kinds_of
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.report import DataReport
@@ -112,11 +113,12 @@ def read_event_file(
     stop: int,
     step: int,
     report: DataReport | None,
+    collections: Wanted = None,
 ) -> Iterator[Chunk]:
     """The jets of the events start:stop; see `hepml.data.formats.events.read_events`."""
     with nullcontext() if file.tree is not None else open_root(source) as directory:
         tree = file.tree if file.tree is not None else open_tree(directory, source, name)[1]
         events = EventTree(tree, f"{source}:{name}", None if source.is_remote else source.path, file.kinds)
         yield from read_events(
-            events, file.chosen, file.layout, columns, jet_columns, start, stop, report, step
+            events, file.chosen, file.layout, columns, jet_columns, start, stop, report, step, collections
         )

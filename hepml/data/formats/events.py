@@ -11,17 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from hepml.data.formats.beside import beside
 from hepml.data.formats.event_scan import STEP, Chosen, lost_links
 from hepml.data.formats.event_tree import EventTree
 from hepml.data.formats.matching import matched, overlapping
 from hepml.data.formats.resolve import columns_of, resolve
 from hepml.data.layouts.collections import JetCollection
-from hepml.data.layouts.event_layout import EventLayout
+from hepml.data.layouts.event_layout import Beside, EventLayout
+from hepml.data.reading.assemble import Wanted
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.layouts import missing_branch
 from hepml.data.reading.links import events_of, starts_of
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.selection import Selection
+from hepml.errors import LayoutError, did_you_mean
 
 MOMENTUM = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass")
 INDEX = "jet_index"
@@ -54,6 +57,7 @@ def read_events(
     stop: int,
     report: DataReport | None = None,
     step: int = STEP,
+    collections: Wanted = None,
 ) -> Iterator[Chunk]:
     """The jets of the events start:stop as chunks.
 
@@ -61,6 +65,7 @@ def read_events(
         columns: constituent columns besides the momentum; None for all canonical ones.
         jet_columns: jet columns wanted, under any of their names.
         report: counts of links and of jets that the layout left out are noted here.
+        collections: further collections wanted, with columns of each.
 
     Raises:
         LayoutError: a column that is not there, or links into a collection that the file does not keep.
@@ -70,7 +75,7 @@ def read_events(
     tally = {"null": 0, "links": 0, "select": 0, "leading": 0, "overlap": 0, "rest": 0}
     first = next(c.branch for c in jets.momentum.values() if c.branch is not None)
     for low, high in tree.steps(first, start, stop, min(step, STEP)):
-        yield _chunk(tree, jets, layout, columns, jet_columns, low, high, tally)
+        yield _chunk(tree, jets, layout, columns, jet_columns, low, high, tally, collections)
     if report is not None:
         _note(report, chosen, layout, tally)
 
@@ -84,6 +89,7 @@ def _chunk(
     start: int,
     stop: int,
     tally: dict[str, int],
+    collections: Wanted = None,
 ) -> Chunk:
     view = JetView(tree, jets, layout, start, stop)
     keep = np.ones(view.jets, dtype=bool)
@@ -116,7 +122,7 @@ def _chunk(
     constituents = {name: values[index] for name, values in candidates.items()}
     still = (constituents["px"] == 0) & (constituents["py"] == 0) & (constituents["pz"] == 0)
     tally["rest"] += int(still.sum())
-    return Chunk(
+    chunk = Chunk(
         offsets=starts_of(counts),
         constituents=constituents,
         jets={name: view[name][keep] for name in dict.fromkeys(jet_columns)},
@@ -128,6 +134,27 @@ def _chunk(
         file=tree.where,
         at_rest=True,
     )
+    place = (view["jet_eta"], view["jet_phi"]) if layout.beside else (np.zeros(0), np.zeros(0))
+    for name, asked, wanted in _wanted(layout, collections, tree.where):
+        at, found = beside(tree, jets, layout, asked, view.offsets, place, wanted, keep, start, stop)
+        chunk.collections[name] = Chunk(at, found, {}, chunk.entries, tree.where, at_rest=True)
+    return chunk
+
+
+def _wanted(
+    layout: EventLayout, collections: Wanted, where: str
+) -> list[tuple[str, Beside, Sequence[str] | None]]:
+    """The further collections that are asked for."""
+    if collections == "all":
+        return [(name, asked, None) for name, asked in layout.beside.items()]
+    for name in collections or {}:
+        if name not in layout.beside:
+            raise LayoutError(
+                f"the layout has no collection '{name}'",
+                where=where,
+                mend=did_you_mean(name, layout.beside) if layout.beside else "name it in layout.collections",
+            )
+    return [(name, layout.beside[name], columns) for name, columns in (collections or {}).items()]
 
 
 class JetView(Mapping[str, np.ndarray]):

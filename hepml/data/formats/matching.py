@@ -69,9 +69,27 @@ def _near(
     if chosen is not None:
         keep &= chosen({n: flat[b].content for n, b in wanted.items() if b}, where=tree.where)
     event = events_of(offsets)[keep]
-    other_eta, other_phi = other_eta[keep], other_phi[keep]
-    per_event = np.bincount(event, minlength=len(offsets) - 1)
-    first = np.concatenate([[0], np.cumsum(per_event)[:-1]])
+    kept = np.concatenate([[0], np.cumsum(np.bincount(event, minlength=len(offsets) - 1))])
+    jet, _ = pairs_within(jets, eta, phi, kept, other_eta[keep], other_phi[keep], dr)
+    return np.bincount(jet, minlength=int(jets[-1]))
+
+
+def pairs_within(
+    jets: np.ndarray,
+    eta: np.ndarray,
+    phi: np.ndarray,
+    others: np.ndarray,
+    other_eta: np.ndarray,
+    other_phi: np.ndarray,
+    dr: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair of a jet and an object of its event within `dr`: (jet, object), by rising jet.
+
+    Args:
+        jets: offsets [E + 1] of the jets; `eta` and `phi` are theirs, [J] each.
+        others: offsets [E + 1] of the objects; `other_eta` and `other_phi` are theirs.
+    """
+    per_event, first = np.diff(others), others[:-1]
     jet_event = events_of(jets)
     # every pair of a jet and an object of its event
     pairs = per_event[jet_event]
@@ -81,7 +99,7 @@ def _near(
     turn = np.abs(phi[jet].astype(np.float64) - other_phi[other]) % (2 * np.pi)
     turn = np.minimum(turn, 2 * np.pi - turn)
     close = np.hypot(eta[jet].astype(np.float64) - other_eta[other], turn) < dr
-    return np.bincount(jet[close], minlength=len(jet_event))
+    return jet[close], other[close]
 
 
 def _place(columns: dict[str, str], named: dict[str, str | None]) -> list[str] | None:

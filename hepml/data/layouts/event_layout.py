@@ -24,6 +24,7 @@ _KEYS = (
     "labels",
     "match",
     "overlap",
+    "collections",
     "weight",
     "unlabelled",
     "standardise",
@@ -77,6 +78,16 @@ class Overlap:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A further collection of each jet: by a link, or all objects within `dr`."""
+
+    collection: str
+    link: OwnLink | None = None
+    dr: float | None = None
+    columns: Mapping[str, Column] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class EventLayout(Layout):
     """How an event file's branches make jets, many jets an entry.
 
@@ -90,6 +101,7 @@ class EventLayout(Layout):
         cuts: class name -> expression on the jets' columns.
         match: class name -> truth match.
         overlap: objects that remove jets.
+        beside: further collections by name, inputs of their own.
     """
 
     family: str | None = None
@@ -101,6 +113,7 @@ class EventLayout(Layout):
     cuts: Mapping[str, str] = field(default_factory=dict)
     match: Mapping[str, Match] = field(default_factory=dict)
     overlap: tuple[Overlap, ...] = ()
+    beside: Mapping[str, Beside] = field(default_factory=dict)
 
     def check(self, branches: Iterable[str], where: str, *, momenta_only: bool = False) -> None:
         """Nothing: what is needed is known once the collection is chosen (`hepml.data.formats.events`)."""
@@ -200,6 +213,10 @@ def _parse(value: Any, key: str) -> EventLayout:
             for k, v in _mapping(value.get("match"), f"{key}.match").items()
         },
         overlap=_overlap(value.get("overlap"), f"{key}.overlap"),
+        beside={
+            str(k): _beside(v, f"{key}.collections.{k}")
+            for k, v in _mapping(value.get("collections"), f"{key}.collections").items()
+        },
     )
 
 
@@ -242,6 +259,24 @@ def _link(value: Any, key: str) -> OwnLink | None:
         )
     _known(link, kinds[kind], f"{key}.link")
     return OwnLink(str(value["collection"]), kind, link, columns)
+
+
+def _beside(value: Any, key: str) -> Beside:
+    value = _mapping(value, key)
+    _known(value, ("collection", "link", "dr", "columns"), key)
+    if ("link" in value) == ("dr" in value):
+        raise ConfigError(
+            "a further collection hangs on jets by a link or by a distance",
+            where=key,
+            mend="{collection: SV, dr: 0.4} or {collection: SV, link: {table: JetSVs, jet: …, index: …}}",
+        )
+    link = _link({k: v for k, v in value.items() if k != "dr"}, key)
+    assert link is not None
+    try:
+        dr = None if "dr" not in value else float(value["dr"])
+    except (TypeError, ValueError):
+        raise ConfigError("dr is a number", where=key) from None
+    return Beside(link.collection, link, dr, link.columns)
 
 
 def _match(value: Any, key: str) -> Match:

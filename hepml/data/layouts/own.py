@@ -64,7 +64,7 @@ def complete(
     own = layout.link
     if own is None:
         return jets
-    candidates = _own_candidates(own, jets, branches, where)
+    candidates = candidates_of(own, jets, branches, where)
     if not own.kind:
         known = [c for c in jets.candidates if c.name == own.collection]
         if jets.link is None:
@@ -129,7 +129,12 @@ def _jets(name: str, branches: Mapping[str, str], where: str) -> JetCollection:
     )
 
 
-def _own_candidates(own: OwnLink, jets: JetCollection, branches: Mapping[str, str], where: str) -> Candidates:
+def candidates_of(own: OwnLink, jets: JetCollection, branches: Mapping[str, str], where: str) -> Candidates:
+    """The collection that a link of the layout names, by its columns.
+
+    Raises:
+        LayoutError: no such collection, or one without a momentum.
+    """
     known = next((c for c in jets.candidates if c.name == own.collection), None)
     if known is None:
         nested = own.kind == "nested"

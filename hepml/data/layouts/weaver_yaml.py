@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from hepml.data.features import FEATURES, RAW_COLUMNS
+from hepml.data.layouts.weaver_lines import Dumper, lines_of
 from hepml.data.layouts.weaver_weights import reweighting
 from hepml.data.reading.expressions import Expression
 from hepml.errors import ConfigError, FileError, LayoutError, nearest
@@ -56,7 +57,7 @@ class Translation:
         lines = [f"# Translated from {source} by `hepml data layout-from`."]
         for kind, found in (("", self.notes), ("NOT TRANSLATED ", self.untranslated)):
             lines += [f"# {kind}{_at(line)}{sentence}" for line, sentence in found]
-        body = yaml.dump(self.layout, Dumper=_Dumper, sort_keys=False, width=140, allow_unicode=True)
+        body = yaml.dump(self.layout, Dumper=Dumper, sort_keys=False, width=140, allow_unicode=True)
         return "\n".join(lines) + "\n" + body
 
 
@@ -76,7 +77,7 @@ def translate(path: Path | str, classes: Sequence[str] | int | None = None) -> T
     text = path.read_text(errors="replace")
     try:
         content = yaml.safe_load(text)
-        lines = _lines_of(yaml.compose(text, Loader=yaml.SafeLoader))
+        lines = lines_of(yaml.compose(text, Loader=yaml.SafeLoader))
     except (yaml.YAMLError, RecursionError) as problem:
         raise ConfigError(f"not YAML ({' '.join(str(problem).split())[:120]})", where=str(path)) from None
     if not isinstance(content, Mapping) or not isinstance(content.get("inputs"), Mapping):
@@ -428,37 +429,3 @@ def _first(value: Any) -> str:
 
 def _at(line: int | None) -> str:
     return "" if line is None else f"line {line}: "
-
-
-def _lines_of(node: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
-    """The line of every key, and of every item of a list by its (first) value."""
-    out: dict[tuple[str, ...], int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            name = str(key.value)
-            out[(*path, name)] = key.start_mark.line + 1
-            inner = path if name == "vars" else (*path, name)
-            out.update(_lines_of(value, inner))
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            first = item.value[0] if isinstance(item, yaml.SequenceNode) and item.value else item
-            if isinstance(first, yaml.ScalarNode):
-                out.setdefault((*path, str(first.value)), item.start_mark.line + 1)
-    return out
-
-
-class _Dumper(yaml.SafeDumper):
-    """Columns and lists of numbers on one line, the rest in blocks."""
-
-    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:
-        node = super().represent_mapping(tag, mapping, flow_style)
-        node.flow_style = "branch" in mapping
-        return node
-
-    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
-        node = super().represent_sequence(tag, sequence, flow_style)
-        node.flow_style = True
-        return node
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from hepml.data.reading.tree_reader import Flat
 from hepml.errors import DataError, LayoutError, did_you_mean
 
 _FORM_EXTRAS = ("energy", "mass")
+# Further collections to read: name -> raw columns besides the momentum, all of every collection, or none.
+Wanted = Mapping[str, Sequence[str]] | Literal["all"] | None
 # Constituent columns that follow from the momenta, and are derived where a file lacks them.
 DERIVABLE = ("px", "py", "pz", "energy", "pt", "delta_eta", "delta_phi", "jet_pt", "jet_energy")
 
@@ -27,9 +30,10 @@ def branches_needed(
     jet_columns: Sequence[str],
     where: str,
     weights: bool = True,
+    collections: Wanted = None,
 ) -> list[str]:
     """Branches to read: momenta always, `columns` of the constituents (None: all), jet momenta, labels,
-    `jet_columns`, and the weight unless `weights` is false.
+    `jet_columns`, the weight unless `weights` is false, and the columns of further `collections`.
 
     Raises:
         LayoutError: a column that was asked for and that the file lacks; names the nearest.
@@ -43,6 +47,21 @@ def branches_needed(
     for name in columns or ():
         if not any(_has(group, name, branches) for group in layout.constituents):
             _refuse_column(name, layout, branches, where)
+    for group, names in _collections(layout, collections, where):
+        for name in _columns_of(group, names, branches):
+            branch = group.columns[name].branch
+            if branch is not None:
+                wanted[branch] = None
+        for name in names or ():
+            if name not in DERIVABLE and not _has(group, name, branches):
+                column = group.columns.get(name)
+                if column is not None and column.branch is not None:
+                    raise missing_branch(column.branch, branches, where)
+                raise LayoutError(
+                    f"no column '{name}' in a collection of layout '{layout.name}'",
+                    where=where,
+                    mend=did_you_mean(name, group.columns, noun="columns of it"),
+                )
     for column in (*layout.jet.values(), *layout.columns.values()):
         if column.branch in branches:
             wanted[str(column.branch)] = None
@@ -68,6 +87,7 @@ def assemble(
     start: int,
     where: str,
     weights: bool = True,
+    collections: Wanted = None,
 ) -> Chunk:
     """The chunk of jets that begins at entry `start`.
 
@@ -116,7 +136,31 @@ def assemble(
     for name in jet_columns:
         if name not in jets and name in DERIVED:
             jets[name] = derived_array(name, chunk.jet_momenta(), chunk.counts)
+    asked = zip(
+        layout.collections if collections == "all" else collections or (),
+        _collections(layout, collections, where),
+        strict=True,
+    )
+    for name, (group, wanted) in asked:
+        at, further = _collection(group, flat, branches, wanted, jet, start, where)
+        chunk.collections[name] = Chunk(at, further, {}, chunk.entries, where)
     return chunk.by_pt() if len(groups) > 1 else chunk
+
+
+def _collections(layout: Layout, wanted: Wanted, where: str) -> list[tuple[Collection, Sequence[str] | None]]:
+    """The further collections that are asked for, with the columns of each (None: all)."""
+    if wanted == "all":
+        return [(group, None) for group in layout.collections.values()]
+    out: list[tuple[Collection, Sequence[str] | None]] = []
+    for name, columns in (wanted or {}).items():
+        if name not in layout.collections:
+            raise LayoutError(
+                f"layout '{layout.name}' has no collection '{name}'",
+                where=where,
+                mend=did_you_mean(name, layout.collections, noun="collections of it"),
+            )
+        out.append((layout.collections[name], columns))
+    return out
 
 
 def _columns_of(group: Collection, columns: Sequence[str] | None, branches: Mapping[str, str]) -> list[str]:

@@ -37,6 +37,7 @@ class Chunk:
         file: where the jets come from.
         events: [B] int64, the event of each jet, the same number for jets of one event over all files; None
             where every jet is an event of its own.
+        collections: further collections of the same jets, by name; their `constituents` are what counts.
         at_rest: whether constituents without any momentum are the data model's way to say "unmeasured", as
             Delphes' tracks of pT = 0, and no fault.
     """
@@ -53,6 +54,7 @@ class Chunk:
     events: np.ndarray | None = None
     at_rest: bool = False
     sorted_by_pt: bool = field(default=False)
+    collections: dict[str, Chunk] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -118,7 +120,15 @@ class Chunk:
             weights=None if self.weights is None else self.weights[jets],
             entries=self.entries[jets],
             events=None if self.events is None else self.events[jets],
+            collections={name: other.chosen(jets) for name, other in self.collections.items()},
         )
+
+    def chosen(self, jets: np.ndarray | slice) -> Chunk:
+        """The jets of a mask [B], or of a slice."""
+        if not isinstance(jets, slice):
+            return self.take(jets)
+        first, last, _ = jets.indices(len(self))
+        return self.jets_between(first, last)
 
     def to_awkward(self, momentum: bool | None = None) -> ak.Array:
         """One entry a jet: `constituents` with `vector` momentum behaviour, jet columns, `label` and `weight`
@@ -133,14 +143,9 @@ class Chunk:
         from hepml.data import jet_array
 
         vector.register_awkward()
-        record = ak.contents.RecordArray(
-            [ak.contents.NumpyArray(np.ascontiguousarray(c)) for c in self.constituents.values()],
-            list(self.constituents),
-            length=int(self.offsets[-1]),
-            parameters={"__record__": "Momentum4D"},
-        )
         fields = {
-            "constituents": ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), record)),
+            "constituents": self._lists(),
+            **{name: other._lists() for name, other in self.collections.items()},
             **self.jets,
         }
         if self.has_hidden_momenta() if momentum is None else momentum:
@@ -152,6 +157,16 @@ class Chunk:
         if self.weights is not None:
             fields["weight"] = self.weights
         return ak.zip(fields, depth_limit=1, with_name=jet_array.NAME)
+
+    def _lists(self) -> ak.Array:
+        """The constituents, one list a jet."""
+        record = ak.contents.RecordArray(
+            [ak.contents.NumpyArray(np.ascontiguousarray(c)) for c in self.constituents.values()],
+            list(self.constituents),
+            length=int(self.offsets[-1]),
+            parameters={"__record__": "Momentum4D"},
+        )
+        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), record))
 
     def has_hidden_momenta(self) -> bool:
         """Whether the jets have momenta of their own that neither the columns `jet_pt`, `jet_eta`, `jet_phi`

@@ -15,6 +15,7 @@ from hepml.data.reserved import GrowingColumns
 
 _ONE_A_JET = ("momenta", "labels", "weights", "entries", "events")
 _CONSTITUENTS, _JETS = "constituents.", "jets."
+_WITHIN = "//"  # between the name of a further collection and that of a column of it
 
 
 class GatheredChunks:
@@ -48,6 +49,11 @@ class GatheredChunks:
                 **{name: getattr(chunk, name) for name in _ONE_A_JET},
                 **{f"{_CONSTITUENTS}{n}": c for n, c in chunk.constituents.items()},
                 **{f"{_JETS}{n}": c for n, c in chunk.jets.items()},
+                **{
+                    f"{name}{_WITHIN}{n}": c
+                    for name, other in chunk.collections.items()
+                    for n, c in {"": other.counts, **other.constituents}.items()
+                },
             }
         )
 
@@ -75,8 +81,18 @@ class GatheredChunks:
             offsets=offsets,
             constituents={n: made[f"{_CONSTITUENTS}{n}"] for n in whole.constituents},
             jets={n: made[f"{_JETS}{n}"] for n in whole.jets},
+            collections={
+                name: self._collection(name, other, made) for name, other in whole.collections.items()
+            },
             **{name: made[name] for name in _ONE_A_JET},
         )
+
+    def _collection(self, name: str, shell: Chunk, made: dict[str, np.ndarray]) -> Chunk:
+        """A further collection of all jets."""
+        offsets = np.zeros(self.jets + 1, dtype=np.int64)
+        np.cumsum(made[f"{name}{_WITHIN}"], out=offsets[1:])
+        columns = {n: made[f"{name}{_WITHIN}{n}"] for n in shell.constituents}
+        return replace(shell, offsets=offsets, constituents=columns, entries=made["entries"])
 
 
 def _shell_of(chunk: Chunk) -> Chunk:
@@ -91,6 +107,7 @@ def _shell_of(chunk: Chunk) -> Chunk:
         offsets=np.zeros(1, dtype=np.int64),
         constituents={n: np.empty(0, dtype=c.dtype) for n, c in chunk.constituents.items()},
         jets={n: np.empty(0, dtype=c.dtype) for n, c in chunk.jets.items()},
+        collections={n: _shell_of(other) for n, other in chunk.collections.items()},
         **per_jet,
     )
 
@@ -101,5 +118,6 @@ def _are_alike(one: Chunk, other: Chunk) -> bool:
         and one.at_rest == other.at_rest
         and one.constituents.keys() == other.constituents.keys()
         and one.jets.keys() == other.jets.keys()
+        and one.collections.keys() == other.collections.keys()
         and all((getattr(one, n) is None) == (getattr(other, n) is None) for n in _ONE_A_JET)
     )

@@ -8,123 +8,19 @@ formulas stand in `define` (`hepml.data.reading.expressions`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from hepml.data.reading.columns import TRANSFORMS, Column, checked
 from hepml.data.reading.expressions import Definitions, Expression, definitions
 from hepml.errors import ConfigError, LayoutError, did_you_mean
 
+__all__ = ["BUILT_IN", "TRANSFORMS", "Collection", "Column", "Layout", "recognise"]
 FLAT_NAMES = ("salt", "umami", "toptagging", "jetnet", "lhco", "energyflow")  # known by their content
 
-TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "abs": np.abs,
-    "sqrt": lambda x: np.sqrt(np.maximum(x, 0)),
-    "square": np.square,
-    "log": lambda x: np.log(np.maximum(x, 1e-30)),
-    "log1p": lambda x: np.log1p(np.maximum(x, 0)),
-    "signed_log1p": lambda x: np.sign(x) * np.log1p(np.abs(x)),
-    "exp": np.exp,
-    "tanh": np.tanh,
-    "arctan": np.arctan,
-    "negate": np.negative,
-    "is_zero": lambda x: (x == 0).astype(np.float32),
-    "is_nonzero": lambda x: (x != 0).astype(np.float32),
-    "is_positive": lambda x: (x > 0).astype(np.float32),
-}
-
 MOMENTUM_FORMS = (("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "delta_eta", "delta_phi"))
-
-
-@dataclass(frozen=True)
-class Column:
-    """Where one column comes from: `clip((transform(branch * unit) - shift) * scale)`, or a constant.
-
-    Args:
-        branch: name of the branch; None for a constant.
-        constant: value where there is no branch.
-        unit: factor before the transform; 0.001 brings MeV to GeV.
-        transform: a name in `TRANSFORMS`.
-        shift, scale: applied after the transform.
-        clip: bounds, applied last.
-        missing: value of the branch that stands for "there is none" (-99), and is taken as NaN.
-        fill: value of jets or constituents where the branch is NaN or infinite; without it such jets are bad.
-        element: which element of a list is the jet's number, counted from 0 (jet columns only).
-        standardise: whether a model that standardises its inputs does so with this column; not where the
-            column has a shift, scale or clip of its own, if left out.
-    """
-
-    branch: str | None = None
-    constant: float | None = None
-    unit: float = 1.0
-    transform: str | None = None
-    shift: float = 0.0
-    scale: float = 1.0
-    clip: tuple[float, float] | None = None
-    missing: float | None = None
-    fill: float | None = None
-    element: int | None = None
-    standardise: bool | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the branch is taken as it is."""
-        return replace(self, standardise=None) == Column(branch=self.branch)
-
-    @property
-    def is_as_written(self) -> bool:
-        """Whether it enters a model as it is written here, without automatic standardisation."""
-        own = self.shift != 0.0 or self.scale != 1.0 or self.clip is not None
-        return own if self.standardise is None else not self.standardise
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """The column from the branch's values, elementwise; float32 unless it is plain."""
-        if self.is_plain:
-            return values
-        with np.errstate(all="ignore"):
-            x = values.astype(np.float32)
-            if self.missing is not None:
-                x = np.where(values == self.missing, np.float32(np.nan), x)
-            if self.fill is not None:
-                x = np.where(np.isfinite(x), x, np.float32(self.fill))
-            there = np.isfinite(x)
-            if self.unit != 1.0:
-                x = x * np.float32(self.unit)
-            if self.transform is not None:
-                x = TRANSFORMS[self.transform](x)
-            if self.shift != 0.0 or self.scale != 1.0:
-                x = (x - np.float32(self.shift)) * np.float32(self.scale)
-            x = x if self.clip is None else np.clip(x, *self.clip)
-        # no transform and no clip makes a number of what was none
-        return x if there.all() else np.where(there, x, np.float32(np.nan))
-
-    @classmethod
-    def parse(cls, value: Any, key: str) -> Column:
-        """A column from YAML: a branch name, a number, or a mapping with the fields of `Column`."""
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, str):
-            return cls(branch=value)
-        if isinstance(value, bool | int | float):
-            return cls(constant=float(value))
-        fields = _checked(value, cls, key)
-        if (fields.get("branch") is None) == (fields.get("constant") is None):
-            raise ConfigError(
-                "a column is either a branch or a constant", where=key, mend="give one of the two"
-            )
-        name = fields.get("transform")
-        if name is not None and name not in TRANSFORMS:
-            raise ConfigError(f"unknown transform '{name}'", where=key, mend=did_you_mean(name, TRANSFORMS))
-        if fields.get("clip") is not None:
-            fields["clip"] = tuple(float(x) for x in fields["clip"])
-            if len(fields["clip"]) != 2:
-                raise ConfigError(
-                    "clip takes two bounds", where=f"{key}.clip", mend="clip: [lowest, highest]"
-                )
-        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -172,7 +68,9 @@ class Layout:
         define: columns computed from branches, which stand for branches everywhere in the layout.
         selection: expression on jet columns that the jets of a training must fulfil.
         test_selection: the same for test jets; `selection` where left out.
+        collections: further collections, by name, that a model may take as inputs of their own.
         features: the constituent features of a model whose config names none.
+        collection_features: the features that such a model takes of each further collection.
         max_constituents: the leading constituents of such a model.
         reweight: how training jets are weighted (`hepml.data.sampling`), where the config does not say.
     """
@@ -192,7 +90,9 @@ class Layout:
     define: Mapping[str, Expression] = field(default_factory=dict)
     selection: str | None = None
     test_selection: str | None = None
+    collections: Mapping[str, Collection] = field(default_factory=dict)
     features: tuple[str, ...] = ()
+    collection_features: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     max_constituents: int | None = None
     reweight: Mapping[str, Any] | None = None
 
@@ -283,7 +183,7 @@ class Layout:
                 mend=f"{did_you_mean(text, [*BUILT_IN, *names()])} Or give a mapping or a YAML file "
                 "(docs/data-layouts.md)",
             )
-        fields = _checked(value, cls, key)
+        fields = checked(value, cls, key)
         fields.setdefault("name", "inline")
         groups = fields.get("constituents")
         if groups is None:
@@ -296,6 +196,18 @@ class Layout:
         fields["constituents"] = tuple(
             _collection(g, f"{key}.constituents[{i}]") for i, g in enumerate(groups)
         )
+        fields["collections"] = {
+            str(k): _collection(v, f"{key}.collections.{k}")
+            for k, v in (fields.get("collections") or {}).items()
+        }
+        for taken in ("constituents", "momentum", "label", "weight"):
+            if taken in fields["collections"]:
+                raise ConfigError(
+                    f"'{taken}' means something else", where=f"{key}.collections", mend="choose another name"
+                )
+        fields["collection_features"] = {
+            str(k): tuple(str(n) for n in v) for k, v in (fields.get("collection_features") or {}).items()
+        }
         for name in ("jet", "columns"):
             if name in fields:
                 fields[name] = {
@@ -348,6 +260,10 @@ def columns_as_written(layout: Any) -> dict[str, frozenset[str]]:
     return {
         "": frozenset(n for columns in groups for n, c in columns.items() if c.is_as_written),
         "jet": frozenset(n for n, c in parsed.columns.items() if c.is_as_written),
+        **{
+            name: frozenset(n for n, c in group.columns.items() if c.is_as_written)
+            for name, group in parsed.collections.items()
+        },
     }
 
 
@@ -431,18 +347,6 @@ def _collection(value: Any, key: str) -> Collection:
             mend="map px, py, pz or pt, eta, phi or pt, delta_eta, delta_phi",
         )
     return made
-
-
-def _checked(value: Any, kind: type, key: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(
-            f"expected a mapping, found {type(value).__name__}", where=key, mend="see docs/data-layouts.md"
-        )
-    known = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    for name in value:
-        if name not in known:
-            raise ConfigError(f"unknown key '{name}'", where=key, mend=did_you_mean(str(name), known))
-    return dict(value)
 
 
 def load_mapping(path: str | Path) -> dict[str, Any]:

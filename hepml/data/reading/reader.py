@@ -18,7 +18,7 @@ import awkward as ak
 from hepml import progress
 from hepml.data.formats.event_files import read_event_file
 from hepml.data.layouts.event_layout import with_jets
-from hepml.data.reading.assemble import assemble, branches_needed
+from hepml.data.reading.assemble import Wanted, assemble, branches_needed
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.classes import Classes, ClassMap, relabel
 from hepml.data.reading.gathering import GatheredChunks
@@ -30,7 +30,7 @@ from hepml.data.reading.screen import BadJets, screen
 from hepml.data.reading.selection import Selection
 from hepml.data.reading.sources import Files, Source, open_root, open_tree, refusing_damage
 from hepml.data.reading.tree_reader import STEP, TreeReader
-from hepml.errors import DataError
+from hepml.errors import DataError, LayoutError
 
 __all__ = [
     "STEP",
@@ -119,6 +119,7 @@ def read_jets(
         step_size=None,
         scanned=found,
         missing_columns=missing_columns,
+        collections="all",
     ):
         if to_classes is not None:
             chunk = to_classes.relabelled(chunk, report)
@@ -153,6 +154,7 @@ def iterate_jets(
         >>> [len(jets) for jets in hepml.data.iterate_jets('data/toptag/val.root', step_size=600)]
         [600, 900]
     """
+    selection.setdefault("collections", "all")
     for chunk in iterate_chunks(files, layout, step_size=step_size, jet_columns="all", **selection):
         jets = chunk.to_awkward()
         jets.attrs["classes"] = list(chunk.classes)
@@ -184,6 +186,7 @@ def iterate_chunks(
     weights: bool = True,
     missing_columns: MissingColumns | None = None,
     essential: Sequence[str] = (),
+    collections: Wanted = None,
 ) -> Iterator[Chunk]:
     """Jets as flat chunks in bounded memory; the rest as in `read_jets`.
 
@@ -197,6 +200,7 @@ def iterate_chunks(
         weights: whether to read the layout's event weights.
         missing_columns: as in `read_jets`.
         essential: those of `finite` that nothing can stand in for where a file lacks them.
+        collections: further collections to read, with raw columns of each; "all" for all of the layout.
     """
     report = DataReport() if report is None else report
     found = (scanned or scan(files, layout, missing_columns=missing_columns)).raise_first()
@@ -228,7 +232,7 @@ def iterate_chunks(
         report.add_file(str(item.source), item.entries)
         if high <= low:
             continue
-        for chunk in _chunks(item, plan, chosen, low, high, step_size, report):
+        for chunk in _chunks(item, plan, chosen, low, high, step_size, report, collections):
             chunk = plan.complete(relabel(chunk, classes))
             reached = first_event + (int(chunk.entries[-1]) + 1 if len(chunk) else low)
             if item.events is not None:
@@ -281,8 +285,15 @@ def _chunks(
     stop: int,
     step: int | None,
     report: DataReport,
+    collections: Wanted = None,
 ) -> Iterator[Chunk]:
     columns, weights = plan.columns, plan.weights
+    if collections not in (None, "all") and collections and (item.flat is not None or item.source.is_npz):
+        raise LayoutError(
+            f"a file of this format has no collection '{next(iter(collections))}'",
+            where=str(item.source),
+            mend="train without model.collections",
+        )
     needed = [*plan.jet_columns, *(selection.names if selection else ())]
     if item.flat is not None:
         yield from _unbroken(item.flat.chunks(start, stop, step or STEP, columns, needed), str(item.source))
@@ -295,12 +306,12 @@ def _chunks(
         assert item.tree is not None
         source, file = item.source, item.events
         yield from read_event_file(
-            source, item.tree, file, columns, needed, start, stop, step or STEP, report
+            source, item.tree, file, columns, needed, start, stop, step or STEP, report, collections
         )
         return
     assert item.layout is not None
     where = f"{item.source}:{item.tree}"
-    branches = branches_needed(item.layout, item.branches, columns, needed, where, weights)
+    branches = branches_needed(item.layout, item.branches, columns, needed, where, weights, collections)
     made = item.layout.definitions
     stored = made.branches(branches)
     with nullcontext() if item.opened is not None else open_root(item.source) as directory:
@@ -314,4 +325,6 @@ def _chunks(
                 flat = reader.read(stored, low, high)
             if made:
                 flat = made.complete(flat, branches, where)
-            yield assemble(item.layout, flat, item.branches, columns, needed, low, where, weights)
+            yield assemble(
+                item.layout, flat, item.branches, columns, needed, low, where, weights, collections
+            )

@@ -43,9 +43,14 @@ def screen(
         raise DataError(f"unknown policy '{policy}' for bad jets", mend="refuse, drop or keep")
     _check_shapes(chunk)
     chunk = without_padding(chunk, report)
+    if chunk.collections:
+        chunk = replace(chunk, collections={n: without_padding(c) for n, c in chunk.collections.items()})
     _note_sentinels(chunk, finite, report)
     bad: np.ndarray | None = None
-    for reason, value, jets in _findings(chunk, finite):
+    found = _findings(chunk, finite)
+    for name, other in chunk.collections.items():
+        found += [(f"{name}: {reason}", value, jets) for reason, value, jets in _findings(other, ())]
+    for reason, value, jets in found:
         first = int(np.nonzero(jets)[0][0])
         where = _place(chunk, first)
         if policy == "refuse":

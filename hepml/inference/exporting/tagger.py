@@ -99,7 +99,7 @@ def form_of(model: nn.Module, jet_axis: str = CONSTITUENTS, kind: str = PADDED) 
             f"{name_of(model)} reads {', '.join(inputs.extras)}, made outside of any graph by clustering",
             mend="run it with `hepml predict`",
         )
-    if further := getattr(inputs, "collections", ()):
+    if further := inputs.collections:
         listed = ", ".join(name for name, _ in further)
         raise ModelError(
             f"{name_of(model)} reads further collections ({listed}), for which no form has an input",

@@ -1,0 +1,44 @@
+"""A batch from padded arrays: the body of `JetBatch.from_padded`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from hepml.data import jet_columns
+from hepml.data.arrays import as_tensor, check_rows, checked_mask, packed
+
+if TYPE_CHECKING:
+    from hepml.data.batch import JetBatch
+
+
+def batch_of_padded(
+    kind: type[JetBatch],
+    four_momenta: Any,
+    mask: Any,
+    *,
+    columns: Mapping[str, Any] | None,
+    features: Any,
+    labels: Any,
+    jet_momenta: Any,
+    **jets: Any,
+) -> JetBatch:
+    """See `JetBatch.from_padded`; `kind` is that class."""
+    inside = checked_mask(mask)
+    made = kind.from_arrays(
+        packed(four_momenta, inside),
+        F.pad(inside.sum(dim=1).cumsum(0), (1, 0)),
+        None if features is None else packed(features, inside),
+        labels,
+        **jets,
+    )
+    raw = {name: packed(c, inside).to(made.dtype) for name, c in (columns or {}).items()}
+    own = None if jet_momenta is None else as_tensor(jet_momenta).to(made.dtype)
+    if own is not None:
+        check_rows("jet_momenta", own, len(made))
+        own = torch.from_numpy(jet_columns.settle(own.numpy(), made.jets.numpy()))
+    return replace(made, raw=raw, jet_momenta=own)

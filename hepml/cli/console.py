@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 PAUSE = 60.0  # seconds between two lines in a log
 PICTURES = frozenset({".png", ".pdf", ".svg"})
+LONG_WAIT = 0.1  # of an epoch, from which on the wait for jets is shown with it
 DATA_SUFFIXES = frozenset({".root", ".npz", ".h5", ".hdf5", ".parquet", ".arrow", ".feather"})
 
 
@@ -225,6 +226,8 @@ def _bar_class() -> Callable[[], Any]:
             shown += [f"{n} {values[n]:.4g}" if n == "val_rmse" else f"{n} {values[n]:.4f}" for n in named]
             shown.append(f"{values['jets_per_second']:,.0f} jets/s")
             shown.append(f"{values['epoch_seconds']:.1f} s")
+            if values.get("loader_seconds", 0.0) > LONG_WAIT * values["epoch_seconds"]:
+                shown.append(f"{values['loader_seconds']:.1f} s waiting for jets")
             if self.bar is not None:
                 self.bar.update(self.task, completed=(epoch + 1) * self.jets)
             self.told = time.monotonic()

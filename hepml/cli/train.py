@@ -189,6 +189,7 @@ def _show(summary: dict[str, Any], run: Any) -> None:
             f"{summary['parameters']:,} parameters, {summary['epochs']} epochs (best: "
             f"{summary['best_epoch'] + 1}) in "
             f"{minutes} min {seconds:02d} s on {summary['device']}, {summary['jets_per_second']:,.0f} jets/s"
+            f", {summary['loader_seconds']:.1f} s waiting for jets"
         )
     )
     screen.print(Text(f"run:    {summary['run']}"))

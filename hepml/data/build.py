@@ -208,6 +208,7 @@ def packed_chunks(
     request: Request,
     report: DataReport,
     columns: GrowingColumns | None = None,
+    span: tuple[int, int] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Packed columns chunk by chunk; `report` is complete after the last.
 
@@ -216,6 +217,7 @@ def packed_chunks(
         request: what is wanted of them.
         report: filled in while chunks are taken.
         columns: where the columns of constituents are to be computed; in new memory where left out.
+        span: first and last entry, counted over all files. There may then be no jets at all.
 
     Raises:
         HepmlError: see `JetDataset.open`.
@@ -241,6 +243,8 @@ def packed_chunks(
         max_constituents=request.inputs.max_constituents,
         bad=request.bad,
         report=report,
+        entry_start=None if span is None else span[0],
+        entry_stop=None if span is None else span[1],
         step_size=None,
         scanned=found,
         finite=[
@@ -288,7 +292,7 @@ def packed_chunks(
             "feature_names": names,
             "classes": mapper.names if mapper is not None else (),
         }
-    if not seen:
+    if not seen and span is None:
         raise DataError(
             f"no jets left: {report}", mend="loosen the selection or the classes, or repair the file"
         )

@@ -80,13 +80,7 @@ class JetLoader:
         self.epoch = 0
         self._position = self._resume_at = 0
         self.step_size = batch_size * world_size if step_size is None else step_size
-        if self.step_size < world_size:
-            raise ConfigError(
-                f"a step of {self.step_size} jets leaves some of {world_size} processes without any",
-                where="training.batch_size",
-                mend=f"at least {world_size}, or fewer processes",
-            )
-        self._sizes = self._share_out(len(dataset))
+        self._sizes = share_out(len(dataset), batch_size, world_size, self.step_size, drop_last)
 
     def __len__(self) -> int:
         """Batches an epoch on this rank; the same on all."""
@@ -136,28 +130,35 @@ class JetLoader:
         pieces = [order[bounds[i] : bounds[i + 1]] for i in chosen]
         return np.concatenate(pieces) if pieces else order, np.concatenate([[0], np.cumsum(sizes[chosen])])
 
-    def _share_out(self, jets: int) -> np.ndarray:
-        """Jets of each step over all ranks: full ones, and what is left.
 
-        Raises:
-            DataError: too few jets for one step of all ranks.
-        """
-        if self.drop_last:
-            steps, rest = jets // self.step_size, 0
-            enough = steps > 0 or not jets
-        else:
-            steps, rest = divmod(jets, self.step_size)
-            each = -(-jets // self.batch_size)
-            enough = -(-each // self.world_size) * self.world_size <= jets
-        if not enough:
-            raise DataError(
-                f"{jets} jets do not fill a batch of {self.batch_size} on each of {self.world_size} "
-                "processes",
-                mend="use fewer processes, a smaller batch, or more jets",
-            )
-        sizes = np.full(steps, self.step_size)
-        if 0 < rest < self.world_size and steps:
-            sizes[-1] += rest
-        elif rest:
-            sizes = np.append(sizes, rest)
-        return sizes
+def share_out(jets: int, batch_size: int, world_size: int, step_size: int, drop_last: bool) -> np.ndarray:
+    """Jets of each step over all ranks: full ones, and what is left.
+
+    Raises:
+        ConfigError: a step with fewer jets than ranks.
+        DataError: too few jets for one step of all ranks.
+    """
+    if step_size < world_size:
+        raise ConfigError(
+            f"a step of {step_size} jets leaves some of {world_size} processes without any",
+            where="training.batch_size",
+            mend=f"at least {world_size}, or fewer processes",
+        )
+    if drop_last:
+        steps, rest = jets // step_size, 0
+        enough = steps > 0 or not jets
+    else:
+        steps, rest = divmod(jets, step_size)
+        each = -(-jets // batch_size)
+        enough = -(-each // world_size) * world_size <= jets
+    if not enough:
+        raise DataError(
+            f"{jets} jets do not fill a batch of {batch_size} on each of {world_size} processes",
+            mend="use fewer processes, a smaller batch, or more jets",
+        )
+    sizes = np.full(steps, step_size)
+    if 0 < rest < world_size and steps:
+        sizes[-1] += rest
+    elif rest:
+        sizes = np.append(sizes, rest)
+    return sizes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -142,6 +142,8 @@ class RunKeeper(L.Callback):
         self.ranks = 1
         self.norms: dict[str, int] | None = None  # how many measure all ranks' jets, and each rank's own
         self.jets_per_epoch: int | None = None  # as they were counted, summed over ranks
+        self.loader_seconds: Callable[[], float] = lambda: 0.0  # waited for batches so far
+        self._waited_before = 0.0
         self._began = time.monotonic()
         self._epoch_began = time.monotonic()
         self._looked = 0.0
@@ -190,6 +192,7 @@ class RunKeeper(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_began = time.monotonic()
+        self._waited_before = self.loader_seconds()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -220,6 +223,7 @@ class RunKeeper(L.Callback):
         values = dict(pl_module.epoch_metrics)
         values["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         values["epoch_seconds"] = seconds
+        values["loader_seconds"] = self.loader_seconds() - self._waited_before
         values["jets_per_second"] = self.jets / max(seconds, 1e-9)
         self.jets_per_epoch = pl_module.jets_seen
         epoch = trainer.current_epoch

@@ -1,13 +1,10 @@
 """The jets of a run: training, validation and test sets opened from the config, split where it asks for
-shares, and served to Lightning.
-
-A stream wraps a loader for Lightning: it sets the epoch when an epoch really begins and starts at the batch
-where a killed run stopped.
+shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,16 +14,17 @@ from torch import Tensor
 
 from hepml import paths
 from hepml.data.batch import JetBatch
+from hepml.data.build import Request
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED, derived_array
 from hepml.data.layouts.event_layout import with_jets
-from hepml.data.loader import JetLoader
 from hepml.data.reading.layouts import Layout
 from hepml.data.sampling.group_weights import GroupWeights
 from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import Sample, files_of, parse_samples
 from hepml.data.sampling.splitting import parts_by_share
+from hepml.data.shards import StreamedJets
 from hepml.errors import ConfigError, DataError, FileError, LayoutError, did_you_mean
 from hepml.training.run_config import DataConfig, Source
 
@@ -242,7 +240,7 @@ def open_dataset(
     samples: Sequence[Sample] = (),
     jet_columns: Sequence[str] = (),
     test: bool = False,
-) -> JetDataset:
+) -> Any:
     """Jets of one source as the `data` block wants them.
 
     Args:
@@ -256,21 +254,39 @@ def open_dataset(
         test: whether these are test jets, for which a layout may have a selection of its own.
     """
     named = settings.classes if settings.classes is not None else classes
-    return JetDataset.open(
-        files,
-        inputs,
-        layout=with_jets(settings.layout, settings.jets),
-        classes=named if labels else None,
-        target=settings.target if labels else None,
-        weights=settings.weights if labels else False,
-        selection=_selection_of(settings, test),
-        max_jets=settings.max_jets,
-        cache=settings.cache,
-        missing_columns=settings.missing_columns,
-        labels=labels,
-        samples=samples,
-        jet_columns=jet_columns,
-    )
+    asked: dict[str, Any] = {
+        "inputs": inputs,
+        "layout": with_jets(settings.layout, settings.jets),
+        "classes": named if labels else None,
+        "target": settings.target if labels else None,
+        "weights": settings.weights if labels else False,
+        "selection": _selection_of(settings, test),
+        "max_jets": settings.max_jets,
+        "missing_columns": settings.missing_columns,
+        "labels": labels,
+        "samples": tuple(samples),
+        "jet_columns": jet_columns,
+    }
+    if settings.stream:
+        _refuse_beside_streaming(settings)
+        return StreamedJets.open(files, Request(**asked))
+    return JetDataset.open(files, cache=settings.cache, **asked)
+
+
+def _refuse_beside_streaming(settings: DataConfig) -> None:
+    """Refuses what needs all jets at hand.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    for name, mend in (
+        ("cache", "a cache is read in bounded memory as it is: leave out data.stream"),
+        ("reweight", "pack the jets with data.cache instead of streaming them"),
+    ):
+        if getattr(settings, name):
+            raise ConfigError(
+                f"data.{name} and data.stream do not go together", where=f"data.{name}", mend=mend
+            )
 
 
 def fold_parts(whole: JetDataset, folds: int, seed: int) -> list[Part]:
@@ -393,37 +409,6 @@ def _refuse_vanishing(total: float, size: float, whose: str) -> None:
             f"the weights {whose} add up to {total:.3g}, their absolute values to {size:.3g}: they cancel",
             mend="add jets of positive weight; data.weights=false trains without weights",
         )
-
-
-class Stream:
-    """A loader as Lightning iterates it.
-
-    Args:
-        loader: any `JetLoader`.
-        position: gives (epoch, batches already seen) when an iteration really begins.
-        pin: put batches in page-locked memory.
-    """
-
-    def __init__(
-        self, loader: JetLoader, position: Callable[[], tuple[int, int]] | None = None, *, pin: bool = False
-    ) -> None:
-        self.loader, self.position, self.pin = loader, position, pin
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[JetBatch]:
-        return self._batches()
-
-    def _batches(self) -> Iterator[JetBatch]:
-        # a generator: nothing happens before the first batch is asked for, when Lightning knows the epoch
-        if self.position is not None:
-            epoch, seen = self.position()
-            self.loader.set_epoch(epoch)
-            if seen:
-                self.loader.load_state_dict({**self.loader.state_dict(), "epoch": epoch, "position": seen})
-        for batch in self.loader:
-            yield batch.pin_memory() if self.pin else batch
 
 
 def _check_classes(jets: RunJets) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hepml.data.loader import JetLoader
+from hepml.data.stream_loader import loader_of
 from hepml.errors import DataError
 from hepml.objectives import weighted_mean
 from hepml.training import distillation
@@ -56,7 +56,7 @@ def find_rate(
     taught = distillation.prepare(config, jets, inputs, objective, progress)
     model = build_model(config, given, objective, progress, jets).model.train()
     optimizer = build_optimizer(model, config.training)
-    loader = JetLoader(jets.train, config.training.batch_size, shuffle=True, seed=config.training.seed)
+    loader = loader_of(jets.train, config.training.batch_size, shuffle=True, seed=config.training.seed)
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import hepml
-from hepml.data.loader import JetLoader
+from hepml.data.stream_loader import loader_of
 from hepml.inference.prediction import score_dataset
 from hepml.models import catalogue
 from hepml.models.identity import identity_of
@@ -97,7 +97,7 @@ def score_tests(
         rows = score_dataset(
             model,
             dataset,
-            JetLoader(dataset, settings.eval_batch_size or 2 * settings.batch_size, buckets=True),
+            loader_of(dataset, settings.eval_batch_size or 2 * settings.batch_size, buckets=True),
             device=device,
             bf16=settings.precision == "bf16-mixed",
             tell=lambda done, name=name, dataset=dataset: progress.scoring(name, done, len(dataset)),  # type: ignore[misc]
@@ -133,6 +133,7 @@ def summarise(
         "validation": next((v for v in keeper.history if v["epoch"] == keeper.best_epoch), None),
         "parameters": catalogue.count_parameters(model),
         "seconds": round(keeper.trained, 3),
+        "loader_seconds": round(sum(values.get("loader_seconds", 0.0) for values in keeper.history), 3),
         "epochs": len(keeper.history),
         "best_epoch": keeper.best_epoch,
         "jets_per_second": speeds[len(speeds) // 2] if speeds else None,

@@ -21,6 +21,7 @@ from torch import nn
 
 from hepml import outputs, tracking
 from hepml.data.loader import JetLoader
+from hepml.data.stream_loader import StreamLoader, loader_of
 from hepml.errors import ConfigError
 from hepml.models import catalogue
 from hepml.models.identity import identity_of
@@ -38,7 +39,8 @@ from hepml.training.building import (
 )
 from hepml.training.callbacks import Killed, RunKeeper, Signals
 from hepml.training.checkpoints import AtomicCheckpointIO, epochs_of
-from hepml.training.jets import RunJets, Stream, class_scale, mean_weight, open_jets
+from hepml.training.feeding import Stream, reading_processes
+from hepml.training.jets import RunJets, class_scale, mean_weight, open_jets
 from hepml.training.launch import (
     environment_of,
     first_decides,
@@ -144,6 +146,12 @@ def _carry_out(desk: _Desk, resume: bool) -> dict[str, Any]:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("no CUDA device here", where="training.device", mend="training.device=auto")
     # what can go wrong with the user's files goes wrong before a folder is made
+    if config.data.stream and config.distill is not None:
+        raise ConfigError(
+            "distill and data.stream do not go together",
+            where="data.stream",
+            mend="pack the jets with data.cache instead of streaming them",
+        )
     given = given_model(config)
     inputs = model_inputs(config, given)
     jets = open_jets(config.data, inputs, desk.progress.message)
@@ -318,9 +326,11 @@ def _fit(
         return trainer.current_epoch, int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
     pin = trainer.strategy.root_device.type == "cuda"
+    fed = Stream(training, position, pin=pin)
+    keeper.loader_seconds = lambda: fed.waited
     trainer.fit(
         module,
-        train_dataloaders=Stream(training, position, pin=pin),
+        train_dataloaders=fed,
         val_dataloaders=Stream(validation, pin=pin),
         ckpt_path=None if last is None else str(last),
         weights_only=True,
@@ -365,12 +375,15 @@ def _make_trainer(desk: _Desk, keeper: RunKeeper, model: nn.Module) -> L.Trainer
     )
 
 
-def _make_loaders(config: RunConfig, jets: RunJets, trainer: L.Trainer) -> tuple[JetLoader, JetLoader]:
+def _make_loaders(
+    config: RunConfig, jets: RunJets, trainer: L.Trainer
+) -> tuple[JetLoader | StreamLoader, JetLoader | StreamLoader]:
     """This rank's loaders of training and validation jets; `batch_size` is the sum over ranks."""
     settings = config.training
     rank, world = trainer.global_rank, trainer.world_size
     per_rank = -(-settings.batch_size // world)
-    training = JetLoader(
+    workers = reading_processes(config.data.workers, trainer.num_devices)
+    training = loader_of(
         jets.train,
         per_rank,
         shuffle=True,
@@ -379,9 +392,15 @@ def _make_loaders(config: RunConfig, jets: RunJets, trainer: L.Trainer) -> tuple
         rank=rank,
         world_size=world,
         step_size=settings.batch_size,
+        workers=workers,
     )
-    validation = JetLoader(
-        jets.val, settings.eval_batch_size or 2 * per_rank, buckets=True, rank=rank, world_size=world
+    validation = loader_of(
+        jets.val,
+        settings.eval_batch_size or 2 * per_rank,
+        buckets=True,
+        rank=rank,
+        world_size=world,
+        workers=workers,
     )
     return training, validation
 

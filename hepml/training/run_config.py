@@ -61,6 +61,8 @@ class DataConfig(Schema):
             `fold` is then not trained on and is a test set of its own, called `fold`.
         fold: which part that is, from 0 (`hepml benchmark --folds` takes each in turn).
         cache: folder for packed, memory-mapped copies of the jets; in memory where left out.
+        stream: leave the jets in their files and read them again each epoch, in bounded memory.
+        workers: processes that read ahead of the training with `stream`; one where a core is free.
         missing_columns: what to do with a column that some files of a list lack: `refuse`, `fill` or `drop`;
             what is needed is refused where left out.
         standardise: `auto` gives input columns without a published standardisation one of the training jets
@@ -88,6 +90,8 @@ class DataConfig(Schema):
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: Annotated[int, Field(ge=0)] = 0
     cache: str | None = None
+    stream: bool = False
+    workers: Annotated[int, Field(ge=0)] | None = None
     missing_columns: Literal["refuse", "fill", "drop"] | None = None
     standardise: Literal["auto", "none"] | bool | None = None
     split_seed: int = 0

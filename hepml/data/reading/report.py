@@ -78,6 +78,25 @@ class DataReport:
         if not entries:
             self.notes.append(f"{name} has no entries")
 
+    def add(self, other: DataReport) -> None:
+        """Adds what was counted in another part of the same files."""
+        for name, value in other.__dict__.items():
+            own = getattr(self, name)
+            if name == "files":
+                own.update(value)
+            elif isinstance(value, bool) or value is None or isinstance(value, str):
+                setattr(self, name, own or value)
+            elif isinstance(value, int):
+                setattr(self, name, own + value)
+            elif isinstance(value, list):
+                own += [line for line in value if line not in own]
+            else:
+                for key, counted in value.items():
+                    if isinstance(counted, BadValue):
+                        _add(own, key, counted.jets, counted.where)
+                    else:
+                        own[key] = own.get(key, 0) + counted
+
     def add_bad(self, reason: str, jets: int, where: str) -> None:
         _add(self.bad, reason, jets, where)
 

@@ -1,0 +1,271 @@
+"""`StreamedJets`: the jets of files that do not fit in memory, read again whenever they are needed.
+
+The files are cut into shards of some thousand entries. One pass over them counts the jets that are fit to
+use, and keeps what a training must know of all of them (labels, weights, events: some 20 bytes a jet);
+everything else is read shard by shard. The jets, their order and every number are those of a `JetDataset` of
+the same files.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+from hepml.data.batch import JetBatch
+from hepml.data.build import (
+    ABOUT,
+    PER_CONSTITUENT,
+    PER_JET,
+    Request,
+    as_arguments,
+    columns_of,
+    look,
+    packed_chunks,
+)
+from hepml.data.dataset import JetDataset
+from hepml.data.reading.reader import Scan
+from hepml.data.reading.report import DataReport
+from hepml.data.reading.scanning import FileScan
+from hepml.data.reading.sources import Files, open_root, open_tree
+from hepml.data.reading.tree_reader import TreeReader
+from hepml.data.reserved import GrowingColumns
+from hepml.data.rows import positions
+from hepml.errors import ConfigError, DataError
+
+SHARD = 10_000  # entries; baskets of up to twice as many stay whole
+EVENTS = 2_000  # of files of events, which have several jets each
+_OPEN = 4  # files that stay open
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Entries of one file.
+
+    Args:
+        file: number of the file.
+        first, last: entries, counted over all files.
+    """
+
+    file: int
+    first: int
+    last: int
+
+
+class ShardReader:
+    """Reads shards; files are opened when they are needed first, and some stay open.
+
+    Args:
+        found: the scanned files.
+        request: what is wanted of them.
+    """
+
+    def __init__(self, found: Scan, request: Request) -> None:
+        self.found, self.request = closed(found), request
+        self._open: OrderedDict[int, tuple[Any, FileScan]] = OrderedDict()
+
+    def pieces(self, shard: Shard, report: DataReport) -> Iterator[dict[str, Any]]:
+        """The packed columns of a shard's jets, chunk by chunk."""
+        files = list(self.found.files)
+        files[shard.file] = self._opened(shard.file)
+        found = replace(self.found, files=tuple(files))
+        return packed_chunks(found, self.request, report, span=(shard.first, shard.last))
+
+    def read(self, shard: Shard) -> JetBatch:
+        """All jets of a shard."""
+        report = DataReport()
+        columns, about = GrowingColumns(shard.last - shard.first), None
+        for piece in self.pieces(shard, report):
+            columns.reached = report.read
+            columns.append(columns_of(piece, self.request))
+            about = {n: piece[n] for n in ABOUT}
+        assert about is not None, "only shards with jets are read"
+        made = as_arguments(columns.finish(), about, self.request)
+        return JetDataset(**made).whole
+
+    def close(self) -> None:
+        """Closes the files."""
+        while self._open:
+            self._open.popitem()[1][0].close()
+
+    def _opened(self, number: int) -> FileScan:
+        """The scanned file with its tree open, where it is a file of one tree of jets."""
+        item = self.found.files[number]
+        if item.layout is None or item.tree is None:
+            return item
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number][1]
+        while len(self._open) >= _OPEN:
+            self._open.popitem(last=False)[1][0].close()
+        directory = open_root(item.source)
+        tree = open_tree(directory, item.source, item.tree)[1]
+        events = None if item.events is None else replace(item.events, tree=tree)
+        opened = replace(item, opened=tree if events is None else None, events=events)
+        self._open[number] = directory, opened
+        return opened
+
+
+def closed(found: Scan) -> Scan:
+    """The scan without open files, as it travels to another process."""
+
+    def one(item: FileScan) -> FileScan:
+        events = item.events
+        if events is not None and getattr(events, "tree", None) is not None:
+            events = replace(events, tree=None)
+        return replace(item, opened=None, events=events)
+
+    return replace(found, files=tuple(one(item) for item in found.files))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StreamedJets:
+    """Jets that stay in their files. `open` makes one.
+
+    Args:
+        reader: of their shards.
+        shards: those that have jets.
+        bounds: [S + 1] positions at which the shards' jets begin, and the end.
+        counts: [N] constituents of each jet.
+        sizes: [S] constituents of each shard.
+        labels: [N] classes or targets, or None.
+        weights: [N], or None.
+        events: [N] event of each jet, or None.
+        row_bytes: bytes a constituent takes, features included.
+        classes: class names.
+        digest: hash of what a model sees.
+        report: what was read, dropped and why.
+    """
+
+    reader: ShardReader
+    shards: tuple[Shard, ...]
+    bounds: np.ndarray
+    counts: np.ndarray
+    sizes: np.ndarray
+    labels: Tensor | None
+    weights: Tensor | None
+    events: np.ndarray | None
+    row_bytes: int
+    classes: tuple[str, ...]
+    digest: str
+    report: DataReport = field(default_factory=DataReport)
+
+    @classmethod
+    def open(cls, files: Files, request: Request) -> StreamedJets:
+        """Goes through the files once.
+
+        Raises:
+            HepmlError: see `JetDataset.open`.
+        """
+        if request.max_jets is not None:
+            raise ConfigError(
+                "data.max_jets and data.stream do not go together",
+                where="data.max_jets",
+                mend="data.train_share takes a part of the jets, or leave out data.stream",
+            )
+        found = look(files, request).raise_first()
+        reader, report = ShardReader(found, request), DataReport()
+        kept: list[Shard] = []
+        known, numbers, sizes, row_bytes = GrowingColumns(found.entries), [0], [], 0
+        hashes: dict[str, Any] = {}
+        about: dict[str, Any] = dict.fromkeys(ABOUT, ())
+        for shard in _cut(found, reader):
+            own, jets, rows = DataReport(), 0, 0
+            for piece in reader.pieces(shard, own):
+                jets, rows = jets + len(piece["counts"]), rows + int(piece["counts"].sum())
+                known.reached = shard.last
+                known.append(
+                    {
+                        "counts": piece["counts"].astype(np.int32),
+                        "labels": _small(piece["labels"]),
+                        "weights": piece["weights"],
+                        "events": piece["events"],
+                    }
+                )
+                for name in (*PER_CONSTITUENT, *PER_JET):
+                    if piece[name] is not None and name not in ("entries", "events"):
+                        h = hashes.setdefault(name, xxhash.xxh3_128())
+                        h.update(np.ascontiguousarray(piece[name]).data)
+                wide = 0 if piece["features"] is None else piece["features"].shape[1]
+                row_bytes, about = 4 * (4 + wide), {n: piece[n] for n in ABOUT}
+            report.add(own)
+            if jets:
+                kept.append(shard)
+                numbers.append(numbers[-1] + jets)
+                sizes.append(rows)
+        if not kept:
+            raise DataError(
+                f"no jets left: {report}", mend="loosen the selection or the classes, or repair the file"
+            )
+        made = known.finish()
+        told = [(name, h.hexdigest()) for name, h in sorted(hashes.items())]
+        return cls(
+            reader=reader,
+            shards=tuple(kept),
+            bounds=np.array(numbers, dtype=np.int64),
+            counts=made["counts"],
+            sizes=np.array(sizes, dtype=np.int64),
+            labels=None if made["labels"] is None else torch.from_numpy(made["labels"]),
+            weights=None if made["weights"] is None else torch.from_numpy(made["weights"]),
+            events=made["events"],
+            row_bytes=row_bytes,
+            classes=tuple(about["classes"]),
+            digest=xxhash.xxh3_128(repr((told, about)).encode()).hexdigest(),
+            report=report,
+        )
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
+
+    def batch(self, indices: Any) -> JetBatch:
+        """The jets at these positions, in this order, read from their files: a pass over every shard that has
+        one of them."""
+        which = positions(indices, len(self)).numpy()
+        if not len(which):
+            return replace(self._one_jet.take(torch.zeros(0, dtype=torch.int64)), index=torch.zeros(0).long())
+        order = np.argsort(which, kind="stable")
+        owner = np.searchsorted(self.bounds, which[order], side="right") - 1
+        parts = []
+        for number in np.unique(owner):
+            mine = which[order[owner == number]] - self.bounds[number]
+            parts.append(self.reader.read(self.shards[number]).take(torch.from_numpy(mine)))
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        whole = JetBatch.concatenate(parts) if len(parts) > 1 else parts[0]
+        return replace(whole.take(torch.from_numpy(back)), index=torch.from_numpy(which))
+
+    @cached_property
+    def _one_jet(self) -> JetBatch:
+        return self.reader.read(self.shards[0])
+
+
+def _cut(found: Scan, reader: ShardReader) -> Iterator[Shard]:
+    """The entries of all files in shards, cut where baskets end, so that none is decompressed twice."""
+    before = 0
+    for number, item in enumerate(found.files):
+        for low, high in _ranges(item, number, reader):
+            yield Shard(number, before + low, before + high)
+        before += item.entries
+
+
+def _ranges(item: FileScan, number: int, reader: ShardReader) -> list[tuple[int, int]]:
+    step = SHARD if item.events is None else EVENTS
+    if item.layout is None or item.events is not None or not item.entries:
+        return [(low, min(low + step, item.entries)) for low in range(0, item.entries, step)]
+    tree = reader._opened(number).opened
+    lists = [c.branch for g in item.layout.constituents for c in g.columns.values() if c.branch]
+    local = None if item.source.is_remote else item.source.path
+    own = TreeReader(tree, str(item.source), local)
+    return list(own.steps([n for n in lists if n in item.branches], 0, item.entries, step))
+
+
+def _small(labels: np.ndarray | None) -> np.ndarray | None:
+    """Classes in two bytes; targets as they are."""
+    return labels if labels is None or labels.dtype.kind == "f" else labels.astype(np.int16)

@@ -1,0 +1,195 @@
+"""`StreamLoader`: the batches of a `StreamedJets`, shuffled in bounded memory, with a state that resumes bit
+for bit.
+
+An epoch takes the shards in a random order, some at a time: as many as fit in `POOL_BYTES` are a pool, whose
+jets are shuffled together. The ranks take pieces of that order that begin where the last ends, so that each
+reads its own shards (at most two of them share one), all make the same steps, and every jet comes once. The
+order depends on (seed, epoch, rank) alone; a resumed run reads on from the pool where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from hepml.data.batch import JetBatch
+from hepml.data.loader import GROUP, JetLoader, share_out
+from hepml.data.reading_processes import read_ahead
+from hepml.data.shards import StreamedJets
+from hepml.errors import ConfigError
+
+POOL_BYTES = 150_000_000
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Jets of one shard that one rank takes: their positions in the whole."""
+
+    shard: int
+    jets: np.ndarray
+
+
+class StreamLoader:
+    """An iterable of `JetBatch`es; its arguments and its promises are those of `JetLoader`.
+
+    Args:
+        dataset: a `StreamedJets`, or a part of one.
+        workers: processes that read ahead.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        buckets: bool | None = None,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        step_size: int | None = None,
+        workers: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}", mend="at least 1")
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"rank {rank} of {world_size}", mend="ranks count from 0")
+        self.jets, self.indices = _root(dataset)
+        self.shuffle, self.seed, self.workers = shuffle, seed, workers
+        self.buckets = shuffle if buckets is None else buckets
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+        self._position = self._resume_at = 0
+        step = batch_size * world_size if step_size is None else step_size
+        total = len(self.jets) if self.indices is None else len(self.indices)
+        sizes = share_out(total, batch_size, world_size, step, drop_last)
+        # jets of each step on each rank, as a JetLoader deals them out
+        each = [(sizes - r + world_size - 1) // world_size for r in range(world_size)]
+        self._sizes = each[rank]
+        self._first = int(sum(int(e.sum()) for e in each[:rank]))
+
+    def __len__(self) -> int:
+        """Batches an epoch on this rank; the same on all."""
+        return len(self._sizes)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next iteration."""
+        if epoch != self.epoch:
+            self.epoch, self._position, self._resume_at = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seed, epoch, and how many batches of it were handed out."""
+        return {"seed": self.seed, "epoch": self.epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The next iteration continues behind the batch that was handed out last when `state` was taken."""
+        self.seed, self.epoch = int(state["seed"]), int(state["epoch"])
+        self._position = self._resume_at = int(state["position"])
+
+    def __iter__(self) -> Iterator[JetBatch]:
+        start, self._resume_at = self._resume_at, 0
+        self._position = start
+        bounds = np.concatenate([[0], np.cumsum(self._sizes)])
+        at, step, rest = int(bounds[start]), start, None
+        for first, pool in self._pools(at):
+            if rest is not None:
+                pool, first = JetBatch.concatenate([rest, pool]), first - len(rest)
+            while step < len(self) and bounds[step + 1] <= first + len(pool):
+                self._position += 1
+                yield _copied(pool, int(bounds[step]) - first, int(bounds[step + 1]) - first)
+                step += 1
+            left = first + len(pool) - int(bounds[step])
+            rest = _copied(pool, len(pool) - left, len(pool)) if left > 0 and step < len(self) else None
+            del pool
+
+    def _pools(self, at: int) -> Iterator[tuple[int, JetBatch]]:
+        """Position of a pool among this rank's jets, and its jets in their order, from the pool on that has
+        jet `at`."""
+        pools = _pooled(self.jets, self._segments())
+        begins = np.cumsum([0, *(sum(len(s.jets) for s in pool) for pool in pools)])
+        first = max(int(np.searchsorted(begins, at, side="right")) - 1, 0)
+        wanted = [s for pool in pools[first:] for s in pool]
+        stream = read_ahead(self.jets.reader, (self.jets.shards[s.shard] for s in wanted), self.workers)
+        try:
+            for number in range(first, len(pools)):
+                parts = []
+                for segment in pools[number]:
+                    mine = segment.jets - self.jets.bounds[segment.shard]
+                    part = next(stream).take(torch.from_numpy(mine))
+                    parts.append(replace(part, index=torch.from_numpy(segment.jets)))
+                whole = JetBatch.concatenate(parts) if len(parts) > 1 else parts[0]
+                del parts
+                order = self._order(number, whole.counts.numpy())
+                yield int(begins[number]), whole if order is None else whole.take(torch.from_numpy(order))
+        finally:
+            stream.close()  # type: ignore[attr-defined]
+
+    def _segments(self) -> list[_Segment]:
+        """This rank's jets of the epoch by shard, in the order in which they are read."""
+        jets, shards = self.jets, len(self.jets.shards)
+        edges = jets.bounds if self.indices is None else np.searchsorted(self.indices, jets.bounds)
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(shards) if self.shuffle else np.arange(shards)
+        low, high = self._first, self._first + int(self._sizes.sum())
+        found, before = [], 0
+        for shard in order.tolist():
+            many = int(edges[shard + 1] - edges[shard])
+            first, last = max(low - before, 0), min(high - before, many)
+            before += many
+            if last > first:
+                own = np.arange(edges[shard] + first, edges[shard] + last)
+                found.append(_Segment(shard, own if self.indices is None else self.indices[own]))
+        return found
+
+    def _order(self, pool: int, counts: np.ndarray) -> np.ndarray | None:
+        """The order of a pool's jets: shuffled, and within groups of many batches by length."""
+        if not self.shuffle:
+            return np.argsort(counts, kind="stable") if self.buckets else None
+        rng = np.random.default_rng([self.seed, self.epoch, self.rank, pool])
+        order = rng.permutation(len(counts))
+        if not self.buckets or not len(self._sizes):
+            return order
+        size = int(self._sizes[0])
+        group = np.arange(len(order)) // (size * GROUP)
+        order = order[np.lexsort((counts[order], group))]
+        pieces = np.array_split(order, range(size, len(order), size))
+        return np.concatenate([pieces[i] for i in rng.permutation(len(pieces))])
+
+
+def loader_of(dataset: Any, batch_size: int, *, workers: int = 0, **options: Any) -> JetLoader | StreamLoader:
+    """The loader of a data set, or of a part of one, wherever its jets are; arguments as there."""
+    if isinstance(_root(dataset)[0], StreamedJets):
+        return StreamLoader(dataset, batch_size, workers=workers, **options)
+    return JetLoader(dataset, batch_size, **options)
+
+
+def _root(dataset: Any) -> tuple[Any, np.ndarray | None]:
+    """The data set that a part was taken of, and which of its jets the part has, in rising order."""
+    if not hasattr(dataset, "indices"):
+        return dataset, None
+    whole, outer = _root(dataset.whole)
+    return whole, dataset.indices if outer is None else outer[dataset.indices]
+
+
+def _copied(pool: JetBatch, first: int, last: int) -> JetBatch:
+    """Some jets of a pool in memory of their own, so that whoever keeps them does not keep the pool."""
+    return pool.take(torch.arange(first, last))
+
+
+def _pooled(jets: StreamedJets, segments: list[_Segment]) -> list[list[_Segment]]:
+    """Segments that are shuffled together: as many as fit in memory."""
+    pools: list[list[_Segment]] = []
+    taken = POOL_BYTES + 1
+    for segment in segments:
+        size = int(jets.sizes[segment.shard]) * jets.row_bytes
+        if taken + size > POOL_BYTES:
+            pools.append([])
+            taken = 0
+        pools[-1].append(segment)
+        taken += size
+    return pools

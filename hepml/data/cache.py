@@ -39,7 +39,7 @@ from hepml.data.build import (
 )
 from hepml.data.reading.reader import Scan
 from hepml.data.reading.report import DataReport
-from hepml.data.reading.sources import Files
+from hepml.data.reading.sources import Files, Source
 from hepml.errors import FileError
 
 FORMAT = 3  # 3: features and jet momenta computed as for every other door
@@ -64,15 +64,9 @@ def cache_key(found: Scan, request: Request) -> str:
     changes."""
     h = xxhash.xxh3_128()
     for item in found.files:
-        stat = (
-            None
-            if item.source.is_remote or not os.path.exists(item.source.path)
-            else os.stat(item.source.path)
-        )
-        identity = None if stat is None else (stat.st_size, stat.st_mtime_ns)
         h.update(
             _stable(
-                (os.path.abspath(item.source.path), item.tree, item.entries, identity, item.layout)
+                (_place_of(item.source), item.tree, item.entries, item.source.identity, item.layout)
             ).encode()
         )
     asked = {f.name: getattr(request, f.name) for f in fields(request) if f.name != "layout"}
@@ -83,6 +77,10 @@ def cache_key(found: Scan, request: Request) -> str:
     versions = [extra_table.lookup(name).version for name in request.inputs.extras]
     h.update(_stable((FORMAT, asked, table, versions)).encode())
     return h.hexdigest()[:20]
+
+
+def _place_of(source: Source) -> str:
+    return source.name if source.content is not None else os.path.abspath(source.path)
 
 
 def _stable(value: Any) -> str:

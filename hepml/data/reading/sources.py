@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hepml.data.reading import remote
 from hepml.errors import FileError, HepmlError, LayoutError, did_you_mean, nearest
 from hepml.redaction import lacks_secret, redact, reveal
 
@@ -35,10 +36,29 @@ class Source:
         tree: name of the tree, or None for the one that the layout names or the only one there is. A path of
             folders (`/dir/tree`) and a cycle (`tree;1`) may belong to it, as ROOT writes them; the newest
             cycle is read without one.
+        shown: the URL of which `path` is a copy.
+        content: of a remote file, what tells its content from another's.
     """
 
     path: str
     tree: str | None = None
+    shown: str | None = None
+    content: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """The path or URL as it was given."""
+        return self.shown or self.path
+
+    @property
+    def identity(self) -> tuple[Any, ...] | None:
+        """What tells the file's content from another's without reading it; None where it is not there."""
+        if self.content is not None:
+            return self.content
+        if self.is_remote or not os.path.exists(self.path):
+            return None
+        stat = os.stat(self.path)
+        return stat.st_size, stat.st_mtime_ns
 
     @property
     def is_remote(self) -> bool:
@@ -46,15 +66,15 @@ class Source:
 
     @property
     def is_npz(self) -> bool:
-        return self.path.endswith(".npz")
+        return self.suffix == ".npz"
 
     @property
     def suffix(self) -> str:
         """The file's ending, in small letters."""
-        return Path(self.path).suffix.lower()
+        return remote.suffix_of(self.path) if self.is_remote else Path(self.path).suffix.lower()
 
     def __str__(self) -> str:
-        return redact(self.path)
+        return redact(self.name)
 
 
 def expand(files: Files | Source | Iterable[Source]) -> list[Source]:
@@ -108,7 +128,9 @@ def open_root(source: Source) -> Any:
             )
     restore_classes()
     try:
-        directory = uproot.open(source.path)
+        directory = remote.opened(source.path) if source.is_remote else uproot.open(source.path)
+    except HepmlError:
+        raise
     except Exception as problem:
         raise FileError(
             f"the ROOT file cannot be read ({_brief(problem)})",
@@ -234,7 +256,9 @@ def _expand_one(item: str) -> list[Source]:
     tree = None
     if (match := _TREE.match(item)) and not os.path.exists(item):
         item, tree = match["path"], match["tree"]
-    if _REMOTE.match(item) or os.path.isfile(item):
+    if _REMOTE.match(item):
+        return [_remote_source(item, tree)]
+    if os.path.isfile(item):
         return [Source(item, tree)]
     if os.path.isdir(item):
         # hidden files are what somebody is writing there, or was
@@ -252,6 +276,17 @@ def _expand_one(item: str) -> list[Source]:
             )
         return [Source(path, tree) for path in matched]
     raise _missing(item)
+
+
+def _remote_source(url: str, tree: str | None) -> Source:
+    if "*" in url:
+        raise FileError(
+            "patterns are for local files; a server has no folders to look into",
+            where=url,
+            mend="list the addresses",
+        )
+    path, content = remote.settled(url)
+    return Source(path, tree, None if path == url else url, content)
 
 
 def _missing(path: str) -> FileError:

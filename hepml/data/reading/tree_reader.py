@@ -14,6 +14,7 @@ import numpy as np
 
 from hepml.data.reading.baskets import BasketReader, NotPlainError
 from hepml.data.reading.branches import kinds_of
+from hepml.data.reading.remote import tried_twice
 from hepml.data.reading.sources import _brief
 from hepml.errors import FileError, LayoutError
 
@@ -88,7 +89,9 @@ class TreeReader:
                 except NotPlainError:
                     self._baskets = None
             rest = [name for name in names if name not in found]
-            arrays = self._arrays(rest, start, stop) if rest else None
+            arrays = self._arrays_again(rest, start, stop) if rest else None
+        except FileError:
+            raise
         except Exception as problem:
             raise FileError(
                 f"entries {start} to {stop} cannot be read ({_brief(problem)})",
@@ -99,6 +102,12 @@ class TreeReader:
             assert arrays is not None
             found[name] = self._flat(arrays[name], name)
         return {name: found[name] for name in names}
+
+    def _arrays_again(self, names: Sequence[str], start: int, stop: int) -> Any:
+        """Branches by uproot; over a network it is tried once more."""
+        if "://" not in self.where:
+            return self._arrays(names, start, stop)
+        return tried_twice(self.where, lambda: self._arrays(names, start, stop))
 
     def _arrays(self, names: Sequence[str], start: int, stop: int) -> Any:
         """Branches by uproot. A name is taken as it stands: a list of them would be read as patterns in an

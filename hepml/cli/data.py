@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from json import dumps
 from pathlib import Path
 from typing import Annotated
@@ -99,6 +100,17 @@ def pack(
     ] = "kinematic",
     layout: Annotated[str | None, typer.Option("--layout", help="Layout: a name or a YAML file.")] = None,
     jets: Annotated[str | None, typer.Option("--jets", help="Jet collection of event files.")] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            "--dask",
+            metavar="SCHEDULER|slurm|htcondor",
+            help="Pack on a dask cluster: tcp://HOST:PORT, a scheduler file, or jobs of Slurm or HTCondor.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Workers to start with --dask slurm|htcondor.")
+    ] = 4,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Pack jets into memory-mapped files with checksums; a training with the same files, layout and features
@@ -106,9 +118,13 @@ def pack(
     from hepml.data.dataset import JetDataset
     from hepml.data.features import FEATURE_SETS, resolve
     from hepml.data.inputs import Inputs
+    from hepml.data.packing_cluster import packing_on
 
     names = resolve(features) if features in FEATURE_SETS else resolve(features.split(","))
-    dataset = JetDataset.open(files, Inputs(features=names), layout=layout, jets=jets, cache=output)
+    with packing_on(dask, jobs) if dask else nullcontext() as write:
+        dataset = JetDataset.open(
+            files, Inputs(features=names), layout=layout, jets=jets, cache=output, write=write
+        )
     if json:
         typer.echo(
             dumps({"jets": len(dataset), "constituents": int(dataset.offsets[-1]), "folder": str(output)})

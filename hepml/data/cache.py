@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,8 +45,15 @@ from hepml.errors import FileError
 FORMAT = 3  # 3: features and jet momenta computed as for every other door
 
 
-def open_cache(folder: Path, files: Files, request: Request) -> dict[str, Any]:
+# Writes the columns of what was scanned into a folder.
+Write = Callable[[Path, Scan, Request], None]
+
+
+def open_cache(folder: Path, files: Files, request: Request, write: Write | None = None) -> dict[str, Any]:
     """The arguments of `JetDataset` from the cache in `folder`, which is built first where it is not there.
+
+    Args:
+        write: how it is built; in this process where left out.
 
     Raises:
         HepmlError: see `JetDataset.open`.
@@ -55,7 +62,7 @@ def open_cache(folder: Path, files: Files, request: Request) -> dict[str, Any]:
     found = look(files, request)
     home = folder / cache_key(found, request)
     if not (home / "meta.json").is_file():
-        _build(home, found, files, request)
+        _build(home, found, files, request, write or stream)
     return _load(home, request)
 
 
@@ -96,7 +103,7 @@ def _stable(value: Any) -> str:
     return repr(value)
 
 
-def _build(home: Path, found: Scan, files: Files, request: Request) -> None:
+def _build(home: Path, found: Scan, files: Files, request: Request, write: Write) -> None:
     try:
         with outputs.building(home) as partial:
             if partial is None:  # another process was first: its cache is as good
@@ -104,7 +111,7 @@ def _build(home: Path, found: Scan, files: Files, request: Request) -> None:
             if request.max_jets is not None:  # a sample fits in memory
                 _write_all(partial, build(files, request))
             else:
-                _stream(partial, found, request)
+                write(partial, found, request)
     except OSError as problem:
         raise FileError(
             f"the cache cannot be written ({problem.strerror or problem})",
@@ -113,26 +120,53 @@ def _build(home: Path, found: Scan, files: Files, request: Request) -> None:
         ) from problem
 
 
-def _stream(partial: Path, found: Scan, request: Request) -> None:
-    report = DataReport()
-    open_files: dict[str, BinaryIO] = {}
-    about: dict[str, Any] = {"columns": {}}
+def stream(partial: Path, found: Scan, request: Request) -> None:
+    """Packs the jets chunk by chunk."""
+    report, writer = DataReport(), ColumnWriter(partial)
     try:
         for piece in packed_chunks(found, request, report):
-            columns = {n: c for n, c in columns_of(piece, request).items() if c is not None}
-            for name, array in columns.items():
-                if name not in open_files:
-                    open_files[name] = open(partial / f"{name}.bin", "wb")  # noqa: SIM115 - closed below, all together
-                    about["columns"][name] = {"dtype": array.dtype.str, "row": list(array.shape[1:])}
-                open_files[name].write(
-                    np.ascontiguousarray(array, dtype=about["columns"][name]["dtype"]).data
-                )
-            about |= {n: piece[n] for n in ABOUT}
+            writer.add(piece, request)
     finally:
-        for stream in open_files.values():
+        writer.close()
+    writer.finish(report, request)
+
+
+class ColumnWriter:
+    """Columns on their way to a folder, one file each.
+
+    Args:
+        folder: where they are written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.about: dict[str, Any] = {"columns": {}}
+        self._files: dict[str, BinaryIO] = {}
+
+    def add(self, piece: dict[str, Any], request: Request) -> None:
+        """Appends the jets of a chunk."""
+        columns = {n: c for n, c in columns_of(piece, request).items() if c is not None}
+        for name, array in columns.items():
+            kind = {"dtype": array.dtype.str, "row": list(array.shape[1:])}
+            stream = self.file(name, kind)
+            stream.write(np.ascontiguousarray(array, dtype=self.about["columns"][name]["dtype"]).data)
+        self.about |= {n: piece[n] for n in ABOUT}
+
+    def file(self, name: str, kind: dict[str, Any]) -> BinaryIO:
+        """The open file of a column of this dtype and row."""
+        if name not in self._files:
+            self._files[name] = open(self.folder / f"{name}.bin", "wb")  # noqa: SIM115 - closed with the others
+            self.about["columns"][name] = kind
+        return self._files[name]
+
+    def close(self) -> None:
+        """Closes the files."""
+        for stream in self._files.values():
             stream.close()
-    about["jet_feature_names"] = request.inputs.jet_features
-    _write_meta(partial, about, report)
+
+    def finish(self, report: DataReport, request: Request) -> None:
+        """Writes down what the closed files hold."""
+        _write_meta(self.folder, {**self.about, "jet_feature_names": request.inputs.jet_features}, report)
 
 
 def _write_all(partial: Path, made: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
@@ -26,6 +26,9 @@ from hepml.data.reading.sources import Files
 from hepml.data.rows import positions
 from hepml.data.sampling.samples import Sample
 from hepml.data.sampling.splitting import parts_by_share
+
+if TYPE_CHECKING:
+    from hepml.data.cache import Write
 
 Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
 
@@ -95,6 +98,7 @@ class JetDataset:
         labels: bool = True,
         jet_columns: Sequence[str] | str = (),
         missing_columns: MissingColumns | None = None,
+        write: Write | None = None,
     ) -> JetDataset:
         """Reads, checks and packs jets.
 
@@ -121,6 +125,7 @@ class JetDataset:
             missing_columns: what to do with a column that some of the files lack: `refuse`, `fill` or `drop`
                 (see `hepml.data.reading.reconcile`). Left out, what was asked for by name is refused, and
                 what came along is dropped.
+            write: how a cache is built (see `hepml.data.packing_cluster`); in this process where left out.
 
         Raises:
             HepmlError: anything wrong with files, layout or jets, in one line.
@@ -143,7 +148,7 @@ class JetDataset:
             return cls(**build(files, request))
         from hepml.data.cache import open_cache
 
-        return cls(**open_cache(Path(cache), files, request))
+        return cls(**open_cache(Path(cache), files, request, write))
 
     @classmethod
     def from_batch(cls, batch: JetBatch, classes: Sequence[str] = ()) -> JetDataset:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ from hepml.errors import ConfigError, DataError
 
 SHARD = 10_000  # entries; baskets of up to twice as many stay whole
 EVENTS = 2_000  # of files of events, which have several jets each
+FEW = 2_000  # entries, where the files are sorted by class: shards of many classes must be read to mix them
+_SORTED = 0.2  # by which the commonest class of a shard is commoner there than in all, in sorted files
 _OPEN = 4  # files that stay open
 
 
@@ -74,7 +77,7 @@ class ShardReader:
     def pieces(self, shard: Shard, report: DataReport) -> Iterator[dict[str, Any]]:
         """The packed columns of a shard's jets, chunk by chunk."""
         files = list(self.found.files)
-        files[shard.file] = self._opened(shard.file)
+        files[shard.file] = self.opened(shard.file)
         found = replace(self.found, files=tuple(files))
         return packed_chunks(found, self.request, report, span=(shard.first, shard.last))
 
@@ -95,7 +98,7 @@ class ShardReader:
         while self._open:
             self._open.popitem()[1][0].close()
 
-    def _opened(self, number: int) -> FileScan:
+    def opened(self, number: int) -> FileScan:
         """The scanned file with its tree open, where it is a file of one tree of jets."""
         item = self.found.files[number]
         if item.layout is None or item.tree is None:
@@ -135,6 +138,7 @@ class StreamedJets:
         bounds: [S + 1] positions at which the shards' jets begin, and the end.
         counts: [N] constituents of each jet.
         sizes: [S] constituents of each shard.
+        kinds: [S] the commonest class of each shard.
         labels: [N] classes or targets, or None.
         weights: [N], or None.
         events: [N] event of each jet, or None.
@@ -149,6 +153,7 @@ class StreamedJets:
     bounds: np.ndarray
     counts: np.ndarray
     sizes: np.ndarray
+    kinds: np.ndarray
     labels: Tensor | None
     weights: Tensor | None
     events: np.ndarray | None
@@ -173,13 +178,14 @@ class StreamedJets:
         found = look(files, request).raise_first()
         reader, report = ShardReader(found, request), DataReport()
         kept: list[Shard] = []
-        known, numbers, sizes, row_bytes = GrowingColumns(found.entries), [0], [], 0
+        known, row_bytes = GrowingColumns(found.entries), 0
         hashes: dict[str, Any] = {}
         about: dict[str, Any] = dict.fromkeys(ABOUT, ())
-        for shard in _cut(found, reader):
-            own, jets, rows = DataReport(), 0, 0
+        before = np.cumsum([0, *(item.entries for item in found.files)])
+        for shard in cut(found, reader):
+            own, jets = DataReport(), 0
             for piece in reader.pieces(shard, own):
-                jets, rows = jets + len(piece["counts"]), rows + int(piece["counts"].sum())
+                jets += len(piece["counts"])
                 known.reached = shard.last
                 known.append(
                     {
@@ -187,6 +193,7 @@ class StreamedJets:
                         "labels": _small(piece["labels"]),
                         "weights": piece["weights"],
                         "events": piece["events"],
+                        "entries": piece["entries"] + before[shard.file],
                     }
                 )
                 for name in (*PER_CONSTITUENT, *PER_JET):
@@ -198,21 +205,24 @@ class StreamedJets:
             report.add(own)
             if jets:
                 kept.append(shard)
-                numbers.append(numbers[-1] + jets)
-                sizes.append(rows)
         if not kept:
             raise DataError(
                 f"no jets left: {report}", mend="loosen the selection or the classes, or repair the file"
             )
         made = known.finish()
+        labels, entries = made["labels"], made.pop("entries")
+        shards, bounds = _with_jets(kept, entries)
+        if _are_sorted(labels, bounds):
+            shards, bounds = _with_jets([part for shard in kept for part in _smaller(shard)], entries)
         told = [(name, h.hexdigest()) for name, h in sorted(hashes.items())]
         return cls(
             reader=reader,
-            shards=tuple(kept),
-            bounds=np.array(numbers, dtype=np.int64),
+            shards=tuple(shards),
+            bounds=bounds,
             counts=made["counts"],
-            sizes=np.array(sizes, dtype=np.int64),
-            labels=None if made["labels"] is None else torch.from_numpy(made["labels"]),
+            sizes=np.add.reduceat(made["counts"], bounds[:-1], dtype=np.int64),
+            kinds=_commonest(labels, bounds)[0],
+            labels=None if labels is None else torch.from_numpy(labels),
             weights=None if made["weights"] is None else torch.from_numpy(made["weights"]),
             events=made["events"],
             row_bytes=row_bytes,
@@ -246,24 +256,60 @@ class StreamedJets:
         return self.reader.read(self.shards[0])
 
 
-def _cut(found: Scan, reader: ShardReader) -> Iterator[Shard]:
-    """The entries of all files in shards, cut where baskets end, so that none is decompressed twice."""
+def cut(found: Scan, reader: ShardReader, size: int = 1) -> Iterator[Shard]:
+    """The entries of all files in shards, cut where baskets end, so that none is decompressed twice.
+
+    Args:
+        size: in units of the usual one.
+    """
     before = 0
     for number, item in enumerate(found.files):
-        for low, high in _ranges(item, number, reader):
+        for low, high in _ranges(item, number, reader, size):
             yield Shard(number, before + low, before + high)
         before += item.entries
 
 
-def _ranges(item: FileScan, number: int, reader: ShardReader) -> list[tuple[int, int]]:
-    step = SHARD if item.events is None else EVENTS
+def _ranges(item: FileScan, number: int, reader: ShardReader, size: int) -> list[tuple[int, int]]:
+    step = size * (SHARD if item.events is None else EVENTS)
     if item.layout is None or item.events is not None or not item.entries:
         return [(low, min(low + step, item.entries)) for low in range(0, item.entries, step)]
-    tree = reader._opened(number).opened
+    tree = reader.opened(number).opened
     lists = [c.branch for g in item.layout.constituents for c in g.columns.values() if c.branch]
     local = None if item.source.is_remote else item.source.path
     own = TreeReader(tree, str(item.source), local)
     return list(own.steps([n for n in lists if n in item.branches], 0, item.entries, step))
+
+
+def _with_jets(shards: list[Shard], entries: np.ndarray) -> tuple[list[Shard], np.ndarray]:
+    """The shards that have jets, and where in the jets (of these entries, over all files) each begins."""
+    numbers = np.searchsorted(entries, [s.first for s in shards] + [shards[-1].last])
+    kept = [s for s, n in zip(shards, np.diff(numbers), strict=True) if n]
+    return kept, np.unique(numbers).astype(np.int64)
+
+
+def _smaller(shard: Shard) -> list[Shard]:
+    """The shard in pieces, for which its baskets will be decompressed more than once."""
+    edges = [*range(shard.first, shard.last, FEW), shard.last]
+    return [Shard(shard.file, low, high) for low, high in pairwise(edges)]
+
+
+def _commonest(labels: np.ndarray | None, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The commonest class of each shard, and its share there; one for all without classes."""
+    found, share = np.zeros(len(bounds) - 1, dtype=np.int64), np.zeros(len(bounds) - 1)
+    if labels is not None and labels.dtype.kind == "i":
+        for i, (low, high) in enumerate(pairwise(bounds.tolist())):
+            counted = np.bincount(np.maximum(labels[low:high], 0))
+            found[i], share[i] = counted.argmax(), counted.max() / (high - low)
+    return found, share
+
+
+def _are_sorted(labels: np.ndarray | None, bounds: np.ndarray) -> bool:
+    """Whether shards are of one class, or nearly so, and all jets are not."""
+    if labels is None or labels.dtype.kind != "i" or len(bounds) < 3:
+        return False
+    whole = np.bincount(np.maximum(labels, 0)).max() / len(labels)
+    weights = np.diff(bounds)
+    return float(np.average(_commonest(labels, bounds)[1], weights=weights)) > whole + _SORTED
 
 
 def _small(labels: np.ndarray | None) -> np.ndarray | None:

@@ -22,7 +22,8 @@ from hepml.data.reading_processes import read_ahead
 from hepml.data.shards import StreamedJets
 from hepml.errors import ConfigError
 
-POOL_BYTES = 150_000_000
+POOL_BYTES = 100_000_000
+PIECE = 4_096  # jets of a pool that are put in order together
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class StreamLoader:
         self._position = start
         bounds = np.concatenate([[0], np.cumsum(self._sizes)])
         at, step, rest = int(bounds[start]), start, None
-        for first, pool in self._pools(at):
+        for first, pool in self._pieces(at):
             if rest is not None:
                 pool, first = JetBatch.concatenate([rest, pool]), first - len(rest)
             while step < len(self) and bounds[step + 1] <= first + len(pool):
@@ -107,9 +108,9 @@ class StreamLoader:
             rest = _copied(pool, len(pool) - left, len(pool)) if left > 0 and step < len(self) else None
             del pool
 
-    def _pools(self, at: int) -> Iterator[tuple[int, JetBatch]]:
-        """Position of a pool among this rank's jets, and its jets in their order, from the pool on that has
-        jet `at`."""
+    def _pieces(self, at: int) -> Iterator[tuple[int, JetBatch]]:
+        """Pieces of the pools, each with its position among this rank's jets, in the order of the epoch, from
+        the pool on that has jet `at`."""
         pools = _pooled(self.jets, self._segments())
         begins = np.cumsum([0, *(sum(len(s.jets) for s in pool) for pool in pools)])
         first = max(int(np.searchsorted(begins, at, side="right")) - 1, 0)
@@ -117,15 +118,17 @@ class StreamLoader:
         stream = read_ahead(self.jets.reader, (self.jets.shards[s.shard] for s in wanted), self.workers)
         try:
             for number in range(first, len(pools)):
+                order = self._order(number, pools[number])
                 parts = []
                 for segment in pools[number]:
-                    mine = segment.jets - self.jets.bounds[segment.shard]
-                    part = next(stream).take(torch.from_numpy(mine))
+                    mine = torch.from_numpy(segment.jets - self.jets.bounds[segment.shard])
+                    part = next(stream)
+                    part = part if len(mine) == len(part) else part.take(mine)
                     parts.append(replace(part, index=torch.from_numpy(segment.jets)))
-                whole = JetBatch.concatenate(parts) if len(parts) > 1 else parts[0]
+                    del part
+                for low in range(0, len(order), PIECE):
+                    yield int(begins[number]) + low, _gathered(parts, order[low : low + PIECE])
                 del parts
-                order = self._order(number, whole.counts.numpy())
-                yield int(begins[number]), whole if order is None else whole.take(torch.from_numpy(order))
         finally:
             stream.close()  # type: ignore[attr-defined]
 
@@ -133,8 +136,7 @@ class StreamLoader:
         """This rank's jets of the epoch by shard, in the order in which they are read."""
         jets, shards = self.jets, len(self.jets.shards)
         edges = jets.bounds if self.indices is None else np.searchsorted(self.indices, jets.bounds)
-        rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(shards) if self.shuffle else np.arange(shards)
+        order = self._shuffled_shards() if self.shuffle else np.arange(shards)
         low, high = self._first, self._first + int(self._sizes.sum())
         found, before = [], 0
         for shard in order.tolist():
@@ -146,11 +148,22 @@ class StreamLoader:
                 found.append(_Segment(shard, own if self.indices is None else self.indices[own]))
         return found
 
-    def _order(self, pool: int, counts: np.ndarray) -> np.ndarray | None:
+    def _shuffled_shards(self) -> np.ndarray:
+        """Shards in a random order in which those of one class come as evenly as they can, since files are
+        often of one class, or sorted by class."""
+        rng, kinds = np.random.default_rng([self.seed, self.epoch]), self.jets.kinds
+        place = np.empty(len(kinds))
+        for kind in np.unique(kinds):
+            mine = rng.permutation(np.flatnonzero(kinds == kind))
+            place[mine] = (np.arange(len(mine)) + rng.random(len(mine))) / len(mine)
+        return np.argsort(place, kind="stable")
+
+    def _order(self, number: int, pool: list[_Segment]) -> np.ndarray:
         """The order of a pool's jets: shuffled, and within groups of many batches by length."""
+        counts = np.concatenate([self.jets.counts[s.jets] for s in pool])
         if not self.shuffle:
-            return np.argsort(counts, kind="stable") if self.buckets else None
-        rng = np.random.default_rng([self.seed, self.epoch, self.rank, pool])
+            return np.argsort(counts, kind="stable") if self.buckets else np.arange(len(counts))
+        rng = np.random.default_rng([self.seed, self.epoch, self.rank, number])
         order = rng.permutation(len(counts))
         if not self.buckets or not len(self._sizes):
             return order
@@ -159,6 +172,21 @@ class StreamLoader:
         order = order[np.lexsort((counts[order], group))]
         pieces = np.array_split(order, range(size, len(order), size))
         return np.concatenate([pieces[i] for i in rng.permutation(len(pieces))])
+
+
+def _gathered(parts: list[JetBatch], which: np.ndarray) -> JetBatch:
+    """The jets at these positions of all parts behind each other, in this order."""
+    begins = np.cumsum([0, *map(len, parts)])
+    owner = np.searchsorted(begins, which, side="right") - 1
+    by_part = np.argsort(owner, kind="stable")
+    taken = [
+        parts[k].take(torch.from_numpy(which[owner == k] - begins[k])) for k in np.unique(owner).tolist()
+    ]
+    whole = JetBatch.concatenate(taken) if len(taken) > 1 else taken[0]
+    del taken
+    back = np.empty(len(which), dtype=np.int64)
+    back[by_part] = np.arange(len(which))
+    return whole.take(torch.from_numpy(back))
 
 
 def loader_of(dataset: Any, batch_size: int, *, workers: int = 0, **options: Any) -> JetLoader | StreamLoader:

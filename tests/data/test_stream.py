@@ -25,6 +25,7 @@ def files(write, monkeypatch):
     """Two files of 60 and 45 jets, in shards of about ten and pools of two or three of them."""
     monkeypatch.setattr(shards, "SHARD", 10)
     monkeypatch.setattr(stream_loader, "POOL_BYTES", 12_000)
+    monkeypatch.setattr(stream_loader, "PIECE", 17)
     monkeypatch.setattr("hepml.data.reading.tree_reader.IN_CACHE", 7)
     first = toy_arrays(60, seed=3)
     bad = np.where(np.arange(60) == 7, np.nan, 1).astype(np.float32)  # one that is dropped
@@ -160,3 +161,21 @@ def test_a_sample_of_the_jets_cannot_be_streamed(files) -> None:
         StreamedJets.open(files, Request(inputs=INPUTS, max_jets=10))
     with pytest.raises(DataError, match="no jets left"):
         StreamedJets.open(files, Request(inputs=INPUTS, selection="jet_pt > 1e9"))
+
+
+def test_files_sorted_by_class_are_mixed(write, arrays, monkeypatch) -> None:
+    for name, value in (("SHARD", 20), ("FEW", 4)):
+        monkeypatch.setattr(shards, name, value)
+    monkeypatch.setattr(stream_loader, "POOL_BYTES", 20_000)
+    label = np.argsort(np.arange(60) % 2, kind="stable")
+    path = str(write({n: v[label] for n, v in arrays.items()}, baskets=3))
+    jets = StreamedJets.open(path, Request(inputs=INPUTS))
+    assert len(jets.shards) == 15, "smaller than baskets"
+    assert (
+        len(StreamedJets.open(str(write(arrays, "mixed.root", baskets=3)), Request(inputs=INPUTS)).shards)
+        == 3
+    )
+    whole = JetDataset.open(path, INPUTS)
+    for batch in StreamLoader(jets, 15, shuffle=True, seed=2):
+        assert torch.equal(batch.four_momenta, whole.batch(batch.index).four_momenta)
+        assert set(batch.labels.tolist()) == {0, 1}

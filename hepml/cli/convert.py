@@ -11,8 +11,10 @@ import typer
 
 def command(
     files: Annotated[
-        list[Path],
-        typer.Argument(help="Top-tagging HDF5 files, EnergyFlow npz files, or our npz files; of one kind."),
+        list[str],
+        typer.Argument(
+            help="Top-tagging HDF5 files, EnergyFlow npz files, or our npz files; of one kind. Paths or URLs."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ROOT file to write.")],
     classes: Annotated[

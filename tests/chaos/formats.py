@@ -17,7 +17,11 @@ from toys import toy_arrays
 
 import hepml
 from hepml import config as configs
+from hepml.data.build import Request
+from hepml.data.inputs import Inputs
 from hepml.data.public.convert import convert
+from hepml.data.shards import StreamedJets
+from hepml.data.stream_loader import StreamLoader
 from hepml.evaluation.score_files import read_scores
 from hepml.models import create
 from hepml.training.checkpoints import AtomicCheckpointIO, load_model
@@ -62,6 +66,16 @@ def read_jets(path: Path) -> str:
     parts = [np.asarray(ak.flatten(column)).tobytes() for column in columns]
     parts += [np.asarray(ak.num(columns[0])).tobytes(), np.asarray(jets.label).tobytes()]
     return _digest(*parts)
+
+
+def read_streamed(path: Path) -> str:
+    """All jets by way of data.stream: counted first, then read shard by shard."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        jets = StreamedJets.open(str(path), Request(Inputs(features=("log_pt",)), bad="refuse"))
+        batches = list(StreamLoader(jets, 20, shuffle=True))
+    parts = [t.numpy().tobytes() for b in batches for t in (b.four_momenta, b.offsets, b.labels)]
+    return _digest(jets.digest, *parts)
 
 
 def write_npz(path: Path) -> None:
@@ -179,6 +193,7 @@ FORMATS = (
         ".root",
         checked=True,
     ),
+    Format("TTree, streamed", lambda p: write_tree(p, uproot.LZ4(4)), read_streamed, ".root", checked=False),
     Format("npz", write_npz, read_jets, ".npz", checked=True),
     Format("npz, converted", write_npz, convert_npz, ".npz", checked=True),
     Format("HDF5, pandas", write_table, read_jets, ".h5", checked=False),

@@ -116,6 +116,28 @@ def test_other_formats_are_copied_once(server, tmp_path) -> None:
     assert server.asked.count("GET") == 1
 
 
+def test_commands_take_addresses_and_do_not_show_their_tokens(
+    write, arrays, server, tmp_path, capsys
+) -> None:
+    from hepml.cli.main import run
+
+    write(arrays, "jets.root")
+    for words in (
+        ["inspect", server.url("jets.root?token=verysecret")],
+        ["data", "pack", server.url("jets.root?token=verysecret"), "-o", str(tmp_path / "pack")],
+        ["convert", server.url("absent.npz?token=verysecret"), "-o", str(tmp_path / "out.root")],
+    ):
+        with pytest.raises(SystemExit) as left:
+            run(words)
+        assert left.value.code == (2 if words[0] == "convert" else 0)
+    told = capsys.readouterr()
+    assert "verysecret" not in told.out + told.err
+    assert "no such file on the server" in told.err
+    files = [p for p in (tmp_path / "pack").rglob("*") if p.is_file()]
+    assert files
+    assert not any(b"verysecret" in p.read_bytes() for p in files)
+
+
 def test_a_request_that_fails_once_is_tried_again(write, arrays, server) -> None:
     write(arrays, "jets.root")
     server.fails = 2  # fsspec asks for the head, then for the file, before it gives up

@@ -18,6 +18,7 @@ import numpy as np
 
 from hepml import outputs
 from hepml.data.public.convert_formats import Piece, Source, open_source
+from hepml.data.reading.remote import local_copy
 from hepml.errors import ConfigError, DataError, FileError
 
 TREE = "tree"
@@ -61,6 +62,7 @@ def convert(
         raise ConfigError(
             f"'{output.name}' does not end in .root", where="--output", mend="name a .root file"
         )
+    files = [local_copy(str(file)) if "://" in str(file) else file for file in files]
     outputs.refuse_inputs(output, files)
     sources = [open_source(Path(file)) for file in files]
     if not sources:

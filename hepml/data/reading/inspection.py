@@ -28,6 +28,7 @@ from hepml.data.reading.sources import Source, expand, open_root, trees_of
 from hepml.data.reading.tree_reader import branches_of
 from hepml.data.sampling.leaks import leaks
 from hepml.errors import FileError, HepmlError
+from hepml.redaction import redact
 
 # Jet columns that are shown where they are known, in this order; the first ones follow from the constituents
 # in any file.
@@ -225,7 +226,7 @@ def _one(
         found = scan([source], layout, jets)
         flat = found.files[0].flat
         if found.files[0].problem is not None and source.suffix in HDF5:
-            return Inspection(file, size, {}, problems=(str(found.files[0].problem),))
+            return Inspection(redact(file), size, {}, problems=(str(found.files[0].problem),))
     else:
         flat = None
     if flat is not None:
@@ -245,7 +246,7 @@ def _one(
     item = found.files[0]
     if item.problem is not None and item.tree is None and source.tree is not None:
         raise item.problem  # a tree that was named is never replaced by another
-    start = Inspection(file, size, trees, item.tree)
+    start = Inspection(redact(file), size, trees, item.tree)
     if item.problem is not None:
         if collections:  # an event file whose collection of choice cannot be read: say what there is
             return _with(start, problems=(str(item.problem),), collections=collections)

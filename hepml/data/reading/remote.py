@@ -103,10 +103,21 @@ def settled(url: str) -> tuple[str, tuple[str, ...]]:
     """
     system = _system(url)
     info = tried_twice(url, lambda: _info(system, url))
-    identity = tuple(str(info.get(k)) for k in ("size", "ETag", "Last-Modified", "mtime"))
+    identity = _identity(info)
     if suffix_of(url) not in _COPIED and tried_twice(url, lambda: len(_head(system, url))) == _HEAD:
         return url, identity
     return str(_copy(system, url, identity)), identity
+
+
+def local_copy(url: str) -> Path:
+    """The path of a copy, for what reads files of this machine only.
+
+    Raises:
+        FileError: as `settled`.
+    """
+    system = _system(url)
+    info = tried_twice(url, lambda: _info(system, url))
+    return _copy(system, url, _identity(info))
 
 
 def opened(url: str) -> Any:
@@ -133,6 +144,10 @@ def _info(system: Any, url: str) -> dict[str, Any]:
         return dict(system.info(url))
     except FileNotFoundError as problem:  # fsspec says so of whatever went wrong
         raise (problem.__cause__ or problem) from None
+
+
+def _identity(info: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(info.get(k)) for k in ("size", "ETag", "Last-Modified", "mtime"))
 
 
 def _head(system: Any, url: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hepml.data.formats.event_files import EventFile, event_tree_of, scan_events
@@ -151,7 +151,7 @@ def _scan_file(
             if source.tree is None and layout is None and len(trees_of(directory, str(source))) > 1:
                 source = _tree_with_known_layout(directory, source)
             if isinstance(layout, EventLayout) and source.tree is None and layout.tree is None:
-                source = Source(source.path, event_tree_of(directory, source))
+                source = replace(source, tree=event_tree_of(directory, source))
             name, tree = open_tree(directory, source, layout.tree if layout else None)
             branches, entries = branches_of(tree), int(tree.num_entries)
             where = f"{source}:{name}"
@@ -185,11 +185,11 @@ def _tree_with_known_layout(directory: Any, source: Source) -> Source:
     trees = trees_of(directory, str(source))
     events = event_tree_of(directory, source) if "Events" in trees else None
     if events is not None:
-        return Source(source.path, events)
+        return replace(source, tree=events)
     for name in trees:
         if recognise(branches_of(directory[name])):
-            return Source(source.path, name)
-    return Source(source.path, event_tree_of(directory, source))
+            return replace(source, tree=name)
+    return replace(source, tree=event_tree_of(directory, source))
 
 
 def _classes_in(layout: Layout, branches: Mapping[str, str]) -> tuple[str, ...]:

@@ -119,11 +119,11 @@ def open_root(source: Source) -> Any:
         with open(path, "rb") as stream:
             magic = stream.read(4)
         if not magic:
-            raise FileError("the file is empty", where=source.path, mend="copy or generate it again")
+            raise FileError("the file is empty", where=str(source), mend="copy or generate it again")
         if magic != b"root":
             raise FileError(
                 f"not a ROOT file: it begins with {magic!r}, not b'root'",
-                where=source.path,
+                where=str(source),
                 mend="give a ROOT, HDF5, Parquet, Arrow or npz file",
             )
     restore_classes()
@@ -134,14 +134,14 @@ def open_root(source: Source) -> Any:
     except Exception as problem:
         raise FileError(
             f"the ROOT file cannot be read ({_brief(problem)})",
-            where=source.path,
+            where=str(source),
             mend="it is broken or truncated; copy or generate it again",
         ) from problem
     if not int(getattr(directory, "_fSeekKeys", 1)):
         directory.close()
         raise FileError(
             "the file lists no contents: it was never closed, as when the job that wrote it was killed",
-            where=source.path,
+            where=str(source),
             mend="copy or generate it again",
         )
     if not source.is_remote:
@@ -150,7 +150,7 @@ def open_root(source: Source) -> Any:
             directory.close()
             raise FileError(
                 f"the file is truncated: {size} of {claimed} bytes are there",
-                where=source.path,
+                where=str(source),
                 mend="copy or generate it again",
             )
     return directory

@@ -196,7 +196,7 @@ def inspect_together(
     )
     layouts = {str(line["layout"]): None for line in lines if line["layout"]}
     start = Inspection(
-        f"{' '.join(names)} ({len(sources)} files)",
+        redact(f"{' '.join(names)} ({len(sources)} files)"),
         sum(os.path.getsize(s.path) for s in sources if not s.is_remote),
         {},
         layout=", ".join(layouts) or None,

@@ -55,6 +55,14 @@ def test_a_flipped_exponent_in_one_constituent_is_told(tmp_path: Path) -> None:
     assert "energy of the constituents' sum" in str(report)
 
 
+def test_a_small_change_is_told_where_sums_are_exact(tmp_path: Path) -> None:
+    def change(flat: np.ndarray) -> None:
+        flat[np.argmax(np.abs(flat))] *= 1.1
+
+    report = _report(tmp_path / "bad.root", _changed(toy_arrays(200, seed=5), "part_energy", change))
+    assert [b.jets for b in report.unlike.values()] == [1]
+
+
 def test_what_calibration_truncation_grooming_and_tracks_change_is_not_told(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     arrays = toy_arrays(400, seed=6)

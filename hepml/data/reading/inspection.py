@@ -313,6 +313,7 @@ def _distributions(found: Scan) -> dict[str, Any]:
     except HepmlError as problem:
         problems.append(str(problem))
     problems += [f"{reason}: {bad} jets" for reason, bad in report.bad.items()]
+    problems += report.doubts()
     if report.without_constituents:
         problems.append(f"{report.without_constituents} jets without constituents")
     values = np.concatenate(rows) if rows else np.zeros((0, len(wanted)), dtype=np.float32)

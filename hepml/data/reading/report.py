@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-FACTOR, ANGLE = 2.0, 1.5  # from where on a jet is told that its constituents do not add up to (`sums`)
 _SHOWN = 6  # files in the table of a notebook
 
 
@@ -131,9 +130,8 @@ class DataReport:
     def doubts(self) -> list[str]:
         """What does not add up, though every number may be right by itself."""
         lines = [
-            f"{what} of the constituents' sum is neither the jet's own nor off as is usual in this file "
-            "(by more than a "
-            f"factor of {FACTOR:g}, or {ANGLE:g} in direction): {found}; kept"
+            f"{what} of the constituents' sum is neither the jet's own nor off as is usual in this file: "
+            f"{found}; kept"
             for what, found in self.unlike.items()
         ]
         return lines + ([self.units] if self.units else [])

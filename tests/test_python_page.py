@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's hints to whoever drives it
 def test_the_blocks_of_the_python_page_run(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

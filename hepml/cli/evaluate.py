@@ -113,7 +113,9 @@ def command(
         bool,
         typer.Option("--paired", help="Paired tests of --scores also in the --json document."),
     ] = False,
-    unweighted: Annotated[bool, typer.Option("--unweighted", help="Leave event weights aside.")] = False,
+    unweighted: Annotated[
+        bool, typer.Option("--unweighted", help="Leave event weights aside, which count where there are any.")
+    ] = False,
     layout: Annotated[
         str | None,
         typer.Option("--layout", help="Layout of FILES: a name or a YAML file.", show_default=False),

@@ -68,6 +68,10 @@ def report_table(
                 f"{name}: AUC one-vs-one macro average; rejection of {report['background']} for "
                 f"{report['signal']}"
             )
+    weighted = [name for name, report in reports.items() if report.get("weighted")]
+    if weighted:
+        which = "" if len(weighted) == len(reports) else f" for {', '.join(weighted)}"
+        notes.append(f"jets count by their event weights{which}")
     if rows:
         notes.append("grey: published, ± spread over trainings")
     table.caption = "\n".join(notes) or None

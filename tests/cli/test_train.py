@@ -51,8 +51,15 @@ def test_without_output_a_run_goes_to_runs_and_resume_finds_the_newest(hepml: Ru
     again = hepml("train", config, "training.epochs=2", "--resume", "-q")
     assert again.code == 0, again.err
     assert json.loads((run / "summary.json").read_text())["epochs"] == 2
-    named = hepml("train", run, "--resume", "training.epochs=3", "-q")
+    named = hepml("train", run, "--resume", "training.epochs=3")
     assert named.code == 0, named.err
+    assert "2 of 3 epochs behind it" in named.err
+    finished = hepml("train", run, "--resume")
+    assert finished.code == 0, finished.err
+    assert "this run was finished: all 3 epochs" in finished.err
+    wrong = hepml("train", run.with_name(run.name[:-2]), "--resume")
+    assert wrong.code == 2
+    assert f"did you mean {run}" in wrong.err
     assert json.loads((run / "summary.json").read_text())["epochs"] == 3
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's hints to whoever drives it
+# Lightning's hints to whoever drives it, and what it says of itself
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_the_blocks_of_the_python_page_run(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,7 @@ def plot_roc(
     curves = {name: _curve(make_cuts(*jets), grid) for name, jets in taggers.items()}
     few = len(curves) <= _MOST_BANDS
     with style():
-        many = is_crowded(len(curves) + len(published))
+        many = bool(published) or is_crowded(len(curves))  # published points lie where the legend would
         figure = HouseFigure(13 if many else 8, 8.4 if few and len(curves) > 1 else 6.8)
         if few and len(curves) > 1:
             axes, ratio = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

@@ -69,14 +69,7 @@ class Attention(nn.Module):
 
     def _attended(self, projected: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
         q, k, v = self._queries_keys_values(projected, where)
-        if projected.device.type == "cpu":
-            found = self._weighted(q, k, v, bias)
-        else:
-            p = self.dropout if self.training else 0.0
-            found = F.scaled_dot_product_attention(
-                q, k, v, bias.to(q.dtype).expand(*q.shape[:3], k.shape[2]), p
-            )
-        return where.packed(found.transpose(1, 2).flatten(2))
+        return where.packed(self._weighted(q, k, v, bias).transpose(1, 2).flatten(2))
 
     def weights(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
         """[B, H, P, P] attention weights, zero in rows and columns of padding."""
@@ -91,8 +84,13 @@ class Attention(nn.Module):
         return q, k, v
 
     def _weighted(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """The same in matrix products of one rectangle a jet and head: on a CPU torch's fused kernel has
-        neither dropout nor a bias that learns."""
+        """What each row collects, [B, H, P, d]: by torch's fused kernel, or, where that has no such thing on
+        a CPU (dropout, a bias that learns), in matrix products of one rectangle a jet and head."""
+        p = self.dropout if self.training else 0.0
+        if q.device.type != "cpu" or not (p or bias.requires_grad or torch.compiler.is_compiling()):
+            return F.scaled_dot_product_attention(
+                q, k, v, bias.to(q.dtype).expand(*q.shape[:3], k.shape[2]), p
+            )
         jets, heads, width, size = q.shape
         flat = (bias.to(q.dtype).expand(jets, heads, width, width)).reshape(-1, width, width)
         q, k, v = (t.reshape(-1, width, size) for t in (q, k, v))

@@ -85,20 +85,23 @@ class _Tableau:
         return torch.cat((parts, h * torch.tensordot(self.dense, slopes, dims=1))).transpose(0, 1)
 
     def read_off(self, z: Tensor, parts: Tensor, x: Tensor) -> Tensor:
-        """States [M, n] at shares x [M, 1] of steps that begin at z: powers of x by Horner's scheme, or of x
-        and 1 - x in turns."""
-        path = torch.zeros_like(z)
+        """States [b, C, n] at shares x [b, C, 1] of steps that begin at z [b, n]: powers of x by Horner's
+        scheme, or of x and 1 - x in turns."""
+        path = z.new_zeros((*x.shape[:2], z.shape[1]))
         for i in reversed(range(parts.shape[1])):
-            path.add_(parts[:, i]).mul_(x if self.further is None or i % 2 == 0 else 1 - x)
-        return path.add_(z)
+            path.add_(parts[:, i, None]).mul_(x if self.further is None or i % 2 == 0 else 1 - x)
+        return path.add_(z[:, None])
 
 
-def _times_within(count: Tensor, goal: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """For steps that pass `count` [M] times, of which `goal` [M] is the first: (step, time) of each, some at
-    a time, so that what is made of them stays in the cache."""
-    rows = torch.arange(len(count), device=count.device).repeat_interleave(count)
-    which = torch.arange(len(rows), device=count.device) + (goal - count.cumsum(0) + count)[rows]
-    yield from zip(rows.split(_TOGETHER), which.split(_TOGETHER), strict=True)
+def _alike(count: Tensor) -> Iterator[Tensor]:
+    """Steps by the times that they pass, [M], most first: some at a time, so that their rectangle of states
+    holds little beyond what was asked for and stays in the cache."""
+    order, first = torch.argsort(count, descending=True), 0
+    widths = count[order].tolist()
+    while first < len(widths):
+        last = first + max(1, _TOGETHER // widths[first])
+        yield order[first:last]
+        first = last
 
 
 @torch.no_grad()
@@ -157,10 +160,13 @@ def adaptive_rollout(
         if bool(count.any()):
             seen = count.nonzero()[:, 0]
             parts = tableau.interpolant(law, z[seen], after[seen], slopes[:, seen], step[seen])
-            for rows, which in _times_within(count[seen], goal[seen]):
-                steps = seen[rows]
-                share = (moments[which] - t[steps])[:, None] / step[steps]
-                states[running[steps], which] = tableau.read_off(z[steps], parts[rows], share)
+            for some in _alike(count[seen]):
+                steps = seen[some]
+                which = goal[steps, None] + torch.arange(int(count[steps[0]]), device=z.device)
+                asked = which < passed[steps, None]
+                share = (moments[which.clamp_max(len(moments) - 1)] - t[steps, None]) / step[steps]
+                found = tableau.read_off(z[steps], parts[some], share[..., None])
+                states[running[steps, None].expand_as(which)[asked], which[asked]] = found[asked]
         z = torch.where(good[:, None], after, z)
         derivative = torch.where(good[:, None], slopes[-1], derivative)
         t, goal = arrives, passed

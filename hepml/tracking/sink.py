@@ -24,12 +24,14 @@ class Sink:
         run_dir: the directory of the run.
         uri: the store.
         gather: seconds to wait after an entry for others that go in the same request.
+        grace: seconds before the first request, and so before MLflow is imported: a training run takes its
+            first steps meanwhile.
     """
 
-    def __init__(self, run_dir: Path, uri: str, *, gather: float = 0.5) -> None:
+    def __init__(self, run_dir: Path, uri: str, *, gather: float = 0.5, grace: float = 0.0) -> None:
         self.uri = uri
         self.problem: str | None = None
-        self._gather = gather
+        self._gather, self._grace = gather, grace
         self._wake, self._stop, self._abandon = threading.Event(), threading.Event(), threading.Event()
         self._done = threading.Event()
         self._steps = 0
@@ -71,6 +73,7 @@ class Sink:
     def _run(self) -> None:
         failures = 0
         try:
+            self._stop.wait(self._grace)
             while not self._abandon.is_set():
                 self._wake.wait()
                 if not self._stop.is_set():

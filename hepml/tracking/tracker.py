@@ -55,6 +55,7 @@ def start(
     run_id: str | None = None,
     system_interval: float = 10.0,
     lock: FileLock | None = None,
+    grace: float = 0.0,
 ) -> Tracker:
     """Begins to track a run, or goes on with the one whose journal is in `run_dir`.
 
@@ -71,6 +72,7 @@ def start(
         run_id: an MLflow run to go on with, where the run directory does not know it.
         system_interval: seconds between samples of processor, memory and accelerator; 0 takes none.
         lock: of the run directory, where the caller has it (see `take_lock`).
+        grace: seconds before MLflow is imported and told.
 
     Raises:
         TrackingError: another process writes to this run.
@@ -107,7 +109,7 @@ def start(
         user=user_name(),
         pid=os.getpid(),
     )
-    tracker = Tracker(journal, Sink(run_dir, where) if enabled else None, system_interval)
+    tracker = Tracker(journal, Sink(run_dir, where, grace=grace) if enabled else None, system_interval)
     if resumed:
         tracker._remember(before.of("metrics"))
     try:

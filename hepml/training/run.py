@@ -56,6 +56,9 @@ from hepml.training.reporting import report_run
 from hepml.training.run_config import RunConfig
 from hepml.training.run_directory import STATE, RunDirectory, default_output
 
+# Seconds before MLflow is imported (1 to 2 of the processor): the run takes its first steps meanwhile.
+MLFLOW_WAITS = 4.0
+
 
 def train(
     config: RunConfig,
@@ -249,6 +252,7 @@ def _start_tracking(desk: _Desk, model: nn.Module, jets: RunJets) -> Any:
         parameters=parameters,
         tags={**_names(config, model), **settings.tags},
         lock=desk.lock,
+        grace=MLFLOW_WAITS,
     )
     sources = {"train": config.data.train, "val": config.data.val, **config.data.tests()}
     for name, dataset in {"train": jets.train, "val": jets.val, **jets.tests}.items():

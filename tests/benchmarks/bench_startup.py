@@ -1,8 +1,8 @@
 """Seconds of the processor before anything is learnt: `hepml train` up to its first training step, `hepml
 --help`, `hepml inspect`, and what of it are imports that Lightning brings.
 
-Run by name: `python tests/benchmarks/bench_startup.py [FILE.root] [--rounds 5]`. Each in a fresh process on one
-thread; the process's own seconds, user and system, least and median.
+Run by name: `python tests/benchmarks/bench_startup.py [FILE.root] [--rounds 5]`. Each in a fresh process on
+one thread; the process's own seconds, user and system, least and median.
 """
 
 from __future__ import annotations

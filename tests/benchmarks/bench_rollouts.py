@@ -3,8 +3,8 @@ table and JSON.
 
 Batched rollouts against the loop of the published code (one trajectory at a time through
 `scipy.integrate.solve_ivp` with the notebooks' tolerances, span and times, a float32 network with a batch of
-one); the vector field by one vector-Jacobian product against a Jacobian; eager against `torch.compile`.
-Processor time of one thread, interleaved, medians.
+one), and against torchdiffeq and diffrax where they are installed; the vector field by one vector-Jacobian
+product against a Jacobian; eager against `torch.compile`. Processor time of one thread, interleaved, medians.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from rollout_peers import peer_rollouts
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
@@ -79,6 +80,7 @@ def rollouts(batch: int, rounds: int) -> dict[str, float]:
         "adaptive, batched, float64 network": quiet(
             lambda: rollout(double, z0, times, "adaptive", tolerance=1e-6)
         ),
+        **{name: quiet(job) for name, job in peer_rollouts(net, z0, times, 1e-6).items()},
         "rk4 at the 500 times, batched": quiet(lambda: rollout(net, z0.float(), times, "rk4")),
     }
     with torch.no_grad():

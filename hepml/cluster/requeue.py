@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from datetime import datetime
 
 ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 LIMIT = "HEPML_REQUEUES"
@@ -36,9 +37,15 @@ def preempted(environment: Mapping[str, str]) -> bool:
 
 
 def out_of_time(environment: Mapping[str, str], *, near: float = _NEAR) -> bool:
-    """Whether the slot of the job is about over."""
-    end = environment.get("SLURM_JOB_END_TIME", "")
-    return end.isdigit() and int(end) - time.time() < near
+    """Whether the slot of the job is about over; Slurm before 23.02 says its end only where it is asked."""
+    given = environment.get("SLURM_JOB_END_TIME", "")
+    if given.isdigit():
+        return int(given) - time.time() < near
+    try:
+        end = datetime.fromisoformat(job_state(environment).get("EndTime", "")).timestamp()
+    except ValueError:
+        return False
+    return end - time.time() < near
 
 
 def may_go_on(environment: Mapping[str, str]) -> bool:

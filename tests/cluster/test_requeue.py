@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,19 @@ def test_a_time_limit_is_followed_by_another_slot_so_many_times(scontrol: Path) 
     assert requeue.may_go_on({**JOB, "SLURM_RESTART_COUNT": "2"})
     assert not requeue.may_go_on({**JOB, "SLURM_RESTART_COUNT": "3"})
     assert requeue.may_go_on({**JOB, "SLURM_RESTART_COUNT": "3", requeue.LIMIT: "5"})
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(60, True), (6000, False)])
+def test_the_end_of_a_slot_is_known_where_the_environment_does_not_say_it(
+    scontrol: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, expected: bool
+) -> None:
+    """Slurm 22.05 sets no SLURM_JOB_END_TIME: four slots that were too short followed each other."""
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    end = datetime.fromtimestamp(int(time.time()) + seconds).isoformat()
+    (scontrol / "state").write_text(f"JobState=RUNNING EndTime={end}")
+    assert requeue.out_of_time(JOB) is expected
+    (scontrol / "state").write_text("JobState=RUNNING EndTime=Unknown")
+    assert not requeue.out_of_time(JOB)
 
 
 def test_without_slurm_nothing_is_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

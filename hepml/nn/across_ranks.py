@@ -64,17 +64,18 @@ class AcrossRanksNorm(AcrossRanks, nn.modules.batchnorm._BatchNorm):
         return gain, self.bias - gain * mean
 
 
-def synchronise(model: nn.Module) -> tuple[int, int]:
-    """Has the norms of a model measure all ranks from now on.
+def synchronise(model: nn.Module, wanted: bool = True) -> tuple[int, int]:
+    """Has the norms of a model measure all ranks from now on, or each its own.
 
     Returns:
-        how many do, and how many are of a kind that cannot and measure the jets of each rank.
+        how many measure all ranks, and how many the jets of each rank: those of other libraries always do.
     """
     own = [m for m in model.modules() if isinstance(m, AcrossRanks)]
     for module in own:
-        module.synchronised = True
-    foreign = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    return len(own), sum(not isinstance(m, AcrossRanks) for m in foreign)
+        module.synchronised = wanted
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    foreign = sum(not isinstance(m, AcrossRanks) for m in norms)
+    return (len(own), foreign) if wanted else (0, foreign + len(own))
 
 
 def ties(model: nn.Module) -> Tensor | float:

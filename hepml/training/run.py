@@ -353,12 +353,12 @@ def _make_trainer(desk: _Desk, keeper: RunKeeper, model: nn.Module) -> L.Trainer
     """
     settings = desk.config.training
     if desk.ranks.size > 1:
-        together, apart = synchronise(model)
+        together, apart = synchronise(model, settings.synchronise_norms)
         keeper.norms = {"all_ranks": together, "each_rank": apart}
         if apart:
             desk.progress.message(
-                f"{apart} batch norms are not hepml's and measure the jets of each of {desk.ranks.size} "
-                "ranks, not of the whole batch; the statistics kept are those of the first rank"
+                f"{apart} batch norms measure the jets of each of {desk.ranks.size} ranks, not of the whole "
+                "batch; the statistics kept are those of the first rank"
             )
     return L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],

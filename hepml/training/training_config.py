@@ -55,6 +55,8 @@ class TrainingConfig(Schema):
             started.
         strategy: of several processes: ddp, each with all of the model; or fsdp, which shares out weights,
             gradients and optimizer state, for models that are too large for one device.
+        synchronise_norms: whether batch norms measure the jets of all processes in each step, as one process
+            would, or each its own, which spares the exchange.
         threads: CPU threads; all cores where left out.
         eval_batch_size: jets a step where no gradient is needed; twice `batch_size` where left out.
         checkpoint_every: also write last.ckpt every so many steps within an epoch.
@@ -89,6 +91,7 @@ class TrainingConfig(Schema):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Count = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
+    synchronise_norms: bool = True
     threads: Count | None = None
     eval_batch_size: Count | None = None
     checkpoint_every: Count | None = None

@@ -55,8 +55,11 @@ def test_every_norm_of_every_registered_model_can_measure_all_ranks() -> None:
     assert counts["pfn"] == (0, 0)
 
 
-def test_norms_of_other_libraries_are_counted() -> None:
+def test_norms_of_other_libraries_and_unsynchronised_ones_are_counted() -> None:
     assert synchronise(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))) == (0, 1)
+    model = random_tagger("particlenet")
+    many, _ = synchronise(model)
+    assert synchronise(model, False) == (0, many)
 
 
 @pytest.mark.parametrize("rows", [(5, 7), (0, 7), (1, 1)])

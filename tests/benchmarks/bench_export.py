@@ -54,7 +54,9 @@ def weavers(name: str) -> tuple[nn.Module, nn.Module] | None:
     if name == "part":
         theirs.network.trimmer.enabled = False  # type: ignore[union-attr]
     module = particlenet if name == "particlenet" else part
-    ours = models.create(name, **({"rounded_masses": True} if name == "part" else {}))
+    ours = models.create(
+        name, **({"rounded_masses": True, "pair_activation": False} if name == "part" else {})
+    )
     ours.load_state_dict(module.weaver_state_dict_to_hepml(theirs.network.state_dict()))  # type: ignore[union-attr]
     return theirs, ours.eval()
 

@@ -17,8 +17,14 @@ HOWTOS = sorted((DOCS / "howto").glob("*.md"))
 NOTEBOOKS = DOCS / "notebooks"
 
 
+# one page exports to ONNX, which takes as long as all others together
+RUN = [
+    pytest.param(p, marks=pytest.mark.slow if p.stem == "root-to-tagger" else ()) for p in (*PAGES, *HOWTOS)
+]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("page", [*PAGES, *HOWTOS], ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", RUN, ids=lambda p: p.stem)
 def test_the_page_runs_and_prints_what_it_quotes(
     page: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -377,11 +377,17 @@ def _further(lists: ak.Array) -> Chunk | None:
         return None
 
 
+_COLLIDER = ("pt", "eta", "phi", "energy", "mass")
+
+
 def _own_momenta(jets: ak.Array, columns: dict[str, np.ndarray]) -> np.ndarray | None:
     import awkward as ak
 
     if "momentum" not in ak.fields(jets):
-        return from_collider_columns(canonical_columns(columns))
+        own = from_collider_columns(canonical_columns(columns))
+        if own is None and ak.parameters(jets).get("__record__"):  # jets of coffea: vectors themselves
+            own = from_collider_columns({n: columns[n] for n in _COLLIDER if n in columns})
+        return own
     four = jets["momentum"]
     return np.stack([_floats(getattr(four, n)) for n in ("energy", "px", "py", "pz")], 1).astype(np.float32)
 

@@ -20,6 +20,7 @@ from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED, derived_array
 from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.layouts import Layout
+from hepml.data.sampling.asked import parse_reweighting
 from hepml.data.sampling.group_weights import GroupWeights
 from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import Sample, files_of, parse_samples
@@ -177,7 +178,7 @@ def _reweighting_of(settings: DataConfig) -> Reweighting | GroupWeights | None:
         value, key = dict(layout.reweight), "layout.reweight"
     if not value:
         return None
-    return GroupWeights.parse(value, key) if "groups" in value else Reweighting.parse(value, key)
+    return parse_reweighting(value, key)
 
 
 def layout_of(settings: DataConfig) -> Layout | None:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import awkward as ak
 import numpy as np
 import pytest
 from event_files import nano_events, write_tree
 from toys import toy_arrays
 
+import hepml
 from hepml.cli.main import main
 from hepml.data.dataset import JetDataset
 from hepml.data.reading.inspection import inspect
@@ -128,3 +130,34 @@ def test_packed_jets_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[s
     column.write_bytes(column.read_bytes()[:-4] + b"abcd")
     assert main(["data", "verify", str(packed)]) == 2
     assert "four_momenta.bin has changed" in capsys.readouterr().out
+
+
+def test_inspect_shows_the_spectra_before_and_after_the_reweighting_of_a_config(write, tmp_path) -> None:
+    from hepml.data.reading.inspection import inspect
+
+    jets = write(toy_arrays(300, seed=5))
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "data: {layout: jetclass, reweight: {columns: {jet_pt: [540, 580, 600, 620, 660]}, to: flat}}\n"
+    )
+    columns = inspect(str(jets), str(config)).columns
+    before, after = columns["jet_pt"], columns["jet_pt, reweighted"]
+    assert np.array_equal(before.edges, after.edges)
+    for name, drawn in before.histograms.items():
+        assert after.histograms[name].sum() == pytest.approx(drawn.sum(), rel=1e-5)  # a class keeps its sum
+        assert not np.array_equal(after.histograms[name], drawn)
+
+
+def test_jets_that_coffea_made_bring_their_own_momenta() -> None:
+    def jets(name: str | None) -> ak.Array:
+        parts = {n: ak.Array([[20.0, 5.0], [7.0]]) for n in ("pt",)} | {
+            n: ak.Array([[0.1, -0.2], [0.3]]) for n in ("eta", "phi", "mass")
+        }
+        cands = ak.zip(parts, with_name="PFCand")
+        own = {"pt": [30.0, 9.0], "eta": [0.0, 0.2], "phi": [0.0, 0.1], "mass": [3.0, 1.0]}
+        return ak.zip({**own, "constituents": cands}, depth_limit=1, with_name=name)
+
+    batch = hepml.JetBatch.from_awkward(jets("FatJet"))
+    assert batch.select_jets(["jet_pt"])[:, 0].tolist() == pytest.approx([30.0, 9.0], rel=1e-5)
+    plain = hepml.JetBatch.from_awkward(jets(None))  # columns of a file that happen to be called so
+    assert plain.select_jets(["jet_pt"])[0, 0].item() < 26

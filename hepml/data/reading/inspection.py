@@ -26,7 +26,10 @@ from hepml.data.reading.report import DataReport
 from hepml.data.reading.scanning import FileScan
 from hepml.data.reading.sources import Source, expand, open_root, trees_of
 from hepml.data.reading.tree_reader import branches_of
+from hepml.data.sampling.asked import reweighting_in
+from hepml.data.sampling.group_weights import GroupWeights
 from hepml.data.sampling.leaks import leaks
+from hepml.data.sampling.reweighting import Reweighting
 from hepml.errors import FileError, HepmlError
 from hepml.redaction import redact
 
@@ -206,7 +209,7 @@ def inspect_together(
     readable = Scan(tuple(f for f in found.files if f.problem is None and f.entries))
     if not readable.files:
         return _with(start, jets=0 if layouts else None)
-    shown = _distributions(readable)
+    shown = _distributions(readable, reweighting_in(layout))
     if readable.files[0].events is None:
         start = _with(start, collections=(shown["collection"],))
     shown.pop("collection")
@@ -261,7 +264,7 @@ def _one(
     known = _layout_name(item)
     if not item.entries:
         return _with(start, layout=known, jets=0, problems=("the tree has no entries",))
-    shown = _distributions(found)
+    shown = _distributions(found, reweighting_in(layout))
     if item.events is None:
         start = _with(start, collections=(shown.pop("collection"),))
     else:
@@ -283,12 +286,15 @@ def _layout_name(item: FileScan) -> str | None:
     return item.layout.name if item.layout else None
 
 
-def _distributions(found: Scan) -> dict[str, Any]:
-    """Counts, ranges and histograms of all files, read chunk by chunk."""
+def _distributions(found: Scan, reweighting: Reweighting | GroupWeights | None) -> dict[str, Any]:
+    """Counts, ranges and histograms of all files, read chunk by chunk; columns of a reweighting before and
+    after it."""
     report = DataReport()
     at_hand = [set(item.branches if item.events is None else item.events.columns) for item in found.files]
     common = set.intersection(*at_hand)
+    asked = () if reweighting is None else tuple(reweighting.columns)
     wanted = [*MAIN, *(name for name in FURTHER if name in common)]
+    wanted += [name for name in asked if name not in wanted]
     events = any(item.events is not None for item in found.files)
     read = [n for n in wanted if n in common] if events else wanted
     rows: list[np.ndarray] = []
@@ -330,6 +336,12 @@ def _distributions(found: Scan) -> dict[str, Any]:
     columns = {
         n: _column(values[:, i], label, classes, found.classes) for i, n in enumerate(wanted) if len(values)
     }
+    if reweighting is not None and label is not None and len(values):
+        at = {name: values[:, i] for i, name in enumerate(wanted)}
+        weights = reweighting.factors({n: at[n] for n in asked}, label, found.classes)
+        for n in reweighting.edges if isinstance(reweighting, GroupWeights) else asked:
+            after = _column(at[n], label, classes, found.classes, weights)
+            columns = {**columns, f"{n}, reweighted": after}
     return {
         "leaks": _leaks(found) if len([c for c in classes.values() if c]) > 1 else (),
         "jets": census.jets if events else found.entries,
@@ -373,7 +385,11 @@ def _leaks(found: Scan) -> tuple[dict[str, Any], ...]:
 
 
 def _column(
-    values: np.ndarray, label: np.ndarray | None, classes: Mapping[str, int], names: tuple[str, ...]
+    values: np.ndarray,
+    label: np.ndarray | None,
+    classes: Mapping[str, int],
+    names: tuple[str, ...],
+    weights: np.ndarray | None = None,
 ) -> Column:
     finite = np.isfinite(values)
     good = values[finite].astype(np.float64)
@@ -394,7 +410,11 @@ def _column(
     else:
         at = {name: i for i, name in enumerate(names)}
         histograms = {
-            name: np.histogram(clipped[finite & (label == at[name])], edges)[0]
+            name: np.histogram(
+                clipped[(own := finite & (label == at[name]))],
+                edges,
+                weights=None if weights is None else weights[own],
+            )[0]
             for name, n in classes.items()
             if n
         }

@@ -317,7 +317,12 @@ def _refuse_unknown_keys(schema: type[BaseModel], values: Any, config: Config, a
                 mend=did_you_mean(str(key), known),
             )
         below = _schema_in(known[key])
-        if below is not None and isinstance(value, Mapping):
+        if below is None or not isinstance(value, Mapping):
+            continue
+        if typing.get_origin(known[key]) is dict:  # names of the user's own, each with such a block
+            for name, block in value.items():
+                _refuse_unknown_keys(below, block, config, (*at, key, str(name)))
+        else:
             _refuse_unknown_keys(below, value, config, (*at, key))
 
 

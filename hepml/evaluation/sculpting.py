@@ -29,6 +29,7 @@ def mass_sculpting(
     signal_efficiencies: Sequence[float] = (0.3, 0.5),
     bins: int = 40,
     seed: int = 0,
+    random: int = _RANDOM,
 ) -> dict[str, dict[str, Any]]:
     """Jensen-Shannon divergence of the background's mass before and after cuts.
 
@@ -41,6 +42,7 @@ def mass_sculpting(
         signal_efficiencies: working points.
         bins: of equally many background jets each.
         seed: of the random selections.
+        random: how many of these.
 
     Returns:
         {"0.3": {"divergence", "by_chance", "by_chance_error", "passing", "threshold"}, …}: `by_chance` is the
@@ -73,7 +75,7 @@ def mass_sculpting(
             found["divergence"] = jensen_shannon(before, after)
             mb, wb = m[background], w[background]
             chance = []
-            for _ in range(_RANDOM):
+            for _ in range(random):
                 drawn = rng.choice(len(mb), count, replace=False)
                 if (spectrum := _spectrum(mb[drawn], wb[drawn], edges)).any():
                     chance.append(jensen_shannon(before, spectrum))

@@ -63,7 +63,7 @@ def boost_z(batch: JetBatch) -> JetBatch:
     shift = (2 * torch.rand(len(batch), device=batch.device, dtype=batch.dtype) - 1) * RAPIDITY
     momenta = _boost_z(batch.four_momenta, shift[batch.jet_of])
     jets = None if batch.jet_momenta is None else _boost_z(batch.jet_momenta, shift)
-    return replace(_anew(batch), four_momenta=momenta, jet_momenta=jets)
+    return replace(without_momentum_features(batch), four_momenta=momenta, jet_momenta=jets)
 
 
 def rotate_axis(batch: JetBatch) -> JetBatch:
@@ -76,7 +76,7 @@ def rotate_axis(batch: JetBatch) -> JetBatch:
     along = (v * n).sum(dim=1, keepdim=True) * n
     turned = along + c * (v - along) + s * torch.linalg.cross(n, v)
     momenta = torch.cat((batch.four_momenta[:, :1], turned), dim=1)
-    return replace(_anew(batch), four_momenta=momenta, extras={})
+    return replace(without_momentum_features(batch), four_momenta=momenta, extras={})
 
 
 def smear_soft(batch: JetBatch) -> JetBatch:
@@ -88,7 +88,7 @@ def smear_soft(batch: JetBatch) -> JetBatch:
     eta = kinematics.eta(p) + width * torch.randn_like(pt)
     phi = kinematics.phi(p) + width * torch.randn_like(pt)
     momenta = kinematics.from_pt_eta_phi(pt, eta, phi, kinematics.mass(p))
-    return replace(_anew(batch), four_momenta=momenta, extras={})
+    return replace(without_momentum_features(batch), four_momenta=momenta, extras={})
 
 
 def split_collinear(batch: JetBatch) -> JetBatch:
@@ -109,7 +109,7 @@ def split_collinear(batch: JetBatch) -> JetBatch:
     momenta[chosen] = share[:, None] * momenta[chosen]
     momenta = momenta[rows]
     momenta[copies] = (1 - share)[:, None] * batch.four_momenta[chosen]
-    plain = _anew(batch)
+    plain = without_momentum_features(batch)
     features = None if plain.features is None else plain.features[rows]
     raw = {name: column[rows] for name, column in plain.raw.items()}
     return replace(plain, four_momenta=momenta, offsets=offsets, features=features, raw=raw, extras={})
@@ -160,7 +160,7 @@ def apply(names: Sequence[str], batch: JetBatch) -> JetBatch:
     return batch
 
 
-def _anew(batch: JetBatch) -> JetBatch:
+def without_momentum_features(batch: JetBatch) -> JetBatch:
     """The batch without the stored features that follow from momenta, which are computed anew from those it
     is given."""
     momentum = set(feature_table.MOMENTUM_COLUMNS)

@@ -17,16 +17,20 @@ from hepml.data.inputs import Inputs
 from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.layouts import load_mapping
 from hepml.errors import ConfigError, DataError
+from hepml.evaluation.multiclass import background_class, class_indices
 from hepml.models import catalogue
 from hepml.models.identity import identity_of
 from hepml.models.standardised import standardise, standards_of
 from hepml.objectives import Objective
 from hepml.redaction import redacted
 from hepml.training.checkpoints import initialise_from, load_model
+from hepml.training.decorrelation import Decorrelation
 from hepml.training.jets import RunJets, layout_of
 from hepml.training.module import freeze
+from hepml.training.pretraining import MaskedParticles, refuse_extras
 from hepml.training.progress import Progress
 from hepml.training.run_config import RunConfig
+from hepml.training.side_tasks import PROBE, SideTasks, build_tasks, with_targets
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,40 @@ def _of_layout(config: RunConfig, name: str) -> dict[str, Any]:
 
 
 def model_inputs(config: RunConfig, given: nn.Module | None) -> Inputs:
-    """What the model asks of the data; its number of outputs, which follows from the data, has no part in
-    it."""
+    """What the model, and beside it side tasks and penalties, ask of the data; the number of outputs, which
+    follows from the data, has no part in it."""
     inputs = create_model(config, given, outputs=2).inputs
     assert isinstance(inputs, Inputs)
-    return inputs
+    if config.pretraining is not None:
+        refuse_extras(inputs)
+    columns: list[tuple[str, str]] = [(task.of, task.target) for task in config.auxiliary.values()]
+    if config.decorrelate is not None:
+        columns.append(("jet", config.decorrelate.column))
+    return with_targets(inputs, columns)
+
+
+def build_side(config: RunConfig, model: nn.Module, objective: Objective, jets: RunJets) -> SideTasks | None:
+    """The heads of the config's side tasks on a model, None where there are none.
+
+    Raises:
+        ConfigError: the model has no place for a head.
+        DataError: a target that cannot be learnt.
+    """
+    probe = jets.train.batch(np.arange(min(PROBE, len(jets.train))))
+    if config.pretraining is not None:
+        return MaskedParticles(model, probe, objective.outputs, config.pretraining.masked)
+    tasks = build_tasks(config.auxiliary, jets.train)
+    return SideTasks(model, tasks, probe, objective.outputs) if tasks else None
+
+
+def build_decorrelation(config: RunConfig, jets: RunJets) -> Decorrelation | None:
+    """The penalty that the config asks for."""
+    if config.decorrelate is None:
+        return None
+    named = config.evaluation.background
+    classes = list(jets.classes)
+    background = [background_class(classes)] if named is None else class_indices(named, classes)
+    return Decorrelation(config.decorrelate.column, config.decorrelate.strength, tuple(background))
 
 
 def build_objective(config: RunConfig, jets: RunJets) -> Objective:

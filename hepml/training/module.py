@@ -23,9 +23,12 @@ from hepml.nn.across_ranks import ties
 from hepml.objectives import Objective, weighted_mean
 from hepml.training import augmentation, metrics, schedules
 from hepml.training.averages import WeightAverage, averaged_tensors
+from hepml.training.decorrelation import Decorrelation
 from hepml.training.distillation import Targets
 from hepml.training.optimizers import build_optimizer
+from hepml.training.pretraining import MaskedParticles
 from hepml.training.sharding import put_back, shard, shared_out, whole
+from hepml.training.side_tasks import SideTasks
 from hepml.training.training_config import TrainingConfig
 
 
@@ -45,6 +48,8 @@ class TrainingModule(L.LightningModule):
         fresh: names of tensors that given weights did not bring, which learn at the full rate; None where
             none were given.
         taught: a teacher's scores to learn from, or None.
+        side: further heads on the model, or the pretext task that takes the place of the labels.
+        apart: what the score is decorrelated from, or None.
 
     Example:
         >>> model, head = hepml.models.create('mlp'), hepml.objectives.Categorical(2)
@@ -71,6 +76,8 @@ class TrainingModule(L.LightningModule):
         identity: dict[str, Any] | None = None,
         fresh: frozenset[str] | None = None,
         taught: Targets | None = None,
+        side: SideTasks | None = None,
+        apart: Decorrelation | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -82,13 +89,14 @@ class TrainingModule(L.LightningModule):
         self.identity = identity or {}
         self.fresh = fresh
         self.taught = taught
+        self.side, self.apart = side, apart
         self.register_buffer("class_scale", class_scale, persistent=False)
         # Σ w·nll / mean weight, jets. No buffer: DDP gives buffers of the first rank to all
         self.loss_sum = torch.zeros(2, dtype=torch.float64)
         self.average = WeightAverage(settings.average) if settings.average else None
         self._own: dict[str, Tensor] = {}  # the model's own weights while the average is measured
         self._sharded = False
-        self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._outputs: list[tuple[Tensor, ...]] = []
         self._random: dict[str, Any] | None = None
         self.ranks_before: int | None = None  # of the process that wrote the checkpoint gone on from
         self.jets_seen: int | None = None  # of the last epoch, over all ranks
@@ -133,9 +141,17 @@ class TrainingModule(L.LightningModule):
     def training_step(self, batch: JetBatch, batch_idx: int) -> Tensor:
         if self.settings.augment:
             batch = augmentation.apply(self.settings.augment, batch)
-        parameters = self._run(batch).float() if self.settings.precision == "bf16-mixed" else self._run(batch)
-        nll, weights = self._likelihood(parameters, batch)
-        loss = weighted_mean(nll, weights, self.mean_weight)
+        if isinstance(self.side, MaskedParticles):
+            loss = self.side.loss_of(self._run, batch)
+        else:
+            outputs = self._run(batch)
+            parameters = outputs.float() if self.settings.precision == "bf16-mixed" else outputs
+            nll, weights = self._likelihood(parameters, batch)
+            loss = weighted_mean(nll, weights, self.mean_weight)
+            if self.apart is not None:
+                loss = loss + self.apart.strength * self.apart.of_batch(self.objective, parameters, batch)
+            if self.side is not None:
+                loss = loss + self.side.loss(batch)
         size = torch.full_like(loss.detach(), len(batch))
         self.loss_sum += torch.stack([loss.detach() * size, size]).to(torch.float64)
         if self.trainer.world_size == 1:
@@ -148,10 +164,16 @@ class TrainingModule(L.LightningModule):
             self.average.update(self.model)
 
     def on_validation_epoch_start(self) -> None:
+        if self.side is not None:
+            self.side.figures()  # those of the training
         if self.average is not None:
             self._own = self.average.exchange(self.model, self.average.values)
 
     def validation_step(self, batch: JetBatch, batch_idx: int) -> None:
+        if isinstance(self.side, MaskedParticles):  # the same constituents are hidden in every epoch
+            generator = torch.Generator().manual_seed(batch_idx)
+            self.side.loss_of(self.model, batch, generator)
+            return
         parameters = (
             self.model(batch).float() if self.settings.precision == "bf16-mixed" else self.model(batch)
         )
@@ -160,7 +182,10 @@ class TrainingModule(L.LightningModule):
         ones = (
             weights if weights is not None else torch.ones(len(batch), device=batch.device, dtype=batch.dtype)
         )
-        self._outputs.append((parameters, batch.labels, ones))
+        if self.side is not None:
+            self.side.measure(batch)
+        beside = () if self.apart is None else (batch.select_jets([self.apart.column])[:, 0],)
+        self._outputs.append((parameters, batch.labels, ones, *beside))
 
     def on_validation_epoch_end(self) -> None:
         if self._sharded:
@@ -168,13 +193,25 @@ class TrainingModule(L.LightningModule):
         if self.average is not None:
             self.average.exchange(self.model, self._own)
         parts, self._outputs = self._outputs, []
+        aside = {} if self.side is None else self.side.figures(self._summed)
         if not parts:
+            self.epoch_metrics = {f"val_{key}": v for figures in aside.values() for key, v in figures.items()}
+            self.log_dict(dict(self.epoch_metrics))
             return
-        parameters, labels, weights = (self._gather(torch.cat(column)) for column in zip(*parts, strict=True))
+        gathered = [self._gather(torch.cat(column)) for column in zip(*parts, strict=True)]
+        parameters, labels, weights = gathered[:3]
         self.epoch_metrics = {
             f"val_{name}": value
             for name, value in metrics.validation(self.objective, parameters, labels, weights).items()
         }
+        for task, figures in aside.items():
+            self.epoch_metrics |= {f"val_{task}_{key}": value for key, value in figures.items()}
+        if self.apart is not None:  # the best checkpoint is the one with the smallest sum, as in training
+            score = self.apart.score(self.objective, parameters.float())
+            found = float(self.apart.of_jets(score, gathered[3], labels, weights))
+            self.epoch_metrics["val_likelihood"] = self.epoch_metrics["val_loss"]
+            self.epoch_metrics["val_distance_correlation"] = found
+            self.epoch_metrics["val_loss"] += self.apart.strength * found
         # for callbacks of the user that monitor one of them, as Lightning's EarlyStopping
         self.log_dict(dict(self.epoch_metrics))
 
@@ -208,7 +245,7 @@ class TrainingModule(L.LightningModule):
     # ------------------------------------------------------------------ optimizer
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.model, self.settings, self.fresh)
+        optimizer = build_optimizer(self.model, self.settings, self.fresh, self.side)
         rate = schedules.learning_rate(
             self.settings.schedule,
             self.total_steps,
@@ -281,6 +318,12 @@ class TrainingModule(L.LightningModule):
             weights = self._weights(batch) if self.taught.weighted else None
             return self.taught.loss(self.objective, parameters, batch), weights
         return self.objective.negative_log_likelihood(parameters, batch.labels), self._weights(batch)
+
+    def _summed(self, values: Tensor) -> Tensor:
+        """A tensor added up over ranks."""
+        if self.trainer.world_size == 1:
+            return values
+        return torch.as_tensor(self.trainer.strategy.reduce(values, reduce_op="sum"))
 
     def _share(self, jets: int) -> Tensor:
         """What this rank's mean loss counts for: DDP averages over ranks, the loss of a step is a mean over

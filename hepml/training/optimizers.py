@@ -21,7 +21,10 @@ _MATCHED = "match_rms_adamw"
 
 
 def build_optimizer(
-    model: nn.Module, settings: TrainingConfig, fresh: frozenset[str] | None = None
+    model: nn.Module,
+    settings: TrainingConfig,
+    fresh: frozenset[str] | None = None,
+    heads: nn.Module | None = None,
 ) -> torch.optim.Optimizer:
     """The configured optimizer.
 
@@ -29,11 +32,16 @@ def build_optimizer(
         model: its parameters that require gradients are optimised.
         settings: the `training` block.
         fresh: names of parameters that learn at the full rate, where the others came from given weights.
+        heads: further layers, which are new in any case.
 
     Raises:
         ConfigError: an optimizer that the installed torch has not.
     """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if heads is not None:
+        added = [(f"heads of side tasks.{name}", p) for name, p in heads.named_parameters()]
+        fresh = None if fresh is None else fresh | {name for name, _ in added}
+        trained = [*added, *trained]  # the model's last matrix stays the last
     if settings.optimizer == "muon":
         return _muon(trained, settings, fresh)
     groups = _groups(trained, settings, fresh)

@@ -1,12 +1,14 @@
-"""The schema of what a run may do beside fitting labels: distilling a teacher.
+"""The schema of what a run may do beside fitting labels: distilling a teacher, decorrelating, auxiliary
+tasks, pretraining on hidden constituents.
 
-These blocks are parts of `RunConfig`; what they do is in `hepml.training.distillation`.
+These blocks are parts of `RunConfig`; what they do is in `hepml.training.distillation`, `.decorrelation`,
+`.side_tasks` and `.pretraining`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -90,3 +92,43 @@ class DistillConfig(Schema):
         unlabelled = None if self.unlabelled is None else absolute(self.unlabelled)
         teacher = teachers if isinstance(self.teacher, list) else teachers[0]
         return self.model_copy(update={"teacher": teacher, "unlabelled": unlabelled})
+
+
+class DecorrelateConfig(Schema):
+    """The penalty that keeps the score independent of a jet column on background jets (arXiv:2001.05310).
+
+    Args:
+        column: of the jets.
+        strength: factor on the squared distance correlation, which lies between 0 and 1.
+    """
+
+    column: str = "jet_mass"
+    strength: Positive = 1.0
+
+
+class AuxiliaryTask(Schema):
+    """A further head on the tagger's backbone.
+
+    Args:
+        target: jet column (`jet_mass`, or any of the file), or constituent column (`origin`).
+        of: whether the target is one a jet or one a constituent.
+        objective: gaussian (a number) or categorical (whole numbers from 0; negative ones are not known).
+        weight: of its mean loss beside the tagger's.
+        classes: of a categorical target; one more than the largest of the training jets where left out.
+    """
+
+    target: str
+    of: Literal["jet", "constituent"] = "jet"
+    objective: Literal["gaussian", "categorical"] = "gaussian"
+    weight: Positive = 0.1
+    classes: Annotated[int, Field(ge=2)] | None = None
+
+
+class PretrainingConfig(Schema):
+    """Masked-particle modelling in place of the labels' loss (after arXiv:2401.13537).
+
+    Args:
+        masked: share of the constituents whose momentum is hidden and guessed.
+    """
+
+    masked: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from hepml.inference.prediction import score_dataset
 from hepml.models import catalogue
 from hepml.models.identity import identity_of
 from hepml.objectives import Objective
-from hepml.training import metrics, run_page
+from hepml.training import analysis_report, metrics, run_page
+from hepml.training.building import build_side
 from hepml.training.callbacks import RunKeeper
 from hepml.training.checkpoints import BEST, load_model
 from hepml.training.jets import FOLD, RunJets, places_of
@@ -36,12 +37,14 @@ class ScoredTest:
         rows: [N, C] activated outputs.
         weights: [N], or None.
         report: the metrics of these.
+        masses: [N] of the jets in GeV; empty of a regression.
     """
 
     labels: np.ndarray
     rows: np.ndarray
     weights: np.ndarray | None
     report: dict[str, Any]
+    masses: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def report_run(
@@ -71,6 +74,9 @@ def report_run(
         tracker.artifact(path, "scores")
     draw_figures(tracker, objective, tests, keeper, jets, config.evaluation, str(identity_of(model).name))
     summary = summarise(config, folder, model, objective, jets, keeper, tests, device)
+    if config.auxiliary:
+        summary["auxiliary"] = auxiliary_figures(config, folder, model, objective, jets, device)
+        tracker.metrics(_flat(summary["auxiliary"]), keeper.best_epoch, final=True)
     folder.write_json(SUMMARY, summary)
     tracker.artifact(folder.path / SUMMARY)
     run_page.fill(tracker, summary, curves_of(tests, jets.classes))
@@ -109,7 +115,54 @@ def score_tests(
             **config.evaluation.points(),
         )  # fmt: skip
         tests[name] = ScoredTest(labels, rows, weights, report)
-    return tests
+    return _with_analyses(tests, model, jets, device, settings.eval_batch_size or 2 * settings.batch_size)
+
+
+def _with_analyses(
+    tests: dict[str, ScoredTest], model: nn.Module, jets: RunJets, device: torch.device, size: int
+) -> dict[str, ScoredTest]:
+    """The same with mass sculpting and calibration in the reports, where there is signal and background."""
+    if not jets.classes or not tests or "signal" not in next(iter(tests.values())).report:
+        return tests
+    first = next(iter(tests.values())).report
+    temperature = analysis_report.temperature_of(
+        model, jets.val, first, jets.classes, device=device, size=size
+    )
+    out = {}
+    for name, one in tests.items():
+        masses = analysis_report.masses_of(jets.tests[name])
+        pair, which = analysis_report.against(one.report, jets.classes, one.labels, one.rows, one.weights)
+        more = analysis_report.analyse(pair, masses[which], temperature)
+        out[name] = replace(one, report={**one.report, **more}, masses=masses[which])
+    return out
+
+
+def auxiliary_figures(
+    config: RunConfig,
+    folder: RunDirectory,
+    model: nn.Module,
+    objective: Objective,
+    jets: RunJets,
+    device: torch.device,
+) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """What the best checkpoint's heads say of the test jets: {test set: {"auxiliary": {task: figures}}}."""
+    side = build_side(config, model, objective, jets)
+    assert side is not None
+    content = torch.load(folder.checkpoints / BEST, map_location="cpu", weights_only=True)["state_dict"]
+    own = {n.removeprefix("side."): t for n, t in content.items() if n.startswith("side.")}
+    side.load_state_dict(own)
+    side.to(device).eval()
+    size = config.training.eval_batch_size or 2 * config.training.batch_size
+    dtype = next(model.parameters()).dtype
+    found = {}
+    for name, dataset in jets.tests.items():
+        for batch in JetLoader(dataset, size, buckets=True):
+            moved = batch.to(device).to(dtype)
+            with torch.inference_mode():
+                model(moved)
+            side.measure(moved)
+        found[name] = {"auxiliary": side.figures()}
+    return found
 
 
 def summarise(
@@ -213,6 +266,19 @@ def _test_figures(
                 f"scores_{name}",
                 plots.plot_scores(*drawable[name], classes=names, title=f"{model} on {name}"),
             )
+    yield from _analyses(tests, drawable)
+
+
+def _analyses(tests: dict[str, ScoredTest], drawable: dict[str, Against]) -> Iterator[tuple[str, Any]]:
+    """The background's mass behind cuts, test set by test set, and the reliability of all."""
+    from hepml.evaluation.plots.analysis import plot_reliability, plot_sculpting
+
+    for name, pair in drawable.items():
+        if "sculpting" in tests[name].report:
+            yield f"sculpting_{name}", plot_sculpting(*pair[:2], tests[name].masses, pair[2])
+    calibrated = {name: pair for name, pair in drawable.items() if "calibration" in tests[name].report}
+    if calibrated:
+        yield "reliability", plot_reliability(calibrated)
 
 
 def curves_of(tests: dict[str, ScoredTest], classes: Sequence[str]) -> dict[str, Against]:

@@ -31,8 +31,10 @@ from hepml.tracking import page
 from hepml.training import distillation
 from hepml.training.building import (
     Built,
+    build_decorrelation,
     build_model,
     build_objective,
+    build_side,
     checkpoint_identity,
     given_model,
     model_inputs,
@@ -58,6 +60,8 @@ from hepml.training.run_directory import STATE, RunDirectory, default_output
 
 # Seconds before MLflow is imported (1 to 2 of the processor): the run takes its first steps meanwhile.
 MLFLOW_WAITS = 4.0
+# blocks of the config that are parameters of the MLflow run
+PARAMETERS = {"data", "model", "objective", "training", "distill", "decorrelate", "auxiliary", "pretraining"}
 
 
 def train(
@@ -160,6 +164,8 @@ def _carry_out(desk: _Desk, resume: bool) -> dict[str, Any]:
     jets = open_jets(config.data, inputs, desk.progress.message)
     for note in jets.notes:
         desk.progress.message(note)
+    if config.pretraining is not None:
+        jets.tests = {}  # nothing is scored: the outputs have learnt nothing
     objective = build_objective(config, jets)
     taught = distillation.prepare(config, jets, inputs, objective, desk.progress)
     seed_everything(settings.seed)
@@ -239,9 +245,7 @@ def _describe_run(desk: _Desk) -> None:
 
 def _start_tracking(desk: _Desk, model: nn.Module, jets: RunJets) -> Any:
     config, settings = desk.config, desk.config.tracking
-    parameters = config.model_dump(
-        mode="json", include={"data", "model", "objective", "training", "distill"}, exclude_none=True
-    )
+    parameters = config.model_dump(mode="json", include=PARAMETERS, exclude_none=True)
     parameters["parameters"] = catalogue.count_parameters(model)
     tracker = tracking.start(
         desk.folder.path,
@@ -320,6 +324,8 @@ def _fit(
         identity=checkpoint_identity(config, model, objective, jets),
         fresh=built.fresh,
         taught=taught,
+        side=build_side(config, model, objective, jets),
+        apart=build_decorrelation(config, jets),
     )
     # dropout and augmentation differ between ranks
     torch.manual_seed(settings.seed * 1_000_003 + trainer.global_rank + 1)

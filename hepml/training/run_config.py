@@ -22,7 +22,12 @@ from hepml.errors import ConfigError, ModelError, did_you_mean
 from hepml.models import catalogue
 from hepml.pretrained import published
 from hepml.training.config_trust import check_names, import_plugins
-from hepml.training.recipe_config import DistillConfig
+from hepml.training.recipe_config import (
+    AuxiliaryTask,
+    DecorrelateConfig,
+    DistillConfig,
+    PretrainingConfig,
+)
 from hepml.training.report_config import EvaluationConfig, Positive, Share, TrackingConfig
 from hepml.training.training_config import TrainingConfig
 
@@ -134,6 +139,9 @@ class RunConfig(Schema):
             for a target where left out.
         training: see `TrainingConfig`.
         distill: learn from a teacher's scores; see `hepml.training.recipe_config`.
+        decorrelate: keep the background's score independent of the jet mass.
+        auxiliary: further heads by name, each with target, objective and weight.
+        pretraining: learn from hidden constituents instead of labels.
         evaluation: see `EvaluationConfig`.
         tracking: see `TrackingConfig`.
         output: run folder; `runs/NAME-TIME` where left out.
@@ -150,6 +158,9 @@ class RunConfig(Schema):
     objective: dict[str, Any] | str | None = None
     training: TrainingConfig = TrainingConfig()
     distill: DistillConfig | None = None
+    decorrelate: DecorrelateConfig | None = None
+    auxiliary: dict[str, AuxiliaryTask] = Field(default_factory=dict)
+    pretraining: PretrainingConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
     output: str | None = None
@@ -238,6 +249,7 @@ def check(config: Config, *, trust: bool = False) -> RunConfig:
             where=config.where(("data", "fold")),
             mend=f"folds are counted from 0: give 0 to {run.data.folds - 1}",
         )
+    _check_recipes(run, config)
     if run.data.class_weights is not None and run.distill is not None and not run.distill.weights:
         raise ConfigError(
             "class_weights weigh jets by their class, and distill takes no weights",
@@ -255,6 +267,42 @@ def check(config: Config, *, trust: bool = False) -> RunConfig:
 
 # ------------------------------------------------------------------------------------------------------------
 # helpers
+
+
+def _check_recipes(run: RunConfig, config: Config) -> None:
+    """Refuses blocks that do not go together."""
+    if run.decorrelate is not None and run.data.target is not None:
+        raise ConfigError(
+            "decorrelate is for classification, and data.target asks for a regression",
+            where=config.where(("decorrelate",)),
+            mend="leave one of them out",
+        )
+    watching = "pretraining" if run.pretraining is not None else "auxiliary" if run.auxiliary else None
+    if watching is None:
+        return
+    if run.training.compile:
+        raise ConfigError(
+            f"{watching} watches the layers of the model, which a compiled one hides",
+            where=config.where(("training", "compile")),
+            mend="training.compile: false",
+        )
+    bad = next((name for name in run.auxiliary if not name.isidentifier()), None)
+    if bad is not None:
+        raise ConfigError(
+            f"'{bad}' cannot name an auxiliary task",
+            where=config.where(("auxiliary",)),
+            mend="letters, digits and _",
+        )
+    if run.pretraining is not None:
+        others = {"distill": run.distill, "decorrelate": run.decorrelate, "auxiliary": run.auxiliary or None}
+        also = [name for name, block in others.items() if block is not None]
+        if also or run.training.monitor != "val_loss" or run.data.target is not None:
+            what = also[0] if also else "training.monitor" if run.data.target is None else "data.target"
+            raise ConfigError(
+                f"pretraining uses no labels, and {what} does",
+                where=config.where(("pretraining",)),
+                mend="leave one of them out",
+            )
 
 
 def _plugin_path(name: str, config: Config) -> str:

@@ -1,0 +1,247 @@
+"""Side tasks: further heads on the backbone of any tagger, each with its own objective, weight and figures.
+
+A jet's head reads what the tagger's last linear layer reads, a constituent's head the last output that has
+one row a constituent; both are found by watching one forward pass, so that no model has to know of them.
+Heads belong to the training and not to the model: predictions and exports are those of the tagger alone.
+Masked-particle pretraining (`hepml.training.pretraining`) is such a task by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hepml import objectives
+from hepml.data.batch import JetBatch
+from hepml.data.features import RAW
+from hepml.data.inputs import Inputs
+from hepml.data.jet_columns import DERIVED
+from hepml.errors import ConfigError, DataError
+from hepml.objectives import Objective
+from hepml.training.recipe_config import AuxiliaryTask
+
+SAMPLE = 20_000  # training jets that the scale of a target is measured on
+PROBE = 6  # jets of the forward pass that is watched
+
+
+@dataclass(frozen=True)
+class Task:
+    """One side task.
+
+    Args:
+        name: in metrics.
+        target: jet column, or constituent column.
+        of: `jet` or `constituent`.
+        objective: its head's.
+        weight: of its loss beside the tagger's.
+    """
+
+    name: str
+    target: str
+    of: str
+    objective: Objective
+    weight: float
+
+    def values(self, batch: JetBatch) -> Tensor:
+        """The targets of a batch, [B] or [ΣN]."""
+        if self.of == "jet":
+            return batch.select_jets([self.target])[:, 0]
+        return batch.select([RAW + self.target])[:, 0]
+
+
+def with_targets(inputs: Inputs, columns: Sequence[tuple[str, str]]) -> Inputs:
+    """What a model reads and, beside it, the columns of side tasks.
+
+    Args:
+        inputs: the model's.
+        columns: (`jet` or `constituent`, name).
+    """
+    jets = [name for of, name in columns if of == "jet" and name not in DERIVED]
+    parts = [RAW + name for of, name in columns if of == "constituent"]
+    return replace(
+        inputs,
+        jet_features=tuple(dict.fromkeys((*inputs.jet_features, *jets))),
+        features=tuple(dict.fromkeys((*inputs.features, *parts))),
+    )
+
+
+def build_tasks(settings: Mapping[str, AuxiliaryTask], train: Any) -> list[Task]:
+    """The tasks of a config, with the scale of their targets from the training jets.
+
+    Raises:
+        DataError: a categorical target that is not made of whole numbers from 0, or a target that is one
+            number.
+    """
+    if not settings:
+        return []
+    sample = train.batch(np.arange(min(SAMPLE, len(train))))
+    tasks = []
+    for name, one in settings.items():
+        task = Task(name, one.target, one.of, objectives.objective("gaussian"), one.weight)
+        values = task.values(sample).double()
+        values = values[torch.isfinite(values)]
+        where = f"auxiliary.{name}.target"
+        if not len(values):
+            raise DataError(f"'{one.target}' has no finite value", where=where, mend="name another column")
+        if one.objective == "gaussian":
+            centre, width = float(values.mean()), float(values.std())
+            if not width > 0:
+                raise DataError(
+                    f"'{one.target}' is the same for all", where=where, mend="name another column"
+                )
+            head = objectives.objective("gaussian", centre=centre, width=width)
+        else:
+            if not bool((values == values.round()).all()):
+                raise DataError(
+                    f"'{one.target}' has values that are no whole numbers",
+                    where=where,
+                    mend="objective: gaussian for a continuous target",
+                )
+            classes = one.classes or int(values.max()) + 1
+            head = objectives.objective("categorical", classes=max(2, classes))
+        tasks.append(replace(task, objective=head))
+    return tasks
+
+
+class SideTasks(nn.Module):
+    """Heads on a backbone.
+
+    Args:
+        model: the tagger.
+        tasks: from `build_tasks`.
+        probe: a few jets.
+        outputs: columns of the tagger's outputs.
+
+    Raises:
+        ConfigError: the tagger keeps no row a constituent, or no layer for its jets.
+    """
+
+    def __init__(self, model: nn.Module, tasks: Sequence[Task], probe: JetBatch, outputs: int) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self._seen: dict[str, Tensor] = {}
+        places = find_layers(model, probe, outputs)
+        widths = {}
+        for of in sorted({task.of for task in tasks}):
+            if of not in places:
+                what = "a row for each constituent" if of == "constituent" else "a last linear layer"
+                raise ConfigError(
+                    f"{getattr(model, 'hepml_name', type(model).__name__)} has no {what} to put a head on",
+                    where="auxiliary",
+                    mend="use a tagger such as pfn, particlenet or lorentznet",
+                )
+            layer, widths[of] = places[of]
+            self._watch(layer, of)
+        self.heads = nn.ModuleDict(
+            {task.name: nn.Linear(widths[task.of], task.objective.outputs) for task in tasks}
+        )
+        self.sums: dict[str, Tensor] = {}
+
+    def _watch(self, layer: nn.Module, of: str) -> None:
+        if of == "jet":
+            layer.register_forward_pre_hook(lambda module, given: self._seen.__setitem__("jet", given[0]))
+        else:
+            layer.register_forward_hook(
+                lambda module, given, out: self._seen.__setitem__("constituent", _first(out))
+            )
+
+    def parameters_of(self, task: Task) -> Tensor:
+        """The head's outputs for the batch that the model has just seen, [B or ΣN, outputs]."""
+        seen = self._seen[task.of]
+        head = self.heads[task.name]
+        assert isinstance(head, nn.Linear)
+        return head(seen.to(head.weight.dtype))
+
+    def loss(self, batch: JetBatch) -> Tensor:
+        """The weighted sum of the tasks' mean losses on the batch that the model has just seen, a scalar."""
+        total = batch.four_momenta.new_zeros(())
+        for task in self.tasks:
+            nll, _, _ = self._measured(task, batch)
+            if len(nll):
+                total = total + task.weight * nll.mean()
+        return total
+
+    @torch.no_grad()
+    def measure(self, batch: JetBatch) -> None:
+        """Takes in the batch that the model has just seen, for `figures`."""
+        for task in self.tasks:
+            self.add(task, *self._measured(task, batch))
+
+    def add(self, task: Task, nll: Tensor, parameters: Tensor, target: Tensor) -> None:
+        """Adds up what `figures` needs of some targets."""
+        found = task.objective.activation(parameters.double())
+        if task.objective.task == "regression":
+            residual = found[:, 0] - target.double()
+            rows = (nll.double(), residual.square(), residual, torch.ones_like(residual))
+        else:
+            right = (found.argmax(dim=1) == target).double()
+            rows = (nll.double(), right, torch.zeros_like(right), torch.ones_like(right))
+        sums = torch.stack([row.sum() for row in rows])
+        self.sums[task.name] = self.sums.get(task.name, torch.zeros_like(sums)) + sums
+
+    def figures(self, reduce: Any = None) -> dict[str, dict[str, float]]:
+        """Loss with rmse and bias, or accuracy, of each task since the last call.
+
+        Args:
+            reduce: adds up a tensor over ranks.
+        """
+        sums, self.sums = self.sums, {}
+        out: dict[str, dict[str, float]] = {}
+        for task in self.tasks:
+            if task.name not in sums:
+                continue
+            values = sums[task.name] if reduce is None else reduce(sums[task.name])
+            loss, first, second, count = values.tolist()
+            count = max(count, 1.0)
+            if task.objective.task == "regression":
+                more = {"rmse": math.sqrt(first / count), "bias": second / count}
+            else:
+                more = {"accuracy": first / count}
+            out[task.name] = {"loss": loss / count, **more}
+        return out
+
+    def _measured(self, task: Task, batch: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses, outputs and targets where there is a target: finite, and of classes not negative."""
+        target, parameters = task.values(batch), self.parameters_of(task)
+        known = torch.isfinite(target)
+        if task.objective.task == "classification":
+            known &= (target >= 0) & (target < task.objective.outputs)
+            target = torch.where(known, target, 0.0).long()
+        target, parameters = target[known], parameters[known]
+        return task.objective.negative_log_likelihood(parameters, target), parameters, target
+
+
+def find_layers(model: nn.Module, probe: JetBatch, outputs: int) -> dict[str, tuple[nn.Module, int]]:
+    """The layers whose input (`jet`) and output (`constituent`) heads can read, each with its width."""
+    rows, jets = probe.four_momenta.shape[0], len(probe)
+    found: dict[str, tuple[nn.Module, int]] = {}
+
+    def look(module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
+        tensor = _first(out)
+        if not isinstance(tensor, Tensor) or tensor.ndim != 2:
+            return
+        if isinstance(module, nn.Linear) and tensor.shape == (jets, outputs):
+            found["jet"] = (module, module.in_features)
+        if tensor.shape[0] == rows and tensor.shape[1] > 1 and tensor.is_floating_point():
+            found["constituent"] = (module, tensor.shape[1])
+
+    hooks = [module.register_forward_hook(look) for module in model.modules() if module is not model]
+    training, first = model.training, next(model.parameters())
+    try:
+        with torch.no_grad():
+            model.eval()(probe.to(first.device).to(first.dtype))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _first(out: Any) -> Any:
+    return out[0] if isinstance(out, tuple) and out else out

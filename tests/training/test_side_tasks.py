@@ -1,0 +1,112 @@
+"""Side tasks, the mass penalty, masked-particle pretraining: what each learns, reports and leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hepml
+from hepml import models
+from hepml.data.dataset import JetDataset
+from hepml.errors import ConfigError
+from hepml.training.decorrelation import distance_correlation
+from hepml.training.pretraining import mask
+from hepml.training.run import train
+from hepml.training.run_config import RunConfig
+from hepml.training.side_tasks import find_layers
+
+Tiny = Callable[..., RunConfig]
+SMALL = "model={name: pfn, phi: [16, 16], f: [16]}"
+
+
+def test_distance_correlation_is_zero_for_independent_columns_and_one_for_linear_ones() -> None:
+    torch.manual_seed(0)
+    x, y = torch.rand(800, dtype=torch.float64), torch.rand(800, dtype=torch.float64)
+    assert float(distance_correlation(x, 3 * x + 1)) == pytest.approx(1, abs=1e-9)
+    assert float(distance_correlation(x, (x - 0.5).square())) > 0.15  # a correlation that is not linear
+    assert float(distance_correlation(x, y)) < 0.02
+    # a jet of weight two is the same jet twice, one of weight zero is not there
+    twice = distance_correlation(torch.cat((x[:200], x[:100])), torch.cat((y[:200], y[:100])))
+    weights = torch.cat((torch.full((100,), 2.0), torch.ones(100), torch.zeros(50)))
+    torch.testing.assert_close(distance_correlation(x[:250], y[:250], weights), twice, rtol=0.02, atol=1e-4)
+
+
+def test_the_penalty_frees_the_background_of_the_mass(tiny: Tiny, tmp_path: Path) -> None:
+    words = ("training.epochs=4", "training.learning_rate=0.01", "training.batch_size=200")
+    plain = train(tiny(*words), tmp_path / "plain")
+    apart = train(tiny(*words, "decorrelate.strength=20"), tmp_path / "apart")
+    for run in (plain, apart):  # toy jets are told apart without an error: no background passes
+        assert run["test"]["sculpting"]["0.5"]["passing"] >= 0
+    history = hepml.open_run(tmp_path / "apart").history()
+    assert history["val_distance_correlation"].iloc[-1] < history["val_distance_correlation"].max()
+    last = history.iloc[-1]
+    total = last["val_likelihood"] + 20 * last["val_distance_correlation"]
+    assert last["val_loss"] == pytest.approx(total, rel=1e-6)
+    assert 0 <= plain["test"]["calibration"]["ece"] <= 1
+    assert plain["test"]["calibration"]["temperature"] > 0
+
+
+def test_tasks_of_jets_and_constituents_are_learnt_and_told_apart(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(
+        "auxiliary.mass={target: jet_mass, weight: 0.5}",
+        "auxiliary.origin={target: charge, of: constituent, objective: categorical, classes: 2}",
+        "training.epochs=4", "training.learning_rate=0.02",
+    )  # fmt: skip
+    summary = train(config, tmp_path / "run")
+    figures = summary["auxiliary"]["test"]["auxiliary"]
+    assert {"loss", "rmse", "bias"} == set(figures["mass"])
+    assert 0.5 < figures["origin"]["accuracy"] <= 1  # of charges 0 and 1; -1 is not known
+    history = hepml.open_run(tmp_path / "run").history()
+    for figure in ("val_mass_loss", "val_mass_rmse", "val_origin_loss"):
+        assert history[figure].iloc[-1] < history[figure].iloc[0], figure
+    assert {"val_mass_rmse", "val_origin_accuracy", "val_auc"} <= set(history)
+    model = hepml.load_model(tmp_path / "run")  # the tagger alone
+    assert sum(p.numel() for p in model.parameters()) == summary["parameters"]
+
+
+@pytest.mark.parametrize(
+    "name", ["pfn", "particlenet_lite", "lorentznet", "transformer", "part", "pelican_small"]
+)
+def test_heads_find_their_layers(name: str, toy_files: dict[str, Path]) -> None:
+    model = models.create(name)
+    jets = JetDataset.open(toy_files["test"], model.inputs).batch(np.arange(6))
+    found = find_layers(model, jets, 2)
+    assert found["jet"][1] == found["jet"][0].in_features
+    assert ("constituent" in found) == (name not in ("pelican_small",))
+
+
+def test_hiding_keeps_directions_and_the_scalar_sum(toy_files: dict[str, Path]) -> None:
+    jets = JetDataset.open(toy_files["test"], models.create("pfn").inputs).batch(np.arange(50))
+    hidden, chosen, target = mask(jets, 0.3, torch.Generator().manual_seed(0))
+    p, q = jets.four_momenta, hidden.four_momenta
+    assert 0.2 < float(chosen.float().mean()) < 0.4
+    torch.testing.assert_close(p[~chosen], q[~chosen])
+    unit = [x[chosen, 1:] / x[chosen, 1:].norm(dim=1, keepdim=True) for x in (p, q)]
+    torch.testing.assert_close(*unit, rtol=1e-4, atol=1e-5)
+    sums = [torch.zeros(50).index_add(0, jets.jet_of, x[:, 1:3].norm(dim=1)) for x in (p, q)]
+    torch.testing.assert_close(*sums, rtol=1e-4, atol=1e-3)
+    assert len(target) == int(chosen.sum())
+    assert "log_pt" not in hidden.feature_names, "what was hidden is not read from stored features"
+
+
+def test_a_pretrained_backbone_is_fine_tuned_by_its_run(tiny: Tiny, tmp_path: Path) -> None:
+    first = train(tiny("pretraining={masked: 0.4}", "training.epochs=3", SMALL), tmp_path / "first")
+    assert first["test"] is None
+    history = hepml.open_run(tmp_path / "first").history()
+    assert history["val_loss"].iloc[-1] < history["val_loss"].iloc[0]
+    weights = hepml.load_model(tmp_path / "first").state_dict()
+    run = tmp_path / "tuned"
+    train(
+        tiny(f"model.pretrained={tmp_path / 'first'}", "training.learning_rate=1e-9", "training.epochs=1"),
+        run,
+    )
+    tuned = hepml.load_model(run).state_dict()
+    assert all(torch.allclose(tuned[name], weights[name], atol=1e-4) for name in tuned if "phi" in name)
+    with pytest.raises(ConfigError, match="pretraining uses no labels"):
+        tiny("pretraining={masked: 0.4}", "decorrelate.strength=1")
+    with pytest.raises(ConfigError, match="compile"):
+        tiny("auxiliary.mass={target: jet_mass}", "training.compile=true")

@@ -84,6 +84,16 @@ TOPTAG: tuple[Published, ...] = (
 # What a figure has room for: the ends of the table and what most papers compare with.
 LANDMARKS = ("OmniLearned-L", "L-GATr-slim", "LorentzNet", "ParT", "ParticleNet", "PFN", "EFP", "TopoDNN")
 
+# PELICAN by its size (arXiv:2307.16506): parameters, AUC, 1/eps_B at eps_S = 0.3; and by the number of its
+# training jets, 0.5, 1, 5 and 100 % of the 1.2 million, 1/eps_B at 0.3.
+PELICAN_BY_SIZE: tuple[tuple[int, float, float], ...] = (
+    (248, 0.9780, 516), (605, 0.9823, 901), (1_000, 0.9835, 1145), (3_000, 0.9850, 1494),
+    (11_000, 0.9858, 1879), (208_000, 0.9870, 2250),
+)  # fmt: skip
+PELICAN_BY_JETS: tuple[tuple[int, float], ...] = (
+    (6_000, 633), (12_000, 789), (60_000, 1270), (1_200_000, 2250),
+)  # fmt: skip
+
 # Our model names and the row that each is held to, where its training is that of the row.
 MODELS: dict[str, str] = {
     "particlenet": "ParticleNet",

@@ -54,6 +54,8 @@ class EnergyFlowPerceptron(nn.Module):
         activation: silu, relu or tanh.
         dropout: after each hidden layer, in training.
         floor: for beta = 1 what is added to a polynomial, to the power of its edges, before the logarithm.
+        noise: in training, width of what is added to each standardised column; on a few hundred jets it keeps
+            the network from learning them by heart.
 
     Raises:
         ConfigError: a degree out of range, no beta, or a beta or floor that is not positive.
@@ -72,6 +74,7 @@ class EnergyFlowPerceptron(nn.Module):
         activation: Literal["silu", "relu", "tanh"] = "silu",
         dropout: float = 0.0,
         floor: float = 4e-4,
+        noise: float = 0.0,
     ) -> None:
         super().__init__()
         if not 1 <= degree <= 7:
@@ -83,6 +86,7 @@ class EnergyFlowPerceptron(nn.Module):
                 f"efp_mlp has betas {list(betas)} and floor {floor:g}",
                 mend="give positive ones, betas: [0.5, 1] say",
             )
+        self.noise = noise
         self.degree, self.betas = degree, tuple(float(beta) for beta in betas)
         self.observables = tuple(observables)
         self.inputs = Inputs(
@@ -108,7 +112,10 @@ class EnergyFlowPerceptron(nn.Module):
         with torch.autocast(batch.device.type, enabled=False):
             logarithms = torch.log(polynomials + self.floors.to(polynomials.dtype))
             columns = torch.cat((logarithms, observables(batch, self.observables)), dim=1)
-            return self.layers(self.standardise(columns))
+            columns = self.standardise(columns)
+            if self.training and self.noise > 0:
+                columns = columns + self.noise * torch.randn_like(columns)
+            return self.layers(columns)
 
 
 @register(

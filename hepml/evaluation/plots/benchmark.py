@@ -103,12 +103,17 @@ def plot_boost(
 
 
 def plot_fractions(
-    taggers: Mapping[str, Sequence[Point]], *, ylabel: str = "AUC", logarithmic: bool = False
+    taggers: Mapping[str, Sequence[Point]],
+    *,
+    ylabel: str = "AUC",
+    logarithmic: bool = False,
+    published: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
     """A figure of merit against the number of training jets.
 
     Args:
         taggers: {name: [(training jets, value, its spread over seeds), …]}.
+        published: curves of others, {name: [(training jets, value), …]}, in grey.
 
     Raises:
         DataError: no tagger.
@@ -117,6 +122,8 @@ def plot_fractions(
     with style():
         figure = HouseFigure(8.5, 7)
         axes = figure.subplots()
+        for name, others in (published or {}).items():
+            axes.plot(*zip(*others, strict=True), color="0.7", linestyle="--", marker="o", label=name)
         for (name, points), (colour, line) in zip(taggers.items(), looks(len(taggers)), strict=True):
             x, y = [p[0] for p in points], [p[1] for p in points]
             error = [p[2] or 0.0 for p in points]

@@ -9,6 +9,7 @@ from typing import Any
 
 from hepml import tracking
 from hepml.errors import HepmlError
+from hepml.evaluation.published import PELICAN_BY_JETS, PELICAN_BY_SIZE
 from hepml.tracking import page
 from hepml.tracking.journal import Journal, read_journal
 from hepml.training.benchmark.board import scores_of
@@ -84,6 +85,23 @@ def figures(board: Mapping[str, Any]) -> dict[str, Any]:
     }
     if shares:
         out["fractions"] = plot_benchmark.plot_fractions(shares)
+        rejections = {
+            row["label"]: [
+                (p["train"], p["rejection"][point]["mean"], _error(p["rejection"][point]))
+                for p in row["points"]
+                if p["rejection"].get(point, {}).get("mean")
+            ]
+            for row in board["fractions"]
+        }
+        drawn = {label: points for label, points in rejections.items() if points}
+        if drawn:
+            known = point == "0.3" and any(row["published"] for row in rows)
+            out["fractions_rejection"] = plot_benchmark.plot_fractions(
+                drawn,
+                ylabel=f"1/eps_B at eps_S = {point}",
+                logarithmic=True,
+                published={"PELICAN 208k, published": PELICAN_BY_JETS} if known else None,
+            )
     return out
 
 
@@ -201,4 +219,7 @@ def _error(figure: Mapping[str, Any]) -> float | None:
 
 def _published(rows: Any, point: str) -> dict[str, Any]:
     known = [row["published"] for row in rows if row["published"] and row["published"]["parameters"]]
-    return {k["name"]: (k["parameters"], *k["rejection"][point]) for k in known if point in k["rejection"]}
+    found = {k["name"]: (k["parameters"], *k["rejection"][point]) for k in known if point in k["rejection"]}
+    if known and point == "0.3":  # PELICAN's own curve by size
+        found |= {f"PELICAN {n:,}": (n, value, None) for n, _, value in PELICAN_BY_SIZE}
+    return found

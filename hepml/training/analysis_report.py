@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from hepml import kinematics
-from hepml.data.loader import JetLoader
+from hepml.data.stream_loader import loader_of
 from hepml.errors import HepmlError
 from hepml.evaluation import calibration
 from hepml.evaluation.multiclass import class_indices, group_members, signal_against_background
@@ -96,7 +96,7 @@ def temperature_of(
     from hepml.training.jets import Part  # which imports much
 
     chosen = Part(validation, np.arange(min(VALIDATION, len(validation))))
-    rows = score_dataset(model, chosen, JetLoader(chosen, size, buckets=True), device=device)
+    rows = score_dataset(model, chosen, loader_of(chosen, size, buckets=True), device=device)
     weights = None if chosen.weights is None else np.asarray(chosen.weights, dtype=np.float64)
     (labels, scores, own), _ = against(report, classes, np.asarray(chosen.labels), rows, weights)
     if not 0 < labels.sum() < len(labels) or (own is not None and (own < 0).any()):

@@ -18,7 +18,7 @@ from torch import nn
 import hepml
 from hepml import models
 from hepml.data.features import resolve
-from hepml.data.loader import JetLoader
+from hepml.data.stream_loader import loader_of
 from hepml.errors import ConfigError, FileError
 from hepml.inference.prediction import head_of, inputs_of, score_dataset
 from hepml.inference.spread import WithSpread
@@ -191,7 +191,7 @@ def _report(
     size = config.training.eval_batch_size or 2 * config.training.batch_size
     for name, scored in tests.items():
         folder.write_scores(name, score_arrays(config, ensemble, scored))
-        loader = JetLoader(jets.tests[name], size, buckets=True)
+        loader = loader_of(jets.tests[name], size, buckets=True)
         rows = score_dataset(WithSpread(ensemble), jets.tests[name], loader, device=device)
         spread = float(rows[:, rows.shape[1] // 2 :][:, -1].mean())
         reports[name] = {**scored.report, "spread": spread}

@@ -306,7 +306,7 @@ def fold_parts(whole: JetDataset, folds: int, seed: int) -> list[Part]:
 
 def places_of(part: Part) -> dict[str, np.ndarray]:
     """Where the jets of a part stand: `index` among the jets of the data set, and `entry` in their file."""
-    entries = part.whole.entries
+    entries = getattr(part.whole, "entries", None)
     found = {"index": part.indices}
     return found if entries is None else {**found, "entry": np.asarray(entries)[part.indices]}
 

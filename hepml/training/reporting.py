@@ -156,7 +156,7 @@ def auxiliary_figures(
     dtype = next(model.parameters()).dtype
     found = {}
     for name, dataset in jets.tests.items():
-        for batch in JetLoader(dataset, size, buckets=True):
+        for batch in loader_of(dataset, size, buckets=True):
             moved = batch.to(device).to(dtype)
             with torch.inference_mode():
                 model(moved)

@@ -93,14 +93,14 @@ def figures(board: Mapping[str, Any]) -> dict[str, Any]:
             ]
             for row in board["fractions"]
         }
-        drawn = {label: points for label, points in rejections.items() if points}
-        if drawn:
-            known = point == "0.3" and any(row["published"] for row in rows)
+        measured = {label: points for label, points in rejections.items() if points}
+        if measured:
+            beside = point == "0.3" and any(row["published"] for row in rows)
             out["fractions_rejection"] = plot_benchmark.plot_fractions(
-                drawn,
+                measured,
                 ylabel=f"1/eps_B at eps_S = {point}",
                 logarithmic=True,
-                published={"PELICAN 208k, published": PELICAN_BY_JETS} if known else None,
+                published={"PELICAN 208k, published": PELICAN_BY_JETS} if beside else None,
             )
     return out
 

@@ -14,15 +14,39 @@ from hepml.errors import DataError
 
 
 def as_tensor(values: Any) -> Tensor:
-    """A tensor that views the values where their dtype allows."""
+    """A tensor that views the values where their dtype allows.
+
+    Raises:
+        DataError: no real numbers (complex ones, text, objects), or integers beyond 64 bits with sign.
+    """
     if isinstance(values, Tensor):
+        if values.is_complex():
+            raise DataError("complex numbers where real ones belong", mend="give real numbers")
         return values
     array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        kind = "complex numbers" if array.dtype.kind == "c" else f"values of type {array.dtype}"
+        raise DataError(f"{kind} where real numbers belong", mend="give arrays of integers or floats")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        if array.dtype.itemsize == 8 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+            raise DataError(f"the integer {int(array.max())} is too large", mend="give integers of 64 bits")
         array = array.astype(np.int64)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if not array.flags.writeable:  # torch views writable memory only
         array = array.copy()
     return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def whole(values: Tensor, name: str) -> Tensor:
+    """The values as int64.
+
+    Raises:
+        DataError: they are no whole numbers.
+    """
+    if values.is_floating_point() and not bool((values == values.round()).all()):
+        raise DataError(f"{name} are not whole numbers", mend="give integers")
+    return values.to(torch.int64)
 
 
 def check_rows(name: str, t: Tensor | None, jets: int) -> None:

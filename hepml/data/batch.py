@@ -19,7 +19,7 @@ from torch import Tensor
 from hepml.data import arrays, display, jet_columns, joining
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
-from hepml.data.arrays import as_tensor, check_packed
+from hepml.data.arrays import as_tensor, check_packed, whole
 from hepml.data.padded_batch import batch_of_padded
 from hepml.data.reading.chunk import leading_rows
 from hepml.data.rows import gather, positions, rows_of
@@ -120,7 +120,7 @@ class JetBatch:
         p = as_tensor(four_momenta)
         dtype = dtype or (p.dtype if p.is_floating_point() else torch.float32)
         p = p.to(dtype)
-        o = as_tensor(offsets).to(device=p.device, dtype=torch.int64)
+        o = whole(as_tensor(offsets), "offsets").to(p.device)
         check_packed(p, o)
         f = None if features is None else as_tensor(features).to(device=p.device, dtype=dtype)
         names = feature_table.resolve(feature_names) if feature_names else ()
@@ -133,7 +133,7 @@ class JetBatch:
         arrays.check_numbers("weights", w, len(o) - 1)
         j = None if jet_features is None else as_tensor(jet_features).to(device=p.device, dtype=dtype)
         arrays.check_numbers("jet_features", j, len(o) - 1, columns=True)
-        i = None if index is None else as_tensor(index).to(device=p.device, dtype=torch.int64)
+        i = None if index is None else whole(as_tensor(index), "positions").to(p.device)
         return cls(p, o, f, tuple(names), j, tuple(jet_feature_names), y, w, i)
 
     @classmethod

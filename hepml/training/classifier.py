@@ -81,7 +81,10 @@ class HepmlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             DataError: one class only, or another number of labels than jets.
         """
-        self.classes_, labels = np.unique(np.asarray(y), return_inverse=True)
+        given_labels = np.asarray(y)
+        if given_labels.dtype.kind == "f" and not np.isfinite(given_labels).all():
+            raise DataError("labels are NaN or infinite", mend="leave those jets out")
+        self.classes_, labels = np.unique(given_labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError("the jets are of one class", mend="give jets of at least two")
         batch = as_batch(X)

@@ -74,3 +74,30 @@ def test_what_reading_lets_through_packs(tmp_path: Path) -> None:
     path = tmp_path / "jets.root"
     write_toy_jets(path, 30)
     assert len(JetBatch.from_awkward(hepml.read_jets(path))) == 30
+
+
+@pytest.mark.parametrize("kind", [complex, str, object])
+def test_arrays_of_no_real_numbers_are_refused(kind: type) -> None:
+    p = _padded(GOOD).astype(kind)
+    for door in (lambda: hepml.predict(hepml.models.create("pfn", phi=[4], f=[4]), p),
+                 lambda: JetBatch.from_arrays(p.reshape(-1, 4), [0, 4, 8, 12])):  # fmt: skip
+        with pytest.raises(DataError, match="real numbers"):
+            door()
+
+
+def test_arrays_of_any_real_type_and_byte_order_have_one_score() -> None:
+    p = np.round(_padded(GOOD))
+    model = hepml.models.create("pfn", phi=[4], f=[4])
+    want = hepml.predict(model, p)
+    for kind in (np.float16, np.int32, np.uint16, np.uint64, ">f4", ">i8"):
+        np.testing.assert_array_equal(hepml.predict(model, p.astype(kind)), want)
+
+
+def test_numbers_that_torch_would_change_in_silence_are_refused() -> None:
+    p = _padded(GOOD).reshape(-1, 4)
+    with pytest.raises(DataError, match="offsets are not whole numbers"):
+        JetBatch.from_arrays(p, [0, 4.5, 8, 12])
+    with pytest.raises(DataError, match="too large"):
+        JetBatch.from_arrays(p, [0, 4, 8, 12], labels=np.array([1, 2, 2**64 - 1], dtype=np.uint64))
+    with pytest.raises(DataError, match="labels are NaN"):
+        hepml.HepmlClassifier("pfn", epochs=1).fit(_padded(GOOD), [0, 1, np.nan])

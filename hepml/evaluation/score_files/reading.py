@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepml.data.reading.arrays import names_in, one_number_a_jet, read_arrays, whole_labels
+from hepml.data.reading.per_jet import one_hot_labels
 from hepml.errors import DataError, FileError, LayoutError, did_you_mean
 from hepml.evaluation.multiclass import bare_name
 from hepml.evaluation.score_files.writing import H5_TABLE
@@ -120,9 +121,9 @@ def _predicted(columns: Mapping[str, NDArray[Any]], name: str, where: str) -> Sc
                 where=where,
                 mend="score files with labels, or give the jets themselves: hepml evaluate RUN FILES",
             )
-        one_hot.append(columns[found].astype(bool))
-    truth = np.stack(one_hot, axis=1)
-    odd = np.flatnonzero(truth.sum(axis=1) != 1)
+        one_hot.append(one_number_a_jet(columns[found], f"column '{found}'", len(scores), where))
+    truth = one_hot_labels(one_hot, len(scores))
+    odd = np.flatnonzero(truth < 0)
     if len(odd):
         raise DataError(
             f"{len(odd)} of {len(truth)} jets are not of exactly one of the classes {', '.join(classes)}, "
@@ -130,7 +131,7 @@ def _predicted(columns: Mapping[str, NDArray[Any]], name: str, where: str) -> Sc
             where=where,
             mend="give the jets themselves, hepml evaluate RUN FILES, which leaves other classes out",
         )
-    return ScoreSheet(truth.argmax(axis=1), {name: scores}, weights, classes)
+    return ScoreSheet(truth, {name: scores}, weights, classes)
 
 
 def _labels(given: NDArray[Any], where: str) -> NDArray[Any]:
@@ -168,8 +169,18 @@ def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
+    import csv
+
     import pandas
 
+    try:
+        with path.open(newline="") as stream:
+            names = next(csv.reader(stream), [])
+    except (OSError, ValueError, csv.Error) as problem:
+        raise _damaged(path, problem) from problem
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:  # pandas would call the second NAME.1, another class
+        raise LayoutError(f"two columns are called '{twice}'", where=str(path), mend="name each column once")
     return _of_frame(path, lambda: pandas.read_csv(path))
 
 

@@ -207,7 +207,7 @@ def layout_from(
         for line, told in made.notes:
             at = "" if line is None else f"line {line}: "
             err.print(f"{at}{told}", markup=False, highlight=False)
-        typer.echo(f"{output}; train with: hepml train MODEL data.layout={output} data.train=FILES")
+        typer.echo(f"{output}; train with: hepml train CONFIG data.layout={output} data.train=FILES")
 
 
 def _extract(files: list[Path]) -> None:

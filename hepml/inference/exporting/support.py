@@ -39,7 +39,6 @@ ROUNDING: dict[str, str] = {
     "particlenet_lite": "to 1e-4 where constituents stand on a calorimeter's grid, as particlenet",
     "lorentznet": "to 3e-4, which is torch's own rounding: the file agrees with float64 to 1e-7",
     "topodnn": "to 2e-5",
-    "p_cnn": "to 5e-5 for 200 constituents",
     "perceptron": "to 2e-4 without statistics of its standardisation, which training gives it",
     "mlp": "to 1e-4 without statistics of its standardisation, which training gives it",
     "lloca": _FRAMES,

@@ -48,7 +48,7 @@ def killed_until_it_ends(output: str, seed: int, lifetime: float) -> dict[str, i
         if sum(kills.values()) < most:
             chosen = rng.choice(SIGNALS)
             try:
-                process.wait(rng.uniform(0.1, 0.9) * lifetime)
+                process.wait(rng.uniform(0.1, 0.6) * lifetime)
             except subprocess.TimeoutExpired:
                 process.send_signal(chosen)
                 kills[chosen.name] = kills.get(chosen.name, 0) + 1
@@ -80,6 +80,7 @@ def test_a_run_that_is_killed_often_ends_bit_for_bit(
     began = time.monotonic()
     assert subprocess.run(command("whole"), check=False, capture_output=True).returncode == 0
     kills = killed_until_it_ends("broken", seed, time.monotonic() - began)
+    assert kills, "the run was over before it could be killed: try again on a quieter machine"
     with capsys.disabled():
         print(f"\nseed {seed}: {sum(kills.values())} kills {kills}")
     one, other = (read_checkpoint(Path(f, "checkpoints/last.ckpt")) for f in ("whole", "broken"))

@@ -70,6 +70,7 @@ def test_preprocess_json_has_the_keys_of_cms(tagger: nn.Module, tmp_path: Path, 
     assert block["var_names"] == list(tagger.inputs.features)  # type: ignore[union-attr, arg-type]
 
 
+@pytest.mark.slow
 def test_weights_of_half_the_size_change_probabilities_by_their_rounding_alone(
     tagger: nn.Module, tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def with_temperature(scores: ArrayLike, temperature: float) -> NDArray[np.float6
         [0.5, 0.75]
     """
     z = _logit(np.asarray(scores, dtype=np.float64)) / temperature
+    z = np.clip(z, -700.0, 700.0)  # beyond, the exponential has no double
     return np.asarray(1 / (1 + np.exp(-z)), dtype=np.float64)
 
 

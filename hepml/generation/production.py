@@ -40,6 +40,11 @@ class GenerationReport:
 
     `jets` and `events` are by process; `cross_section` (pb) is that of the jets that pass the selection;
     `jets_per_second` counts the jets made in this call, not those of chunks that an earlier call had saved.
+
+    Example:
+        >>> import dataclasses
+        >>> [field.name for field in dataclasses.fields(hepml.generation.GenerationReport)][:4]
+        ['output', 'recipe', 'jets', 'events']
     """
 
     output: Path
@@ -94,6 +99,12 @@ def generate(
         ConfigError: unknown recipe or option, or a number out of range.
         FileError: the output cannot be written, or an unfinished run with other settings is in its place.
         MissingExtraError: without the extra `generate`.
+
+    Example:
+        >>> quick = {"multiple_interactions": False, "events_per_chunk": 100}
+        >>> report = hepml.generation.generate("toptag", 4, 1, 1, "few.root", **quick)
+        >>> report.jets
+        {'Tbqq': 2, 'QCD': 2}
     """
     started = time.perf_counter()
     chosen, plan = find_recipe(recipe), _plan(recipe, jets, seed, workers, unweighted, options)

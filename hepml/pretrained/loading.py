@@ -36,6 +36,10 @@ class Recipe:
         key: a parameter's name that only this network has.
         read: from the state dict to the hyperparameters that its shapes tell, the state dict under hepml's
             names, and what outputs stand for, in order, where that is known.
+
+    Example:
+        >>> hepml.pretrained.RECIPES[0].origin
+        'LorentzNet (arXiv:2201.08187)'
     """
 
     name: str
@@ -74,6 +78,12 @@ def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
         FileError: no such file, or one that torch cannot read.
         ModelError: weights that are not recognised, or do not fit the network they were recognised as; says
             what was found.
+
+    Example:
+        >>> import torch
+        >>> torch.save(hepml.models.create("particlenet").state_dict(), "weights.pt")
+        >>> hepml.pretrained.load("weights.pt").hepml_name
+        'particlenet'
     """
     where = Path(path)
     if where.is_dir():

@@ -86,6 +86,7 @@ def main(arguments: Sequence[str]) -> int:
         return _explain(problem)
     finally:
         watch.close()
+        cli.QUIET = False  # whoever calls commands from Python is told again
 
 
 def with_quiet(command: Any) -> Any:

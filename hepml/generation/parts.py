@@ -102,7 +102,7 @@ class PartStore:
         """A saved chunk, or None where there is none or it cannot be read (it is then recomputed)."""
         path = self.path(process, number)
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 names = [name for name in stored.files if name.startswith(_COLUMN)]
                 columns = {name.removeprefix(_COLUMN): stored[name] for name in names}
                 others = ("slice_of", "factor", "draw", "events", "cross_section")

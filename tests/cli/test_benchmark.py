@@ -89,8 +89,8 @@ def test_workers_share_the_cores(hepml: Run, config: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(workers.os, "sched_getaffinity", lambda pid: set(range(8)))
     config.write_text(config.read_text().replace(", threads: 1", ""))
-    assert _plan([str(config)], "4", Path("board"), None, 2)[0].config.training.threads == 4
-    assert _plan([str(config)], "2", Path("board"), None, None)[0].config.training.threads == 4, (
+    assert _plan([str(config)], "4", Path("board"), None, 2, folds=None)[0].config.training.threads == 4
+    assert _plan([str(config)], "2", Path("board"), None, None, folds=None)[0].config.training.threads == 4, (
         "no more workers than runs"
     )
     assert (

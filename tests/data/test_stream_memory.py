@@ -12,7 +12,7 @@ import uproot
 from toys import toy_arrays
 
 EPOCHS = """
-import json, resource, sys
+import json, sys
 import torch
 torch.set_num_threads(1)
 from hepml.data import shards, stream_loader
@@ -28,7 +28,9 @@ for many in times:
     jets = StreamedJets.open([file] * int(many), Request(inputs=Inputs(features=KINEMATIC_PID)))
     seen = sum(len(b) for b in StreamLoader(jets, 256, shuffle=True))
     packed = float(jets.sizes.sum() * jets.row_bytes / 1e6)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    # ru_maxrss would be that of the process that started this one
+    peak = int(status["VmHWM"].split()[0]) / 1024
     print(json.dumps({"jets": seen, "packed_MB": packed, "peak_MB": peak}))
 """
 

@@ -27,6 +27,7 @@ tracking: {{enabled: false}}
     )
     assert main(["train", str(config), "-q", "-o", str(tmp_path / "run")]) == 0
     drawn = {path.stem for path in (tmp_path / "run" / "plots").glob("*.png")}
-    assert drawn == {"roc", "scores_test", "confusion_test", "efficiency_pt", "history"}
+    assert {"roc", "scores_test", "confusion_test", "efficiency_pt", "history"} <= drawn
+    assert {"sculpting_test", "reliability"} <= drawn
     assert {path.stem for path in (tmp_path / "run" / "plots").glob("*.svg")} == drawn
     assert main(["evaluate", str(tmp_path / "run"), str(tmp_path / "test.root"), "--json"]) == 0

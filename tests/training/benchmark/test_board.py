@@ -127,7 +127,7 @@ def test_shares_of_the_jets_make_a_table_of_their_own(
     assert row["points"][0]["auc"]["mean"] < row["points"][1]["auc"]["mean"]
     assert board["taggers"][0]["seeds"] == [1, 2, 3], "a share is no seed of the whole"
     assert "AUC at 5 %" in markdown(board)
-    assert set(figures(board)) == {"roc", "parameters", "fractions"}
+    assert set(figures(board)) == {"roc", "parameters", "fractions", "fractions_rejection"}
 
 
 def test_boost_scans_are_averaged_over_seeds(board_folder: Path) -> None:

@@ -51,7 +51,8 @@ def test_trainings_are_nested_below_one_run_that_has_the_leaderboard(
     assert set(runs) == {"board", "pfn seed 1", "pfn seed 2"}
     parent = runs["board"]
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["pfn/toys/auc"] == pytest.approx(board["taggers"][0]["auc"]["mean"])
+    assert parent.data.metrics == {}, "charts of one point"
+    assert "pfn" in parent.data.tags["mlflow.note.content"]
     assert "mlflow.parentRunId" not in parent.data.tags
     for seed in (1, 2):
         child = runs[f"pfn seed {seed}"]

@@ -94,7 +94,9 @@ def test_workers_share_the_cores(hepml: Run, config: Path, monkeypatch: pytest.M
         "no more workers than runs"
     )
     assert (
-        _plan([str(config), "training.threads=3"], "2", Path("board"), None, 8)[0].config.training.threads
+        _plan([str(config), "training.threads=3"], "2", Path("board"), None, 8, folds=None)[
+            0
+        ].config.training.threads
         == 3
     )
 

@@ -93,12 +93,8 @@ def test_workers_share_the_cores(hepml: Run, config: Path, monkeypatch: pytest.M
     assert _plan([str(config)], "2", Path("board"), None, None, folds=None)[0].config.training.threads == 4, (
         "no more workers than runs"
     )
-    assert (
-        _plan([str(config), "training.threads=3"], "2", Path("board"), None, 8, folds=None)[
-            0
-        ].config.training.threads
-        == 3
-    )
+    (run, *_) = _plan([str(config), "training.threads=3"], "2", Path("board"), None, 8, folds=None)
+    assert run.config.training.threads == 3
 
 
 @pytest.mark.parametrize(

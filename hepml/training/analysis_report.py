@@ -93,7 +93,7 @@ def temperature_of(
     """
     if validation is None or validation.labels is None or not classes:
         return None
-    from hepml.training.jets import Part  # which imports much
+    from hepml.data.parts import Part  # which imports much
 
     chosen = Part(validation, np.arange(min(VALIDATION, len(validation))))
     rows = score_dataset(model, chosen, loader_of(chosen, size, buckets=True), device=device)

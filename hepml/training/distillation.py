@@ -28,11 +28,12 @@ from torch import Tensor
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
+from hepml.data.parts import Part
 from hepml.errors import ConfigError, DataError, FileError
 from hepml.objectives import Objective
 from hepml.training import augmentation
 from hepml.training.checkpoints import write_atomically
-from hepml.training.jets import Part, RunJets, open_dataset
+from hepml.training.jets import RunJets, open_dataset
 from hepml.training.progress import Progress
 from hepml.training.recipe_config import DistillConfig
 from hepml.training.run_config import RunConfig

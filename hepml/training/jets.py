@@ -4,35 +4,31 @@ shares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hepml import paths
-from hepml.data.batch import JetBatch
 from hepml.data.build import Request
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED, derived_array
 from hepml.data.layouts.event_layout import with_jets
+from hepml.data.parts import Part, fold_parts, split
 from hepml.data.reading.layouts import Layout
 from hepml.data.sampling.asked import parse_reweighting
 from hepml.data.sampling.group_weights import GroupWeights
 from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import Sample, files_of, parse_samples
-from hepml.data.sampling.splitting import parts_by_share
 from hepml.data.shards import StreamedJets
-from hepml.errors import ConfigError, DataError, FileError, LayoutError, did_you_mean
+from hepml.errors import ConfigError, DataError, FileError, LayoutError
 from hepml.training.run_config import DataConfig, Source
 
 FOLD = "fold"  # the test set that the part left out of a training makes
 HELD_OUT = 0.1  # share of the training jets that validates where the config names no validation jets
-
-_LEAST_SUM = 0.01  # of the weights, in parts of the sum of their absolute values
 
 
 @dataclass
@@ -55,38 +51,6 @@ class RunJets:
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.train.classes or ())
-
-
-class Part:
-    """Some jets of a data set, or of a part of one, with the same interface; `whole` is the data set."""
-
-    def __init__(self, whole: JetDataset | Part, indices: np.ndarray) -> None:
-        at = np.asarray(indices, dtype=np.int64)
-        if isinstance(whole, Part):
-            at, whole = whole.indices[at], whole.whole
-        self.whole: JetDataset = whole
-        self.indices: np.ndarray = at
-        self.classes, self.digest, self.report = whole.classes, whole.digest, whole.report
-        events = getattr(whole, "events", None)
-        self.events = None if events is None else events[self.indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @property
-    def counts(self) -> Any:
-        return self.whole.counts[self.indices]
-
-    @property
-    def labels(self) -> Any:
-        return None if self.whole.labels is None else self.whole.labels[self.indices]
-
-    @property
-    def weights(self) -> Any:
-        return None if self.whole.weights is None else self.whole.weights[self.indices]
-
-    def batch(self, indices: Any) -> JetBatch:
-        return self.whole.batch(self.indices[np.asarray(indices)])
 
 
 def open_jets(
@@ -288,128 +252,6 @@ def _refuse_beside_streaming(settings: DataConfig) -> None:
             raise ConfigError(
                 f"data.{name} and data.stream do not go together", where=f"data.{name}", mend=mend
             )
-
-
-def fold_parts(whole: JetDataset, folds: int, seed: int) -> list[Part]:
-    """The parts of a cross-validation: disjoint, as equal as whole events allow, every jet in one.
-
-    Raises:
-        DataError: fewer jets (or events) than parts.
-    """
-    shares = {str(k): 1.0 / folds for k in range(folds - 1)}
-    found = parts_by_share(len(whole), shares, seed, getattr(whole, "events", None))
-    parts = [Part(whole, indices) for indices in found.values()]
-    if not all(map(len, parts)):
-        raise DataError(f"{len(whole)} jets leave some of {folds} folds empty", mend="ask for fewer folds")
-    return parts
-
-
-def places_of(part: Part) -> dict[str, np.ndarray]:
-    """Where the jets of a part stand: `index` among the jets of the data set, and `entry` in their file."""
-    entries = getattr(part.whole, "entries", None)
-    found = {"index": part.indices}
-    return found if entries is None else {**found, "entry": np.asarray(entries)[part.indices]}
-
-
-def split(whole: JetDataset | Part, shares: dict[str, float], seed: int) -> dict[str, Part]:
-    """Disjoint random parts of a data set: the named shares and `train`, which takes the rest. Jets of one
-    event stay together.
-
-    Raises:
-        DataError: shares that leave nothing for one of the parts.
-    """
-    if sum(shares.values()) >= 1.0:
-        raise DataError(
-            f"the shares held out add up to {sum(shares.values()):g}", mend="leave some jets to train on"
-        )
-    found = parts_by_share(len(whole), shares, seed, getattr(whole, "events", None))
-    parts = {name or "train": Part(whole, indices) for name, indices in found.items()}
-    for name, part in parts.items():
-        if not len(part):
-            raise DataError(
-                f"{len(whole)} jets leave none for {name}", mend="give more jets, or a larger share"
-            )
-    return parts
-
-
-def class_scale(
-    dataset: Any, names: Sequence[str], balance: str | Mapping[str, float] | None = None
-) -> Tensor | None:
-    """Factors on the weights of each class, [C] or None: they bring its mean weight to one, so that
-    cross-sections do not decide between classes, and then the sums of classes to what is asked for.
-
-    Args:
-        dataset: the training jets.
-        names: of the classes.
-        balance: `equal`, or class -> its share of the sum of weights, in any unit.
-
-    Raises:
-        ConfigError: `balance` names other classes than these.
-    """
-    classes = len(names)
-    weights, labels = dataset.weights, dataset.labels
-    shares = _shares(balance, names)
-    if labels is None or (weights is None and shares is None):
-        return None
-    y = np.asarray(labels)
-    w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
-    w, y = w[y >= 0], y[y >= 0]  # jets that a teacher labels have no class
-    totals = np.bincount(y, weights=w, minlength=classes)
-    counts = np.bincount(y, minlength=classes)
-    sizes = np.bincount(y, weights=np.abs(w), minlength=classes)
-    for c in np.flatnonzero(counts > 0):
-        _refuse_vanishing(totals[c], sizes[c], f"of class {c}")
-    scale = np.divide(counts, totals, out=np.ones(classes), where=totals > 0)
-    if shares is not None:
-        there = counts > 0
-        shares = shares * there / (shares * there).sum()
-        scale *= np.divide(shares * counts.sum(), counts, out=np.ones(classes), where=there)
-    return torch.from_numpy(scale).float()
-
-
-def _shares(balance: str | Mapping[str, float] | None, names: Sequence[str]) -> np.ndarray | None:
-    if balance is None:
-        return None
-    if balance == "equal":
-        return np.ones(len(names))
-    assert isinstance(balance, Mapping)
-    for name in balance:
-        if name not in names:
-            raise ConfigError(
-                f"no class '{name}'", where="data.class_weights", mend=did_you_mean(str(name), names)
-            )
-    absent = [name for name in names if name not in balance]
-    if absent:
-        raise ConfigError(
-            f"no weight of class {', '.join(absent)}", where="data.class_weights", mend="name every class"
-        )
-    return np.array([balance[name] for name in names])
-
-
-def mean_weight(dataset: Any, scale: Tensor | None) -> float:
-    """The mean weight of a training jet, class factors included: what the loss is normalised by. A batch's
-    own sum of weights would not do, since negative weights bring it near zero; 1 without weights."""
-    if dataset.weights is None and scale is None:
-        return 1.0
-    own = dataset.weights
-    w = np.ones(len(dataset.labels)) if own is None else np.asarray(own, dtype=np.float64)
-    if scale is not None and dataset.labels is not None:
-        w = w * scale.double().numpy()[np.asarray(dataset.labels)]
-    _refuse_vanishing(w.sum(), np.abs(w).sum(), "of the training jets")
-    return float(w.mean())
-
-
-def _refuse_vanishing(total: float, size: float, whose: str) -> None:
-    """Refuses weights whose sum is lost among its own terms: nothing can be learnt of a sample of no size.
-
-    Raises:
-        DataError: says how far the weights cancel.
-    """
-    if not total > _LEAST_SUM * size:
-        raise DataError(
-            f"the weights {whose} add up to {total:.3g}, their absolute values to {size:.3g}: they cancel",
-            mend="add jets of positive weight; data.weights=false trains without weights",
-        )
 
 
 def _check_classes(jets: RunJets) -> None:

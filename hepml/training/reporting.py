@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import hepml
+from hepml.data.parts import places_of
 from hepml.data.stream_loader import loader_of
 from hepml.inference.prediction import score_dataset
 from hepml.models import catalogue
@@ -20,7 +21,7 @@ from hepml.training import analysis_report, metrics, run_page
 from hepml.training.building import build_side
 from hepml.training.callbacks import RunKeeper
 from hepml.training.checkpoints import BEST, load_model
-from hepml.training.jets import FOLD, RunJets, places_of
+from hepml.training.jets import FOLD, RunJets
 from hepml.training.progress import Progress
 from hepml.training.report_config import EvaluationConfig
 from hepml.training.run_config import RunConfig

@@ -42,7 +42,8 @@ from hepml.training.building import (
 from hepml.training.callbacks import Killed, RunKeeper, Signals
 from hepml.training.checkpoints import AtomicCheckpointIO, epochs_of
 from hepml.training.feeding import Stream, reading_processes
-from hepml.training.jets import RunJets, class_scale, mean_weight, open_jets
+from hepml.training.jet_weights import class_scale, mean_weight
+from hepml.training.jets import RunJets, open_jets
 from hepml.training.launch import (
     environment_of,
     first_decides,

@@ -120,7 +120,7 @@ def test_a_resumed_epoch_goes_on_bit_for_bit(streamed) -> None:
 
 
 def test_a_part_is_streamed_and_the_loader_is_chosen_by_the_data(files, streamed) -> None:
-    from hepml.training.jets import Part, split
+    from hepml.data.parts import Part, split
 
     parts = split(streamed, {"val": 0.2}, seed=1)
     in_memory = split(JetDataset.open(files, INPUTS), {"val": 0.2}, seed=1)

@@ -150,7 +150,7 @@ def test_none_takes_columns_as_they_stand(jets: Path, tmp_path: Path, where: str
 def test_equal_class_weights_give_every_class_the_same_sum() -> None:
     from types import SimpleNamespace
 
-    from hepml.training.jets import class_scale
+    from hepml.training.jet_weights import class_scale
 
     labels = np.array([0] * 90 + [1] * 10)
     for weights in (None, np.random.default_rng(0).uniform(0.5, 2, 100)):

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from hepml import models
+from hepml.data.parts import places_of
 from hepml.training.distillation import indices_of
-from hepml.training.jets import FOLD, class_scale, mean_weight, open_jets, places_of
+from hepml.training.jet_weights import class_scale, mean_weight
+from hepml.training.jets import FOLD, open_jets
 from hepml.training.run_config import RunConfig
 
 

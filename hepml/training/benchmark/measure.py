@@ -25,13 +25,14 @@ from hepml.data import jet_columns
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.loader import JetLoader
+from hepml.data.parts import Part
 from hepml.errors import DataError
 from hepml.inference.prediction import head_of, inputs_of, score_dataset
 from hepml.models.identity import identity_of
 from hepml.training import metrics
 from hepml.training.benchmark.cost import count_flops, inference_speed, matmul_rate, training_speed
 from hepml.training.checkpoints import load_model
-from hepml.training.jets import Part, open_jets
+from hepml.training.jets import open_jets
 from hepml.training.run_config import RunConfig, load_run_config
 from hepml.training.run_directory import CONFIG, RunDirectory
 

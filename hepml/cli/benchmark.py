@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hepml.cli.figure_label import EnergyOption, LabelOption, LumiOption, label_figures
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -86,6 +88,9 @@ def command(
     cost: Annotated[
         bool, typer.Option("--cost/--no-cost", help="Count operations and measure jets a second.")
     ] = True,
+    label: LabelOption = None,
+    energy: EnergyOption = None,
+    lumi: LumiOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which runs there are and what state they are in.")
     ] = False,
@@ -140,7 +145,8 @@ def command(
     found = board.gather(places, problems)
     joined = out_of_fold.write(found, output)
     call = None if gather or not words else _command_line(words or [], seeds, fractions, velocities, folds)
-    files = [*writing.write(found, output, command=call), *([joined] if joined else [])]
+    with label_figures(label, energy, lumi):
+        files = [*writing.write(found, output, command=call), *([joined] if joined else [])]
     if planned:
         for problem in writing.track(found, output, _tracking(planned), files):
             speak.print(f"MLflow: {problem}", style="yellow")

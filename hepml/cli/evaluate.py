@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from hepml.cli.figure_label import EnergyOption, LabelOption, LumiOption, label_figures
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -83,23 +85,9 @@ def command(
             help="Add published taggers on the top tagging reference jets, to the table and to --plot.",
         ),
     ] = False,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            "--label",
-            help="Above the figures: an experiment, a status or both, as 'CMS Work in progress'; the run's "
-            "evaluation.label where left out.",
-            show_default=False,
-        ),
-    ] = None,
-    energy: Annotated[
-        float | None,
-        typer.Option("--energy", help="Centre-of-mass energy in TeV, in that label.", show_default=False),
-    ] = None,
-    lumi: Annotated[
-        float | None,
-        typer.Option("--lumi", help="Luminosity in inverse femtobarn, in that label.", show_default=False),
-    ] = None,
+    label: LabelOption = None,
+    energy: EnergyOption = None,
+    lumi: LumiOption = None,
     bins: Annotated[
         str | None,
         typer.Option(
@@ -192,9 +180,11 @@ def command(
 
         for name, tests in compare_all(samples, reports).items():  # type: ignore[arg-type]
             reports[name]["paired"] = tests
-    from hepml.cli.evaluate_figures import draw, label_figures
+    from contextlib import nullcontext
 
-    with label_figures(plot, own, label, energy, lumi):
+    from hepml.cli.evaluate_figures import draw
+
+    with nullcontext() if plot is None else label_figures(label, energy, lumi, own):
         if bins is not None:
             from hepml.cli.evaluate_bins import add_bins
 

@@ -1,4 +1,4 @@
-"""The figure of `hepml evaluate --plot`: its curves, and whose it is."""
+"""The figure of `hepml evaluate --plot`: its curves."""
 
 from __future__ import annotations
 
@@ -7,25 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hepml.cli.evaluate import Sample
-
-
-def label_figures(
-    plot: Path | None, own: dict[str, Any], label: str | None, energy: float | None, lumi: float | None
-) -> Any:
-    """Has figures labelled as asked, or as the run's config says."""
-    from contextlib import nullcontext
-
-    if plot is None:
-        return nullcontext()
-    from hepml.evaluation.plots.labels import Label, labelled
-
-    return labelled(
-        Label(
-            own.get("label") if label is None else label,
-            own.get("energy") if energy is None else energy,
-            own.get("luminosity") if lumi is None else lumi,
-        )
-    )
 
 
 def draw(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hepml.cli.figure_label import EnergyOption, LabelOption, LumiOption, label_figures
+
 
 def command(
     checkpoint: Annotated[str, typer.Argument(help="A run folder, a checkpoint, or published weights.")],
@@ -26,6 +28,9 @@ def command(
     layout: Annotated[
         str | None, typer.Option("--layout", help="Layout of the files: a name or a YAML file.")
     ] = None,
+    label: LabelOption = None,
+    energy: EnergyOption = None,
+    lumi: LumiOption = None,
     json: Annotated[bool, typer.Option("--json", help="Report as one JSON document.")] = False,
 ) -> int:
     """Draw which constituents a tagger looks at, and which of their inputs.
@@ -43,9 +48,10 @@ def command(
     for name in ["summary.json", *(path.name for path in output.glob("*.png"))]:
         refuse_inputs(output / name, [checkpoint, files, layout])
     model = load_model(checkpoint)
-    summary = explain_files(
-        model, files, output, jets=jets, draw=draw, toward=toward, steps=steps, layout=layout
-    )
+    with label_figures(label, energy, lumi):
+        summary = explain_files(
+            model, files, output, jets=jets, draw=draw, toward=toward, steps=steps, layout=layout
+        )
     if summary["undefined_gradients"]:
         console.err().print(
             f"{summary['undefined_gradients']:,} derivatives are undefined (NaN or infinite) and were "

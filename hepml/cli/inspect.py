@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hepml.cli.figure_label import EnergyOption, LabelOption, LumiOption, label_figures
+
 if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
@@ -55,6 +57,9 @@ def command(
             show_default=False,
         ),
     ] = None,
+    label: LabelOption = None,
+    energy: EnergyOption = None,
+    lumi: LumiOption = None,
     every: Annotated[bool, typer.Option("--all", help="Print all branches.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -75,7 +80,8 @@ def command(
         from hepml.evaluation.plots.inspection import plot_inspection
         from hepml.evaluation.plots.style import save
 
-        save(plot_inspection(found), plot)
+        with label_figures(label, energy, lumi):
+            save(plot_inspection(found), plot)
     if as_json:
         print_json({**found.as_dict(), **({"plot": str(plot)} if plot else {})})
         return

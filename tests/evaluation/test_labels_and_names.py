@@ -37,6 +37,19 @@ def test_a_label_stands_above_a_saved_figure_once(tmp_path: Path, ending: str) -
     assert "CMS" not in said(plots.plot_roc({"one": (LABELS, SCORES)}))
 
 
+def test_a_title_stands_above_the_label(tmp_path: Path) -> None:
+    from hepml.evaluation.plots.jets import HouseFigure
+
+    figure = HouseFigure(4, 4)
+    axis = figure.add_subplot()
+    axis.set_title("QCD, 4 jets")
+    with labelled(Label("ATLAS Simulation", 13)):
+        plots.save(figure, tmp_path / "x.png")
+    words = [t for t in figure.findobj(Text) if "Simulation" in t.get_text()]
+    label = max(t.get_window_extent().y1 for t in words)
+    assert axis.title.get_window_extent().y0 >= label - 1
+
+
 def test_the_parts_of_a_label() -> None:
     assert Label("atlas Simulation").experiment == "ATLAS"
     assert Label("atlas Simulation").status == "Simulation"

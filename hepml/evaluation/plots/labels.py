@@ -68,6 +68,10 @@ def put_label(figure: Figure) -> None:
     words = len(label.text or "") + (16 if right is left and (energy or lumi) else 0)
     room = left.get_position().width * figure.get_figwidth() * 72
     size = min(float(mpl.rcParams["font.size"]), 1.6 * room / max(words, 1))
+    for panel in row:  # a title of its own stands above the label
+        if panel.get_title():
+            title = panel.title
+            panel.set_title(title.get_text(), fontsize=title.get_fontsize(), pad=1.8 * size)
     if label.text:
         mplhep.label.exp_label(
             exp=label.experiment, text=label.status, data=True, rlabel="", loc=0, ax=left, fontsize=size

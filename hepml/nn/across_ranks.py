@@ -8,8 +8,6 @@ each rank has measured, on any device, and every norm of hepml asks it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -129,21 +127,16 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 def _summed(own: Tensor) -> Tensor:
-    total: Tensor = _SumOverRanks.apply(own)  # type: ignore[no-untyped-call]
-    return total
-
-
-class _SumOverRanks(torch.autograd.Function):
     """The sum over ranks, whose gradient is the sum of theirs."""
-
-    @staticmethod
-    def forward(context: Any, own: Tensor) -> Tensor:
-        total = own.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
+    total = _reduced(own.detach())
+    if not own.requires_grad:
         return total
+    found = own - own.detach() + total
+    found.register_hook(_reduced)
+    return found
 
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+
+def _reduced(own: Tensor) -> Tensor:
+    total = own.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total

@@ -218,13 +218,11 @@ def test_a_kernel_is_not_used_by_a_tracer_under_autocast_or_elsewhere() -> None:
 
 
 HEPML = Path(hepml.__file__).parent
-# a sum over processes, whose gradient is another: no kernel, and torch's own is deprecated
-COMMUNICATION = HEPML / "nn" / "across_ranks.py"
 
 
 def test_no_pass_is_written_by_hand_outside_of_the_kernels() -> None:
     for path in sorted(HEPML.rglob("*.py")):
-        if path.parent == HEPML / "nn" / "kernels" or path == COMMUNICATION:
+        if path.parent == HEPML / "nn" / "kernels":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []

@@ -9,12 +9,12 @@ every epoch still mixes all files.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from hepml.data.batch import JetBatch
-from hepml.errors import ConfigError, DataError
+from hepml.data.steps import Steps
 
 GROUP = 24  # batches that are sorted by length together
 
@@ -30,7 +30,7 @@ class Packed(Protocol):
     def batch(self, indices: np.ndarray) -> JetBatch: ...
 
 
-class JetLoader:
+class JetLoader(Steps):
     """An iterable of `JetBatch`es.
 
     Args:
@@ -69,42 +69,15 @@ class JetLoader:
         world_size: int = 1,
         step_size: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}", mend="at least 1")
-        if not 0 <= rank < world_size:
-            raise ConfigError(f"rank {rank} of {world_size}", mend="ranks count from 0")
-        self.dataset, self.batch_size = dataset, batch_size
-        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
-        self.buckets = shuffle if buckets is None else buckets
-        self.rank, self.world_size = rank, world_size
-        self.epoch = 0
-        self._position = self._resume_at = 0
-        self.step_size = batch_size * world_size if step_size is None else step_size
-        self._sizes = share_out(len(dataset), batch_size, world_size, self.step_size, drop_last)
-
-    def __len__(self) -> int:
-        """Batches an epoch on this rank; the same on all."""
-        return len(self._sizes)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the next iteration."""
-        if epoch != self.epoch:
-            self.epoch, self._position, self._resume_at = epoch, 0, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Seed, epoch, and how many batches of it were handed out."""
-        return {"seed": self.seed, "epoch": self.epoch, "position": self._position}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The next iteration continues behind the batch that was handed out last when `state` was taken."""
-        self.seed, self.epoch = int(state["seed"]), int(state["epoch"])
-        self._position = self._resume_at = int(state["position"])
+        super().__init__(
+            len(dataset), batch_size, shuffle=shuffle, seed=seed, buckets=buckets, drop_last=drop_last,
+            rank=rank, world_size=world_size, step_size=step_size,
+        )  # fmt: skip
+        self.dataset = dataset
 
     def __iter__(self) -> Iterator[JetBatch]:
         order, bounds = self._plan()
-        start, self._resume_at = self._resume_at, 0
-        self._position = start
-        for step in range(start, len(self)):
+        for step in range(self._begin(), len(self)):
             self._position += 1
             # every so-manieth jet: where a step is sorted by length, all ranks have long and short ones
             yield self.dataset.batch(order[bounds[step] + self.rank : bounds[step + 1] : self.world_size])
@@ -129,36 +102,3 @@ class JetLoader:
         chosen = rng.permuted(np.arange(len(sizes)).reshape(-1, 1), axis=0).ravel()
         pieces = [order[bounds[i] : bounds[i + 1]] for i in chosen]
         return np.concatenate(pieces) if pieces else order, np.concatenate([[0], np.cumsum(sizes[chosen])])
-
-
-def share_out(jets: int, batch_size: int, world_size: int, step_size: int, drop_last: bool) -> np.ndarray:
-    """Jets of each step over all ranks: full ones, and what is left.
-
-    Raises:
-        ConfigError: a step with fewer jets than ranks.
-        DataError: too few jets for one step of all ranks.
-    """
-    if step_size < world_size:
-        raise ConfigError(
-            f"a step of {step_size} jets leaves some of {world_size} processes without any",
-            where="training.batch_size",
-            mend=f"at least {world_size}, or fewer processes",
-        )
-    if drop_last:
-        steps, rest = jets // step_size, 0
-        enough = steps > 0 or not jets
-    else:
-        steps, rest = divmod(jets, step_size)
-        each = -(-jets // batch_size)
-        enough = -(-each // world_size) * world_size <= jets
-    if not enough:
-        raise DataError(
-            f"{jets} jets do not fill a batch of {batch_size} on each of {world_size} processes",
-            mend="use fewer processes, a smaller batch, or more jets",
-        )
-    sizes = np.full(steps, step_size)
-    if 0 < rest < world_size and steps:
-        sizes[-1] += rest
-    elif rest:
-        sizes = np.append(sizes, rest)
-    return sizes

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from hepml.data.batch import JetBatch
-from hepml.data.loader import GROUP, JetLoader, share_out
+from hepml.data.loader import GROUP, JetLoader
 from hepml.data.reading_processes import read_ahead
 from hepml.data.shards import StreamedJets
-from hepml.errors import ConfigError
+from hepml.data.steps import Steps
 
 POOL_BYTES = 100_000_000
 PIECE = 4_096  # jets of a pool that are put in order together
@@ -34,7 +34,7 @@ class _Segment:
     jets: np.ndarray
 
 
-class StreamLoader:
+class StreamLoader(Steps):
     """An iterable of `JetBatch`es; its arguments and its promises are those of `JetLoader`.
 
     Args:
@@ -56,45 +56,20 @@ class StreamLoader:
         step_size: int | None = None,
         workers: int = 0,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}", mend="at least 1")
-        if not 0 <= rank < world_size:
-            raise ConfigError(f"rank {rank} of {world_size}", mend="ranks count from 0")
         self.jets, self.indices = _root(dataset)
-        self.shuffle, self.seed, self.workers = shuffle, seed, workers
-        self.buckets = shuffle if buckets is None else buckets
-        self.rank, self.world_size = rank, world_size
-        self.epoch = 0
-        self._position = self._resume_at = 0
-        step = batch_size * world_size if step_size is None else step_size
-        total = len(self.jets) if self.indices is None else len(self.indices)
-        sizes = share_out(total, batch_size, world_size, step, drop_last)
+        super().__init__(
+            len(self.jets) if self.indices is None else len(self.indices), batch_size, shuffle=shuffle,
+            seed=seed, buckets=buckets, drop_last=drop_last, rank=rank, world_size=world_size,
+            step_size=step_size,
+        )  # fmt: skip
+        self.workers = workers
         # jets of each step on each rank, as a JetLoader deals them out
-        each = [(sizes - r + world_size - 1) // world_size for r in range(world_size)]
+        each = [(self._sizes - r + world_size - 1) // world_size for r in range(world_size)]
         self._sizes = each[rank]
         self._first = int(sum(int(e.sum()) for e in each[:rank]))
 
-    def __len__(self) -> int:
-        """Batches an epoch on this rank; the same on all."""
-        return len(self._sizes)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the next iteration."""
-        if epoch != self.epoch:
-            self.epoch, self._position, self._resume_at = epoch, 0, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Seed, epoch, and how many batches of it were handed out."""
-        return {"seed": self.seed, "epoch": self.epoch, "position": self._position}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The next iteration continues behind the batch that was handed out last when `state` was taken."""
-        self.seed, self.epoch = int(state["seed"]), int(state["epoch"])
-        self._position = self._resume_at = int(state["position"])
-
     def __iter__(self) -> Iterator[JetBatch]:
-        start, self._resume_at = self._resume_at, 0
-        self._position = start
+        start = self._begin()
         bounds = np.concatenate([[0], np.cumsum(self._sizes)])
         at, step, rest = int(bounds[start]), start, None
         for first, pool in self._pieces(at):

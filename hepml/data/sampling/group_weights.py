@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from hepml.data.sampling.reweighting import rising_edges
 from hepml.errors import ConfigError, DataError, did_you_mean
 
 _MOST = 0.9  # of the largest weight, as weaver has it
@@ -65,7 +65,9 @@ class GroupWeights:
             if word not in _KEYS:
                 raise ConfigError(f"unknown key '{word}'", where=key, mend=did_you_mean(str(word), _KEYS))
         try:
-            edges = {str(n): tuple(float(e) for e in given) for n, given in value["columns"].items()}
+            edges = {
+                str(n): rising_edges(given, f"{key}.columns.{n}") for n, given in value["columns"].items()
+            }
             groups = {str(n): float(share) for n, share in value["groups"].items()}
             threshold = float(value.get("threshold", 10))
             known = {
@@ -77,9 +79,6 @@ class GroupWeights:
                 where=key,
                 mend="columns: {jet_pt: [200, 300, 500]}, groups: {label_b: 1}",
             ) from None
-        for name, given in edges.items():
-            if len(given) < 2 or any(b <= a for a, b in pairwise(given)):
-                raise ConfigError("edges must rise", where=f"{key}.columns.{name}", mend="give two or more")
         shape = tuple(len(given) - 1 for given in edges.values())
         for name, histogram in known.items():
             if histogram.shape != shape:

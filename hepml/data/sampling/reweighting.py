@@ -8,9 +8,10 @@ a class keep their sum. Jets outside all bins keep weight zero and are counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 
@@ -47,15 +48,7 @@ class Reweighting:
                 )
         columns = {}
         for name, edges in dict(value["columns"]).items():
-            try:
-                numbers = tuple(float(e) for e in edges)
-            except (TypeError, ValueError):
-                numbers = ()
-            if len(numbers) < 2 or any(b <= a for a, b in pairwise(numbers)):
-                raise ConfigError(
-                    "edges must rise", where=f"{key}.columns.{name}", mend="give two or more numbers"
-                )
-            columns[str(name)] = numbers
+            columns[str(name)] = rising_edges(edges, f"{key}.columns.{name}")
         return cls(columns, str(value.get("to", "flat")))
 
     def bins(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -136,3 +129,18 @@ class Reweighting:
             chosen = (labels == c) & (bins >= 0)
             out[chosen] = ratio[bins[chosen]]
         return out
+
+
+def rising_edges(edges: object, key: str) -> tuple[float, ...]:
+    """The edges of a column's bins.
+
+    Raises:
+        ConfigError: no numbers, fewer than two, or such that do not rise.
+    """
+    try:
+        numbers = tuple(float(e) for e in cast(Iterable[float], edges))
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) < 2 or any(b <= a for a, b in pairwise(numbers)):
+        raise ConfigError("edges must rise", where=key, mend="give two or more numbers")
+    return numbers

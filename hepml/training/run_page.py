@@ -74,27 +74,33 @@ def roc_table(curves: Mapping[str, Against], points: int = 100) -> dict[str, lis
 
 def figure_tags(summary: dict[str, Any]) -> dict[str, str]:
     """The figures of the test sets as tags, by which MLflow finds and sorts runs: `test.auc`."""
-    tags = {}
+    tags: dict[str, str] = {}
     for name, report in _reports(summary).items():
-        for key in ("accuracy", "auc", "rmse", "bias"):
-            if isinstance(report.get(key), float):
-                tags[f"{name}.{key}"] = f"{report[key]:.5f}"
-        for point, found in (report.get("rejection") or {}).items():
-            value = found.get("value") if isinstance(found, dict) else None
-            if isinstance(value, int | float):
-                tags[f"{name}.rejection_{point}"] = f"{value:.1f}"
+        plain, rejections = _figures(report)
+        tags |= {f"{name}.{key}": f"{value:.5f}" for key, value in plain.items()}
+        tags |= {f"{name}.rejection_{point}": f"{value:.1f}" for point, value in rejections.items()}
     return tags
 
 
 def _headline(report: dict[str, Any]) -> dict[str, str]:
     """The figures of a test set that a table has room for."""
-    plain = ("accuracy", "auc", "rmse", "bias")
-    row = {key: f"{report[key]:.4f}" for key in plain if isinstance(report.get(key), float)}
-    for point, found in (report.get("rejection") or {}).items():
-        value = found.get("value") if isinstance(found, dict) else None
-        if isinstance(value, int | float):
-            row[f"1/eps_B at {point}"] = f"{value:,.0f}"
-    return row
+    plain, rejections = _figures(report)
+    row = {key: f"{value:.4f}" for key, value in plain.items()}
+    return row | {f"1/eps_B at {point}": f"{value:,.0f}" for point, value in rejections.items()}
+
+
+def _figures(report: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """The figures of a report that stand for themselves, and its rejections by signal efficiency."""
+    plain = {key: report.get(key) for key in ("accuracy", "auc", "rmse", "bias")}
+    found = {
+        point: at.get("value")
+        for point, at in (report.get("rejection") or {}).items()
+        if isinstance(at, dict)
+    }
+    return (
+        {key: value for key, value in plain.items() if isinstance(value, float)},
+        {point: value for point, value in found.items() if isinstance(value, int | float)},
+    )
 
 
 def _reports(summary: dict[str, Any]) -> dict[str, Any]:

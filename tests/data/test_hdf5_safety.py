@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chaos.formats import write_table
 
 import hepml
 from hepml.data.reading.crashes import try_first
@@ -31,16 +32,6 @@ class _Opens:
         return open, (str(self.path), "w")
 
 
-def _table(path: Path) -> None:
-    draw = np.random.default_rng(3)
-    p = np.abs(draw.normal(size=(20, 5, 3))) + 1
-    four = np.concatenate([np.linalg.norm(p, axis=2, keepdims=True), p], axis=2)
-    names = [f"{q}_{i}" for i in range(5) for q in ("E", "PX", "PY", "PZ")]
-    frame = pandas.DataFrame(four.reshape(20, 20), columns=names)
-    frame["is_signal_new"] = np.arange(20) % 2
-    frame.to_hdf(path, key="table", format="table")
-
-
 @pytest.mark.parametrize(
     ("node", "attribute"),
     [
@@ -52,7 +43,7 @@ def _table(path: Path) -> None:
 )
 def test_a_pickled_object_in_an_attribute_is_never_loaded(tmp_path: Path, node: str, attribute: str) -> None:
     path, run = tmp_path / "jets.h5", tmp_path / "run"
-    _table(path)
+    write_table(path)
     assert len(hepml.read_jets(path)) == 20
     with h5py.File(path, "a") as file:
         file[node].attrs[attribute] = np.bytes_(pickle.dumps(_Opens(run), 0))

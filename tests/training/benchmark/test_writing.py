@@ -52,7 +52,7 @@ def test_trainings_are_nested_below_one_run_that_has_the_leaderboard(
     parent = runs["board"]
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics == {}, "charts of one point"
-    assert "pfn" in parent.data.tags["mlflow.note.content"]
+    assert f"{board['taggers'][0]['auc']['mean']:.4f}" in parent.data.tags["mlflow.note.content"]
     assert "mlflow.parentRunId" not in parent.data.tags
     for seed in (1, 2):
         child = runs[f"pfn seed {seed}"]

@@ -126,7 +126,7 @@ def read_yaml(path: Path | str) -> Any:
 def dump_yaml(values: Mapping[str, Any]) -> str:
     """YAML text that `parse_yaml` reads back to the same values."""
     return yaml.dump(
-        _plain(values),
+        plain(values),
         Dumper=Dumper,
         sort_keys=False,
         allow_unicode=True,
@@ -163,7 +163,7 @@ def validate(schema: type[T], config: Config, at: Sequence[str] = ()) -> T:
         values = values.get(key, {}) if isinstance(values, Mapping) else {}
     _refuse_unknown_keys(schema, values, config, tuple(at))
     try:
-        return schema.model_validate_json(json.dumps(_plain(values)), strict=True)
+        return schema.model_validate_json(json.dumps(plain(values)), strict=True)
     except ValidationError as problem:
         raise _one_line(problem, config, tuple(at), values) from None
 
@@ -191,6 +191,17 @@ def signature_schema(
     except PydanticUserError:  # an annotation that has no schema, such as a module
         loose = {key: (_loose(hint), default) for key, (hint, default) in fields.items()}
         return create_model(name, __base__=Schema, **loose)  # type: ignore[call-overload]
+
+
+def plain(value: Any) -> Any:
+    """The value as YAML, JSON and checkpoints know it: numbers, words, lists and mappings."""
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump())
+    if isinstance(value, Mapping):
+        return {str(key): plain(below) for key, below in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(below) for below in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -291,17 +302,6 @@ def _copy(value: Any) -> Any:
     return [_copy(below) for below in value] if isinstance(value, list | tuple) else value
 
 
-def _plain(value: Any) -> Any:
-    """The value with paths, tuples and models as YAML and JSON know them."""
-    if isinstance(value, BaseModel):
-        return _plain(value.model_dump())
-    if isinstance(value, Mapping):
-        return {str(key): _plain(below) for key, below in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(below) for below in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
 def _refuse_unknown_keys(schema: type[BaseModel], values: Any, config: Config, at: KeyPath) -> None:
     if not isinstance(values, Mapping):
         found = "nothing" if values is None else repr(values)
@@ -355,7 +355,7 @@ def _one_line(problem: ValidationError, config: Config, at: KeyPath, values: Any
     )
     same_place = [m for m in messages if m] or ["is not valid"]
     text = " or ".join(same_place[:4])
-    shown = json.dumps(_plain(value)) if not isinstance(value, str) else repr(value)
+    shown = json.dumps(plain(value)) if not isinstance(value, str) else repr(value)
     shown = shown if len(shown) <= 60 else shown[:57] + "…"
     name = ".".join((*at, *path)) or "the config"
     mend = None

@@ -12,6 +12,7 @@ from torch import nn
 
 import hepml
 from hepml import models, objectives
+from hepml.config import plain
 from hepml.data import standardising
 from hepml.data.inputs import Inputs
 from hepml.data.layouts.event_layout import with_jets
@@ -218,12 +219,3 @@ def checkpoint_identity(
         "layout": plain(layout) if isinstance(layout, dict) else layout,
         "config": redacted(config.model_dump(mode="json")),
     }
-
-
-def plain(value: Any) -> Any:
-    """A value as numbers, words, lists and mappings, which a checkpoint may hold."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

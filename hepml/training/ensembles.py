@@ -17,6 +17,7 @@ from torch import nn
 
 import hepml
 from hepml import models
+from hepml.config import plain
 from hepml.data.features import resolve
 from hepml.data.stream_loader import loader_of
 from hepml.errors import ConfigError, FileError
@@ -24,7 +25,6 @@ from hepml.inference.prediction import head_of, inputs_of, score_dataset
 from hepml.inference.spread import WithSpread
 from hepml.models.identity import identity_of
 from hepml.models.standardised import standardise, standards_of
-from hepml.training.building import plain
 from hepml.training.checkpoints import (
     BEST,
     describe,

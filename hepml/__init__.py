@@ -5,8 +5,9 @@ The public names below are imported when first used, so that `import hepml` and 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hepml.faces import Face
 
 __version__ = "0.1.0"
 
@@ -54,12 +55,7 @@ if TYPE_CHECKING:
     from hepml.training.interface import train as train
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"hepml.{name}")
-    raise AttributeError(f"module 'hepml' has no attribute '{name}'")
+__getattr__ = Face("hepml", _PUBLIC, _SUBPACKAGES).get
 
 
 def __dir__() -> list[str]:

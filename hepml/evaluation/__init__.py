@@ -6,9 +6,6 @@ Everything here works on NumPy arrays of labels and scores and imports neither t
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 from hepml.evaluation.calibration import fit_temperature, reliability, with_temperature
 from hepml.evaluation.multiclass import confusion_matrix, discriminant, one_vs_one_auc, one_vs_rest_auc
 from hepml.evaluation.regression import evaluate_regression
@@ -22,8 +19,9 @@ from hepml.evaluation.report import evaluate
 from hepml.evaluation.roc import RocCurve, accuracy, auc, auc_with_error, roc_curve
 from hepml.evaluation.sculpting import mass_sculpting
 from hepml.evaluation.streaming import StreamingRoc
+from hepml.faces import Face
 
-_LAZY = ("plots", "published", "tables")
+_LAZY = Face("hepml.evaluation", {}, ("plots", "published", "tables"))
 
 __all__ = [
     "Rejection",
@@ -50,12 +48,7 @@ __all__ = [
     "tables",
     "with_temperature",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return importlib.import_module(f"hepml.evaluation.{name}")
-    raise AttributeError(f"module 'hepml.evaluation' has no attribute '{name}'")
+__getattr__ = _LAZY.get
 
 
 def __dir__() -> list[str]:

@@ -7,27 +7,33 @@ that in the background while training starts.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "Tracker": "hepml.tracking.tracker",
-    "start": "hepml.tracking.tracker",
-    "Run": "hepml.tracking.runs",
-    "compare_runs": "hepml.tracking.runs",
-    "list_runs": "hepml.tracking.runs",
-    "open_run": "hepml.tracking.runs",
-    "sync": "hepml.tracking.syncing",
-    "Journal": "hepml.tracking.journal",
-    "read_journal": "hepml.tracking.journal",
-    "take_lock": "hepml.tracking.journal",
-    "tracking_uri": "hepml.tracking.store",
-    "capture_environment": "hepml.tracking.environment",
-    "capture_git": "hepml.tracking.environment",
-    "capture_source": "hepml.tracking.environment",
-}
+from hepml.faces import Face
 
-__all__ = list(_PUBLIC)
+_FACE = Face(
+    "hepml.tracking",
+    {
+        "Tracker": "hepml.tracking.tracker",
+        "start": "hepml.tracking.tracker",
+        "Run": "hepml.tracking.runs",
+        "compare_runs": "hepml.tracking.runs",
+        "list_runs": "hepml.tracking.runs",
+        "open_run": "hepml.tracking.runs",
+        "sync": "hepml.tracking.syncing",
+        "Journal": "hepml.tracking.journal",
+        "read_journal": "hepml.tracking.journal",
+        "take_lock": "hepml.tracking.journal",
+        "tracking_uri": "hepml.tracking.store",
+        "capture_environment": "hepml.tracking.environment",
+        "capture_git": "hepml.tracking.environment",
+        "capture_source": "hepml.tracking.environment",
+    },
+)
+
+__all__ = _FACE.all
+__getattr__ = _FACE.get
+__dir__ = _FACE.show
 
 if TYPE_CHECKING:
     from hepml.tracking.environment import capture_environment as capture_environment
@@ -44,13 +50,3 @@ if TYPE_CHECKING:
     from hepml.tracking.syncing import sync as sync
     from hepml.tracking.tracker import Tracker as Tracker
     from hepml.tracking.tracker import start as start
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'hepml.tracking' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -9,7 +9,7 @@ the same files.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -240,20 +240,30 @@ class StreamedJets:
         which = positions(indices, len(self)).numpy()
         if not len(which):
             return replace(self._one_jet.take(torch.zeros(0, dtype=torch.int64)), index=torch.zeros(0).long())
-        order = np.argsort(which, kind="stable")
-        owner = np.searchsorted(self.bounds, which[order], side="right") - 1
-        parts = []
-        for number in np.unique(owner):
-            mine = which[order[owner == number]] - self.bounds[number]
-            parts.append(self.reader.read(self.shards[number]).take(torch.from_numpy(mine)))
-        back = np.empty(len(order), dtype=np.int64)
-        back[order] = np.arange(len(order))
-        whole = JetBatch.concatenate(parts) if len(parts) > 1 else parts[0]
-        return replace(whole.take(torch.from_numpy(back)), index=torch.from_numpy(which))
+        found = picked(lambda shard: self.reader.read(self.shards[shard]), self.bounds, which)
+        return replace(found, index=torch.from_numpy(which))
 
     @cached_property
     def _one_jet(self) -> JetBatch:
         return self.reader.read(self.shards[0])
+
+
+def picked(part: Callable[[int], JetBatch], bounds: np.ndarray, which: np.ndarray) -> JetBatch:
+    """The jets at these positions of several parts behind each other, in this order.
+
+    Args:
+        part: gives a part by its number; asked once for each that has one of the jets.
+        bounds: positions at which the parts begin, and the end.
+        which: [N] positions.
+    """
+    owner = np.searchsorted(bounds, which, side="right") - 1
+    by_part = np.argsort(owner, kind="stable")
+    taken = [part(k).take(torch.from_numpy(which[owner == k] - bounds[k])) for k in np.unique(owner).tolist()]
+    whole = JetBatch.concatenate(taken) if len(taken) > 1 else taken[0]
+    del taken
+    back = np.empty(len(which), dtype=np.int64)
+    back[by_part] = np.arange(len(which))
+    return whole.take(torch.from_numpy(back))
 
 
 def cut(found: Scan, reader: ShardReader, size: int = 1) -> Iterator[Shard]:

@@ -18,8 +18,9 @@ import torch
 
 from hepml.data.batch import JetBatch
 from hepml.data.loader import GROUP, JetLoader
+from hepml.data.reading.links import starts_of
 from hepml.data.reading_processes import read_ahead
-from hepml.data.shards import StreamedJets
+from hepml.data.shards import StreamedJets, picked
 from hepml.data.steps import Steps
 
 POOL_BYTES = 100_000_000
@@ -101,8 +102,11 @@ class StreamLoader(Steps):
                     part = part if len(mine) == len(part) else part.take(mine)
                     parts.append(replace(part, index=torch.from_numpy(segment.jets)))
                     del part
+                edges = starts_of(np.array([len(part) for part in parts]))
                 for low in range(0, len(order), PIECE):
-                    yield int(begins[number]) + low, _gathered(parts, order[low : low + PIECE])
+                    found = picked(parts.__getitem__, edges, order[low : low + PIECE])
+                    yield int(begins[number]) + low, found
+                    del found
                 del parts
         finally:
             stream.close()  # type: ignore[attr-defined]
@@ -147,21 +151,6 @@ class StreamLoader(Steps):
         order = order[np.lexsort((counts[order], group))]
         pieces = np.array_split(order, range(size, len(order), size))
         return np.concatenate([pieces[i] for i in rng.permutation(len(pieces))])
-
-
-def _gathered(parts: list[JetBatch], which: np.ndarray) -> JetBatch:
-    """The jets at these positions of all parts behind each other, in this order."""
-    begins = np.cumsum([0, *map(len, parts)])
-    owner = np.searchsorted(begins, which, side="right") - 1
-    by_part = np.argsort(owner, kind="stable")
-    taken = [
-        parts[k].take(torch.from_numpy(which[owner == k] - begins[k])) for k in np.unique(owner).tolist()
-    ]
-    whole = JetBatch.concatenate(taken) if len(taken) > 1 else taken[0]
-    del taken
-    back = np.empty(len(which), dtype=np.int64)
-    back[by_part] = np.arange(len(which))
-    return whole.take(torch.from_numpy(back))
 
 
 def loader_of(dataset: Any, batch_size: int, *, workers: int = 0, **options: Any) -> JetLoader | StreamLoader:

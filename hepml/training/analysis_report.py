@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from hepml import kinematics
+from hepml.data.parts import Part
 from hepml.data.stream_loader import loader_of
 from hepml.errors import HepmlError
 from hepml.evaluation import calibration
@@ -93,8 +94,6 @@ def temperature_of(
     """
     if validation is None or validation.labels is None or not classes:
         return None
-    from hepml.data.parts import Part  # which imports much
-
     chosen = Part(validation, np.arange(min(VALIDATION, len(validation))))
     rows = score_dataset(model, chosen, loader_of(chosen, size, buckets=True), device=device)
     weights = None if chosen.weights is None else np.asarray(chosen.weights, dtype=np.float64)

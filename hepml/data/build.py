@@ -16,6 +16,7 @@ from hepml.data.inputs import Inputs
 from hepml.data.packing import batch_of, jet_matrix
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.classes import ClassMap
+from hepml.data.reading.links import starts_of
 from hepml.data.reading.reader import LayoutLike, Scan, iterate_chunks, scan
 from hepml.data.reading.reconcile import MissingColumns
 from hepml.data.reading.report import DataReport
@@ -99,9 +100,7 @@ def columns_of(piece: dict[str, Any], request: Request) -> dict[str, np.ndarray 
 def as_arguments(columns: dict[str, Any], about: dict[str, Any], request: Request) -> dict[str, Any]:
     """The arguments of `JetDataset` from all columns, the offsets in the place of counts."""
     collections = _batches(take_under(BESIDE, columns), columns.get("jet_momenta"), request)
-    counts = columns.pop("counts")
-    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
+    offsets = starts_of(columns.pop("counts"))
     jet_columns, extras = take_under(JET_COLUMNS, columns), take_under(EXTRAS, columns)
     entries, events = columns.pop("entries"), columns.pop("events", None)
     return {
@@ -133,12 +132,10 @@ def _batches(columns: dict[str, Any], momenta: Any, request: Request) -> dict[st
     out = {}
     for name, features in request.inputs.collections:
         own = take_under(f"{name}.", columns)
-        offsets = np.zeros(len(own["counts"]) + 1, dtype=np.int64)
-        np.cumsum(own["counts"], out=offsets[1:])
         stored = own.get("features")
         out[name] = JetBatch(
             torch.from_numpy(own["four_momenta"]),
-            torch.from_numpy(offsets),
+            torch.from_numpy(starts_of(own["counts"])),
             None if stored is None else torch.from_numpy(stored),
             features if stored is not None else (),
             jet_momenta=None if momenta is None else torch.from_numpy(momenta),

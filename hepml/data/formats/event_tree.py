@@ -15,6 +15,7 @@ import awkward as ak
 import numpy as np
 
 from hepml.data.reading.branches import kinds_of
+from hepml.data.reading.links import starts_of
 from hepml.data.reading.sources import _brief
 from hepml.data.reading.tree_reader import Flat, TreeReader
 from hepml.errors import FileError, LayoutError
@@ -86,10 +87,10 @@ class EventTree:
             )
         packed = ak.to_packed(ak.from_regular(array, axis=None))
         objects = np.asarray(ak.num(packed, axis=1))
-        offsets = np.zeros(len(objects) + 1, dtype=np.int64)
-        np.cumsum(objects, out=offsets[1:])
         inner = ak.flatten(packed, axis=1)
-        return Nested(offsets, np.asarray(ak.num(inner, axis=1), dtype=np.int64), ak.flatten(inner, axis=1))
+        return Nested(
+            starts_of(objects), np.asarray(ak.num(inner, axis=1), dtype=np.int64), ak.flatten(inner, axis=1)
+        )
 
     def array(self, name: str, start: int, stop: int) -> ak.Array:
         """A branch as awkward array.

@@ -12,6 +12,7 @@ import numpy as np
 from hepml.data.jet_columns import DERIVED, derived_array, from_collider_columns, settle
 from hepml.data.reading.chunk import MOMENTUM, Chunk
 from hepml.data.reading.layouts import Collection, Column, Layout, missing_branch
+from hepml.data.reading.links import starts_of
 from hepml.data.reading.per_jet import a_list, class_indices, element, one_each, one_hot_labels
 from hepml.data.reading.tree_reader import Flat
 from hepml.errors import DataError, LayoutError, did_you_mean
@@ -321,9 +322,8 @@ def _merge(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Several collections as one list a jet; a column that one of them lacks is zero there, or left out where
     it follows from the momenta."""
-    counts = sum(np.diff(offsets) for offsets, _ in groups)
-    offsets = np.zeros(len(groups[0][0]), dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
+    counts = np.sum([np.diff(offsets) for offsets, _ in groups], axis=0)
+    offsets = starts_of(counts)
     jet_of = np.concatenate([np.repeat(np.arange(len(o) - 1), np.diff(o)) for o, _ in groups])
     order = np.argsort(jet_of, kind="stable")
     every = dict.fromkeys(n for _, columns in groups for n in columns)

@@ -26,6 +26,7 @@ import numpy as np
 import xxhash
 
 from hepml.data.reading.cores import available_cores
+from hepml.data.reading.links import starts_of
 
 _KEY = struct.Struct(">ihiIh")  # fNbytes, fVersion, fObjlen, fDatime, fKeylen
 _BASKET = struct.Struct(">Hiiii")  # fVersion, fBufferSize, fNevBufSize, fNevBuf, fLast; one flag byte follows
@@ -114,9 +115,7 @@ class BasketReader:
         content = contents[0] if len(contents) == 1 else np.concatenate(contents)
         if not is_list:
             return content, None
-        offsets = np.zeros(stop - start + 1, dtype=np.int64)
-        np.cumsum(counts[0] if len(counts) == 1 else np.concatenate(counts), out=offsets[1:])
-        return content, offsets
+        return content, starts_of(counts[0] if len(counts) == 1 else np.concatenate(counts))
 
     def _entries(
         self, name: str, number: int, entries: int, kind: tuple[np.dtype, bool, int], keep: bool

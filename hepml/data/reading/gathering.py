@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.links import starts_of
 from hepml.data.reading.reconcile import common_columns
 from hepml.data.reading.report import DataReport
 from hepml.data.reserved import GrowingColumns
@@ -74,11 +75,9 @@ class GatheredChunks:
         if not self.jets:
             return whole
         made = self._columns.finish()
-        offsets = np.zeros(self.jets + 1, dtype=np.int64)
-        np.cumsum(made["counts"], out=offsets[1:])
         return replace(
             whole,
-            offsets=offsets,
+            offsets=starts_of(made["counts"]),
             constituents={n: made[f"{_CONSTITUENTS}{n}"] for n in whole.constituents},
             jets={n: made[f"{_JETS}{n}"] for n in whole.jets},
             collections={
@@ -89,8 +88,7 @@ class GatheredChunks:
 
     def _collection(self, name: str, shell: Chunk, made: dict[str, np.ndarray]) -> Chunk:
         """A further collection of all jets."""
-        offsets = np.zeros(self.jets + 1, dtype=np.int64)
-        np.cumsum(made[f"{name}{_WITHIN}"], out=offsets[1:])
+        offsets = starts_of(made[f"{name}{_WITHIN}"])
         columns = {n: made[f"{name}{_WITHIN}{n}"] for n in shell.constituents}
         return replace(shell, offsets=offsets, constituents=columns, entries=made["entries"])
 

@@ -2,7 +2,8 @@
 
 The grammar is Python's, as weaver's YAML files write it: `np.log(part_pt / jet_pt)`, `(np.abs(pid) == 211) *
 0.5`. A name is a branch or another defined column; a number a jet is repeated for each element of a list it
-meets. What is not in the lists here is refused by name when it is parsed.
+meets. What is not in the lists here is refused by name when it is parsed. Functions take exactly their
+arguments, so that no expression can write; integers are exact (`hepml.data.reading.numbers`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
+from hepml.data.reading.numbers import ARITHMETIC, COMPARE, compute, exact, is_integer, wide_enough
 from hepml.data.reading.tree_reader import Flat
 from hepml.errors import ConfigError, DataError, LayoutError, did_you_mean
 
@@ -35,18 +37,23 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 # One number a jet of a list a jet; the second argument, or `axis`, is 1 where it is given.
 _REDUCTIONS = ("sum", "max", "min", "mean", "any", "all", "num", "count", "count_nonzero", "firsts", "prod")
-_BINARY: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.Mod: operator.mod, ast.Pow: operator.pow, ast.FloorDiv: operator.floordiv, ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_, ast.BitXor: operator.xor,
+_BITWISE: dict[type, Callable[[Any, Any], Any]] = {
+    ast.BitAnd: operator.and_, ast.BitOr: operator.or_, ast.BitXor: operator.xor,
 }  # fmt: skip
-_COMPARE: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne,
+_BINARY = (*ARITHMETIC, *_BITWISE)
+# The functions that are operators, by another name.
+_OPERATORS: dict[str, type[ast.operator]] = {
+    "add": ast.Add, "subtract": ast.Sub, "multiply": ast.Mult, "divide": ast.Div, "true_divide": ast.Div,
+    "mod": ast.Mod, "power": ast.Pow, "pow": ast.Pow,
 }  # fmt: skip
-_UNARY: dict[type, Callable[[Any], Any]] = {
-    ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Invert: np.logical_not, ast.Not: np.logical_not,
-}  # fmt: skip
+# Functions that give integers for integers, and those that ask of values whether they are something.
+_OF_INTEGERS = (
+    "abs", "absolute", "negative", "sign", "maximum", "minimum", "clip", "_clip", "where", "ones_like",
+    "zeros_like",
+)  # fmt: skip
+_QUESTIONS = ("logical_and", "logical_not", "logical_or", "logical_xor", "isfinite", "isinf", "isnan")
+_ARGUMENTS = {"where": 3, "clip": 3, "_clip": 3}  # of those that are no ufunc; 1 of the others
+_UNARY = (ast.USub, ast.UAdd, ast.Invert, ast.Not)
 _LONGEST = 20_000  # characters
 
 
@@ -96,18 +103,25 @@ class Expression:
         Raises:
             DataError: two lists of one jet that differ in length.
         """
-        with np.errstate(all="ignore"):
-            values = _Evaluation(self, columns, where).value(self._tree)
+        try:
+            with np.errstate(all="ignore"):
+                values = _Evaluation(self, columns, where).value(self._tree)
+        except (TypeError, ValueError, OverflowError) as problem:  # numpy's, of kinds that do not go together
+            raise LayoutError(
+                f"'{self.text[:120]}' cannot be computed ({str(problem).splitlines()[0]})",
+                where=where,
+                mend="join conditions by & and |, numbers by + - * /",
+            ) from problem
         if isinstance(values, _Lists):
-            return Flat(np.asarray(values.content), values.offsets)
-        return Flat(np.asarray(values), None)
+            return Flat(_native(values.content), values.offsets)
+        return Flat(_native(values), None)
 
     def _check(self, node: ast.AST, names: dict[str, None]) -> None:
         if isinstance(node, ast.Name):
             names[node.id] = None
         elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
             pass
-        elif isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, _UNARY):
             self._check(node.operand, names)
         elif isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
             self._check(node.left, names)
@@ -115,7 +129,7 @@ class Expression:
         elif isinstance(node, ast.BoolOp):
             for value in node.values:
                 self._check(value, names)
-        elif isinstance(node, ast.Compare) and all(type(op) in _COMPARE for op in node.ops):
+        elif isinstance(node, ast.Compare) and all(type(op) in COMPARE for op in node.ops):
             for value in (node.left, *node.comparators):
                 self._check(value, names)
         elif isinstance(node, ast.Attribute) and _of_package(node) and node.attr in _CONSTANTS:
@@ -140,8 +154,13 @@ class Expression:
                     arguments = arguments[:1]
                 if len(arguments) != 1:
                     self._refuse(node)
-            elif not arguments:
-                self._refuse(node)
+            elif len(arguments) != (takes := _takes(name)):  # numpy writes into one more
+                raise ConfigError(
+                    f"{name} takes {takes} argument{'s' * (takes > 1)}, not {len(arguments)}, "
+                    f"in '{self.text[:200]}'",
+                    where=self.key or None,
+                    mend=f"write {name}({', '.join('abc'[:takes])}), and nest calls for more",
+                )
             for value in arguments:
                 self._check(value, names)
         else:
@@ -177,9 +196,9 @@ class _Evaluation:
         if isinstance(node, ast.Attribute):
             return _CONSTANTS[node.attr]
         if isinstance(node, ast.UnaryOp):
-            return self._each(_unary(node.op), self.value(node.operand))
+            return self._each(partial(_unary, node.op), self.value(node.operand))
         if isinstance(node, ast.BinOp):
-            return self._each(_BINARY[type(node.op)], self.value(node.left), self.value(node.right))
+            return self._each(partial(_binary, type(node.op)), self.value(node.left), self.value(node.right))
         if isinstance(node, ast.BoolOp):
             join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
             out = self.value(node.values[0])
@@ -190,7 +209,7 @@ class _Evaluation:
             left, out = self.value(node.left), None
             for op, right in zip(node.ops, node.comparators, strict=True):
                 value = self.value(right)
-                one = self._each(_COMPARE[type(op)], left, value)
+                one = self._each(COMPARE[type(op)], left, value)
                 out = one if out is None else self._each(np.logical_and, out, one)
                 left = value
             return out
@@ -200,7 +219,7 @@ class _Evaluation:
         name = str(_called(node))
         if name in _REDUCTIONS:
             return self._reduced(name, self.value(node.args[0]))
-        return self._each(_ELEMENTWISE[name], *(self.value(v) for v in node.args))
+        return self._each(partial(_function, name), *(self.value(v) for v in node.args))
 
     def _each(self, function: Callable[..., Any], *values: Any) -> Any:
         """A function of each value, numbers of a jet repeated for the elements of its lists."""
@@ -256,11 +275,49 @@ class _Evaluation:
         return np.where(there, content[rows] if len(content) else 0.0, np.nan)
 
 
-def _unary(op: ast.unaryop) -> Callable[[Any], Any]:
-    def minus(x: Any) -> Any:
-        return -(x.astype(np.int8) if getattr(x, "dtype", None) == np.bool_ else x)
+def _unary(op: ast.unaryop, x: Any) -> Any:
+    if isinstance(op, ast.USub):
+        return -x if np.asarray(x).dtype.kind == "f" else compute(ast.Sub, 0, x)
+    if isinstance(op, ast.Invert):
+        # not, of conditions; bitwise, of integers; refused of other numbers
+        return np.invert(exact(x) if is_integer(x) else x)
+    return np.logical_not(x) if isinstance(op, ast.Not) else x
 
-    return minus if isinstance(op, ast.USub) else _UNARY[type(op)]
+
+def _binary(op: type[ast.operator], a: Any, b: Any) -> Any:
+    """Exact for integers; otherwise, and for conditions, as numpy has it, in the floats' own precision."""
+    whole = is_integer(a) and is_integer(b)
+    if op in _BITWISE:
+        return _BITWISE[op](exact(a), exact(b)) if whole else _BITWISE[op](a, b)
+    return compute(op, a, b) if whole else ARITHMETIC[op](a, b)
+
+
+def _function(name: str, *values: Any) -> Any:
+    """The same for a function: of integers it is exact where it can be, else a float64."""
+    if name in _OPERATORS:
+        return _binary(_OPERATORS[name], *values)
+    first, numbers = (values[:1], values[1:]) if name == "where" else ((), values)
+    function = _ELEMENTWISE[name]
+    if name in _QUESTIONS or not all(is_integer(v) for v in numbers):
+        return function(*values)
+    if name not in _OF_INTEGERS:
+        return function(*(np.asarray(v, dtype=float) for v in numbers))
+    whole = [exact(v) for v in numbers]
+    if len(whole) == 1:  # twice the number, so that the lowest has a negative
+        whole = list(wide_enough(whole[0], 2)[:1])
+    return function(*first, *whole)
+
+
+def _native(values: Any) -> np.ndarray:
+    """Numbers of a type that a column can have."""
+    array = np.asarray(values)
+    return array.astype(np.float64) if array.dtype == object else array
+
+
+def _takes(name: str) -> int:
+    """How many arguments a function takes."""
+    function = _ELEMENTWISE[name]
+    return function.nin if isinstance(function, np.ufunc) else _ARGUMENTS.get(name, 1)
 
 
 def _of_package(node: ast.Attribute) -> bool:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import ast
 import io
-import operator
 import tokenize
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from hepml.data.reading.numbers import COMPARE, compute, exact, is_integer, wide_enough
 from hepml.errors import ConfigError, LayoutError, did_you_mean
 
 FUNCTIONS: dict[str, np.ufunc] = {
@@ -33,23 +33,7 @@ FUNCTIONS: dict[str, np.ufunc] = {
     "isfinite": np.isfinite,
 }
 _OF_INTEGERS = ("abs", "min", "max")  # functions that give an integer for integers
-_ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-}
-_EXACT = (ast.Add, ast.Sub, ast.Mult)
-_COMPARE: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
+_ALLOWED = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.Pow)
 _BITWISE = (
     "_bitwise_"  # stands between the operands of `&` and `|`, which `and` and `or` alone would not tell
 )
@@ -130,9 +114,9 @@ class Selection:
             if isinstance(node.op, ast.Not) and _is_number(node.operand):
                 raise self._no_condition(node.operand)
             return self._check(node.operand)
-        if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        if isinstance(node, ast.BinOp) and type(node.op) in _ALLOWED:
             return self._check(node.left) + self._check(node.right)
-        if isinstance(node, ast.Compare) and all(type(op) in _COMPARE for op in node.ops):
+        if isinstance(node, ast.Compare) and all(type(op) in COMPARE for op in node.ops):
             return [n for v in (node.left, *node.comparators) for n in self._check(v)]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             name = node.func.id
@@ -188,7 +172,7 @@ class _Evaluation:
             value = self.value(node.operand)
             if isinstance(node.op, ast.Not):
                 return np.logical_not(self._condition(value, node.operand))
-            return 0 - _exact(value) if isinstance(node.op, ast.USub) else value
+            return 0 - exact(value) if isinstance(node.op, ast.USub) else value
         if isinstance(node, ast.BinOp):
             return self._arithmetic(node)
         if isinstance(node, ast.Compare):
@@ -196,7 +180,7 @@ class _Evaluation:
             for op, right in zip(node.ops, node.comparators, strict=True):
                 value = self.value(right)
                 self._note(_is_nan(left) | _is_nan(value))
-                out = np.logical_and(out, np.asarray(_COMPARE[type(op)](left, value), dtype=bool))
+                out = np.logical_and(out, np.asarray(COMPARE[type(op)](left, value), dtype=bool))
                 left = value
             return out
         assert isinstance(node, ast.Call)
@@ -211,8 +195,8 @@ class _Evaluation:
         out, before = self.value(parts[0]), parts[0]
         for part, bits in zip(parts[1:], bitwise, strict=True):
             value = self.value(part)
-            if bits and _is_integer(out) and _is_integer(value):
-                left, right = _exact(out), _exact(value)
+            if bits and is_integer(out) and is_integer(value):
+                left, right = exact(out), exact(value)
                 out = left & right if both else left | right
             else:
                 a, b = self._condition(out, before), self._condition(value, part)
@@ -227,23 +211,16 @@ class _Evaluation:
 
     def _arithmetic(self, node: ast.BinOp) -> Any:
         left, right = self.value(node.left), self.value(node.right)
-        a, b = _exact(left), _exact(right)
-        whole = _is_integer(a) and _is_integer(b)
-        if whole and isinstance(node.op, _EXACT):
-            return _ARITHMETIC[type(node.op)](*_wide_enough(a, b))
-        if whole and isinstance(node.op, ast.Mod) and np.all(b != 0):
-            return np.asarray(operator.mod(a, b))
-        a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-        out = _ARITHMETIC[type(node.op)](a, b)
-        self._note(np.isfinite(a) & np.isfinite(b) & ~np.isfinite(out))
+        out = compute(type(node.op), left, right)
+        if out.dtype.kind == "f":
+            a, b = (np.asarray(v, dtype=float) for v in (left, right))
+            self._note(np.isfinite(a) & np.isfinite(b) & ~np.isfinite(out))
         return out
 
     def _call(self, name: str, values: list[Any]) -> Any:
-        given = [_exact(v) for v in values]
-        if name in _OF_INTEGERS and all(_is_integer(v) for v in given):
-            return FUNCTIONS[name](
-                *(_wide_enough(*given) if len(given) > 1 else _wide_enough(given[0], 2)[:1])
-            )
+        given = [exact(v) for v in values]
+        if name in _OF_INTEGERS and all(is_integer(v) for v in given):
+            return FUNCTIONS[name](*(wide_enough(*given) if len(given) > 1 else wide_enough(given[0], 2)[:1]))
         floats = [np.asarray(v, dtype=float) for v in given]
         out = FUNCTIONS[name](*floats)
         if name != "isfinite":
@@ -282,38 +259,9 @@ def _is_boolean(value: Any) -> bool:
     return bool(np.asarray(value).dtype == np.bool_)
 
 
-def _is_integer(value: Any) -> bool:
-    array = np.asarray(value)
-    return array.dtype.kind in "iuO" and not isinstance(value, bool)
-
-
 def _is_nan(value: Any) -> np.ndarray:
     array = np.asarray(value)
     return np.isnan(array) if array.dtype.kind == "f" else np.zeros((), dtype=bool)
-
-
-def _exact(value: Any) -> np.ndarray:
-    """A number as int64, as Python's integers where it is larger, or as float64."""
-    array = np.asarray(value)
-    if array.dtype.kind == "O":
-        return array
-    if array.dtype.kind not in "biu":
-        return array.astype(float)
-    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
-        return array.astype(object)
-    return array.astype(np.int64)
-
-
-def _wide_enough(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Two integer arrays in a type in which their sum, difference and product cannot wrap around."""
-    a, b = np.asarray(a), np.asarray(b)
-    reach = [max(abs(int(x.min())), abs(int(x.max())), 1) if x.size else 1 for x in (a, b)]
-    if max(reach[0] * reach[1], reach[0] + reach[1]) <= np.iinfo(np.int64).max and "O" not in (
-        a.dtype.kind,
-        b.dtype.kind,
-    ):
-        return a, b
-    return a.astype(object), b.astype(object)
 
 
 def _plainly(node: ast.AST) -> str:

@@ -240,3 +240,14 @@ def test_the_legend_lies_above_the_curves() -> None:
             under = (x >= box.x0) & (x <= box.x1) & np.isfinite(y)
             assert under.any()
             assert (y[under] < box.y0).all()
+
+
+def test_of_more_taggers_than_colours_the_best_ten_are_named_and_the_rest_is_grey() -> None:
+    noise = GENERATOR.normal(size=len(LABELS))
+    scores = {str(i): (LABELS, SCORES + i * noise) for i in range(15)}
+    axes = plots.plot_roc(scores, areas=False).axes[0]
+    named = [line.get_label() for line in axes.lines if not str(line.get_label()).startswith("_")]
+    assert named == [*map(str, range(10)), "5 others", "random"]
+    grey = [line for line in axes.lines if line.get_color() == "0.82"]
+    assert len(grey) == 5
+    assert max(line.get_zorder() for line in grey) < axes.lines[0].get_zorder()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from hepml.errors import DataError
 from hepml.evaluation.plots.names import BACKGROUND_REJECTION
-from hepml.evaluation.plots.style import COLOURS, HouseFigure, is_crowded, looks, style
+from hepml.evaluation.plots.style import COLOURS, HouseFigure, is_crowded, looks, looks_by_merit, style
 
 Point = tuple[float, float, float | None]  # x, y, error of y or None
 _MARKERS = "osD^vPX*<>"
@@ -82,12 +82,15 @@ def plot_boost(
         figure = HouseFigure(12 if many else 9, 7)
         axes = figure.subplots()
         ticks: list[float] = []
-        for (name, (betas, values, errors)), (colour, line) in zip(
-            taggers.items(), looks(len(taggers)), strict=True
-        ):
+        drawn = looks_by_merit({name: float(np.mean(values)) for name, (_, values, _) in taggers.items()})
+        for name, (colour, line, label, order) in drawn.items():
+            betas, values, errors = taggers[name]
             x = np.arctanh(np.asarray(betas, dtype=float))
-            axes.plot(x, values, color=colour, linestyle=line, marker="o", markersize=4, label=name)
-            _band(axes, x, values, errors, colour)
+            axes.plot(
+                x, values, color=colour, linestyle=line, marker="o", markersize=4, label=label, zorder=order
+            )
+            if label == name:
+                _band(axes, x, values, errors, colour)
             ticks = [float(b) for b in betas]
         chosen = [b for b in (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999) if b <= max(ticks)]
         axes.set_xticks(np.arctanh(chosen), [f"{b:g}" for b in chosen])

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hepml.errors import DataError
 from hepml.evaluation.plots.names import BACKGROUND_REJECTION, SIGNAL_EFFICIENCY
-from hepml.evaluation.plots.style import HouseFigure, is_crowded, looks, style
+from hepml.evaluation.plots.style import HouseFigure, is_crowded, looks_by_merit, style
 from hepml.evaluation.published import Published
 from hepml.evaluation.rejection import rejection_of
 from hepml.evaluation.roc import Cuts, auc_with_error_of, make_cuts
@@ -40,7 +40,8 @@ def plot_roc(
 
     Two to five taggers have the ratio panel, up to five have bands. A band spans R exp(±sigma_R / R), which
     is symmetric on the logarithmic axis and never negative. Where no background passes, arrows start from the
-    lower limit at 90 % confidence.
+    lower limit at 90 % confidence. Of more than twelve taggers the ten of largest AUC are in colour, the rest
+    in grey.
 
     Args:
         taggers: {name: (labels, scores, weights or None)}.
@@ -65,6 +66,7 @@ def plot_roc(
     curves = {name: _curve(make_cuts(*jets), grid) for name, jets in taggers.items()}
     few = len(curves) <= _MOST_BANDS
     with style():
+        drawn = looks_by_merit({name: curve.area[0] for name, curve in curves.items()})
         many = bool(published) or is_crowded(len(curves))  # published points lie where the legend would
         figure = HouseFigure(13 if many else 8, 8.4 if few and len(curves) > 1 else 6.8)
         if few and len(curves) > 1:
@@ -72,9 +74,11 @@ def plot_roc(
         else:
             axes, ratio = figure.subplots(), None
         base = curves[reference].value
-        for (name, curve), (colour, line) in zip(curves.items(), looks(len(curves)), strict=True):
-            shown = f"{name}, AUC {value_with_error(*curve.area)}" if areas else name
-            axes.plot(grid, curve.value, color=colour, linestyle=line, label=shown)
+        for name, (colour, line, label, order) in drawn.items():
+            curve = curves[name]
+            if areas and label == name:
+                label = f"{name}, AUC {value_with_error(*curve.area)}"
+            axes.plot(grid, curve.value, color=colour, linestyle=line, label=label, zorder=order)
             if few:
                 band = np.exp(curve.relative_error)
                 axes.fill_between(

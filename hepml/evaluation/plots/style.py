@@ -9,8 +9,9 @@ line style as well.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import mplhep
@@ -34,6 +35,7 @@ COLOURS = (
     "#94a4a2",
 )
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+_MOST_COLOURED = 12  # more curves than these cannot be told apart
 _MOST_INSIDE = 8  # more curves than these have their legend beside the axes
 
 
@@ -64,6 +66,31 @@ def is_crowded(count: int) -> bool:
 def looks(count: int) -> list[tuple[str, Any]]:
     """A colour and a line style for each of `count` curves; no two alike up to fifty."""
     return [(COLOURS[i % len(COLOURS)], LINES[(i + i // len(COLOURS)) % len(LINES)]) for i in range(count)]
+
+
+class Look(NamedTuple):
+    """How one of many curves is drawn: in colour under its name, or in grey behind the others."""
+
+    colour: str
+    line: Any
+    label: str | None
+    order: float
+
+
+def looks_by_merit(merits: Mapping[str, float]) -> dict[str, Look]:
+    """The look of each of many curves, in the order of the legend: as many as colours suffice for are told
+    apart; of more, the ten of greatest merit, and the rest is grey, with one entry at the end.
+
+    Args:
+        merits: {name: what curves are ranked by}.
+    """
+    best = list(merits)
+    if len(merits) > _MOST_COLOURED:
+        best = sorted(merits, key=lambda name: merits[name], reverse=True)[: len(COLOURS)]
+    rest = [name for name in merits if name not in best]
+    coloured = zip(best, looks(len(best)), strict=True)
+    grey = {name: Look("0.82", "-", None if i else f"{len(rest)} others", 1.5) for i, name in enumerate(rest)}
+    return {name: Look(colour, line, name, 2.0) for name, (colour, line) in coloured} | grey
 
 
 def style(size: float = 17) -> Any:

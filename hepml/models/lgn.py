@@ -6,6 +6,9 @@ to them commutes with Lorentz transformations: complex linear maps of vectors of
 Clebsch–Gordan products, messages weighted by functions of invariant distances, and ordinary networks on the
 scalars (0, 0). An equivariant network gives the same answer in every frame; this one is evaluated in each
 jet's rest frame, where no component is large, while invariant distances come from the momenta as they are.
+
+The authors' released program (6,014 parameters) differs from the equations: momenta are input vectors too
+(`vectors`), and jets are padded with zero momenta that send and receive messages (`nodes`).
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
+from hepml.errors import ConfigError
 from hepml.models.catalogue import register
 from hepml.nn.lorentz import reference_vectors, resolved_mass_squared, root, with_references
 from hepml.nn.lorentz.clebsch_gordan import decomposition, exchange_sign, invariant_product, products
 from hepml.nn.lorentz.irreps import Irrep, from_four_vector
 from hepml.nn.lorentz.rest_frame import to_rest_frame
 from hepml.nn.lorentz.zonal import (
+    VECTOR,
     Distances,
     Features,
     RadialFunctions,
@@ -62,6 +67,11 @@ class LGN(nn.Module):
         frame: `rest` evaluates components in each jet's rest frame, `lab` in the frame of the momenta, which
             loses digits with the square of a boost; the outputs are the same but for rounding.
         max_constituents: keep only so many leading constituents; None keeps all.
+        vectors: the momenta themselves are input vectors (1, 1), beside the scalars, as in the released
+            network.
+        nodes: particles and references that each jet is padded to with zero momenta, which send and receive
+            messages as others do, and every particle sends to itself, at a constant weight: what the
+            released network computes (128). None leaves absent particles out.
     """
 
     references: Tensor
@@ -78,14 +88,21 @@ class LGN(nn.Module):
         scale: float = 0.005,
         frame: Literal["rest", "lab"] = "rest",
         max_constituents: int | None = 126,
+        vectors: bool = False,
+        nodes: int | None = None,
     ) -> None:
         super().__init__()
         self.inputs = Inputs(max_constituents=max_constituents)
-        self.scale, self.frame = scale, frame
+        self.scale, self.frame, self.nodes = scale, frame, nodes
         fixed = reference_vectors(references)
+        self.embedding = nn.Linear(2 if len(fixed) else 1, 2 * channels[0], bias=not vectors)
+        self.vectors = nn.Parameter(torch.randn(channels[0], 2) / (10 * channels[0])) if vectors else None
+        if nodes is not None:
+            _check_nodes(nodes, max_constituents, len(fixed))
+            fixed = torch.cat((fixed, fixed.new_zeros(1, 4)))  # one stands for all that are absent
         self.register_buffer("references", fixed, persistent=False)
-        self.embedding = nn.Linear(2 if len(fixed) else 1, 2 * channels[0])
-        irreps, count = [SCALAR], channels[0]
+        irreps = [SCALAR, VECTOR] if vectors else [SCALAR]
+        count = channels[0] * len(irreps)
         self.levels = nn.ModuleList()
         for before, after in pairwise(channels):
             level = Level(irreps, before, after, maxdim - 1, basis, mlp_depth, mlp_width)
@@ -128,18 +145,47 @@ class LGN(nn.Module):
     def _scores(self, x: Tensor, components: Tensor, is_reference: Tensor, offsets: Tensor) -> Tensor:
         """Scores of a few jets of similar size. Shapes: [M, 4], [M, 4], [M], [b + 1] -> [b, outputs]."""
         dtype = components.dtype
-        distances = Distances.of(x, offsets, is_reference, self.scale, dtype)
+        copies = None if self.nodes is None else self._copies(x, is_reference, offsets)
+        distances = Distances.of(x, offsets, is_reference, self.scale, dtype, copies)
         vectors = from_four_vector(components)
         exact = to_dense(is_reference[:, None], offsets, fill=False)[..., 0]
         m2 = to_packed(resolved_mass_squared(to_dense(x, offsets), exact)[..., None], offsets)[:, 0]
         mass = (self.scale * root(m2.abs())).to(dtype)
-        scalars = torch.stack((mass, is_reference.to(dtype)), dim=-1)[:, : self.embedding.in_features]
-        features: Features = {SCALAR: as_complex(self.embedding(scalars))}
+        features = self._inputs(mass, is_reference, x, vectors)
         invariants = [_invariants(features)]
         for level in self.levels:
             features = level(features, vectors, distances)
             invariants.append(_invariants(features))
-        return self.head(segment_sum(torch.cat(invariants, dim=-1), offsets))
+        found = torch.cat(invariants, dim=-1)
+        return self.head(segment_sum(found if copies is None else found * copies[:, None], offsets))
+
+    def _inputs(self, mass: Tensor, is_reference: Tensor, x: Tensor, vectors: Tensor) -> Features:
+        """What particles carry before the first level. Shapes: [M], [M], [M, 4], [M, 4] complex -> [C, M, d]
+        each."""
+        present = (x[:, 0] != 0).to(mass.dtype)
+        label = (is_reference.to(mass.dtype) * present)[:, None]
+        if self.vectors is None:
+            scalars = torch.cat((mass[:, None], label), dim=-1)[:, : self.embedding.in_features]
+            embedded = self.embedding(scalars)
+            return {SCALAR: as_complex(embedded if self.nodes is None else embedded * present[:, None])}
+        scalars = torch.cat((mass[:, None], 2 * label - 1), dim=-1)[:, : self.embedding.in_features]
+        weight = torch.view_as_complex(self.vectors)
+        return {SCALAR: as_complex(self.embedding(scalars)), VECTOR: weight[:, None, None] * vectors}
+
+    def _copies(self, x: Tensor, is_reference: Tensor, offsets: Tensor) -> Tensor:
+        """How many particles each stands for: 1, and all that are absent. Shapes: [M, 4], [M] -> [M]."""
+        assert self.nodes is not None
+        counts = offsets.diff()
+        missing = torch.repeat_interleave(self.nodes + 1 - counts, counts, output_size=len(x))
+        return torch.where(is_reference & (x[:, 0] == 0), missing, 1).to(self.head.weight.dtype)
+
+
+def _check_nodes(nodes: int, max_constituents: int | None, references: int) -> None:
+    if max_constituents is None or max_constituents + references > nodes:
+        raise ConfigError(
+            f"lgn: nodes is {nodes}, for up to {max_constituents} constituents and {references} references",
+            mend=f"set max_constituents to at most {nodes - references}",
+        )
 
 
 class Level(nn.Module):
@@ -183,7 +229,7 @@ class Level(nn.Module):
 
     def forward(self, features: Features, vectors: Tensor, distances: Distances) -> Features:
         """Shapes: [C, M, d], [M, 4] complex -> [C', M, d] of `irreps`."""
-        weights = self.radial(distances.values)
+        weights = self.radial(distances.values, distances.linked)
         sources = zonal_messages(features, vectors, weights, distances, self.largest)
         for key, own in features.items():
             sources.setdefault(key, []).append(own)

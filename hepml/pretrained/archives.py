@@ -8,6 +8,7 @@ not: a file put together from two others.
 
 from __future__ import annotations
 
+import argparse
 import json
 import pickle
 import zipfile
@@ -45,7 +46,9 @@ def read_archive(path: Path, what: str) -> Any:
     )
     try:
         _check_zip(path, damaged)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Training scripts leave their arguments beside the weights: plain values by name, which run nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileError:
         raise
     except pickle.UnpicklingError as problem:

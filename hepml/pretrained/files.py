@@ -5,6 +5,7 @@ Files are read with `weights_only=True`: a downloaded checkpoint never runs code
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,20 @@ def state_of(content: Any) -> dict[str, Tensor] | None:
     None where there is none."""
     if not isinstance(content, Mapping):
         return None
+    for name in WRAPPERS:  # first: a loss may stand beside the weights as a tensor of its own
+        if state := state_of(content.get(name)):
+            return state
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     if not tensors:
-        inner = (state_of(content[name]) for name in WRAPPERS if name in content)
-        return next((state for state in inner if state), None)
+        return None
     while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): v for name, v in tensors.items()}
     return tensors
+
+
+def arguments_of(content: Any) -> dict[str, Any]:
+    """The training arguments that a script left beside the weights, as `args`; empty where there are none."""
+    found = content.get("args") if isinstance(content, Mapping) else None
+    if isinstance(found, argparse.Namespace):
+        found = vars(found)
+    return {str(k): v for k, v in found.items()} if isinstance(found, Mapping) else {}

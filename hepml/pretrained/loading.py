@@ -19,7 +19,7 @@ from hepml.errors import ConfigError, ModelError
 from hepml.models import create
 from hepml.models.identity import identify
 from hepml.objectives import objective
-from hepml.pretrained import files, lorentznet, lundnet, part, treenin, weaver
+from hepml.pretrained import files, lgn, lorentznet, lundnet, part, treenin, weaver
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class Recipe:
         key: a parameter's name that only this network has.
         read: from the state dict to the hyperparameters that its shapes tell, the state dict under hepml's
             names, and what outputs stand for, in order, where that is known.
+        settings: from the training arguments that a file holds to hyperparameters that shapes do not tell.
 
     Example:
         >>> hepml.pretrained.RECIPES[0].origin
@@ -46,6 +47,7 @@ class Recipe:
     origin: str
     key: str
     read: Callable[[State], tuple[dict[str, Any], dict[str, Tensor], tuple[str, ...] | None]]
+    settings: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
 
 
 RECIPES = (
@@ -55,6 +57,13 @@ RECIPES = (
     ),
     Recipe("lundnet", "LundNet (arXiv:2012.08526)", "edge_convs.0.theta.weight", lundnet.read),
     Recipe("treenin", "TreeNiN (arXiv:1902.09914)", "transform.fc_N2.weight", treenin.read),
+    Recipe(
+        "lgn",
+        "Lorentz Group Network (arXiv:2006.04780)",
+        "rad_funcs.rad_funcs.0.linear.0.weight",
+        lgn.read,
+        lgn.settings,
+    ),
     Recipe("part", "Particle Transformer of weaver-core", "pair_embed.embed.0.weight", part.read),
 )
 
@@ -107,12 +116,16 @@ def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
             where=str(where),
             mend="recognised are " + " and ".join(r.origin for r in RECIPES),
         )
-    return _build(recipe, state, hyperparameters, where)
+    return _build(recipe, state, files.arguments_of(content), hyperparameters, where)
 
 
-def _build(recipe: Recipe, state: State, given: Mapping[str, Any], where: Path) -> nn.Module:
+def _build(
+    recipe: Recipe, state: State, arguments: Mapping[str, Any], given: Mapping[str, Any], where: Path
+) -> nn.Module:
     try:
         told, renamed, classes = recipe.read(state)
+        if recipe.settings is not None:
+            told |= recipe.settings(arguments)
     except (KeyError, IndexError, ValueError) as error:
         raise ModelError(
             f"weights that look like {recipe.origin} but are not complete: {error}", where=str(where)

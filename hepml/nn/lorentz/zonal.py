@@ -56,6 +56,11 @@ class Distances:
         jets, width: B and W.
         values: [B, T] n_ij of the T = W (W - 1) / 2 pairs i < j; of no meaning where a node is absent.
         pair: [W, W] the column of `values` of each pair, T on the diagonal.
+        linked: [B, T + 1] the pairs whose weight depends on their distance, where others (with a particle
+            that is absent or at distance 0, and that of each particle with itself, the last column) have
+            a constant one; None where each particle receives from all others and all are linked. `values`
+            then have a last column too.
+        copies: [M] how many senders each node stands for; None for 1.
     """
 
     rows: Tensor
@@ -63,13 +68,21 @@ class Distances:
     width: int
     values: Tensor
     pair: Tensor
+    linked: Tensor | None = None
+    copies: Tensor | None = None
 
     @classmethod
     def of(
-        cls, x: Tensor, offsets: Tensor, exact: Tensor | None, scale: float, dtype: torch.dtype
+        cls,
+        x: Tensor,
+        offsets: Tensor,
+        exact: Tensor | None,
+        scale: float,
+        dtype: torch.dtype,
+        copies: Tensor | None = None,
     ) -> Distances:
         """From momenta [M, 4] packed by `offsets`, times `scale`; `exact` [M] marks vectors that were never
-        rounded."""
+        rounded. With `copies`, nodes at zero momentum are absent particles, which take part."""
         counts = offsets.diff()
         width = int(counts.max()) if len(counts) else 0
         dense = to_dense(x, offsets, width)
@@ -82,16 +95,26 @@ class Distances:
         pair = torch.full((width, width), len(i), device=x.device)
         pair[i, j] = pair[j, i] = torch.arange(len(i), device=x.device)
         values = square.sign() * root(square.abs()) * scale
-        return cls(rows_in_dense(offsets, width), len(counts), width, values.to(dtype), pair)
+        values, linked = values.to(dtype), None
+        if copies is not None:
+            present = dense[..., 0] != 0
+            linked = F.pad(present[:, i] & present[:, j] & (square != 0), (0, 1))
+            values = F.pad(values, (0, 1))
+        return cls(rows_in_dense(offsets, width), len(counts), width, values, pair, linked, copies)
 
     def matrices(self, values: Tensor) -> Tensor:
-        """[B, W, W] matrices with zero diagonal from values of pairs [B, K, T] -> [K, B, W, W]."""
-        values = F.pad(values.transpose(0, 1), (0, 1))
+        """[B, W, W] matrices from values of pairs [B, K, T] (zero diagonal, but where there is a last column
+        for it) -> [K, B, W, W]."""
+        values = values.transpose(0, 1)
+        if self.linked is None:
+            values = F.pad(values, (0, 1))
         return values.index_select(-1, self.pair.flatten()).unflatten(-1, self.pair.shape)
 
     def sums(self, weights: Tensor, features: Tensor) -> Tensor:
         """sum_j weights_ij features_j. Shapes: [C, B, W, W], [C, M, D] -> [C, M, D]."""
         channels, size = features.shape[0], features.shape[-1]
+        if self.copies is not None:
+            features = features * self.copies[:, None]
         dense = features.new_zeros((channels, self.jets * self.width, size)).index_copy(
             1, self.rows, features
         )
@@ -112,9 +135,12 @@ class RadialFunctions(nn.Module):
         self.a, self.b, self.c = (nn.Parameter(torch.randn(2 * basis)) for _ in range(3))
         self.zeroth, self.first = (nn.Linear(2 * basis, 2 * channels) for _ in range(2))
 
-    def forward(self, norms: Tensor) -> Tensor:
-        """Shapes: [B, T] -> [B, 2 C, T] complex, R0 of all channels, then R1."""
+    def forward(self, norms: Tensor, linked: Tensor | None = None) -> Tensor:
+        """Shapes: [B, T], [B, T] bool -> [B, 2 C, T] complex, R0 of all channels, then R1; the constants
+        alone where pairs are not linked."""
         bells = torch.addcdiv(self.a, self.b, 1 + (self.c * norms[..., None]).square())
+        if linked is not None:
+            bells = bells * linked[..., None]
         weight = torch.cat((self.zeroth.weight, self.first.weight))
         bias = torch.cat((self.zeroth.bias, self.first.bias))
         values = F.linear(bells, weight, bias).unflatten(-1, (-1, 2))

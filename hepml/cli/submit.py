@@ -87,6 +87,13 @@ def submit(
     container: Annotated[
         str | None, typer.Option("--container", help="Image that the job runs in (apptainer).")
     ] = None,
+    bind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bind",
+            help="A folder that the container sees, as /eos, beside --output and this one; may be repeated.",
+        ),
+    ] = None,
     snapshot: Annotated[
         bool | None,
         typer.Option(
@@ -139,6 +146,7 @@ def submit(
     """
     from hepml.cluster import jobs as kinds
     from hepml.cluster.htcondor import FLAVOURS
+    from hepml.errors import ConfigError
 
     system = System(str(context.info_name))
     planned = _plan(words or [], array or [], seeds, output, cpus)
@@ -151,8 +159,11 @@ def submit(
     )  # fmt: skip
     if system is System.local and nodes > 1:
         raise kinds.ClusterError("this machine is one node", where="--nodes", mend="hepml submit slurm")
-    around = kinds.Surroundings(kinds.prologue(prologue, module or [], view), container)
     output = output.absolute()
+    if bind and container is None:
+        raise ConfigError("--bind without a container", where="command line", mend="--container IMAGE")
+    seen = kinds.binds([output, Path.cwd()], bind or []) if container else ()
+    around = kinds.Surroundings(kinds.prologue(prologue, module or [], view), container, binds=seen)
     jobs = _jobs(system, planned, resources, output, one_job=one_job, dry_run=dry_run)
     if not jobs:
         print(f"nothing to submit, all runs are finished ({len(planned)}): hepml benchmark --gather {output}")
@@ -206,20 +217,20 @@ def retry(
     json: Annotated[bool, typer.Option("--json", help="What was submitted as one JSON document.")] = False,
 ) -> int:
     """Submit again what has left the queue without a result; each run goes on from its checkpoint."""
-    from hepml.cli.submitted import left
+    from hepml.cli.submitted import gathering, left
     from hepml.cluster.jobs import minutes
 
     output = board.absolute()
     groups = left(output)
     if not groups:
         print("nothing to retry: every run is finished or queued")
-    for system, resources, around, jobs in groups:
+    last = gathering(output)
+    for system, resources, around, extra, jobs in groups:
         changes: dict[str, Any] = {"minutes": minutes(time)} if time else {}
         if memory is not None:
             changes["memory_gb"] = memory
-        extra = {"logs": None, "credential": False}
         _submit(
-            System(system), jobs, replace(resources, **changes), output, None, [], around, extra, wait=False,
+            System(system), jobs, replace(resources, **changes), output, last, [], around, extra, wait=False,
             json=json,
         )  # fmt: skip
     return 0
@@ -364,9 +375,7 @@ def _condor_files(
         htcondor.SCRIPT: htcondor.job_script(resources, around),
     }
     if last is not None:
-        files[htcondor.DAG], files[htcondor.GATHER] = htcondor.dag(
-            last, resources, output, name=output.name, **options
-        )
+        files |= htcondor.dag(jobs, last, resources, output, name=output.name, **options)
     return files
 
 
@@ -386,8 +395,14 @@ def _submit(
         try:
             ids = htcondor.submit(path, len(jobs))
         except MissingExtraError:
-            told = f"written, not submitted, there is no HTCondor here: condor_submit {path}"
-            console.err().print(told)
+            console.err().print(
+                f"written, not submitted, there is no HTCondor here: condor_submit {path}"
+                + (
+                    f"   or, with the leaderboard behind: condor_submit_dag {path.with_name(htcondor.DAG)}"
+                    if last
+                    else ""
+                )
+            )
             ids = []
         place = extra.get("logs") or output / htcondor.LOGS
         logs = [f"{place}/{number}.out" for number in ids]
@@ -399,15 +414,15 @@ def _submit(
         ids = [str(job.job_id) for job in made]
         logs = [str(job.paths.stdout) for job in made]
     everything = [*jobs, *([last] if last and made else [])]
-    submissions.add(output, system.value, everything, ids, resources, around, logs)
+    submissions.add(output, system.value, everything, ids, resources, around, logs, extra)
     if json:
         console.print_json({"jobs": ids, "runs": [job.folder for job in jobs], "output": str(output)})
     else:
         for job, number in zip(everything, ids, strict=False):
             print(f"job {number}: {job.name}")
         print(f"logs: {output / system.value}   where they are: hepml submit status {output}")
-        if system is System.htcondor and last is not None:
-            print(f"with the gather step behind: condor_submit_dag {output / htcondor.DAG}")
+        if system is System.htcondor and ids and last is not None:
+            print(f"when all have ended: {last.line}")
     if not wait or not made:
         return 0
     with console.CountingBar("jobs", len(made)) as bar:

@@ -4,7 +4,7 @@ retried, and the refusal of what is queued already."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,18 +70,27 @@ def cancel_all(board: Path, *, json: bool = False) -> int:
     return 0
 
 
-def left(board: Path) -> list[tuple[str, Resources, Surroundings, list[Job]]]:
+def left(board: Path) -> list[tuple[str, Resources, Surroundings, dict[str, Any], list[Job]]]:
     """Jobs that left the queue without a result, in groups that were submitted alike."""
     from hepml.cluster import status, submissions
 
     wanted = {row.folder or row.name for row in _rows(board) if row.state in status.UNFINISHED}
-    groups: dict[str, tuple[str, Resources, Surroundings, list[Job]]] = {}
+    groups: dict[str, tuple[str, Resources, Surroundings, dict[str, Any], list[Job]]] = {}
     for place, row in submissions.latest(submissions.read(board)).items():
         if place in wanted:
             resources, around = submissions.resources_of(row)
-            key = f"{row.system} {resources} {around}"
-            groups.setdefault(key, (row.system, resources, around, []))[3].append(row.job)
+            extra = {**row.extra, "logs": Path(row.extra["logs"]) if row.extra.get("logs") else None}
+            key = f"{row.system} {resources} {around} {extra}"
+            groups.setdefault(key, (row.system, resources, around, extra, []))[4].append(row.job)
     return list(groups.values())
+
+
+def gathering(board: Path) -> Job | None:
+    """The gather step that was submitted with the board, which is due again behind what is retried."""
+    from hepml.cluster import submissions
+
+    rows = submissions.latest(submissions.read(board)).values()
+    return next((row.job for row in rows if row.words[:2] == ("benchmark", "--gather")), None)
 
 
 def refuse_queued(runs: Sequence[PlannedRun], output: Path) -> list[PlannedRun]:

@@ -1,5 +1,5 @@
 """Jobs for HTCondor: a submit description with one process a job, the script that each runs, and a DAG with
-the gather step behind; written beside the runs, and submitted where a pool is."""
+one node a job and the gather step behind; written beside the runs, and submitted where a pool is."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hepml import outputs
 from hepml.cluster.jobs import ClusterError, Job, Resources, Surroundings
 from hepml.errors import ConfigError, MissingExtraError
 
 LOGS = "htcondor"
-FILE, SCRIPT, DAG, GATHER = "jobs.sub", "job.sh", "jobs.dag", "gather.sub"
+FILE, SCRIPT = "jobs.sub", "job.sh"
+DAG, NODE, GATHER = "jobs.dag", "node.sub", "gather.sub"
 # Flavours of CERN's pool and their minutes; others are taken as they are.
 FLAVOURS = {
     "espresso": 20,
@@ -47,6 +49,7 @@ def description(
     logs: Path | None = None,
     credential: bool = False,
     environment: Mapping[str, str] | None = None,
+    node: bool = False,
 ) -> str:
     """The submit description.
 
@@ -63,6 +66,7 @@ def description(
         logs: folder of the logs, `output`'s where left out.
         credential: send the user's Kerberos credential along, for AFS and EOS.
         environment: as `os.environ`; what of it is handed on is listed in the description.
+        node: of one node of a DAG, which says the words.
 
     Raises:
         ConfigError: no job; several nodes; logs on EOS; a time that the flavour does not give; a word that
@@ -82,7 +86,9 @@ def description(
         )
     memory = resources.memory_gb or _MEMORY_A_CORE * resources.cpus * resources.tasks
     lines = [
-        f"# {name}: {len(jobs)} jobs of hepml; condor_submit {FILE}",
+        f"# {name}: one job of hepml, a node of {DAG}"
+        if node
+        else f"# {name}: {len(jobs)} job{'s'[: len(jobs) != 1]} of hepml",
         "# Jets and run folders are shared between the machines; nothing but the script is transferred.",
         "universe = vanilla",
         f"executable = {output / SCRIPT}",
@@ -121,10 +127,9 @@ def description(
         f"batch_name = {name}",
         *(f"{key} = {value}" for key, value in resources.more.items()),
         "",
-        "queue words from (",
-        *(f"  {_arguments(job)}" for job in jobs),
-        ")",
     ]
+    words = [_arguments(job) for job in jobs]
+    lines += ["queue"] if node else ["queue words from (", *(f"  {each}" for each in words), ")"]
     return "\n".join(lines) + "\n"
 
 
@@ -149,11 +154,29 @@ def job_script(resources: Resources, surroundings: Surroundings | None = None) -
     return "\n".join(lines) + "\n"
 
 
-def dag(last: Job, resources: Resources, output: Path, **options: object) -> tuple[str, str]:
-    """The DAG that ends with a gather step whatever became of the runs, and that step's description."""
+def dag(jobs: Sequence[Job], last: Job, resources: Resources, output: Path, **options: Any) -> dict[str, str]:
+    """The files of a DAG that ends with a gather step whatever became of the runs. Each run is a node of its
+    own: of a node with several jobs, DAGMan takes all out of the queue when one fails.
+
+    Raises:
+        ConfigError: the folder has a blank in its name.
+    """
+    if len(str(output).split()) != 1:
+        raise ConfigError(
+            "a DAG cannot name a folder with a blank",
+            where=str(output),
+            mend="another --output, or --no-gather",
+        )
     small = replace(resources, gpus=0, cpus=1, tasks=1, memory_gb=None, minutes=60, partition=None)
-    text = description([last], small, output, **options)  # type: ignore[arg-type]
-    return f"JOB runs {output / FILE}\nFINAL leaderboard {output / GATHER}\n", text
+    lines = []
+    for i, job in enumerate(jobs):
+        words = _arguments(job).replace("\\", "\\\\").replace('"', '\\"')
+        lines += [f"JOB run_{i} {output / NODE}", f'VARS run_{i} words="{words}"']
+    return {
+        DAG: "\n".join([*lines, f"FINAL leaderboard {output / GATHER}"]) + "\n",
+        NODE: description(jobs, resources, output, **options, node=True),
+        GATHER: description([last], small, output, **options),
+    }
 
 
 def write(files: Mapping[str, str], output: Path) -> Path:
@@ -173,6 +196,8 @@ def submit(path: Path, jobs: int) -> list[str]:
         ClusterError: no schedd answers, or it refuses.
     """
     mend = f"on a machine of the pool: condor_submit {shlex.quote(str(path))}"
+    if (dag := path.with_name(DAG)).is_file():
+        mend += f"   or, with the leaderboard behind: condor_submit_dag {shlex.quote(str(dag))}"
     if shutil.which("condor_submit") is not None:
         asked = subprocess.run(
             ["condor_submit", "-terse", str(path)], capture_output=True, text=True, timeout=300, check=False
@@ -234,7 +259,7 @@ def _arguments(job: Job) -> str:
 
 
 def _quoted(word: str) -> str:
-    if "\n" in word:
+    if "\n" in word or "$(" in word or "$$" in word:  # HTCondor's own variables
         raise ConfigError(
             f"HTCondor cannot be given the word {shlex.quote(word)}", mend="put it into the config"
         )

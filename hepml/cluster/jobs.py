@@ -50,17 +50,21 @@ class Surroundings:
         prologue: lines of shell that run first on the node: `module load …`, `source setup.sh`.
         container: image that the command runs in, by apptainer.
         code: folder with the copy of hepml that the job runs, or None for the installed one.
+        binds: folders of the node that the container sees, as apptainer's `--bind` has them.
     """
 
     prologue: tuple[str, ...] = ()
     container: str | None = None
     code: str | None = None
+    binds: tuple[str, ...] = ()
 
     def command(self, words: Sequence[str], *, gpus: int = 0) -> list[str]:
         """The command line of `hepml WORDS` in these surroundings."""
         if self.container is None:
             return [sys.executable, "-u", "-m", "hepml", *words]
         options = ["--nv"] if gpus else []
+        for place in self.binds:
+            options += ["--bind", place]
         return ["apptainer", "exec", *options, self.container, "python3", "-u", "-m", "hepml", *words]
 
     def environment(self, present: Mapping[str, str]) -> dict[str, str]:
@@ -133,6 +137,26 @@ def prologue(file: Path | None, modules: Sequence[str] = (), view: str | None = 
                 f"cannot read the prologue ({problem.strerror})", where=str(file), mend="see --prologue"
             ) from None
     return tuple(lines)
+
+
+def binds(own: Sequence[Path], asked: Sequence[str]) -> tuple[str, ...]:
+    """Folders that a container is to see, in the words of apptainer's `--bind`.
+
+    Args:
+        own: the run folders and the current folder.
+        asked: by the user, as they are: `/eos`, `/data:/data:ro`.
+
+    Raises:
+        ConfigError: a folder that these words cannot name.
+    """
+    for place in own:
+        if set(str(place)) & set(":,"):
+            raise ConfigError(
+                "apptainer cannot be told to show a folder with ':' or ',' in its name",
+                where=str(place),
+                mend="another --output, or submit from another folder",
+            )
+    return tuple(dict.fromkeys([*map(str, own), *asked]))
 
 
 def minutes(text: str) -> int:

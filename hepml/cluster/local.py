@@ -30,7 +30,7 @@ def submit(
     folder.mkdir(parents=True, exist_ok=True)
     executor = submitit.LocalExecutor(folder=folder)
     executor.update_parameters(timeout_min=resources.minutes)
-    return [executor.submit(Task(job.words, surroundings)) for job in jobs]
+    return [executor.submit(Task(job.words, surroundings, gpus=resources.gpus)) for job in jobs]
 
 
 def wait(jobs: Sequence[Any], tell: Callable[[int, int], None] = lambda done, total: None) -> None:

@@ -32,7 +32,7 @@ def script(
         MissingExtraError: submitit is not installed.
     """
     from_submitit = _submitit().slurm.slurm._make_sbatch_string
-    folder = output / LOGS
+    folder = _folder(output)
     options = _options(jobs, resources, name, surroundings or Surroundings())
     if len(jobs) > 1:
         options["map_count"] = len(jobs)
@@ -70,7 +70,7 @@ def submit(
             mend="submit on a login node of the cluster, or hepml submit local",
         )
     around = surroundings or Surroundings()
-    folder = output / LOGS
+    folder = _folder(output)
     folder.mkdir(parents=True, exist_ok=True)
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=resources.requeues)
     try:
@@ -115,6 +115,15 @@ def wait(
 
 def _task(job: Job, around: Surroundings, resources: Resources) -> Task:
     return Task(job.words, around, job.folder, resources.gpus)
+
+
+def _folder(output: Path) -> Path:
+    """Where logs and what submitit keeps go."""
+    if set(str(output)) & set("%\\\n"):
+        raise ConfigError(
+            "Slurm reads '%' and backslashes in the name of a log", where=str(output), mend="another --output"
+        )
+    return output / LOGS
 
 
 def _options(jobs: Sequence[Job], resources: Resources, name: str, around: Surroundings) -> dict[str, Any]:

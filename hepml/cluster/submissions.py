@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Submitted:
         time: of the submission, seconds since 1970.
         resources, surroundings: as JSON has them.
         log: where its output goes.
+        extra: what else was asked of the batch system: `logs`, `credential`.
     """
 
     system: str
@@ -44,6 +45,7 @@ class Submitted:
     resources: dict[str, Any]
     surroundings: dict[str, Any]
     log: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def job(self) -> Job:
@@ -74,8 +76,10 @@ def add(
     resources: Resources,
     surroundings: Surroundings,
     logs: Sequence[str | None] = (),
+    extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Notes jobs that were just submitted."""
+    plain = {key: str(v) if isinstance(v, Path) else v for key, v in (extra or {}).items()}
     new = [
         asdict(
             Submitted(
@@ -89,6 +93,7 @@ def add(
                 resources.plain(),
                 asdict(surroundings),
                 logs[i] if i < len(logs) else None,
+                plain,
             )
         )
         for i, job in enumerate(jobs)
@@ -115,5 +120,6 @@ def queued(output: Path) -> dict[str, Submitted]:
 
 def resources_of(row: Submitted) -> tuple[Resources, Surroundings]:
     """What a job asked for."""
-    around = {**row.surroundings, "prologue": tuple(row.surroundings.get("prologue", ()))}
+    lists = {key: tuple(row.surroundings.get(key, ())) for key in ("prologue", "binds")}
+    around = {**row.surroundings, **lists}
     return Resources(**row.resources), Surroundings(**around)

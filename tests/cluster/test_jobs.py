@@ -96,3 +96,14 @@ def test_a_description_for_htcondor_quotes_what_it_must() -> None:
         description([Job("a", ("two\nlines",))], Resources(), Path("board"))
     with pytest.raises(ConfigError):
         description([], Resources(), Path("board"))
+
+
+def test_a_container_sees_the_run_folders_and_what_is_asked_for(tmp_path: Path) -> None:
+    seen = jobs.binds([tmp_path / "a b", tmp_path, tmp_path], ["/eos", "/data:/data:ro"])
+    line = jobs.Surroundings(container="image.sif", binds=seen).command(["train", "it's.yaml"], gpus=1)
+    assert line == [
+        "apptainer", "exec", "--nv", "--bind", f"{tmp_path}/a b", "--bind", str(tmp_path), "--bind", "/eos",
+        "--bind", "/data:/data:ro", "image.sif", "python3", "-u", "-m", "hepml", "train", "it's.yaml",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="':' or ','"):
+        jobs.binds([tmp_path / "a:b"], [])

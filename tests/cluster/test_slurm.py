@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,16 @@ from typing import Any
 import pytest
 from toys import write_toy_jets
 
+import hepml
 from hepml.cli.main import main
 from hepml.tracking.journal import read_journal
 
-# A second partition whose jobs give way to those of the first, with time to write a checkpoint.
-PREEMPTION = {
-    "JobRequeue=1": "JobRequeue=1\nPreemptType=preempt/partition_prio\nPreemptMode=REQUEUE",
+# Two cores, which a process that is bound to one would not find, and a second partition whose jobs give way
+# to those of the first, with time to write a checkpoint.
+CHANGES = {
+    "CPUS=$(nproc)": "CPUS=2",
+    "JobRequeue=1": "JobRequeue=1\nSlurmdParameters=config_overrides\n"
+    "PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE",
     "OverSubscribe=NO": "OverSubscribe=NO PriorityTier=10 PreemptMode=OFF\n"
     "PartitionName=low Nodes=$H MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=60 PreemptMode=REQUEUE",
 }
@@ -39,7 +44,7 @@ def slurm(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     pytest.importorskip("submitit")
     scripts, folder = shared / "cluster", tmp_path / "slurm"
     text = (scripts / "start_slurm.sh").read_text()
-    for plain, more in PREEMPTION.items():
+    for plain, more in CHANGES.items():
         text = text.replace(plain, more)
     (tmp_path / "start.sh").write_text(text)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # nproc heeds it, and the node would have one core
@@ -128,6 +133,59 @@ def test_two_tasks_of_a_submitted_job_train_one_run(
     assert (summary["ranks"], summary["jets_per_epoch"]) == (2, 203)
     assert main(["submit", "status", "board", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["states"] == {"finished": 1}
+
+
+# apptainer is not in Debian 12: what it does with these words, by bubblewrap. Nothing of this machine is seen
+# in it but an image, its Python, and what is bound.
+APPTAINER = """#!/bin/bash
+[ "$1" = exec ] || exit 64; shift
+binds=()
+while [[ $1 == --* ]]; do
+    [ "$1" = --bind ] || exit 64
+    binds+=(--bind "$2" "$2"); shift 2
+done
+image=$1; shift
+exec bwrap --bind "$image" / --ro-bind /usr /usr PYTHON --proc /proc --dev /dev --tmpfs /tmp "${binds[@]}" \\
+    --chdir "$PWD" -- "$@"
+"""
+
+
+@pytest.mark.slow
+def test_a_job_runs_in_a_container_that_sees_its_folders_only(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is absent: apt-get install bubblewrap")
+    here = tmp_path / "it's here"
+    here.mkdir()
+    write_config(here, monkeypatch)
+    (tmp_path / "hidden").touch()
+    (here / "where.py").write_text(
+        "from pathlib import Path\n"
+        f"hidden = Path({str(tmp_path / 'hidden')!r})\n"
+        "print('inside:', Path('/inside').exists(), hidden.exists(), flush=True)\n"
+    )
+    image = tmp_path / "my image"
+    for name in ("etc", "usr", "proc", "dev", "tmp"):
+        (image / name).mkdir(parents=True)
+    for name in ("bin", "lib", "lib64"):
+        (image / name).symlink_to(f"usr/{name}")
+    (image / "inside").touch()
+    code = {sys.prefix, sys.base_prefix, str(Path(hepml.__file__).parents[1])}
+    python = " ".join(f"--ro-bind '{place}' '{place}'" for place in sorted(code))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/apptainer").write_text(APPTAINER.replace("PYTHON", python))
+    (tmp_path / "bin/apptainer").chmod(0o755)
+    (here / "setup.sh").write_text(f'export PATH="{tmp_path}/bin:{sys.prefix}/bin:$PATH"\n')
+    words = ["submit", "slurm", "toy.yaml", "plugins=[where.py]", "-o", str(tmp_path / "my board"), "-c", "2"]
+    words += ["-t", "10", "--no-gather", "--prologue", "setup.sh", "--container", str(image)]
+    assert main(words) == 0
+    logs, run = tmp_path / "my board/slurm", tmp_path / "my board/runs/toy/seed_1"
+    ended = wait_for(lambda: (run / "summary.json").is_file() or bool(list(logs.glob("*result.pkl"))))
+    told = "\n".join(file.read_text() for file in logs.glob("*.out"))
+    assert ended, told
+    assert (run / "summary.json").is_file(), told
+    assert "inside: True False" in told
 
 
 @pytest.mark.slow

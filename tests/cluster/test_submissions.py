@@ -82,7 +82,7 @@ def test_what_left_without_a_result_is_what_a_retry_submits(queue: Path, board: 
     from hepml.cli.submitted import left
 
     (queue / "rows").write_text("7_1 RUNNING\n7_2 PENDING\n")
-    ((system, resources, around, jobs),) = left(board)
+    ((system, resources, around, _, jobs),) = left(board)
     assert system == "slurm"
     assert (resources.minutes, resources.nodes, around.prologue) == (60, 2, ("a",))
     assert [job.name for job in jobs] == ["left"]
@@ -125,3 +125,14 @@ def test_a_gather_step_and_a_job_of_many_runs_are_no_lost_runs(queue: Path, tmp_
     assert [row.state for row in status.table(tmp_path)] == ["ended", "left"]
     (run / "summary.json").write_text("{}")
     assert [row.state for row in status.table(tmp_path)] == ["ended", "finished"]
+
+
+def test_a_retry_asks_for_the_same_logs_and_credential_and_gathers_again(tmp_path: Path) -> None:
+    from hepml.cli.submitted import gathering, left
+
+    run, extra = tmp_path / "runs/a", {"logs": Path("/afs/jane/logs"), "credential": True}
+    jobs = [Job("a", ("train", "a.yaml"), str(run), 4), Job("leaderboard", ("benchmark", "--gather", "b"))]
+    submissions.add(tmp_path, "htcondor", jobs, [], Resources(), Surroundings(), (), extra)
+    ((_, _, _, again, (job,)),) = left(tmp_path)
+    assert (again, job) == (extra, jobs[0])
+    assert gathering(tmp_path) == jobs[1]

@@ -15,10 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
+import numpy as np
 import pytest
 import torch
 from toys import write_toy_jets
 
+from hepml import read_jets
 from hepml.training.checkpoints import read_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -115,6 +118,60 @@ def test_killed_ranks_go_on_bit_for_bit_and_another_number_goes_on_too(config: P
     assert done.returncode == 0, done.stderr[-3000:]
     assert "the checkpoint is of 2 ranks and these are 3" in done.stderr
     assert json.loads(Path("three/summary.json").read_text())["ranks"] == 3
+
+
+SEES = """
+import os
+from pathlib import Path
+from hepml.data import shards, stream_loader
+shards.SHARD, stream_loader.POOL_BYTES = 30, 60_000  # several shards and pools
+plain = stream_loader.StreamLoader.__iter__
+def noted(self):
+    for batch in plain(self):
+        if self.shuffle and (folder := os.environ.get("SEEN")):
+            with open(Path(folder, f"{self.epoch}.{os.environ['RANK']}"), "a") as file:
+                file.writelines(f"{e!r}\\n" for e in batch.four_momenta[batch.offsets[:-1], 0].tolist())
+        yield batch
+stream_loader.StreamLoader.__iter__ = noted
+"""
+
+
+def test_streamed_jets_come_once_an_epoch_and_killed_ranks_go_on_bit_for_bit(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ranks read shards of their own: no jet twice, none left out, and after a kill none of the epoch
+    again."""
+    Path("sees.py").write_text(SEES)
+    seen = Path("seen")
+    seen.mkdir()
+    words = ("toy.yaml", "data.stream=true", "data.workers=0", "plugins=[sees.py]", "training.epochs=8")
+    words = (*words, "model.dropout=0.2", "training.augment=[rotate_phi]", "training.checkpoint_every=1")
+    monkeypatch.setenv("SEEN", str(seen.absolute()))
+    assert run(2, *words, "-o", "whole")["jets_per_epoch"] == 203
+    monkeypatch.delenv("SEEN")
+    jets = read_jets("train.root")
+    first = sorted(float(e) for e in np.float32(ak.firsts(jets.constituents["energy"])))
+    for epoch in range(8):
+        ranks = [Path(seen, f"{epoch}.{rank}").read_text().split() for rank in range(2)]
+        assert [len(ranks[0]), len(ranks[1])] == pytest.approx([101.5, 101.5], abs=3)
+        assert sorted(float(e) for each in ranks for e in each) == pytest.approx(first, rel=1e-6), epoch
+    assert Path(seen, "0.0").read_text() != Path(seen, "1.0").read_text(), "another order each epoch"
+
+    process = subprocess.Popen(command(2, *words, "-o", "broken"), stderr=subprocess.PIPE, text=True)
+    last = Path("broken/checkpoints/last.ckpt")
+    deadline = time.monotonic() + 240
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert not Path("broken/summary.json").exists(), "it was over before the signal came"
+    assert json.loads(Path("broken/run.json").read_text())["status"] == "KILLED", err
+    assert run(2, *words, "-o", "broken", "--resume")["jets_per_epoch"] == 203
+    one, other = (read_checkpoint(Path(folder, "checkpoints/last.ckpt")) for folder in ("whole", "broken"))
+    for name, tensor in one["state_dict"].items():
+        assert torch.equal(other["state_dict"][name], tensor), name
+    for mine, theirs in zip(one["hepml_ranks"], other["hepml_ranks"], strict=True):
+        assert torch.equal(mine["random"]["torch"], theirs["random"]["torch"]), "every rank's random state"
 
 
 def test_an_error_of_the_first_rank_is_everybodys(config: Path) -> None:

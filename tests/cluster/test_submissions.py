@@ -130,7 +130,7 @@ def test_a_gather_step_and_a_job_of_many_runs_are_no_lost_runs(queue: Path, tmp_
 def test_a_retry_asks_for_the_same_logs_and_credential_and_gathers_again(tmp_path: Path) -> None:
     from hepml.cli.submitted import gathering, left
 
-    run, extra = tmp_path / "runs/a", {"logs": Path("/afs/jane/logs"), "credential": True}
+    run, extra = tmp_path / "runs/a", {"logs": Path("/somewhere/logs"), "credential": True}
     jobs = [Job("a", ("train", "a.yaml"), str(run), 4), Job("leaderboard", ("benchmark", "--gather", "b"))]
     submissions.add(tmp_path, "htcondor", jobs, [], Resources(), Surroundings(), (), extra)
     ((_, _, _, again, (job,)),) = left(tmp_path)

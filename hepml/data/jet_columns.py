@@ -79,11 +79,16 @@ def derived_array(name: str, momenta: np.ndarray, counts: np.ndarray) -> np.ndar
     return derived(name, torch.from_numpy(momenta), torch.from_numpy(counts)).numpy()
 
 
-def sum_of_columns(columns: Mapping[str, np.ndarray], jet_of: np.ndarray, jets: int) -> np.ndarray:
-    """The same from separate columns `energy`, `px`, `py`, `pz`, [B, 4] float32."""
-    sums = [np.bincount(jet_of, columns[n], minlength=jets) for n in ("energy", "px", "py", "pz")]
-    with np.errstate(over="ignore", invalid="ignore"):  # of jets that no policy has dropped yet
-        return np.stack(sums, axis=1).astype(np.float32)
+def sum_of_columns(columns: Mapping[str, np.ndarray], offsets: np.ndarray) -> np.ndarray:
+    """Sums of each jet's constituents from separate columns `energy`, `px`, `py`, `pz`, [B, 4] float64."""
+    sums = np.zeros((len(offsets) - 1, 4))
+    there = offsets[1:] > offsets[:-1]
+    starts = offsets[:-1][there]
+    if len(starts):
+        with np.errstate(over="ignore", invalid="ignore"):  # of jets that no policy has dropped yet
+            for i, name in enumerate(("energy", "px", "py", "pz")):
+                sums[there, i] = np.add.reduceat(columns[name], starts, dtype=np.float64)
+    return sums
 
 
 def settle(own: np.ndarray, summed: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from hepml.data.arrays import check_numbers, check_physical
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED, derived_array, from_collider_columns, settle
-from hepml.data.reading.chunk import MOMENTUM, Chunk, canonical_columns
+from hepml.data.reading.chunk import BLOCK, MOMENTUM, Chunk, canonical_columns
 from hepml.data.reading.cores import available_cores
 from hepml.data.reading.per_jet import one_each
 from hepml.data.reading.report import DataReport
@@ -29,7 +29,6 @@ from hepml.errors import LayoutError, did_you_mean
 if TYPE_CHECKING:
     import awkward as ak
 
-BLOCK = 16_384  # constituents whose columns are worked on together: they stay in the processor's cache
 COMPONENTS = ("energy", "px", "py", "pz")  # of a four-momentum, in their order
 
 # Further collections, by name with the features of each.

@@ -50,10 +50,9 @@ def repeat(source: str, times: int, target: str, entries: int = 6_000) -> None:
                 part = jets[first : first + entries]
                 columns = {"part": ak.zip({n.removeprefix("part_"): part[n] for n in lists})}
                 columns |= {n: part[n] for n in names if n not in lists}
-                if "tree" in out:
-                    out["tree"].extend(columns)
-                else:
-                    out["tree"] = columns
+                if "tree" not in out:  # a mere assignment writes an RNTuple in newer releases of uproot
+                    out.mktree("tree", {n: ak.type(c) for n, c in columns.items()})
+                out["tree"].extend(columns)
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from hepml.data.jet_columns import from_collider_columns, settle, sum_of_columns
 from hepml.data.reading.per_jet import NO_INDEX
 
+BLOCK = 16_384  # constituents whose columns are worked on together: they stay in the processor's cache
 MOMENTUM = ("px", "py", "pz", "energy")
 _COMPONENTS = {"px": 1, "py": 2, "pz": 3, "energy": 0}
 
@@ -55,6 +57,7 @@ class Chunk:
     at_rest: bool = False
     sorted_by_pt: bool = field(default=False)
     collections: dict[str, Chunk] = field(default_factory=dict)
+    _sums: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -81,9 +84,18 @@ class Chunk:
         rows = slice(int(self.offsets[first]), int(self.offsets[last]))
         return self._with(self.offsets[first : last + 1] - self.offsets[first], rows, slice(first, last))
 
+    def exact_sums(self) -> np.ndarray:
+        """Sum of each jet's constituents, [B, 4] float64; taken once for chunks that share their momenta."""
+        added = (self.offsets, *(self.constituents[name] for name in MOMENTUM))
+        known = self._sums.get("of", ())
+        if len(known) != len(added) or any(a is not b for a, b in zip(known, added, strict=True)):
+            self._sums.update(of=added, sums=sum_of_columns(self.constituents, self.offsets))
+        return self._sums["sums"]
+
     def summed(self) -> np.ndarray:
         """Sum of each jet's constituents, [B, 4] float32."""
-        return sum_of_columns(self.constituents, self.jet_of(), len(self))
+        with np.errstate(over="ignore", invalid="ignore"):  # of jets that no policy has dropped yet
+            return self.exact_sums().astype(np.float32)
 
     def jet_momenta(self) -> np.ndarray:
         """The jets' own momenta, else the sums of their constituents, [B, 4] float32."""

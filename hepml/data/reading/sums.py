@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from hepml.data.reading.chunk import MOMENTUM, Chunk
+from hepml.data.reading.chunk import Chunk
 
 FACTOR = 2.0
 ANGLE = 1.5
@@ -35,10 +35,7 @@ def unlike_their_sums(chunk: Chunk) -> tuple[list[tuple[str, np.ndarray]], str |
         return [], None
     with np.errstate(all="ignore"):
         there = counts > 0
-        starts = chunk.offsets[:-1][there]
-        px, py, pz, energy = (
-            np.add.reduceat(chunk.constituents[n], starts, dtype=np.float64) for n in MOMENTUM
-        )
+        energy, px, py, pz = chunk.exact_sums()[there].T
         own = chunk.momenta[there].astype(np.float64)
         pt, own_pt = np.hypot(px, py), np.hypot(own[:, 1], own[:, 2])
         sizes = {"transverse momentum": np.log(pt / own_pt), "energy": np.log(energy / own[:, 0])}

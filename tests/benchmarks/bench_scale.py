@@ -6,7 +6,8 @@ clock and by the processor, and the most memory that it had; what is shown are m
 turns.
 
 - *twenty lines*: `uproot.iterate` and numpy, the 17 features, four-momenta and labels of each piece, nothing
-  kept.
+  kept; *kept*: the pieces stay in a list, not joined, so that their memory is touched for the first time as
+  that of packed jets is.
 - *hepml, memory*, *cache*, *stream*: `JetDataset.open`, with `data.cache`, and one epoch of shuffled batches
   with `data.stream` (the pass that counts the jets is told apart).
 - *weaver*: its defaults, and `fetch_by_files`, as `bench_loading.py` has them.
@@ -59,7 +60,7 @@ def repeat(source: str, times: int, target: str, entries: int = 6_000) -> None:
 # the ways, each of which goes over all jets and returns how many there were
 
 
-def twenty_lines(file: str, folder: Path) -> int:
+def twenty_lines(file: str, folder: Path, keep: list[Any] | None = None) -> int:
     import awkward as ak
     import uproot
     from bench_loading import CLASSES
@@ -90,7 +91,13 @@ def twenty_lines(file: str, folder: Path) -> int:
         labels = np.stack([ak.to_numpy(piece[f"label_{c}"]) for c in CLASSES], axis=1).argmax(axis=1)
         assert len(features) == len(momenta) == counts.sum()
         jets += len(labels)
+        if keep is not None:
+            keep.append((features, momenta, labels, counts))
     return jets
+
+
+def twenty_lines_kept(file: str, folder: Path) -> int:
+    return twenty_lines(file, folder, [])
 
 
 def _open(file: str, **options: Any) -> Any:
@@ -197,6 +204,7 @@ def copy_of_packed(file: str, folder: Path) -> int:
 
 WAYS: dict[str, Callable[[str, Path], int]] = {
     "twenty lines of uproot": twenty_lines,
+    "twenty lines of uproot, kept": twenty_lines_kept,
     "hepml, memory": hepml_memory,
     "hepml, cache": hepml_cache,
     "hepml, stream": hepml_stream,
@@ -233,6 +241,8 @@ def one(way: str, file: str, folder: Path) -> None:
 
         torch.set_num_threads(1)
     else:
+        import awkward  # noqa: F401
+        import bench_loading  # noqa: F401
         import uproot  # noqa: F401
     CLOCK.restart()
     jets = WAYS[way](file, folder)
@@ -251,7 +261,14 @@ def prepare(file: str, folder: Path) -> None:
             out.create_dataset(name, data=getattr(dataset, name).numpy())
 
 
-def measure(file: str, rounds: int, ways: list[str]) -> Iterator[dict[str, Any]]:
+def touch(gigabytes: float) -> None:
+    """Uses so much memory and gives it back. A virtual machine whose free pages go back to its host pays for
+    them again when they are next used (up to 1 s a GB on ours); what is measured right after this does not."""
+    code = f"import numpy; numpy.empty(int({gigabytes} * 1e9), dtype='u1')[::4096] = 1"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def measure(file: str, rounds: int, ways: list[str], warm: float) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as home:
         if any("packed" in w or "bytes" in w for w in ways):
             command = [sys.executable, __file__, file, "--prepare", home]
@@ -260,6 +277,8 @@ def measure(file: str, rounds: int, ways: list[str]) -> Iterator[dict[str, Any]]
         for _ in range(rounds):
             for way in ways:
                 with tempfile.TemporaryDirectory(dir=home) as folder:
+                    if warm:
+                        touch(warm)
                     command = [sys.executable, __file__, file, "--one", way, "--folder", folder]
                     told = subprocess.run(command, capture_output=True, text=True, check=True)
                 found[way].append(json.loads(told.stdout.splitlines()[-1]))
@@ -282,6 +301,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeat", nargs=2, metavar=("SOURCE", "TIMES"))
     parser.add_argument("--ways", nargs="*", default=list(WAYS))
+    parser.add_argument("--warm", type=float, default=0.0, help="GB of memory to touch before each process")
     parser.add_argument("--one")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--prepare", type=Path)
@@ -294,5 +314,5 @@ if __name__ == "__main__":
     elif given.prepare:
         prepare(given.file, given.prepare)
     else:
-        for line in measure(given.file, given.rounds, given.ways):
+        for line in measure(given.file, given.rounds, given.ways, given.warm):
             print(json.dumps(line))

@@ -56,6 +56,8 @@ class BasketReader:
         self._scratch = threading.local()  # buffers of each thread
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         self._kept: dict[str, tuple[int, np.ndarray, np.ndarray | None]] = {}
+        self._branches: dict[str, Any] = {}  # looked up once: uproot goes through the tree at each call
+        self._edges: dict[str, np.ndarray] = {}
         self._kinds: dict[str, tuple[np.dtype, bool, int] | None] = {}
         self._vector_index: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -67,7 +69,7 @@ class BasketReader:
         return self._kinds[name] is not None
 
     def _plain_kind(self, name: str) -> tuple[np.dtype, bool, int] | None:
-        branch = self.tree[name]
+        branch = self._branch(name)
         kind = _kind(branch)
         if kind is None or branch.num_baskets == 0 or len(branch.embedded_baskets):
             return None
@@ -76,7 +78,9 @@ class BasketReader:
 
     def edges(self, name: str) -> np.ndarray:
         """Entries at which the baskets of a branch begin, and the last."""
-        return np.asarray(self.tree[name].entry_offsets, dtype=np.int64)
+        if name not in self._edges:
+            self._edges[name] = np.asarray(self._branch(name).entry_offsets, dtype=np.int64)
+        return self._edges[name]
 
     def read(
         self, names: Sequence[str], start: int, stop: int
@@ -88,11 +92,16 @@ class BasketReader:
             ValueError and the like: damaged baskets.
         """
         if self._pool is None or len(names) < 2:
-            return {name: self._branch(name, start, stop) for name in names}
-        found = self._pool.map(lambda name: self._branch(name, start, stop), names)
+            return {name: self._column(name, start, stop) for name in names}
+        found = self._pool.map(lambda name: self._column(name, start, stop), names)
         return dict(zip(names, found, strict=True))
 
-    def _branch(self, name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def _branch(self, name: str) -> Any:
+        if name not in self._branches:
+            self._branches[name] = self.tree[name]
+        return self._branches[name]
+
+    def _column(self, name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
         kind = self._kinds[name] if self.can_read(name) else None
         if kind is None:
             raise NotPlainError(name)
@@ -132,7 +141,7 @@ class BasketReader:
                 del self._kept[name]
             return kept[1:]
         dtype, is_list, header = kind
-        branch = self.tree[name]
+        branch = self._branch(name)
         data, byte_offsets = self._basket(
             int(branch.member("fBasketSeek")[number]), int(branch.member("fBasketBytes")[number])
         )

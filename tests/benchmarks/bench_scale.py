@@ -263,7 +263,7 @@ def prepare(file: str, folder: Path) -> None:
 
 def touch(gigabytes: float) -> None:
     """Uses so much memory and gives it back. A virtual machine whose free pages go back to its host pays for
-    them again when they are next used (up to 1 s a GB on ours); what is measured right after this does not."""
+    them again when they are next used (up to 1 s a GB on ours); what is measured right after it does not."""
     code = f"import numpy; numpy.empty(int({gigabytes} * 1e9), dtype='u1')[::4096] = 1"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -22,9 +22,9 @@ from hepml.packed.rectangle import mask_of, rows_in_dense
 from hepml.packed.rectangular import mask_behind
 from hepml.packed.segments import jet_of_rows
 
-# Entries of a distance matrix taken at a time: 8 MB of float32, which stays in the last-level cache with its
-# copies.
-_ENTRIES = 1 << 21
+# Entries of the distance matrices taken at a time: a megabyte of float32, which stays in the cache with its
+# copies. Medians of 64 real jets: 11.8 ms at 2^17, 9.2 at 2^18, 10.1 at 2^19, 12.8 at 2^21.
+_ENTRIES = 1 << 18
 
 
 # Up to so many coordinates, distances are sums of squared differences.
@@ -58,24 +58,40 @@ def nearest_neighbours(
     rows, jets = points.shape[0], len(offsets) - 1
     if rows == 0 or jets == 0:
         return torch.zeros((rows, k), dtype=torch.int64, device=points.device)
-    if priority is not None and points.shape[1] <= _FEW:
-        jet_of = jet_of_rows(offsets, rows)
+    in_groups = points.device.type == "cpu" and not torch.compiler.is_compiling()
+    ranked = priority is not None and points.shape[1] <= _FEW
+    if not in_groups and not ranked:
+        return _search(points, offsets, k, max_count or int(offsets.diff().max()), rows)
+    order = torch.arange(rows, device=points.device)
+    if ranked:
+        assert priority is not None
         order = torch.argsort(priority.detach(), descending=True, stable=True)
-        order = order[torch.argsort(jet_of[order], stable=True)]
-        found = nearest_neighbours(points[order], offsets, k, max_count)
-        names = F.pad(order, (0, 1), value=rows)
-        return torch.empty_like(found).index_copy_(0, order, names[found])
-    if max_count is None:
-        max_count = int(offsets.diff().max())
-    step = max(1, _ENTRIES // max(1, max_count) ** 2)
-    if torch.compiler.is_compiling() or points.device.type != "cpu" or jets <= step:
-        return _search(points, offsets, k, max_count, rows)
-    parts = []
-    for start in range(0, jets, step):
-        own = offsets[start : start + step + 1]
-        low, high = int(own[0]), int(own[-1])
+    jet_of = jet_of_rows(offsets, rows)
+    if in_groups:  # jets of similar size stand together, so that their rectangles have little padding
+        counts, by_size = offsets.diff().sort(stable=True)
+        jet_of = torch.empty_like(by_size).index_copy_(0, by_size, torch.arange(jets))[jet_of]
+        offsets = F.pad(counts.cumsum(0), (1, 0))
+    order = order[torch.argsort(jet_of[order], stable=True)]
+    points = points[order]
+    if in_groups:
+        found = _search_in_groups(points, offsets, k)
+    else:
+        found = _search(points, offsets, k, max_count or int(offsets.diff().max()), rows)
+    names = F.pad(order, (0, 1), value=rows)
+    return torch.empty_like(found).index_copy_(0, order, names[found])
+
+
+def _search_in_groups(points: Tensor, offsets: Tensor, k: int) -> Tensor:
+    """The search on a CPU, a few jets at a time, which stand in the order of their sizes."""
+    ends, parts, first = offsets.tolist(), [], 0
+    while first < len(ends) - 1:
+        stop = first + 1
+        while stop < len(ends) - 1 and (ends[stop + 1] - ends[stop]) ** 2 * (stop + 1 - first) <= _ENTRIES:
+            stop += 1
+        low, high, width = ends[first], ends[stop], ends[stop] - ends[stop - 1]
         if high > low:
-            parts.append(_search(points[low:high], own, k, int(own.diff().max()), rows))
+            parts.append(_search(points[low:high], offsets[first : stop + 1], k, width, len(points)))
+        first = stop
     return torch.cat(parts)
 
 

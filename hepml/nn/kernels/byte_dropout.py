@@ -3,12 +3,13 @@
 torch draws one uniform number an entry on a CPU, which was measured to be a fifth of a Particle Transformer's
 training step. One byte decides as well: an entry is dropped where its byte is below round(256 p), eight
 entries for one 64-bit draw. The probability is that multiple of 1/256 (0.1 becomes 0.1016), and what is kept
-is scaled by the inverse of what that keeps, so that expectations are exact. Bytes come from torch's own
-generator: seeds and resumed runs work as ever.
+is scaled by the inverse of what that keeps, so that expectations are exact. Bytes come from a fast generator
+of numpy's that is seeded by torch's own at each call: seeds and resumed runs work as ever.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,10 +23,12 @@ def threshold(p: float) -> int:
 
 
 def random_bytes(entries: int) -> Tensor:
-    """[entries] uint8 from torch's default generator on the CPU."""
-    return (
-        torch.empty(-(-entries // 8), dtype=torch.int64).random_(-(2**63), None).view(torch.uint8)[:entries]
-    )
+    """[entries] uint8, determined by torch's default generator on the CPU.
+
+    SFC64 takes half the time of torch's generator for as many bytes.
+    """
+    seed = int(torch.randint(2**63 - 1, ()))
+    return torch.from_numpy(np.random.SFC64(seed).random_raw(-(-entries // 8)).view(np.uint8))[:entries]
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

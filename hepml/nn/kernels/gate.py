@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 Kernel = Literal[
-    "byte_dropout",
     "edge_messages",
     "flow",
     "fold",

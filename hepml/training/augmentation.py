@@ -6,7 +6,8 @@ what it keeps (`AUGMENTATIONS`).
 a rotation leaves them as they are, a reflection in phi turns the sign of `delta_phi` and, with it, of the
 transverse impact parameter `d0`. `delta_eta` is signed by the jet's hemisphere and so does not change under
 `reflect_eta`, but `dz` turns its sign. A boost along the beam, a rotation about the jet axis, soft smearing
-and collinear splitting leave stored features that follow from momenta out, to be computed anew.
+and collinear splitting leave stored features that follow from momenta out, to be computed anew. Larger
+changes, which make another jet of a jet, are in `hepml.training.perturbations`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from torch import Tensor
 from hepml import kinematics
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
+from hepml.data.features import without_momentum_features
+from hepml.training import perturbations
 
 # Features that turn their sign under each reflection; every other feature of the table is even.
 _ODD = {"reflect_phi": ("delta_phi", "d0"), "reflect_eta": ("dz",)}
@@ -148,6 +151,10 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "rotate_axis": Augmentation(rotate_axis, ("mass", "pt")),
     "smear_soft": Augmentation(smear_soft, ("constituents",), exact=False),
     "split_collinear": Augmentation(split_collinear, ("mass", "pt", "safe"), exact=False),
+    "move_prong": Augmentation(perturbations.move_prong, ("pt",), exact=False),
+    "smear_momenta": Augmentation(perturbations.smear_momenta, ("pt",), exact=False),
+    "drop_soft": Augmentation(perturbations.drop_soft, ("pt",), exact=False),
+    "split_wide": Augmentation(perturbations.split_wide, ("pt",), exact=False),
 }
 
 
@@ -158,19 +165,6 @@ def apply(names: Sequence[str], batch: JetBatch) -> JetBatch:
     for name in names:
         batch = AUGMENTATIONS[name](batch)
     return batch
-
-
-def without_momentum_features(batch: JetBatch) -> JetBatch:
-    """The batch without the stored features that follow from momenta, which are computed anew from those it
-    is given."""
-    momentum = set(feature_table.MOMENTUM_COLUMNS)
-    kept = [
-        i
-        for i, name in enumerate(batch.feature_names)
-        if not set(feature_table.lookup(name).needs) & momentum
-    ]
-    features = batch.features[:, kept] if kept and batch.features is not None else None
-    return replace(batch, features=features, feature_names=tuple(batch.feature_names[i] for i in kept))
 
 
 def _boost_z(p: Tensor, rapidity: Tensor) -> Tensor:

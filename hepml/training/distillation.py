@@ -33,6 +33,7 @@ from hepml.errors import ConfigError, DataError, FileError
 from hepml.objectives import Objective
 from hepml.training import augmentation
 from hepml.training.checkpoints import write_atomically
+from hepml.training.copies import as_read, changed_copies, told
 from hepml.training.jets import RunJets, open_dataset
 from hepml.training.progress import Progress
 from hepml.training.recipe_config import DistillConfig
@@ -104,10 +105,23 @@ def prepare(
         further = open_dataset(config.data, settings.unlabelled, inputs, labels=False)
         progress.message(f"unlabelled: {further.report}")
         jets.train = join(labelled, further)
+    copies = None
+    if settings.copies is not None:
+        whole = jets.train
+        if inputs.max_constituents is not None:
+            whole = _reopened(config, labelled, Inputs(), "the copies")
+        copies = changed_copies(whole.batch(np.arange(len(whole))), settings.copies)
+        jets.copies = len(copies)
+        progress.message(told(len(jets.train), settings.copies))
+        jets.train = join(jets.train, JetDataset.from_batch(as_read(copies, inputs)))
     total, weights = None, 0.0
     for teacher in settings.teachers:
         tutor = open_teacher(teacher, jets.classes)
-        seen = jets.train if tutor.can_read(inputs) else _reopened(config, labelled, tutor)
+        seen = jets.train
+        if not tutor.can_read(inputs):
+            seen = _reopened(config, labelled, tutor.inputs, f"the teacher {tutor.name}")
+            if copies is not None:
+                seen = join(seen, JetDataset.from_batch(as_read(copies, tutor.inputs)))
         found = teacher.weight * _scores(tutor, seen, settings, progress)
         total = found if total is None else total + found
         weights += teacher.weight
@@ -174,22 +188,22 @@ def join(labelled: Any, further: JetDataset) -> JetDataset:
 # scores, kept by content
 
 
-def _reopened(config: RunConfig, labelled: Any, tutor: Tutor) -> Any:
-    """The training jets with what the teacher reads, in the order in which the student has them."""
+def _reopened(config: RunConfig, labelled: Any, inputs: Inputs, reader: str) -> Any:
+    """The training and unlabelled jets with other inputs, in the order in which the student has them."""
     assert config.distill is not None
-    whole = open_dataset(config.data, config.data.train, tutor.inputs, labelled.classes)
+    whole = open_dataset(config.data, config.data.train, inputs, labelled.classes)
     known = root_of(labelled)
     same = whole.entries is None or np.array_equal(whole.entries, known.entries)  # type: ignore[arg-type]
     if len(whole) != len(known) or not same:
         raise DataError(
-            f"{len(known):,} jets are fit for the student, {len(whole):,} for the teacher {tutor.name}",
+            f"{len(known):,} jets are fit for the student, {len(whole):,} for {reader}",
             where="distill.teacher",
             mend="leave out those that `hepml inspect` calls bad, with data.selection",
         )
     own = Part(whole, indices_of(labelled))
     if config.distill.unlabelled is None:
         return own
-    return join(own, open_dataset(config.data, config.distill.unlabelled, tutor.inputs, labels=False))
+    return join(own, open_dataset(config.data, config.distill.unlabelled, inputs, labels=False))
 
 
 def _scores(tutor: Tutor, dataset: Any, settings: DistillConfig, progress: Progress) -> np.ndarray:

@@ -39,6 +39,7 @@ class RunJets:
         train, val: data sets or parts of one.
         tests: by name, the first is the run's `test`.
         notes: lines worth telling.
+        copies: how many of the training jets, the last ones, are changed copies of the others.
         own_balance: whether the weights say how much each class counts, so that nothing balances them anew.
     """
 
@@ -47,6 +48,7 @@ class RunJets:
     tests: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     own_balance: bool = False
+    copies: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:

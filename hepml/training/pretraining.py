@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from hepml import kinematics, objectives
 from hepml.data.batch import JetBatch
+from hepml.data.features import without_momentum_features
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.packed.segments import segment_sum
-from hepml.training.augmentation import without_momentum_features
 from hepml.training.side_tasks import SideTasks, Task
 
 # ln(pT / pT of the jet) of constituents is spread so (the published standardisation of `log_pt_rel`)

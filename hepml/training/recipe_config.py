@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hepml.config import Schema
+from hepml.training.training_config import Augment
 
 Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -45,6 +46,22 @@ class Teacher(Schema):
         return str(self.pretrained or self.run or self.onnx)
 
 
+class CopiesConfig(Schema):
+    """Changed copies of the training jets, scored by the teacher as jets of their own.
+
+    Args:
+        number: of copies of each jet, beside the jet itself.
+        changes: names of `hepml.training.augmentation.AUGMENTATIONS`, applied in this order.
+        seed: of the random changes; the training's own seed does not enter, so that scores are found again.
+    """
+
+    number: Annotated[int, Field(ge=1)] = 1
+    changes: Annotated[list[Augment], Field(min_length=1)] = Field(
+        default_factory=lambda: ["move_prong", "smear_momenta", "drop_soft", "split_wide"]
+    )
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class DistillConfig(Schema):
     """How a model learns from a teacher's scores (arXiv:1503.02531; for jets arXiv:2311.14160).
 
@@ -56,6 +73,7 @@ class DistillConfig(Schema):
         weights: whether event weights count. A teacher's answer for a jet holds however often such jets
             come, so that without weights the same is learnt with less scatter.
         unlabelled: further jets, whose labels are not used, scored by the teacher.
+        copies: changed copies of all these jets, scored by the teacher too: a number, or a block.
         cache: folder of the teachers' scores, kept by content; `.hepml/teachers` in the home folder where
             left out.
         batch_size: jets a step of the teacher.
@@ -66,8 +84,15 @@ class DistillConfig(Schema):
     hard_labels: Fraction = 0.0
     weights: bool = False
     unlabelled: str | list[str] | None = None
+    copies: CopiesConfig | None = None
     cache: str | None = None
     batch_size: Annotated[int, Field(ge=1)] = 64
+
+    @field_validator("copies", mode="before")
+    @classmethod
+    def _number_alone(cls, value: Any) -> Any:
+        plain = isinstance(value, int) and not isinstance(value, bool)
+        return ({"number": value} if value else None) if plain else value
 
     @property
     def teachers(self) -> list[Teacher]:

@@ -11,8 +11,9 @@ from hepml.training.report_config import Positive, Share
 
 Count = Annotated[int, Field(ge=1)]
 Augment = Literal[
-    "rotate_phi", "reflect_phi", "reflect_eta", "boost_z", "rotate_axis", "smear_soft", "split_collinear"
-]
+    "rotate_phi", "reflect_phi", "reflect_eta", "boost_z", "rotate_axis", "smear_soft", "split_collinear",
+    "move_prong", "smear_momenta", "drop_soft", "split_wide",
+]  # fmt: skip
 
 
 class TrainingConfig(Schema):
@@ -49,7 +50,8 @@ class TrainingConfig(Schema):
         freeze_norms: all batch norms keep the statistics they have: for weights that were trained with
             others, those of padded networks for instance.
         augment: random transformations of each training batch, see `hepml.training.augmentation`:
-            rotate_phi, reflect_phi, reflect_eta, boost_z, rotate_axis, smear_soft, split_collinear.
+            rotate_phi, reflect_phi, reflect_eta, boost_z, rotate_axis, smear_soft, split_collinear,
+            move_prong, smear_momenta, drop_soft, split_wide.
         device: auto, cpu or cuda.
         devices: processes that train together, of a node or in all; with 1 as many as torchrun or srun
             started.

@@ -109,14 +109,8 @@ def _groups(
 
 
 def _soap(groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
-    try:
-        from pytorch_optimizer import SOAP
-    except ImportError:
-        raise ConfigError(
-            "soap needs the library pytorch-optimizer",
-            where="training.optimizer",
-            mend="pip install 'hepml-jets[optimizers]', or use adamw",
-        ) from None
+    from pytorch_optimizer import SOAP  # slow to import, and rarely wanted
+
     made: torch.optim.Optimizer = SOAP(groups, lr=lr, betas=betas)
     return made
 

@@ -78,8 +78,6 @@ class Stop(Progress):
 def test_a_killed_run_goes_on_with_the_same_average_and_optimizer(
     tiny: Tiny, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    if any("soap" in word for word in words):
-        pytest.importorskip("pytorch_optimizer", reason="the extra `optimizers` is not installed")
     config = tiny(*words)
     train(config, tmp_path / "whole")
     with pytest.raises(Killed):

@@ -1,4 +1,4 @@
-"""Changed copies: other jets near those of the sample, the same each time, and scored as jets of their own."""
+"""Changed copies: other jets near those of the sample, the same each time, scored as jets of their own."""
 
 from __future__ import annotations
 

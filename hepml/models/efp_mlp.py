@@ -21,7 +21,7 @@ from hepml.nn.feedforward import feedforward
 from hepml.nn.norm import Standardise
 from hepml.representations.efp import energy_flow_polynomials, extra
 from hepml.representations.efp_graphs import edge_count, multigraphs
-from hepml.representations.observables import SAFE, columns_needed, observables
+from hepml.representations.observables import SAFE, columns_needed, extras_needed, observables
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh}
 OBSERVABLES = (
@@ -91,7 +91,7 @@ class EnergyFlowPerceptron(nn.Module):
         self.observables = tuple(observables)
         self.inputs = Inputs(
             jet_features=columns_needed(self.observables),
-            extras=tuple(extra(degree, beta) for beta in self.betas),
+            extras=(*(extra(degree, beta) for beta in self.betas), *extras_needed(self.observables)),
         )
         graphs = multigraphs(degree)
         connected = [i for i, graph in enumerate(graphs) if len(graph) == 1]

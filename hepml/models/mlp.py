@@ -12,7 +12,7 @@ from hepml.models.catalogue import register
 from hepml.models.perceptron import OBSERVABLES
 from hepml.nn.feedforward import feedforward
 from hepml.nn.norm import Standardise
-from hepml.representations.observables import columns_needed, observables
+from hepml.representations.observables import columns_needed, extras_needed, observables
 
 
 @register("mlp", paper="doi:10.1038/323533a0", symmetries=("permutation", "azimuthal-rotation"))
@@ -39,7 +39,9 @@ class MultilayerPerceptron(nn.Module):
     ) -> None:
         super().__init__()
         self.observables = tuple(observables)
-        self.inputs = Inputs(jet_features=columns_needed(self.observables))
+        self.inputs = Inputs(
+            jet_features=columns_needed(self.observables), extras=extras_needed(self.observables)
+        )
         self.standardise = Standardise(len(self.observables))
         self.layers = feedforward(len(self.observables), hidden, outputs, dropout=dropout)
 

@@ -10,7 +10,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.nn.norm import Standardise
-from hepml.representations.observables import columns_needed, observables
+from hepml.representations.observables import columns_needed, extras_needed, observables
 
 OBSERVABLES = ("jet_mass", "jet_mass_over_pt", "jet_nparticles", "jet_width", "jet_ptd", "jet_c2", "jet_d2")
 
@@ -33,7 +33,9 @@ class Perceptron(nn.Module):
     def __init__(self, outputs: int = 2, observables: Sequence[str] = OBSERVABLES) -> None:
         super().__init__()
         self.observables = tuple(observables)
-        self.inputs = Inputs(jet_features=columns_needed(self.observables))
+        self.inputs = Inputs(
+            jet_features=columns_needed(self.observables), extras=extras_needed(self.observables)
+        )
         self.standardise = Standardise(len(self.observables))
         self.linear = nn.Linear(len(self.observables), outputs)
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
+from hepml.data.extras import Extra, register
 from hepml.data.jet_columns import needed_from_file
 from hepml.packed.pooling import segment_max
 from hepml.packed.rectangle import to_dense
@@ -39,6 +40,7 @@ from hepml.packed.segments import segment_sum
 # Entries of the pair matrices taken at a time.
 _ENTRIES = 1 << 22
 _LARGEST_RATIO = 100.0  # of mass to transverse momentum
+CORRELATIONS = "jet_correlations"  # the extra of c2 and d2
 # Names whose value neither a soft emission nor a collinear splitting changes.
 SAFE = (
     "jet_mass", "jet_mass_over_pt", "jet_pt", "jet_width", "jet_lha", "jet_thrust", "jet_eccentricity",
@@ -60,6 +62,12 @@ def observables(batch: JetBatch, names: Sequence[str]) -> Tensor:
                 cached.update(OBSERVABLES[name](batch))
             parts.append(cached[name] if name in cached else batch.select_jets([name])[:, 0])
     return torch.stack(parts, dim=-1) if parts else batch.four_momenta.new_zeros((len(batch), 0))
+
+
+def extras_needed(names: Sequence[str]) -> tuple[str, ...]:
+    """What is made once, at loading, for these names: a sum over triplets takes longer than a training step
+    of a small network."""
+    return (CORRELATIONS,) if {"jet_c2", "jet_d2"} & set(names) else ()
 
 
 def columns_needed(names: Sequence[str]) -> tuple[str, ...]:
@@ -123,6 +131,14 @@ def _mass_over_pt(batch: JetBatch) -> dict[str, Tensor]:
 
 
 def _correlations(batch: JetBatch) -> dict[str, Tensor]:
+    differentiated = torch.is_grad_enabled() and batch.four_momenta.requires_grad
+    if CORRELATIONS not in batch.extras or differentiated:
+        return _correlations_of(batch)
+    c2, d2 = batch.extras[CORRELATIONS].unbind(-1)
+    return {"jet_c2": c2, "jet_d2": d2}
+
+
+def _correlations_of(batch: JetBatch) -> dict[str, Tensor]:
     table = torch.stack((_shares(batch), batch.columns["delta_eta"], batch.columns["delta_phi"]), dim=-1)
     if mask_behind(batch.offsets) is not None:
         return _ratios(*_correlators(to_dense(table, batch.offsets)))
@@ -168,3 +184,10 @@ OBSERVABLES: dict[str, Callable[[JetBatch], dict[str, Tensor]]] = {
     "jet_c2": _correlations,
     "jet_d2": _correlations,
 }
+
+
+def _make_correlations(four_momenta: Tensor, offsets: Tensor) -> Tensor:
+    return torch.stack(tuple(_correlations_of(JetBatch(four_momenta, offsets)).values()), dim=-1)
+
+
+register(Extra(CORRELATIONS, "jet", _make_correlations))

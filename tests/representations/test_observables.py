@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from hepml.data.batch import JetBatch
 from hepml.errors import HepmlError
-from hepml.representations.observables import OBSERVABLES, columns_needed, observables
+from hepml.representations.observables import OBSERVABLES, columns_needed, extras_needed, observables
 
 
 def jets(counts: tuple[int, ...], seed: int = 0) -> JetBatch:
@@ -87,3 +88,15 @@ def test_columns_of_the_file_are_read_and_declared() -> None:
     assert columns_needed(("jet_ptd", "jet_mass", "jet_sdmass")) == ("jet_sdmass",)
     with pytest.raises(HepmlError, match="jet_sdmass"):
         observables(batch, ("jet_sdmass",))
+
+
+def test_correlations_made_at_loading_are_those_of_the_jets() -> None:
+    batch = jets((10, 2, 0, 1, 17))
+    names = ["jet_c2", "jet_width", "jet_d2"]
+    fresh = observables(batch, names)
+    (name,) = extras_needed(names)
+    kept = replace(batch, extras={name: batch.extra(name)})
+    torch.testing.assert_close(observables(kept, names), fresh)
+    marked = replace(batch, extras={name: torch.full((5, 2), 7.0, dtype=batch.dtype)})
+    assert observables(marked, ["jet_c2"])[:, 0].tolist() == [7.0] * 5
+    assert extras_needed(["jet_width"]) == ()

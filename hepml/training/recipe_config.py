@@ -17,6 +17,7 @@ from hepml.training.training_config import Augment
 
 Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+CHANGES: list[Augment] = ["move_prong", "smear_momenta", "drop_soft", "split_wide"]  # of a copy
 
 
 class Teacher(Schema):
@@ -56,9 +57,7 @@ class CopiesConfig(Schema):
     """
 
     number: Annotated[int, Field(ge=1)] = 1
-    changes: Annotated[list[Augment], Field(min_length=1)] = Field(
-        default_factory=lambda: ["move_prong", "smear_momenta", "drop_soft", "split_wide"]
-    )
+    changes: Annotated[list[Augment], Field(min_length=1)] = Field(default_factory=CHANGES.copy)
     seed: Annotated[int, Field(ge=0)] = 0
 
 

@@ -188,7 +188,8 @@ def signed_angle(x: Tensor, y: Tensor, to_x: Tensor, to_y: Tensor) -> Tensor:
         >>> round(hepml.kinematics.signed_angle(one, zero, zero, one).item(), 3)
         -1.571
     """
-    across, along = y * to_x - x * to_y, x * to_x + y * to_y
+    # + 0.0: opposite directions are pi apart, whatever the sign of a zero
+    across, along = y * to_x - x * to_y + 0.0, x * to_x + y * to_y
     if across.requires_grad:
         return torch.atan2(across, along)  # whose derivative at the origin is zero
     half = (length(across, along) + along.abs()).clamp_min(torch.finfo(x.dtype).tiny)

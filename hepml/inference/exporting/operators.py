@@ -1,5 +1,5 @@
-"""Operators that torch's ONNX exporter lacks, or that onnxruntime has for float32 alone, in operators of the
-standard."""
+"""Operators that torch's ONNX exporter lacks or writes with numbers rounded to float32, or that onnxruntime
+has for float32 alone, in operators of the standard."""
 
 from __future__ import annotations
 
@@ -50,6 +50,25 @@ def translations() -> dict[Any, Callable[..., Any]]:
         turned = op.Where(op.Less(y, zero), op.Sub(angle, half), op.Add(angle, half))
         return op.Where(op.Less(x, zero), turned, angle)
 
+    def number(value: Any, dtype: Any) -> Any:
+        """A constant with all its digits: the smallest float64 numbers are zero in float32."""
+        if dtype == ir.DataType.DOUBLE and isinstance(value, int | float):
+            return op.Constant(value=onnx.numpy_helper.from_array(np.array(value, dtype=np.float64)))
+        return op.Cast(value, to=int(dtype))
+
+    def scalar_tensor(
+        s: Any, dtype: int = _FLOAT, layout: str = "", device: str = "", pin_memory: bool = False
+    ) -> Any:
+        return number(s, ir.DataType(dtype if dtype > 0 else _FLOAT))
+
+    def clamp(x: Any, low: float | None = None, high: float | None = None) -> Any:
+        if low is None and high is None:
+            return op.Identity(x)
+        return op.Clip(x, *(None if limit is None else number(limit, x.dtype) for limit in (low, high)))
+
+    def clamp_max(x: Any, high: float) -> Any:
+        return clamp(x, None, high)
+
     def asinh(x: Any) -> Any:
         if x.dtype != ir.DataType.DOUBLE:
             return op.Asinh(x)
@@ -59,6 +78,10 @@ def translations() -> dict[Any, Callable[..., Any]]:
     aten = torch.ops.aten
     return {
         aten.asinh.default: asinh,
+        aten.clamp.default: clamp,
+        aten.clamp_min.default: clamp,
+        aten.clamp_max.default: clamp_max,
+        aten.scalar_tensor.default: scalar_tensor,
         aten.atan.default: atan,
         aten.atan2.default: atan2,
         aten.hypot.default: hypot,

@@ -54,8 +54,9 @@ def frame_vectors(
         momenta [ΣN, 4] in the jets' rest frames, three vectors [ΣN, 3, 4] for each, and the jets [B, 4]
         there: float64.
     """
-    moved, rest = to_rest_frame(batch.four_momenta, batch.offsets)
-    momenta, jets = moved.double(), segment_sum(moved.double(), batch.offsets)
+    # in float64 throughout: a massless momentum that float32 rounded again has a mass, and a frame shows it
+    momenta, rest = to_rest_frame(batch.four_momenta, batch.offsets, torch.float64)
+    jets = segment_sum(momenta, batch.offsets)
     if mask_behind(batch.offsets) is not None:
         return momenta, _in_rectangle(network, batch, references, momenta, rest, jets), jets
     count, extra = len(batch), len(references)

@@ -85,7 +85,9 @@ class RestFrames:
         return torch.cat(((0.5 * (plus + minus))[:, None], momentum), dim=-1)
 
 
-def to_rest_frame(four_momenta: Tensor, offsets: Tensor) -> tuple[Tensor, RestFrames]:
+def to_rest_frame(
+    four_momenta: Tensor, offsets: Tensor, dtype: torch.dtype | None = None
+) -> tuple[Tensor, RestFrames]:
     """Packed jets, each boosted into its rest frame; differentiable, computed in float64.
 
     Constituents whose masses are rounding are taken to be massless, jet by jet (see `resolved_mass_squared`).
@@ -95,15 +97,16 @@ def to_rest_frame(four_momenta: Tensor, offsets: Tensor) -> tuple[Tensor, RestFr
     Args:
         four_momenta: [ΣN, 4] (E, px, py, pz) in GeV.
         offsets: [B + 1].
+        dtype: of the momenta that are returned; that given where left out, which rounds them a second time.
 
     Returns:
-        momenta [ΣN, 4] in the dtype given, and the `RestFrames`, which boost further vectors of the same
+        momenta [ΣN, 4], and the `RestFrames`, which boost further vectors of the same
         jets.
     """
     d = _energy_above_momentum(four_momenta, offsets)
     p = four_momenta.double()
     frames = RestFrames._of(p, d, offsets, torch.finfo(four_momenta.dtype).eps)
-    return frames._boost(p, d, offsets).to(four_momenta.dtype), frames
+    return frames._boost(p, d, offsets).to(dtype or four_momenta.dtype), frames
 
 
 def _energy_above_momentum(p: Tensor, offsets: Tensor) -> Tensor:

@@ -81,7 +81,9 @@ def command(
         place = folder or stop.folder
         console.err().print(f"stopped by {stop}; go on with: hepml train {shlex.quote(str(place))} --resume")
         if resume:
-            _go_on_later(stop.signum)
+            from hepml.cluster.requeue import queue_again
+
+            queue_again(stop.signum)
         return 128 + stop.signum
     if not summary:  # another rank reports
         return 0
@@ -90,26 +92,6 @@ def command(
     else:
         _show(summary, run)
     return 0
-
-
-def _go_on_later(signum: int) -> None:
-    """Has Slurm queue a job again that it preempts, or that it warned of its time limit by SIGUSR1 or
-    SIGUSR2.
-
-    Only a run with `--resume` goes on from its checkpoint; jobs of `hepml submit` are queued again by what
-    runs them.
-    """
-    import os
-    import signal
-
-    from hepml.cluster import requeue
-
-    here = os.environ
-    if "SLURM_JOB_ID" not in here or here.get("SUBMITIT_EXECUTOR") or here.get("SLURM_PROCID", "0") != "0":
-        return
-    warned = signum in (signal.SIGUSR1, signal.SIGUSR2) and requeue.may_go_on(here)
-    if warned or requeue.preempted(here):
-        requeue.now(here)
 
 
 def _what(

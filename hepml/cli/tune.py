@@ -48,6 +48,7 @@ def command(
     ·  sbatch --array=0-7 --wrap "hepml tune CONFIG --search space.yaml --trials 100 -o runs/tune"
     """
     from hepml.cli import console
+    from hepml.cluster.requeue import queue_again
     from hepml.errors import ConfigError
     from hepml.training import tuning
     from hepml.training.callbacks import Killed
@@ -58,7 +59,7 @@ def command(
     words = overrides or []
     space = tuning.read_space(search)
     folder = (output or Path("runs") / f"tune-{Path(config).stem}").absolute()
-    study = tuning.open_study(folder, storage=storage, pruner=pruner, seed=seed + (1009 if helper else 0))
+    study = tuning.open_study(folder, storage=storage, pruner=pruner)
     say = console.err()
 
     def tell(trial: Any) -> None:
@@ -69,11 +70,20 @@ def command(
     tracker = None if helper else _parent(config, words, folder, study, len(space), trials)
     line = [config, *words, "--search", str(search), "--trials", str(trials), "--output", str(folder)]
     line += ["--pruner", pruner, *(["--storage", storage] if storage else []), "--helper"]
-    crew = [] if helper else _start_helpers(workers - 1, line, seed)
+    line += ["--seed", str(seed)]
+    crew = [] if helper else _start_helpers(workers - 1, line)
     status = "FAILED"
     try:
         tuning.search(
-            study, config, words, space, folder, trials, parent=study.user_attrs.get(_PARENT), tell=tell
+            study,
+            config,
+            words,
+            space,
+            folder,
+            trials,
+            seed=seed,
+            parent=study.user_attrs.get(_PARENT),
+            tell=tell,
         )
         for process in crew:
             process.wait()
@@ -85,6 +95,7 @@ def command(
     except Killed as stop:
         status = "KILLED"
         say.print(f"stopped by {stop}; the same command goes on")
+        queue_again(stop.signum)
         return 128 + stop.signum
     finally:
         for process in crew:
@@ -128,9 +139,9 @@ def _parent(config: str, words: Sequence[str], folder: Path, study: Any, dimensi
     return tracker
 
 
-def _start_helpers(count: int, words: Sequence[str], seed: int) -> list[subprocess.Popen[bytes]]:
+def _start_helpers(count: int, words: Sequence[str]) -> list[subprocess.Popen[bytes]]:
     line = [sys.executable, "-m", "hepml", "tune", *words]
-    return [subprocess.Popen([*line, "--seed", str(seed + i + 1)], stdout=sys.stderr) for i in range(count)]
+    return [subprocess.Popen(line, stdout=sys.stderr) for _ in range(count)]
 
 
 def _short(value: Any) -> str:

@@ -8,6 +8,7 @@ cancelled.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -56,6 +57,21 @@ def may_go_on(environment: Mapping[str, str]) -> bool:
         return False
     limit = environment.get(LIMIT, "")
     return int(environment.get("SLURM_RESTART_COUNT", 0)) < (int(limit) if limit.isdigit() else DEFAULT_LIMIT)
+
+
+def queue_again(signum: int) -> None:
+    """Has Slurm queue this job again that it preempts, or that it warned of its time limit by SIGUSR1 or
+    SIGUSR2. Jobs of `hepml submit` are queued again by what runs them.
+
+    Args:
+        signum: the signal that ended a command which goes on from its checkpoint when it is started again.
+    """
+    here = os.environ
+    if "SLURM_JOB_ID" not in here or here.get("SUBMITIT_EXECUTOR") or here.get("SLURM_PROCID", "0") != "0":
+        return
+    warned = signum in (signal.SIGUSR1, signal.SIGUSR2) and may_go_on(here)
+    if warned or preempted(here):
+        now(here)
 
 
 def now(environment: Mapping[str, str]) -> bool:

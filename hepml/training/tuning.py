@@ -2,8 +2,8 @@
 where its validation loss is hopeless.
 
 The study's journal file stands beside the trials, so that a search goes on where it stopped, and so that
-several processes (local workers, tasks of a job array) can share it. A trial whose process died is trained
-again from its checkpoint.
+several processes (local workers, tasks of a job array) can share it: one at a time takes a trial, and holds
+the lock of its folder as long as it works on it. A trial whose process died goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hepml import config as configs
 from hepml import outputs
-from hepml.errors import ConfigError, DataError, MissingExtraError
-from hepml.tracking.journal import is_locked
+from hepml.errors import ConfigError, DataError, FileError, MissingExtraError
 from hepml.training.progress import Progress
 from hepml.training.ranks import refuse_ranks
 from hepml.training.run import train
@@ -75,14 +77,13 @@ def read_space(path: Path | str) -> list[Dimension]:
     return [_dimension(str(key), value, str(path)) for key, value in values.items()]
 
 
-def open_study(folder: Path, *, storage: str | None = None, pruner: str = "median", seed: int = 0) -> Any:
+def open_study(folder: Path, *, storage: str | None = None, pruner: str = "median") -> Any:
     """The study of a folder: a new one, or the one that stopped there.
 
     Args:
         folder: of the search.
         storage: an SQLAlchemy address (`sqlite:///study.db`); the study's journal file where left out.
         pruner: median, hyperband or none.
-        seed: of the sampler.
 
     Raises:
         MissingExtraError: Optuna is not installed.
@@ -102,8 +103,8 @@ def open_study(folder: Path, *, storage: str | None = None, pruner: str = "media
     if pruner not in pruners:
         raise ConfigError(f"no pruner '{pruner}'", where="--pruner", mend=", ".join(pruners))
     return optuna.create_study(
-        study_name=folder.name, storage=store, sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=pruners[pruner](), direction="minimize", load_if_exists=True,
+        study_name=folder.name, storage=store, pruner=pruners[pruner](), direction="minimize",
+        load_if_exists=True,
     )  # fmt: skip
 
 
@@ -115,6 +116,7 @@ def search(
     folder: Path,
     trials: int,
     *,
+    seed: int = 0,
     parent: str | None = None,
     tell: Callable[[Any], None] = lambda trial: None,
 ) -> None:
@@ -127,6 +129,7 @@ def search(
         space: what differs between them.
         folder: of the search.
         trials: in all.
+        seed: of what is tried; each trial draws from this and its number, whichever process has it.
         parent: MLflow run that the trials are children of.
         tell: called with each trial that ended.
 
@@ -136,13 +139,12 @@ def search(
     """
     refuse_ranks(os.environ, "a search")
     optuna = _optuna()
-    _take_up_the_dead(study)
-    while _counted(study) < trials:
-        trial = study.ask()
+    while (trial := _next(study, folder, trials, held := ExitStack())) is not None:
+        drawn = np.random.SeedSequence([seed, trial.number]).generate_state(1)[0]
+        study.sampler = optuna.samplers.TPESampler(seed=int(drawn), constant_liar=True)
+        place = Path(trial.user_attrs[_FOLDER])
         try:
             values = {dimension.key: dimension.suggest(trial) for dimension in space}
-            place = Path(trial.user_attrs.get(_FOLDER) or folder / TRIALS / f"{trial.number:04d}")
-            trial.set_user_attr(_FOLDER, str(place))
             run = _config(config, [*overrides, *_words(values)], trial.number, folder.name, parent)
             summary = train(run, place, resume=(place / "config.yaml").is_file(), progress=_Pruning(trial))
         except optuna.TrialPruned:
@@ -157,6 +159,8 @@ def search(
             trial.set_user_attr("test_auc", test.get("auc"))
             trial.set_user_attr("seconds", summary["seconds"])
             study.tell(trial, summary["validation"]["val_loss"])
+        finally:
+            held.close()
         tell(study.trials[trial.number])
 
 
@@ -246,15 +250,36 @@ def _counted(study: Any) -> int:
     return sum(t.state.name in (*_ENDED, "RUNNING") or "problem" in t.user_attrs for t in study.trials)
 
 
+def _next(study: Any, folder: Path, trials: int, held: ExitStack) -> Any:
+    """The next trial, with the lock of its folder in `held`; None where there are as many as asked for."""
+    with outputs.owning(folder / TRIALS, wait=True):  # one process at a time
+        _take_up_the_dead(study)
+        if _counted(study) >= trials:
+            return None
+        trial = study.ask()
+        place = trial.user_attrs.get(_FOLDER) or str(folder / TRIALS / f"{trial.number:04d}")
+        trial.set_user_attr(_FOLDER, place)
+        held.enter_context(outputs.owning(Path(place)))
+        return trial
+
+
 def _take_up_the_dead(study: Any) -> None:
     """Trials that run in no process any more are queued again, to go on from their checkpoints."""
     optuna = _optuna()
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         place = trial.user_attrs.get(_FOLDER)
-        if place is None or not Path(place).is_dir() or not is_locked(Path(place)):
+        if place is None or not _is_held(Path(place)):
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
             if place is not None:
                 study.enqueue_trial(trial.params, user_attrs={_FOLDER: place})
+
+
+def _is_held(place: Path) -> bool:
+    try:
+        with outputs.owning(place):
+            return False
+    except FileError:
+        return True
 
 
 def _lost_its_way(problem: DataError) -> bool:

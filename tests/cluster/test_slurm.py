@@ -210,3 +210,44 @@ def test_a_preempted_job_writes_its_checkpoint_is_queued_again_and_ends(
     assert main(["submit", "status", "board", "--json"]) == 0
     (row,) = json.loads(capfd.readouterr().out)["runs"]
     assert (row["state"], row["requeued"]) == ("finished", 1)
+
+
+@pytest.mark.slow
+def test_tasks_of_an_array_share_a_search_and_a_retry_goes_on_with_it(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two tasks is cancelled in its first trial, which whoever is there goes on with."""
+    pytest.importorskip("optuna")
+    write_config(tmp_path, monkeypatch)
+    (tmp_path / "space.yaml").write_text("training.learning_rate: {low: 1e-4, high: 1e-1, log: true}\n")
+    words = f"{sys.executable} -m hepml tune toy.yaml --search space.yaml -o found --pruner none"
+    words += " training.epochs=5 training.checkpoint_every=1 training.batch_size=10 --trials"
+
+    def submit(trials: int) -> str:
+        line = ["sbatch", "--parsable", "-n1", "-c1", "--mem=2000", "--output=%a.out", "--array=0-1"]
+        asked = subprocess.run(
+            [*line, "--wrap", f"exec srun {words} {trials}"], check=True, capture_output=True, text=True
+        )
+        return asked.stdout.strip()
+
+    def told() -> str:
+        return "\n".join(file.read_text() for file in tmp_path.glob("*.out"))
+
+    def ended() -> bool:
+        asked = subprocess.run(["squeue", "--noheader"], check=True, capture_output=True, text=True)
+        return not asked.stdout.strip()
+
+    job = submit(3)
+    second = tmp_path / "found/trials/0001/checkpoints/last.ckpt"
+    assert wait_for(second.is_file), told()
+    subprocess.run(["scancel", f"{job}_0"], check=True)
+    assert wait_for(ended), told()
+    submit(5)
+    assert wait_for(ended), told()
+    found = json.loads((tmp_path / "found/tune.json").read_text())
+    complete = [trial for trial in found["trials"] if trial["state"] == "complete"]
+    assert len(complete) == 5, told()
+    assert len({trial["parameters"]["training.learning_rate"] for trial in complete}) == 5
+    started = [[e["kind"] for e in journal(Path(trial["run"]))].count("start") for trial in complete]
+    assert sorted(started) == [1, 1, 1, 1, 2], "the cancelled one went on from its checkpoint"
+    assert (tmp_path / "found/best.yaml").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from toys import write_toy_jets
 from hepml import config as configs
 from hepml.cli.main import main
 from hepml.errors import ConfigError
+from hepml.training import tuning
 from hepml.training.tuning import Dimension, read_space
 
 pytest.importorskip("optuna")
@@ -83,3 +85,37 @@ def test_ranks_of_one_training_do_not_search(
     path = space(tmp_path, "model.f: [[4], [8]]\n")
     assert main(["tune", "toy.yaml", "--search", str(path), "--trials", "1"]) == 2
     assert "a search is one process" in capfd.readouterr().err
+
+
+def test_processes_of_a_search_share_its_trials_and_take_up_those_of_the_dead(tmp_path: Path) -> None:
+    """A trial that another process has just taken is no dead one, before it has written anything."""
+    study, locks = tuning.open_study(tmp_path), [ExitStack() for _ in range(4)]
+    first, second = (tuning._next(study, tmp_path, 2, lock) for lock in locks[:2])
+    assert [first.number, second.number] == [0, 1]
+    assert {trial.state.name for trial in study.trials} == {"RUNNING"}
+    assert tuning._next(study, tmp_path, 2, locks[2]) is None, "both are being worked on"
+    locks[0].close()  # as when its process dies
+    again = tuning._next(study, tmp_path, 2, locks[3])
+    assert (again.number, again.user_attrs["folder"]) == (2, str(tmp_path / "trials/0000"))
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "RUNNING", "RUNNING"]
+    for lock in locks:
+        lock.close()
+
+
+def test_what_a_trial_tries_depends_on_its_number_not_on_who_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks of a job array start with the same seed, and must not all try the same."""
+    monkeypatch.setattr(tuning, "train", lambda *a, **k: {"validation": {"val_loss": 1.0}, "seconds": 1.0})
+    (tmp_path / "toy.yaml").write_text("data: {train: nowhere.root}\nmodel: pfn\n")
+    dimensions = [Dimension("training.learning_rate", None, 1e-4, 1e-2)]
+
+    def tried(name: str, *counts: int) -> list[float]:
+        for count in counts:
+            study = tuning.open_study(tmp_path / name)
+            tuning.search(study, tmp_path / "toy.yaml", [], dimensions, tmp_path / name, count)
+        return [trial.params["training.learning_rate"] for trial in study.trials]
+
+    together, apart = tried("one", 4), tried("other", 1, 2, 4)
+    assert together == apart
+    assert len(set(together)) == 4

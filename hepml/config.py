@@ -96,8 +96,9 @@ def load(path: Path | str, overrides: Iterable[str] = (), *, kinds: Collection[s
 def from_mapping(
     values: Mapping[str, Any], overrides: Iterable[str] = (), *, kinds: Collection[str] = ()
 ) -> Config:
-    """A config from a mapping made in Python; the arguments are those of `load`."""
-    config = Config(dict(values))
+    """A config from a mapping made in Python, whose `base` names a file or a config that comes with hepml; the
+    other arguments are those of `load`."""
+    config = _over_bases(Config({}), values, (), kinds)
     for word in overrides:
         _apply_override(config, word, kinds)
     config.values = hide(config.values)
@@ -219,15 +220,23 @@ def _load_file(path: Path, seen: tuple[Path, ...], kinds: Collection[str]) -> Co
         raise ConfigError(
             "a config is a mapping of keys to values", where=str(path), mend="see configs/quickstart.yaml"
         )
-    base = values.pop("base", None)
-    config = Config({}, {}, path)
-    for name in [base] if isinstance(base, str) else base or []:
+    return _over_bases(Config({}, {}, path), values, (*seen, here), kinds)
+
+
+def _over_bases(
+    config: Config, values: Mapping[str, Any], seen: tuple[Path, ...], kinds: Collection[str]
+) -> Config:
+    """Values of a file, or of a mapping, over what their `base` names: a path beside the file or a name."""
+    source = str(config.file) if config.file else "config"
+    base = values.get("base")
+    for name in base if isinstance(base, list) else [] if base is None else [base]:
         if not isinstance(name, str):
-            raise ConfigError(f"base should be a path, not {name!r}", where=f"{path}, base")
-        beside = path.parent / name
-        below = _load_file(beside if beside.exists() else config_file(name), (*seen, here), kinds)
+            raise ConfigError(f"base should be a path, not {name!r}", where=f"{source}, base")
+        beside = config.file.parent / name if config.file else Path(name)
+        below = _load_file(beside if beside.exists() else config_file(name), seen, kinds)
         _merge(config, below.values, functools.partial(_origin_in, below), kinds)
-    _merge(config, values, lambda at: str(path), kinds)
+    own = {key: value for key, value in values.items() if key != "base"}
+    _merge(config, own, lambda at: source, kinds)
     return config
 
 

@@ -12,6 +12,7 @@ from hepml import config as configs
 from hepml import paths
 from hepml.config import Config, Schema
 from hepml.errors import ConfigError, HepmlError, ModelError
+from hepml.training import run_config
 from hepml.training.run_config import load_run_config
 from hepml.training.run_schema import run_schema
 
@@ -52,6 +53,20 @@ def test_a_config_is_laid_over_its_base(tmp_path: Path) -> None:
     run = load_run_config(top)
     assert (run.training.epochs, run.training.seed) == (5, 7)
     assert run.data.val.endswith("b.root")
+
+
+def test_a_mapping_is_laid_over_its_base_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text("data: {train: a.root}\nmodel: {name: pfn}\ntraining: {seed: 7}\n")
+    monkeypatch.chdir(tmp_path)
+    for base, seed in (("mine.yaml", 7), ("toptag/pfn", 0)):  # a path, a config that comes with hepml
+        given = {"base": base, "training": {"epochs": 5}}
+        run = run_config.check(run_config.compose(given))
+        assert (run.training.epochs, run.training.seed, run.model["name"]) == (5, seed, "pfn")
+        assert given == {"base": base, "training": {"epochs": 5}}
+    with pytest.raises(ConfigError, match=r"toptag/pfm.*toptag/pfn"):
+        run_config.compose({"base": "toptag/pfm"})
+    with pytest.raises(ConfigError, match=r"base should be a path, not 3 \(in config, base\)"):
+        run_config.compose({"base": 3})
 
 
 def test_another_model_does_not_inherit_the_bases_hyperparameters(tmp_path: Path) -> None:

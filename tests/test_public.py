@@ -191,6 +191,9 @@ def test_padded_arrays_with_a_mask_are_scored(run: hepml.Run) -> None:
     assert np.array_equal(hepml.predict(run.model, p, mask=mask), scores)
     with pytest.raises(DataError, match="padded four_momenta"):
         hepml.predict(run.model, p[..., :3], mask=mask)
+    for given in ((p, mask), {"four_momenta": p}, None):
+        with pytest.raises(DataError, match="cannot take jets from a .* with mask"):
+            hepml.predict(run.model, given)
 
 
 def test_labels_fit_a_model_of_the_classes_asked_for(toptag: Path) -> None:

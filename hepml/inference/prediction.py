@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -87,7 +88,7 @@ def predict(
             scored = predict_files(model, files_or_jets, batch_size, layout=layout, jets=jets, device=device)
             parts = [part.rows for part in scored]
         else:
-            given = files_or_jets
+            given = _jets(files_or_jets)
             starts = range(0, len(given), CHUNK)
             if isinstance(given, JetBatch):
                 pieces = (given.slice(i, i + CHUNK) for i in starts)
@@ -365,6 +366,21 @@ def _positions(dataset: Any) -> Callable[[np.ndarray], np.ndarray]:
     if indices is None:
         return lambda index: index
     return lambda index: np.searchsorted(indices, index)
+
+
+def _jets(given: Any) -> JetBatch | ak.Array:
+    """Jets as they were given.
+
+    Raises:
+        DataError: neither a batch nor an awkward array.
+    """
+    if isinstance(given, JetBatch | ak.Array):
+        return given
+    raise DataError(
+        f"cannot take jets from a {type(given).__name__}",
+        mend="give files, jets from hepml.read_jets, a JetBatch, or padded four-momenta [jets, constituents, 4]"
+        " with mask=...",
+    )
 
 
 def _are_files(source: Any) -> bool:

@@ -50,6 +50,12 @@ class ScoreSheet:
         """The scores of the only tagger (of the first where there are several), [N] or [N, C]."""
         return next(iter(self.taggers.values()))
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {list(scores.shape)}" for name, scores in self.taggers.items())
+        classes = "" if self.classes is None else f", classes {', '.join(self.classes)}"
+        weighted = "" if self.weights is None else ", weighted"
+        return f"ScoreSheet({len(self.labels):,} jets, scores: {shapes}{classes}{weighted})"
+
 
 def read_scores(path: str | PathLike[str]) -> ScoreSheet:
     """Reads a file of scores; in a .npz every array with one row a jet beside `labels`, `weights` and

@@ -96,8 +96,8 @@ def load(path: Path | str, overrides: Iterable[str] = (), *, kinds: Collection[s
 def from_mapping(
     values: Mapping[str, Any], overrides: Iterable[str] = (), *, kinds: Collection[str] = ()
 ) -> Config:
-    """A config from a mapping made in Python, whose `base` names a file or a config that comes with hepml; the
-    other arguments are those of `load`."""
+    """A config from a mapping made in Python, whose `base` names a file or a config that comes with hepml;
+    the other arguments are those of `load`."""
     config = _over_bases(Config({}), values, (), kinds)
     for word in overrides:
         _apply_override(config, word, kinds)

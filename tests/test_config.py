@@ -63,7 +63,7 @@ def test_a_mapping_is_laid_over_its_base_too(tmp_path: Path, monkeypatch: pytest
         run = run_config.check(run_config.compose(given))
         assert (run.training.epochs, run.training.seed, run.model["name"]) == (5, seed, "pfn")
         assert given == {"base": base, "training": {"epochs": 5}}
-    with pytest.raises(ConfigError, match=r"toptag/pfm.*toptag/pfn"):
+    with pytest.raises(ConfigError, match="toptag/pfn"):
         run_config.compose({"base": "toptag/pfm"})
     with pytest.raises(ConfigError, match=r"base should be a path, not 3 \(in config, base\)"):
         run_config.compose({"base": 3})

@@ -192,7 +192,7 @@ def test_padded_arrays_with_a_mask_are_scored(run: hepml.Run) -> None:
     with pytest.raises(DataError, match="padded four_momenta"):
         hepml.predict(run.model, p[..., :3], mask=mask)
     for given in ((p, mask), {"four_momenta": p}, None):
-        with pytest.raises(DataError, match="cannot take jets from a .* with mask"):
+        with pytest.raises(DataError, match=r"cannot take jets from a .* with mask"):
             hepml.predict(run.model, given)
 
 

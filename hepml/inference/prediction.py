@@ -378,8 +378,8 @@ def _jets(given: Any) -> JetBatch | ak.Array:
         return given
     raise DataError(
         f"cannot take jets from a {type(given).__name__}",
-        mend="give files, jets from hepml.read_jets, a JetBatch, or padded four-momenta [jets, constituents, 4]"
-        " with mask=...",
+        mend="give files, jets from hepml.read_jets, a JetBatch, or padded four-momenta"
+        " [jets, constituents, 4] with mask=...",
     )
 
 

@@ -205,22 +205,29 @@ def columns_of_components(
 ) -> dict[str, Tensor]:
     """The same from separate columns E, px, py, pz, each [ΣN] and contiguous.
 
+    Angles are computed in float64 and rounded once: constituents on a calorimeter's grid are neighbours at
+    equal distances, and the last bit of an angle, which no two programs share, would decide between them.
+
     Args:
         spread: gives each constituent the value of its jet, [B] -> [ΣN].
     """
     energy, px, py, pz = components
     jet_energy, jet_px, jet_py, jet_pz = jet_momenta.T.contiguous().unbind()
     pt, jet_pt = kinematics.length(px, py), kinematics.length(jet_px, jet_py)
-    jet_eta = kinematics.eta_of(jet_pz, jet_pt)
+    x, y, z = (c.double() for c in (px, py, pz))
+    jet_x, jet_y, jet_z = (c.double() for c in (jet_px, jet_py, jet_pz))
+    jet_eta = kinematics.eta_of(jet_z, kinematics.length(jet_x, jet_y))
     hemisphere = torch.where(jet_eta < 0, -1.0, 1.0).to(jet_eta.dtype)
+    delta_eta = (kinematics.eta_of(z, kinematics.length(x, y)) - spread(jet_eta)) * spread(hemisphere)
+    delta_phi = kinematics.signed_angle(x, y, spread(jet_x), spread(jet_y))
     return {
         "energy": energy,
         "px": px,
         "py": py,
         "pz": pz,
         "pt": pt,
-        "delta_eta": (kinematics.eta_of(pz, pt) - spread(jet_eta)) * spread(hemisphere),
-        "delta_phi": kinematics.signed_angle(px, py, spread(jet_px), spread(jet_py)),
+        "delta_eta": delta_eta.to(energy.dtype),
+        "delta_phi": delta_phi.to(energy.dtype),
         "jet_pt": spread(jet_pt),
         "jet_energy": spread(jet_energy),
     }

@@ -3,8 +3,10 @@ experiment's own file is run as its software runs it."""
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +37,29 @@ def tagger() -> nn.Module:
     return model
 
 
+@pytest.fixture(scope="module")
+def files(tagger: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The tagger's file in a form, written once for all tests: an export takes seconds."""
+
+    @functools.cache
+    def written(form: str) -> Path:
+        path = tmp_path_factory.mktemp(form) / "tagger.onnx"
+        export(tagger, path, form=form)
+        return path
+
+    return written
+
+
 @pytest.mark.parametrize("form", ["cmssw", "athena"])
 def test_a_file_in_an_experiments_form_gives_the_taggers_probabilities(
-    tagger: nn.Module, form: str, tmp_path: Path
+    tagger: nn.Module, form: str, files: Callable[[str], Path]
 ) -> None:
-    export(tagger, tmp_path / "tagger.onnx", form=form)
-    exported = ExportedTagger(tmp_path / "tagger.onnx")
+    exported = ExportedTagger(files(form))
     jets = _jets(COUNTS)
     wanted = score(tagger, jets)
     np.testing.assert_allclose(exported.probabilities(jets), wanted, rtol=0, atol=1e-6)
     np.testing.assert_allclose(hepml.predict(exported, jets), wanted, rtol=0, atol=1e-6)
-    session = ort.InferenceSession(tmp_path / "tagger.onnx")
+    session = ort.InferenceSession(files(form))
     names = {i.name: i.shape for i in session.get_inputs()}
     if form == "athena":
         assert names == {"jet_features": [1, 4], "track_features": ["constituents", 4]}
@@ -56,10 +70,11 @@ def test_a_file_in_an_experiments_form_gives_the_taggers_probabilities(
         np.testing.assert_allclose(exported.probabilities(jets, 9), wanted, rtol=0, atol=1e-6)
 
 
-def test_preprocess_json_has_the_keys_of_cms(tagger: nn.Module, tmp_path: Path, shared: Path) -> None:
+def test_preprocess_json_has_the_keys_of_cms(
+    tagger: nn.Module, files: Callable[[str], Path], shared: Path
+) -> None:
     theirs = json.loads((shared / "reference/cms_particlenet_ak4_hlt/preprocess.json").read_text())
-    export(tagger, tmp_path / "tagger.onnx", form="cmssw")
-    ours = json.loads((tmp_path / "preprocess.json").read_text())
+    ours = json.loads(files("cmssw").with_name("preprocess.json").read_text())
     kinds = {"output_names", "input_names"}
     assert kinds < set(ours)
     assert set(ours) == {*kinds, *ours["input_names"]}

@@ -125,7 +125,9 @@ class SideTasks(nn.Module):
     def __init__(self, model: nn.Module, tasks: Sequence[Task], probe: JetBatch, outputs: int) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self._seen: dict[str, Tensor] = {}
+        self._seen: dict[str, list[Tensor]] = {}  # by what a row is
+        self._rows: dict[str, int] = {}
+        model.register_forward_pre_hook(lambda module, given: self._begin(given[0]))
         places = find_layers(model, probe, outputs)
         widths = {}
         for of in sorted({task.of for task in tasks}):
@@ -145,15 +147,25 @@ class SideTasks(nn.Module):
 
     def _watch(self, layer: nn.Module, of: str) -> None:
         if of == "jet":
-            layer.register_forward_pre_hook(lambda module, given: self._seen.__setitem__("jet", given[0]))
+            layer.register_forward_pre_hook(lambda module, given: self._take("jet", given[0]))
         else:
-            layer.register_forward_hook(
-                lambda module, given, out: self._seen.__setitem__("constituent", _first(out))
-            )
+            layer.register_forward_hook(lambda module, given, out: self._take("constituent", _first(out)))
+
+    def _begin(self, batch: JetBatch) -> None:
+        self._seen = {"jet": [], "constituent": []}
+        self._rows = {"jet": len(batch), "constituent": batch.four_momenta.shape[0]}
+
+    def _take(self, of: str, rows: Tensor) -> None:
+        """Keeps what a layer has seen or made: of a model that takes a few jets at a time, all pieces; of one
+        that asks the layer again, the last answer."""
+        kept = self._seen[of]
+        kept.append(rows)
+        while len(kept) > 1 and sum(map(len, kept)) > self._rows[of]:
+            kept.pop(0)
 
     def parameters_of(self, task: Task) -> Tensor:
         """The head's outputs for the batch that the model has just seen, [B or ΣN, outputs]."""
-        seen = self._seen[task.of]
+        seen = torch.cat(self._seen[task.of])
         head = self.heads[task.name]
         assert isinstance(head, nn.Linear)
         return head(seen.to(head.weight.dtype))

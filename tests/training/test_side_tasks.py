@@ -14,7 +14,7 @@ from hepml import models
 from hepml.data.dataset import JetDataset
 from hepml.errors import ConfigError
 from hepml.training.decorrelation import distance_correlation
-from hepml.training.pretraining import mask
+from hepml.training.pretraining import MaskedParticles, mask
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
 from hepml.training.side_tasks import find_layers
@@ -110,3 +110,18 @@ def test_a_pretrained_backbone_is_fine_tuned_by_its_run(tiny: Tiny, tmp_path: Pa
         tiny("pretraining={masked: 0.4}", "decorrelate.strength=1")
     with pytest.raises(ConfigError, match="compile"):
         tiny("auxiliary.mass={target: jet_mass}", "training.compile=true")
+
+
+def test_a_head_reads_all_pieces_of_a_large_batch(toy_files: dict[str, Path]) -> None:
+    model = models.create("pfn", phi=[8], f=[8])
+    jets = JetDataset.open(toy_files["train"], model.inputs)
+    large = jets.batch(np.tile(np.arange(len(jets)), 2))
+    assert len(large.four_momenta) > 4_096  # which `sum_of` takes in pieces
+    masked = MaskedParticles(model, jets.batch(np.arange(8)), 2, 0.3)
+    model(large)
+    (task,) = masked.tasks
+    assert len(masked.parameters_of(task)) == len(large.four_momenta)
+    masked.loss_of(model, large).backward()
+    gradient = next(model.phi.parameters()).grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0

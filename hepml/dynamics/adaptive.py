@@ -85,12 +85,13 @@ class _Tableau:
         return torch.cat((parts, h * torch.tensordot(self.dense, slopes, dims=1))).transpose(0, 1)
 
     def read_off(self, z: Tensor, parts: Tensor, x: Tensor) -> Tensor:
-        """States [b, C, n] at shares x [b, C, 1] of steps that begin at z [b, n]: powers of x by Horner's
-        scheme, or of x and 1 - x in turns."""
-        path = z.new_zeros((*x.shape[:2], z.shape[1]))
-        for i in reversed(range(parts.shape[1])):
-            path.add_(parts[:, i, None]).mul_(x if self.further is None or i % 2 == 0 else 1 - x)
-        return path.add_(z[:, None])
+        """States [b, C, n] at shares x [b, C] of steps that begin at z [b, n]: a sum of powers of x, or of
+        products of x and 1 - x in turns."""
+        power, powers = torch.ones_like(x), []
+        for i in range(parts.shape[1]):
+            power = power * (x if self.further is None or i % 2 == 0 else 1 - x)
+            powers.append(power)
+        return torch.baddbmm(z[:, None], torch.stack(powers, dim=-1), parts)
 
 
 def _alike(count: Tensor) -> Iterator[Tensor]:
@@ -130,10 +131,12 @@ def adaptive_rollout(
     """
     tableau = _Tableau(tolerance < 1e-7, z0)
     moments = times.to(z0)
-    states = z0.new_empty((z0.shape[0], len(moments), z0.shape[1]))
-    states[:, 0] = z0
     if len(moments) == 1:
-        return states
+        return z0[:, None].clone()
+    nowhere = z0.shape[0] * len(moments)  # a last row for what was read off beyond the asked times
+    states = z0.new_empty((nowhere + 1, z0.shape[1]))
+    result = states[:nowhere].view(z0.shape[0], len(moments), z0.shape[1])
+    result[:, 0] = z0
     z, derivative = z0.clone(), law(z0)
     t = moments[0].expand(z0.shape[0]).clone()
     end, size = moments[-1], (moments[-1] - moments[0]) / 100
@@ -165,8 +168,9 @@ def adaptive_rollout(
                 which = goal[steps, None] + torch.arange(int(count[steps[0]]), device=z.device)
                 asked = which < passed[steps, None]
                 share = (moments[which.clamp_max(len(moments) - 1)] - t[steps, None]) / step[steps]
-                found = tableau.read_off(z[steps], parts[some], share[..., None])
-                states[running[steps, None].expand_as(which)[asked], which[asked]] = found[asked]
+                found = tableau.read_off(z[steps], parts[some], share)
+                rows = torch.where(asked, running[steps, None] * len(moments) + which, nowhere)
+                states.index_copy_(0, rows.flatten(), found.flatten(0, 1))
         z = torch.where(good[:, None], after, z)
         derivative = torch.where(good[:, None], slopes[-1], derivative)
         t, goal = arrives, passed
@@ -177,5 +181,5 @@ def adaptive_rollout(
         if not bool(left.all()):
             running, z, derivative, t, h, goal = (x[left] for x in (running, z, derivative, t, h, goal))
             if not len(running):
-                return states
+                return result
     raise StepFailure(int(running[0]), float(t[0]))

@@ -195,3 +195,21 @@ def test_unknown_network_or_argument_names_the_nearest() -> None:
         network("pair_hn", 4)
     with pytest.raises(ConfigError, match="did you mean 'hidden'"):
         network("hnn", 4, hiden=(3,))
+
+
+@pytest.mark.parametrize("name", ["hnn", "separable_hnn"])
+@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+def test_the_chain_rule_written_out_is_what_autograd_finds(name: str, activation: str) -> None:
+    """The field, and what it gives the weights and the states in training."""
+    torch.manual_seed(0)
+    net = network(name, 6, activation=activation).double()
+    z = torch.randn(5, 3, 6, dtype=torch.float64, requires_grad=True)
+    leaves = [z, *net.parameters()]
+    fields = net(z), hamiltonian_field(net.hamiltonian, z)
+    assert torch.allclose(*fields, rtol=0, atol=1e-13)
+    found, expected = (
+        torch.autograd.grad(field.sin().sum(), leaves, allow_unused=True, materialize_grads=True)
+        for field in fields
+    )
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-12)

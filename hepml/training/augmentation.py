@@ -6,8 +6,9 @@ what it keeps (`AUGMENTATIONS`).
 a rotation leaves them as they are, a reflection in phi turns the sign of `delta_phi` and, with it, of the
 transverse impact parameter `d0`. `delta_eta` is signed by the jet's hemisphere and so does not change under
 `reflect_eta`, but `dz` turns its sign. A boost along the beam, a rotation about the jet axis, soft smearing
-and collinear splitting leave stored features that follow from momenta out, to be computed anew. Larger
-changes, which make another jet of a jet, are in `hepml.training.perturbations`.
+and collinear splitting leave stored features that follow from momenta out, to be computed anew. The first
+three take a jet's further collections along. Larger changes, which make another jet of a jet, are in
+`hepml.training.perturbations`.
 """
 
 from __future__ import annotations
@@ -34,31 +35,41 @@ def rotate_phi(batch: JetBatch) -> JetBatch:
     """Each jet turned about the beam by its own uniform angle; features relative to the jet axis do not
     change."""
     angle = torch.rand(len(batch), device=batch.device, dtype=batch.dtype) * (2 * math.pi)
-    momenta = _turn(batch.four_momenta, angle[batch.jet_of])
-    jets = None if batch.jet_momenta is None else _turn(batch.jet_momenta, angle)
-    return replace(batch, four_momenta=momenta, jet_momenta=jets)
+
+    def turned(part: JetBatch) -> JetBatch:
+        momenta = _turn(part.four_momenta, angle[part.jet_of])
+        jets = None if part.jet_momenta is None else _turn(part.jet_momenta, angle)
+        return replace(part, four_momenta=momenta, jet_momenta=jets)
+
+    return _of_all_collections(turned, batch)
 
 
 def reflect_phi(batch: JetBatch) -> JetBatch:
     """Half of the jets mirrored in the plane of beam and jet axis: delta_phi -> -delta_phi."""
-    mirrored = _coin(batch)
-    axis = kinematics.phi(batch.jets)[batch.jet_of]
-    p = batch.four_momenta
-    phi = 2 * axis - kinematics.phi(p)
-    pt = kinematics.pt(p)
-    reflected = torch.stack((p[:, 0], pt * torch.cos(phi), pt * torch.sin(phi), p[:, 3]), dim=-1)
-    momenta = torch.where(mirrored[batch.jet_of, None], reflected, p)
-    # the jet axis lies in the mirror plane, so the jet's own momentum stays
-    return replace(_flip(batch, mirrored, "reflect_phi"), four_momenta=momenta)
+    mirrored, axis = _coin(batch), kinematics.phi(batch.jets)
+
+    def reflected(part: JetBatch) -> JetBatch:
+        p = part.four_momenta
+        phi, pt = 2 * axis[part.jet_of] - kinematics.phi(p), kinematics.pt(p)
+        other = torch.stack((p[:, 0], pt * torch.cos(phi), pt * torch.sin(phi), p[:, 3]), dim=-1)
+        momenta = torch.where(mirrored[part.jet_of, None], other, p)
+        # the jet axis lies in the mirror plane, so the jet's own momentum stays
+        return replace(_flip(part, mirrored, "reflect_phi"), four_momenta=momenta)
+
+    return _of_all_collections(reflected, batch)
 
 
 def reflect_eta(batch: JetBatch) -> JetBatch:
     """Half of the jets mirrored along the beam: pz -> -pz."""
     mirrored = _coin(batch)
     sign = torch.where(mirrored, -1.0, 1.0).to(batch.dtype)
-    momenta = _mirror_z(batch.four_momenta, sign[batch.jet_of])
-    jets = None if batch.jet_momenta is None else _mirror_z(batch.jet_momenta, sign)
-    return replace(_flip(batch, mirrored, "reflect_eta"), four_momenta=momenta, jet_momenta=jets)
+
+    def reflected(part: JetBatch) -> JetBatch:
+        momenta = _mirror_z(part.four_momenta, sign[part.jet_of])
+        jets = None if part.jet_momenta is None else _mirror_z(part.jet_momenta, sign)
+        return replace(_flip(part, mirrored, "reflect_eta"), four_momenta=momenta, jet_momenta=jets)
+
+    return _of_all_collections(reflected, batch)
 
 
 def boost_z(batch: JetBatch) -> JetBatch:
@@ -132,11 +143,13 @@ class Augmentation:
             distances of constituents in rapidity and azimuth; "safe": everything that is infrared and
             collinear safe.
         exact: whether it is a symmetry of the physics, or a resolution below which jets are alike.
+        further: whether further collections of a jet (secondary vertices) are changed along with it.
     """
 
     change: Callable[[JetBatch], JetBatch]
     keeps: tuple[str, ...]
     exact: bool = True
+    further: bool = False
 
     def __call__(self, batch: JetBatch) -> JetBatch:
         return self.change(batch)
@@ -144,9 +157,9 @@ class Augmentation:
 
 _ALL = ("mass", "pt", "constituents", "angles", "safe")
 AUGMENTATIONS: dict[str, Augmentation] = {
-    "rotate_phi": Augmentation(rotate_phi, _ALL),
-    "reflect_phi": Augmentation(reflect_phi, _ALL),
-    "reflect_eta": Augmentation(reflect_eta, _ALL),
+    "rotate_phi": Augmentation(rotate_phi, _ALL, further=True),
+    "reflect_phi": Augmentation(reflect_phi, _ALL, further=True),
+    "reflect_eta": Augmentation(reflect_eta, _ALL, further=True),
     "boost_z": Augmentation(boost_z, _ALL),
     "rotate_axis": Augmentation(rotate_axis, ("mass", "pt")),
     "smear_soft": Augmentation(smear_soft, ("constituents",), exact=False),
@@ -161,10 +174,20 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 def apply(names: Sequence[str], batch: JetBatch) -> JetBatch:
     """The batch after the named augmentations, in their order."""
     if names and batch.raw:  # a file's own relative coordinates would stay as they were
-        batch = replace(batch, raw=feature_table.not_from_momenta(batch.raw))
+        batch = _of_all_collections(
+            lambda part: replace(part, raw=feature_table.not_from_momenta(part.raw)), batch
+        )
     for name in names:
         batch = AUGMENTATIONS[name](batch)
     return batch
+
+
+def _of_all_collections(change: Callable[[JetBatch], JetBatch], batch: JetBatch) -> JetBatch:
+    """The same change, with the same draw a jet, of the constituents and of every further collection."""
+    changed = change(batch)
+    if not batch.collections:
+        return changed
+    return replace(changed, collections={name: change(part) for name, part in batch.collections.items()})
 
 
 def _boost_z(p: Tensor, rapidity: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from hepml.models.identity import identity_of
 from hepml.models.standardised import standardise, standards_of
 from hepml.objectives import Objective
 from hepml.redaction import redacted
+from hepml.training.augmentation import AUGMENTATIONS
 from hepml.training.checkpoints import initialise_from, load_model
 from hepml.training.decorrelation import Decorrelation
 from hepml.training.jets import RunJets, layout_of
@@ -153,13 +154,16 @@ def build_model(
     """
     model = create_model(config, given, objective.outputs)
     asked: Any = model.inputs
-    if asked.collections and config.training.augment:
-        told = ", ".join(name for name, _ in asked.collections)
-        raise ConfigError(
-            f"augmentation does not move the further collections ({told})",
-            where="training.augment",
-            mend="leave it out, or model.collections",
-        )
+    if asked.collections:
+        apart = [name for name in config.training.augment if not AUGMENTATIONS[name].further]
+        if apart:
+            told = ", ".join(name for name, _ in asked.collections)
+            whole = ", ".join(name for name, kind in AUGMENTATIONS.items() if kind.further)
+            raise ConfigError(
+                f"{apart[0]} does not move the further collections ({told})",
+                where="training.augment",
+                mend=f"leave it out (those that do: {whole}), or leave out model.collections",
+            )
     fresh = None
     if config.pretrained:
         fresh = frozenset(initialise_from(model, config.pretrained))

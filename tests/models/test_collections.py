@@ -178,9 +178,11 @@ def test_a_training_reads_standardises_and_predicts_with_two_collections(jets: P
         hepml.predict(model, str(jets), layout=without)
     with pytest.raises(LayoutError, match="vertices"):
         hepml.predict(model, hepml.read_jets(jets, without))
-    config["training"]["augment"] = ["rotate_phi"]
-    with pytest.raises(ConfigError, match="vertices"):
+    config["training"]["augment"] = ["rotate_phi", "boost_z"]
+    with pytest.raises(ConfigError, match=r"boost_z does not .* \(vertices\)"):
         hepml.train(config, output=tmp_path / "other")
+    config["training"]["augment"] = ["rotate_phi", "reflect_phi", "reflect_eta"]
+    assert hepml.train(config, output=tmp_path / "turned").summary
     from hepml.inference.exporting import export
 
     with pytest.raises(ModelError, match="vertices"):

@@ -57,6 +57,19 @@ KEPT = {
 }
 
 
+@pytest.mark.parametrize("name", [n for n, kind in AUGMENTATIONS.items() if kind.further])
+def test_further_collections_move_along_with_their_jets(batch: JetBatch, name: str) -> None:
+    """The same constituents as a collection of their own stay the same as those of the jet."""
+    beside = replace(batch, jet_momenta=batch.jets)
+    moved = apply([name], replace(batch, collections={"same": beside}))
+    same = moved.collections["same"]
+    assert not torch.equal(moved.four_momenta, batch.four_momenta)
+    assert torch.equal(same.four_momenta, moved.four_momenta)
+    assert same.features is not None and moved.features is not None
+    assert torch.equal(same.features, moved.features)
+    torch.testing.assert_close(same.jets, moved.jets)
+
+
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_an_augmentation_keeps_what_it_declares_and_nothing_else(batch: JetBatch, name: str) -> None:
     torch.manual_seed(3)

@@ -20,7 +20,8 @@ from hepml.data.reading.sources import _brief
 from hepml.data.reading.tree_reader import Flat, TreeReader
 from hepml.errors import FileError, LayoutError
 
-_QUICK = re.compile(r"^(?:float\[\]|(?:std::)?vector<float ?>)$")
+_NUMBER = r"(?:float|double|bool|char|short|int|long|(?:unsigned|signed) (?:char|short|int|long)|u?int\d+_t)"
+_QUICK = re.compile(rf"^(?:{_NUMBER}\[\]|(?:std::)?vector<{_NUMBER} ?>)$")
 
 
 class Nested(NamedTuple):
@@ -48,7 +49,7 @@ class EventTree:
         self.tree, self.where = tree, where
         self.kinds = kinds_of(tree) if kinds is None else kinds
         self.entries = int(tree.num_entries)
-        self._reader = TreeReader(tree, where, path)
+        self._reader = TreeReader(tree, where, path, exact=True)
 
     def steps(self, name: str, start: int, stop: int, step: int) -> Iterable[tuple[int, int]]:
         """Ranges of about `step` events that cover start:stop, cut where the baskets of a branch end."""

@@ -28,27 +28,34 @@ class Derived:
     takes: tuple[str, ...] = ()
 
 
+_CHARGED, _ELECTRON, _MUON, _TAU, _PHOTON, _NEUTRAL, _NEUTRINO = range(7)
+# a lepton of positive PDG number is negative; hadrons carry the sign of their number
+_SIGNS = np.array([1, -1, -1, -1, 0, 0, 0], dtype=np.int8)
+# The kind by |PDG id|, which is looked up and not compared with each: what is beyond is a charged hadron.
+_KINDS = np.full(4096, _CHARGED, dtype=np.uint8)
+_KINDS[11], _KINDS[13], _KINDS[15], _KINDS[22] = _ELECTRON, _MUON, _TAU, _PHOTON
+_KINDS[[130, 310, 111, 2112, 3122, 3322, 421, 511, 531, 1, 2, 0]] = _NEUTRAL
+_KINDS[[12, 14, 16]] = _NEUTRINO
+
+
 def _identity(c: Columns) -> dict[str, np.ndarray]:
     """Kinds of particle from the PDG id, as in JetClass: electron, muon, photon, charged and neutral
     hadron. The charge follows for what particle flow and generators list as stable."""
-    pdg = c["pdg_id"].astype(np.int64)
-    kind = np.abs(pdg)
-    electron, muon, photon = kind == 11, kind == 13, kind == 22
-    neutral = np.isin(kind, (130, 310, 111, 2112, 3122, 3322, 421, 511, 531, 1, 2, 0))
-    neutrino = np.isin(kind, (12, 14, 16))
-    charged = ~(electron | muon | photon | neutral | neutrino)
-    # a lepton of positive PDG number is negative; hadrons carry the sign of their number
-    sign = np.where(electron | muon | (kind == 15), -np.sign(pdg), np.sign(pdg))
+    pdg = c["pdg_id"].astype(np.result_type(c["pdg_id"].dtype, np.int32), copy=False)
+    if pdg.dtype.kind != "i":
+        pdg = pdg.astype(np.int64)
+    kind = _KINDS[np.clip(np.abs(pdg), 0, len(_KINDS) - 1)]
+    electron, muon, photon = kind == _ELECTRON, kind == _MUON, kind == _PHOTON
     out = {
         "is_electron": electron,
         "is_muon": muon,
         "is_photon": photon,
-        "is_neutral_hadron": neutral,
-        "is_charged_hadron": charged,
-        "charge": np.where(photon | neutral | neutrino, 0, sign),
+        "is_neutral_hadron": kind == _NEUTRAL,
+        "is_charged_hadron": (kind == _CHARGED) | (kind == _TAU),
+        "charge": np.sign(pdg) * _SIGNS[kind],
     }
     if "charge" in c:  # the detector's own charge decides what a hadron is
-        hadron = ~(electron | muon | photon | neutrino)
+        hadron = ~(electron | muon | photon | (kind == _NEUTRINO))
         out["is_charged_hadron"] = hadron & (c["charge"] != 0)
         out["is_neutral_hadron"] = hadron & (c["charge"] == 0)
     return {name: values.astype(np.float32) for name, values in out.items()}

@@ -46,10 +46,11 @@ class BasketReader:
         tree: an uproot TTree.
         path: its file.
         threads: baskets that are decompressed at a time; the cores this process may use where left out.
+        exact: whether lists keep the file's kind of number; they become float32 otherwise.
     """
 
-    def __init__(self, tree: Any, path: str, threads: int | None = None) -> None:
-        self.tree = tree
+    def __init__(self, tree: Any, path: str, threads: int | None = None, exact: bool = False) -> None:
+        self.tree, self.exact = tree, exact
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
         self.threads = threads or min(available_cores(), 8)
@@ -85,7 +86,8 @@ class BasketReader:
     def read(
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-        """Content and offsets of plain branches for the entries start:stop; lists become float32.
+        """Content and offsets of plain branches for the entries start:stop; lists become float32, unless
+        they are to be exact.
 
         Raises:
             NotPlainError: a basket that uproot must read.
@@ -154,7 +156,7 @@ class BasketReader:
             if byte_offsets is None or len(byte_offsets) != entries + 1:
                 raise NotPlainError(name)
             content, offsets = self._list(data, byte_offsets, dtype, header)
-            content = content.astype(np.float32)
+            content = content.astype(dtype.newbyteorder("=") if self.exact else np.float32)
         if keep:
             self._kept[name] = number, content, offsets
         return content, offsets

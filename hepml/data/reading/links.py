@@ -68,13 +68,15 @@ def from_table(
     jet, index = jet.astype(np.int64), index.astype(np.int64)
     null = (jet < 0) | (index < 0)
     there = ~null & (jet < np.diff(jets)[event]) & (index < np.diff(candidates)[event])
-    at = (jets[event] + jet)[there]
-    flat = (candidates[event] + index)[there]
-    order = np.argsort(at, kind="stable")
+    at, flat = jets[event] + jet, candidates[event] + index
+    if not there.all():
+        at, flat = at[there], flat[there]
+    if (at[1:] < at[:-1]).any():  # rows are in the jets' order in most files
+        flat = flat[np.argsort(at, kind="stable")]
     lost = int((~null & ~there).sum())
     return Links(
         np.bincount(at, minlength=int(jets[-1])),
-        flat[order],
+        flat,
         lost,
         int(null.sum()),
         {"rows beyond the collections": lost} if lost else {},

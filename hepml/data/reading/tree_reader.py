@@ -45,11 +45,14 @@ class TreeReader:
         where: file and tree, for errors.
         path: the file, where it is local: plain branches of a TTree are then read basket by basket
             (`hepml.data.reading.baskets`).
+        exact: whether lists keep the file's kind of number, as indices must.
     """
 
-    def __init__(self, tree: Any, where: str, path: str | None = None) -> None:
+    def __init__(self, tree: Any, where: str, path: str | None = None, exact: bool = False) -> None:
         self.tree, self.where = tree, where
-        self._baskets = BasketReader(tree, path) if path and hasattr(tree, "branches") else None
+        self._baskets: BasketReader | None = None
+        if path and hasattr(tree, "branches"):
+            self._baskets = BasketReader(tree, path, exact=exact)
 
     def steps(
         self, names: Sequence[str], start: int, stop: int, step: int | None = None
@@ -73,8 +76,8 @@ class TreeReader:
             first = last
 
     def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, Flat]:
-        """Branches of the entries start:stop; lists as float32, or as they are where they came through
-        uproot.
+        """Branches of the entries start:stop; lists as float32, or as they are where that is asked for
+        or they came through uproot.
 
         Raises:
             FileError: the file ends early or its baskets are damaged; names branch and entries.

@@ -65,7 +65,8 @@ def test_further_collections_move_along_with_their_jets(batch: JetBatch, name: s
     same = moved.collections["same"]
     assert not torch.equal(moved.four_momenta, batch.four_momenta)
     assert torch.equal(same.four_momenta, moved.four_momenta)
-    assert same.features is not None and moved.features is not None
+    assert same.features is not None
+    assert moved.features is not None
     assert torch.equal(same.features, moved.features)
     torch.testing.assert_close(same.jets, moved.jets)
 

@@ -3,9 +3,16 @@ only; silent, failing and forbidding servers end in one line without the token."
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
+import socket
 import socketserver
+import subprocess
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -160,7 +167,9 @@ def test_what_is_wrong_is_said_in_one_line_without_the_token(write, arrays, serv
     assert "no such file on the server" in problem(server.url("absent.root") + token)
     assert "does not let us read" in problem(server.url("closed.root") + token)
     assert "list the addresses" in problem(server.url("*.root") + token)
-    assert "fsspec_xrootd" in problem("root://127.0.0.1//jets.root" + token)
+    with monkeypatch.context() as without:
+        without.setattr(importlib.util, "find_spec", lambda name: None)
+        assert "fsspec_xrootd" in problem("root://127.0.0.1//jets.root" + token)
     assert "no way to read nowhere://" in problem("nowhere://jets.root" + token)
     server.fails = 1000
     assert "cannot be fetched" in problem(server.url("jets.root") + token)
@@ -171,6 +180,57 @@ def test_what_is_wrong_is_said_in_one_line_without_the_token(write, arrays, serv
     assert time.monotonic() - began < 30
     monkeypatch.setenv("HEPML_TIMEOUT", "soon")
     assert "HEPML_TIMEOUT is 'soon'" in problem(server.url("jets.root"))
+
+
+@pytest.fixture
+def xrootd(tmp_path) -> Iterator[str]:
+    """The address of a folder that a real XRootD server hands out."""
+    pytest.importorskip("fsspec_xrootd", reason="fsspec-xrootd is not installed")
+    if shutil.which("xrootd") is None:
+        pytest.skip("the server xrootd is absent: apt-get install xrootd-server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # the server does not run as root, and the folders of a test belong to its user alone
+    home = Path(tempfile.mkdtemp())
+    folder = home / "files"
+    folder.mkdir()
+    for place in (home, folder):
+        place.chmod(0o777)
+    told = f"all.export {folder} r/o\nall.adminpath {home}\nall.pidpath {home}\nxrd.port {port}\n"
+    (home / "xrootd.cfg").write_text(told)
+    words = ["xrootd", "-c", str(home / "xrootd.cfg"), "-l", str(home / "log")]
+    if os.geteuid() == 0:
+        words += ["-R", "nobody"]
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            with socket.socket() as asked:
+                if asked.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"root://127.0.0.1:{port}/{folder}"
+    finally:
+        server.terminate()
+        server.wait(10)
+        shutil.rmtree(home)
+
+
+def test_root_addresses_are_read_where_they_are(xrootd, write, arrays, tmp_path) -> None:
+    served = Path(xrootd.partition("//127")[2].partition("/")[2])
+    write(arrays, "jets.root")
+    np.savez(served / "jets.npz", X=np.ones((30, 4, 4)), y=np.arange(30) % 2)
+    shutil.copy(tmp_path / "jets.root", served)
+    for path in served.iterdir():
+        path.chmod(0o644)
+    there, here = (
+        JetDataset.open(f"{xrootd}/jets.root", INPUTS),
+        JetDataset.open(tmp_path / "jets.root", INPUTS),
+    )
+    assert there.digest == here.digest
+    assert len(hepml.read_jets(f"{xrootd}/jets.npz", bad="keep")) == 30
+    with pytest.raises(FileError, match="no such file on the server"):
+        hepml.read_jets(f"{xrootd}/absent.root")
 
 
 def test_a_cache_of_remote_jets_is_found_again_until_the_file_changes(

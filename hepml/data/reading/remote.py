@@ -14,6 +14,7 @@ import re
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -23,15 +24,19 @@ from urllib.parse import unquote, urlsplit
 import xxhash
 
 from hepml.errors import FileError
+from hepml.redaction import redact
 
 T = TypeVar("T")
 TIMEOUT = "HEPML_TIMEOUT"  # environment variable: seconds that a server may be silent
 _SECONDS, _PAUSE = 30.0, 0.5
 _BLOCK = 1 << 22
-_FINAL = re.compile(r"\b40[0134]\b")  # a server's last word: asking again makes no difference
+# A server's last word, after which asking again makes no difference: HTTP's, and XRootD's numbers.
+_FINAL = re.compile(r"\b40[0134]\b|\[301[01]\]")
+_ABSENT, _FORBIDDEN = re.compile(r"\b404\b|\[3011\]"), re.compile(r"\b40[13]\b|\[3010\]")
+_LATE = re.compile(r"timed out|operation expired", re.IGNORECASE)
 _NEEDED = {
-    "root": ("fsspec_xrootd", "conda install -c conda-forge fsspec-xrootd xrootd"),
-    "xroot": ("fsspec_xrootd", "conda install -c conda-forge fsspec-xrootd xrootd"),
+    "root": ("fsspec_xrootd", "pip install 'hepml-jets[xrootd]'"),
+    "xroot": ("fsspec_xrootd", "pip install 'hepml-jets[xrootd]'"),
     "http": ("aiohttp", "pip install 'hepml-jets[remote]'"),
     "https": ("aiohttp", "pip install 'hepml-jets[remote]'"),
 }
@@ -60,7 +65,11 @@ def options(url: str) -> dict[str, Any]:
 
         limit = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
         return {"client_kwargs": {"timeout": limit}}
-    return {"timeout": int(seconds)} if scheme in ("root", "xroot") else {}
+    if scheme not in ("root", "xroot"):
+        return {}
+    # at exit XRootD looks at every object there is, and torch warns when one of its own is looked at
+    warnings.filterwarnings("ignore", category=FutureWarning, module="XRootD")
+    return {"timeout": max(int(seconds), 1)}
 
 
 def timeout() -> float:
@@ -101,12 +110,12 @@ def settled(url: str) -> tuple[str, tuple[str, ...]]:
     Raises:
         FileError: not there, not allowed, no answer.
     """
-    system = _system(url)
-    info = tried_twice(url, lambda: _info(system, url))
+    system, path = _system(url)
+    info = tried_twice(url, lambda: _info(system, path))
     identity = _identity(info)
-    if suffix_of(url) not in _COPIED and tried_twice(url, lambda: len(_head(system, url))) == _HEAD:
+    if suffix_of(url) not in _COPIED and tried_twice(url, lambda: len(_head(system, path))) == _HEAD:
         return url, identity
-    return str(_copy(system, url, identity)), identity
+    return str(_copy(url, system, path, identity)), identity
 
 
 def local_copy(url: str) -> Path:
@@ -115,9 +124,9 @@ def local_copy(url: str) -> Path:
     Raises:
         FileError: as `settled`.
     """
-    system = _system(url)
-    info = tried_twice(url, lambda: _info(system, url))
-    return _copy(system, url, _identity(info))
+    system, path = _system(url)
+    info = tried_twice(url, lambda: _info(system, path))
+    return _copy(url, system, path, _identity(info))
 
 
 def opened(url: str) -> Any:
@@ -133,15 +142,18 @@ _HEAD = 4  # bytes that a server is asked for to see whether it hands out parts
 _COPIED = frozenset({".npz", ".h5", ".hdf5", ".hdf", ".parquet", ".arrow", ".feather"})
 
 
-def _system(url: str) -> Any:
+def _system(url: str) -> tuple[Any, str]:
+    """The file system that an address belongs to (its server is part of it for some), and the path there."""
     import fsspec
 
-    return fsspec.filesystem(url.partition("://")[0], **options(url))
+    known = options(url)
+    system, path = tried_twice(url, lambda: fsspec.core.url_to_fs(url, **known))
+    return system, str(path)
 
 
-def _info(system: Any, url: str) -> dict[str, Any]:
+def _info(system: Any, path: str) -> dict[str, Any]:
     try:
-        return dict(system.info(url))
+        return dict(system.info(path))
     except FileNotFoundError as problem:  # fsspec says so of whatever went wrong
         raise (problem.__cause__ or problem) from None
 
@@ -150,11 +162,11 @@ def _identity(info: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(info.get(k)) for k in ("size", "ETag", "Last-Modified", "mtime"))
 
 
-def _head(system: Any, url: str) -> bytes:
-    return bytes(system.cat_file(url, start=0, end=_HEAD))
+def _head(system: Any, path: str) -> bytes:
+    return bytes(system.cat_file(path, start=0, end=_HEAD))
 
 
-def _copy(system: Any, url: str, identity: tuple[str, ...]) -> Path:
+def _copy(url: str, system: Any, path: str, identity: tuple[str, ...]) -> Path:
     name = Path(unquote(urlsplit(url).path)).name or "file"
     place = _folder() / xxhash.xxh3_64_hexdigest(repr((url, identity)).encode()) / name
     if place.is_file():
@@ -163,7 +175,7 @@ def _copy(system: Any, url: str, identity: tuple[str, ...]) -> Path:
     partial = place.with_name(f".{name}.part")
 
     def fetch() -> None:
-        with system.open(url, mode="rb", block_size=0) as stream, open(partial, "wb") as out:
+        with system.open(path, mode="rb", block_size=0) as stream, open(partial, "wb") as out:
             while block := stream.read(_BLOCK):
                 out.write(block)
         size = identity[0]
@@ -201,12 +213,12 @@ def _is_final(problem: Exception) -> bool:
 
 def _told(problem: Exception) -> str:
     """What went wrong, in a clause."""
-    name, text = type(problem).__name__, " ".join(str(problem).split())[:120]
-    if isinstance(problem, FileNotFoundError) or re.search(r"\b404\b", text):
+    name, text = type(problem).__name__, redact(" ".join(str(problem).split()))[:120]
+    if isinstance(problem, FileNotFoundError) or _ABSENT.search(text):
         return "no such file on the server"
-    if re.search(r"\b40[13]\b", text):
+    if _FORBIDDEN.search(text):
         return "the server does not let us read this file"
-    if isinstance(problem, TimeoutError) or "Timeout" in name or "timed out" in text.lower():
+    if isinstance(problem, TimeoutError) or "Timeout" in name or _LATE.search(text):
         return f"the server did not answer within {timeout():g} s, twice"
     return f"the file cannot be fetched ({name}: {text})" if text else f"the file cannot be fetched ({name})"
 

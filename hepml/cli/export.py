@@ -52,8 +52,8 @@ def command(
 ) -> int:
     """Write a tagger into a file that other programs run.
 
-    Inputs: four_momenta float32 [jets, constituents, 4] as (E, px, py, pz) in GeV, mask bool [jets,
-        constituents], and columns, jet_columns where the tagger needs them. Outputs: probabilities and
+    Inputs: four_momenta, float32 of jets × constituents × 4, as (E, px, py, pz) in GeV; mask, bool of jets ×
+        constituents; and columns, jet_columns where the tagger needs them. Outputs: probabilities and
         logits. Names stand in the file's metadata: hepml.columns, hepml.jet_columns, hepml.classes.
         Other forms have the inputs of the experiments' software (docs/export.md).
     """

@@ -29,19 +29,23 @@ def list_command(
         typer.echo(dumps(rows, indent=2))
         return
     table = Table()
-    for heading in ("Name", "What it is", "Reads", "Paper", "Licence", "Scores", "Here"):
-        table.add_column(heading)
+    for heading in ("Name", "What it is", "Reads", "Paper", "Licence", "Scores", "Checksum", "Here"):
+        table.add_column(heading, no_wrap=heading == "Name")  # what `fetch` is given, whole
     for row in rows:
         table.add_row(
             row["name"],
             row["title"],
             row["inputs"],
-            f"arXiv:{row['paper']}",
+            row["paper"],
             row["licence"],
             row["scores"],
+            (row["sha256"] or row["blob"])[:8],
             "yes" if row["here"] else "no",
         )
     console.out().print(table)
+    console.out().print(
+        "Papers: arXiv. Addresses and whole checksums: hepml pretrained list --json", markup=False
+    )
 
 
 @app.command()
@@ -66,7 +70,7 @@ def fetch(
             dumps({"name": name, "file": str(path), "licence": found.licence, "paper": found.paper}, indent=2)
         )
         return
-    checked = "checksum as published" if found.sha256 else "no published checksum to check it by"
+    checked = "checksum as published" if found.sha256 or found.blob else "no checksum known to check it by"
     console.out().print(
         f"{path}  {path.stat().st_size / 1e6:.1f} MB, {checked}; {found.licence}, arXiv:{found.paper}\n"
         f"then: model.pretrained: {name}, or hepml predict {path} FILES -o scores.root",

@@ -7,6 +7,7 @@ name.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from hepml import paths
 from hepml.data.public.fetch import PublicData
 from hepml.data.public.fetch import fetch as download
-from hepml.errors import ConfigError, did_you_mean
+from hepml.errors import ConfigError, FileError, did_you_mean
 
 _WEAVER = "https://github.com/jet-universe/particle_transformer/raw/main/models/"
 _LORENTZNET = "https://github.com/sdogsq/LorentzNet-release/raw/main/logs/"
@@ -38,6 +39,8 @@ class Weights:
         title: the network and what it was trained on.
         base, file: address of the folder, and the file in it.
         sha256: of the file; empty where it is not known.
+        blob: git's name of the file in the authors' repository, SHA-1 of its length and content, where that
+            is what is known.
         licence: of the authors' repository.
         paper: arXiv id.
         inputs: features it reads.
@@ -52,32 +55,38 @@ class Weights:
     paper: str
     inputs: str
     scores: str
+    blob: str = ""
 
     @property
     def address(self) -> str:
         return self.base + self.file
 
 
-def _part(kind: str, columns: str) -> Weights:
+def _part(kind: str, columns: str, blob: str, scores: str = "") -> Weights:
     return Weights(
         "Particle Transformer on JetClass", _WEAVER, f"ParT_{kind}.pt", "", "MIT", "2202.03772", columns,
-        "",
+        scores, blob,
     )  # fmt: skip
 
 
-def _particlenet(kind: str, columns: str, checksum: str) -> Weights:
+def _particlenet(kind: str, columns: str, checksum: str, scores: str = "") -> Weights:
     return Weights(
         "ParticleNet on JetClass", _WEAVER, f"ParticleNet_{kind}.pt", checksum, "MIT", "2202.03772", columns,
-        "",
+        scores,
     )  # fmt: skip
 
 
 PUBLISHED: dict[str, Weights] = {
-    "part_jetclass": _part("full", "full (17)"),
-    "part_jetclass_kin": _part("kin", "kinematic (7)"),
-    "part_jetclass_kinpid": _part("kinpid", "kinematic_pid (13)"),
+    "part_jetclass": _part(
+        "full", "full (17)", "cf510276bb5616caf87adace4e05eafab4b6c762", "accuracy 0.861, AUC 0.9877"
+    ),
+    "part_jetclass_kin": _part("kin", "kinematic (7)", "70a82e78a7dc54601d4b19c089969fd917e397b9"),
+    "part_jetclass_kinpid": _part(
+        "kinpid", "kinematic_pid (13)", "f4bf560aed152f0b2acd37f60be1323ea84039f8"
+    ),
     "particlenet_jetclass": _particlenet(
-        "full", "full (17)", "375b81543769f4a0bd2de9818c5885a04c735b5462a64dcadc2a088edaf3d1d2"
+        "full", "full (17)", "375b81543769f4a0bd2de9818c5885a04c735b5462a64dcadc2a088edaf3d1d2",
+        "accuracy 0.844, AUC 0.9849",
     ),
     "particlenet_jetclass_kin": _particlenet(
         "kin", "kinematic (7)", "73aff244c657db0f7b62abe9ad13ec007c17cf10057ff1ad54c320f3bd4a4f26"
@@ -182,12 +191,25 @@ def fetch(
     chosen = known[name]
     folder = Path(output) if output is not None else store()
     target = folder / f"{name}{ENDING}"
-    if target.is_file() and not chosen.sha256:
+    if target.is_file() and not chosen.sha256 and chosen.blob in ("", _blob(target)):
         return target
     checksum = f"sha256:{chosen.sha256}" if chosen.sha256 else ""
     data = PublicData(chosen.title, chosen.paper, chosen.base, {chosen.file: checksum or None}, "", "")  # type: ignore[dict-item]
     # under the authors' name in a folder of its own: several of them have files of the same name
     [came] = download(name, folder / f".{name}", url=url, tell=tell, registry={name: data})
+    if chosen.blob and _blob(came) != chosen.blob:
+        came.unlink()
+        raise FileError(
+            f"what came is not {chosen.file}: it has another checksum than git gives it",
+            where=chosen.address if url is None else url,
+            mend="try again, or another mirror",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     os.replace(came, target)
     return target
+
+
+def _blob(path: Path) -> str:
+    """git's name of a file: SHA-1 of its length and content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -54,6 +54,20 @@ def test_weights_are_fetched_checked_and_found_by_name(
         published.fetch("lorentznet_topta")
 
 
+def test_weights_known_by_gits_name_of_them_are_checked(server: tuple[str, Path], tmp_path: Path) -> None:
+    """`git hash-object` of the file: what a repository says of it without giving it."""
+    address, folder = server
+    weights = replace(published.PUBLISHED["part_jetclass"], base=address)
+    assert len(weights.blob) == 40
+    (folder / weights.file).write_bytes(b"hello\n")
+    good = replace(weights, blob="ce013625030ba8dba906f756967f9e9ca394464a")
+    with pytest.raises(HepmlError, match="checksum"):
+        published.fetch("part_jetclass", tmp_path / "here", registry={"part_jetclass": weights})
+    assert not (tmp_path / "here" / "part_jetclass.pt").exists()
+    path = published.fetch("part_jetclass", tmp_path / "here", registry={"part_jetclass": good})
+    assert path.read_bytes() == b"hello\n"
+
+
 def test_the_quark_gluon_lorentznet_loads_as_published(tmp_path: Path) -> None:
     model = models.create(
         "lorentznet",

@@ -53,12 +53,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "gat": {"widths": (8, 8), "embed": 8},
     "dgcnn": {"widths": (8, 8), "fusion": 8},
 }
-# What was seen beyond 1e-5, rounded up; docs/export.md says why.
-_GRID = 2e-3  # neighbours at equal distances
-TOLERANCES: dict[str, float] = {
-    **dict.fromkeys(("gcn", "gat", "dgcnn", "particlenet", "particlenet_lite"), _GRID),
-    "topodnn": 3e-5,
-}
+# What was seen beyond 1e-5, rounded up; docs/export.md has all figures.
+TOLERANCES: dict[str, float] = {"topodnn": 3e-5}
 COUNTS = (0, 1, 2, 6, 7, 8, 15, 16, 40)
 
 

@@ -224,9 +224,15 @@ def _serve(command: list[str]) -> int:
     def leave(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = {s: signal.signal(s, leave) for s in (signal.SIGTERM, signal.SIGHUP)}
-    server = subprocess.Popen(command, start_new_session=True)
+    ends = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    # held back until there is a server that could be ended
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    before = {s: signal.signal(s, leave) for s in ends}
+    server = subprocess.Popen(
+        command, start_new_session=True, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
+    )
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
         return server.wait()
     except KeyboardInterrupt:
         return 0

@@ -14,7 +14,8 @@ import pytest
 SERVER = """
 import pathlib, subprocess, sys, time
 worker = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
-pathlib.Path(sys.argv[1]).write_text(str(worker.pid))
+pathlib.Path(sys.argv[1] + "~").write_text(str(worker.pid))
+pathlib.Path(sys.argv[1] + "~").rename(sys.argv[1])
 time.sleep(60)
 """
 
@@ -27,14 +28,13 @@ def test_a_server_and_its_workers_end_with_the_command(tmp_path: Path, signum: s
     process = subprocess.Popen([sys.executable, "-c", line])
     deadline = time.monotonic() + 60
     while not (tmp_path / "worker").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.2)
+        time.sleep(0.01)
     worker = int((tmp_path / "worker").read_text())
     process.send_signal(signum)
     assert process.wait(60) == 0
     deadline = time.monotonic() + 10
     while alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.01)
     assert not alive(worker)
 
 

@@ -82,7 +82,7 @@ def test_schema_prints_one_json_schema(hepml: Run) -> None:
     assert {"data", "model", "objective", "training", "tracking"} <= set(schema["properties"])
 
 
-def test_a_batch_job_that_is_cancelled_ends_as_killed_and_can_go_on(config: Path) -> None:
+def test_a_batch_job_that_is_cancelled_ends_as_killed_and_can_go_on(hepml: Run, config: Path) -> None:
     """SIGTERM to a real process: exit code 143, status KILLED, and the printed command resumes it."""
     words = [
         sys.executable,
@@ -107,17 +107,8 @@ def test_a_batch_job_that_is_cancelled_ends_as_killed_and_can_go_on(config: Path
     behind = epochs_of(
         Path("run/checkpoints/last.ckpt")
     )  # how many there were time for depends on the machine
-    resume = [
-        sys.executable,
-        "-m",
-        "hepml.cli.main",
-        "train",
-        "run",
-        "--resume",
-        f"training.epochs={behind + 1}",
-    ]
-    done = subprocess.run(resume, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    done = hepml("train", "run", "--resume", f"training.epochs={behind + 1}")
+    assert done.code == 0, done.err
     assert json.loads(Path("run/summary.json").read_text())["epochs"] == behind + 1
 
 

@@ -29,33 +29,36 @@ def python(code: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
+FOUR = """
+import os, sys
+# once, not four times, which takes most of the time; no store is opened by it
+import mlflow.data, mlflow.store.artifact.local_artifact_repo, mlflow.store.db.utils, mlflow.tracking
+import mlflow.store.tracking.sqlalchemy_store
+from hepml import tracking
+
+ready, go = os.pipe()
+children = []
+for i in range(4):
+    if (pid := os.fork()) == 0:
+        os.close(go)
+        os.read(ready, 1)  # returns for all four when the parent closes its end
+        t = tracking.start(f"runs/{i}", experiment="shared", system_interval=0)
+        t.metrics({"loss": 1.0}, 0)
+        t.metrics({"loss": 0.5}, 1)
+        os.write(1, f"{t.finish(timeout=170)} {t.run_id}\\n".encode())
+        os._exit(0)
+    children.append(pid)
+os.close(ready)
+os.close(go)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children))
+"""
+
+
 def test_four_processes_that_start_at_once_share_one_fresh_store(tmp_path: Path) -> None:
-    code = (
-        "import sys; from hepml import tracking\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "t = tracking.start(f'runs/{sys.argv[1]}', experiment='shared', system_interval=0)\n"
-        "t.metrics({'loss': 1.0}, 0); t.metrics({'loss': 0.5}, 1)\n"
-        "print(t.finish(timeout=170), t.run_id)"
-    )
-    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]
-    )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(i)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env=environment,
-        )
-        for i in range(4)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    answers = [process.communicate("go\n", timeout=300)[0].split() for process in processes]
+    parent = python(FOUR, cwd=tmp_path)
+    out, err = parent.communicate(timeout=300)
+    assert parent.returncode == 0, err
+    answers = [line.split() for line in out.splitlines()]
     assert [a[0] for a in answers] == ["None"] * 4  # nobody was warned
     assert len({a[1] for a in answers}) == 4
     database = sqlite3.connect(tmp_path / "mlflow.db")

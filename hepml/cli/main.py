@@ -18,7 +18,7 @@ from typing import Any
 
 import typer
 
-from hepml import cli, progress
+from hepml import cli, interrupts, progress
 from hepml.cli.watching import Watch
 
 # Name and module; in the order of the help.
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     debug = len(words) < len(arguments) or bool(os.environ.get("HEPML_DEBUG"))
     watch, cli.QUIET = Watch(), False
     try:
-        with progress.listening(watch):
+        with interrupts.noting(), progress.listening(watch):
             result = with_quiet(typer.main.get_command(build(words))).main(
                 args=list(words), prog_name="hepml", standalone_mode=False
             )

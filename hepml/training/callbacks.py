@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import lightning.pytorch as L
 import torch
 
+from hepml import interrupts
 from hepml.training.checkpoints import BEST, LAST
 from hepml.training.module import TrainingModule
 from hepml.training.progress import Progress
@@ -79,6 +80,8 @@ class Signals:
         before = {s: signal.getsignal(s) for s in watched()}
         self.install()
         try:
+            if interrupts.received():
+                self._note(signal.SIGINT, None)
             yield self
         finally:
             for s, handler in before.items():

@@ -3,8 +3,7 @@
 `pytest -m chaos tests/chaos/test_kills.py`; HEPML_RUNS says which runs (1-31), each of which is killed up to
 four times. Moments are drawn over the whole life of the process (imports, start-up, steps, checkpoints,
 scoring) and told by its own processor time, so that a busy machine kills at the same moments as an idle one.
-Kills go to the file HEPML_KILLS, if given; `python tests/chaos/count.py kills FILE` puts their number into
-docs/reliability.md."""
+Kills are added to the file HEPML_KILLS, if given: the run, the signal, and what it met."""
 
 from __future__ import annotations
 
@@ -86,6 +85,7 @@ def killed_until_it_ends(run: Path, seed: int, life: float) -> list[tuple[str, s
             time.sleep(0.01)
         _, told = process.communicate()
         if process.returncode == 0:
+            assert not sent or moment > 0.5 * life, f"{chosen.name} was not noticed: {told[-2000:]}"
             return kills
         assert sent, told[-2000:]
         assert process.returncode in (128 + chosen, -chosen), told[-2000:]
@@ -109,7 +109,6 @@ def test_a_run_that_is_killed_ends_bit_for_bit(
     one, life = whole
     other = one.with_name(f"run{seed}")
     kills = killed_until_it_ends(other, seed, life)
-    assert kills
     with capsys.disabled():
         print(f"\nrun {seed}: {len(kills)} kills {kills}", flush=True)
     first, second = (read_checkpoint(run / "checkpoints/last.ckpt") for run in (one, other))

@@ -3,6 +3,7 @@ everything, and an epoch that is reported once whenever the process dies."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hepml import interrupts
 from hepml.errors import HepmlError
 from hepml.tracking.journal import read_journal, take_lock
 from hepml.training import callbacks, run
@@ -55,6 +57,20 @@ def test_a_signal_during_start_up_ends_the_run_at_once(tiny: Tiny, tmp_path: Pat
     with pytest.raises(Killed):
         train(tiny(), tmp_path / "run", progress=Stop())
     assert not (tmp_path / "run").exists(), "jets were being read"
+
+
+def test_an_interrupt_that_was_lost_while_modules_were_imported_ends_the_run_before_it_starts(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    """Libraries that catch everything while they import something, and callbacks, lose KeyboardInterrupt."""
+    with interrupts.noting():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Killed) as stop:
+            train(tiny(), tmp_path / "run")
+    assert stop.value.signum == signal.SIGINT
+    assert not (tmp_path / "run").exists()
+    assert not interrupts.received()
 
 
 def test_a_signal_while_test_jets_are_scored_ends_the_run_and_a_resumed_one_scores_them(

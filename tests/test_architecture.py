@@ -17,6 +17,7 @@ FLOORS = {
     "paths": 0,
     "outputs": 0,
     "progress": 0,
+    "interrupts": 0,
     "faces": 0,
     "redaction": 0,
     "data": 1,

@@ -42,7 +42,7 @@ from hepml.data.reading.report import DataReport
 from hepml.data.reading.sources import Files, Source
 from hepml.errors import FileError
 
-FORMAT = 3  # 3: features and jet momenta computed as for every other door
+FORMAT = 4  # 4: angles computed in float64 and rounded once
 
 
 # Writes the columns of what was scanned into a folder.

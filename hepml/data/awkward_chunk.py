@@ -1,0 +1,146 @@
+"""Awkward jets, as `hepml.read_jets` gives them or as users build them, as a flat chunk of columns: what
+files give as well, so that both are packed by the same code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hepml.data.jet_columns import from_collider_columns, settle
+from hepml.data.reading.chunk import MOMENTUM, Chunk, canonical_columns
+from hepml.data.reading.per_jet import one_each
+from hepml.data.reading.screen import GIVEN
+from hepml.errors import LayoutError, did_you_mean
+
+if TYPE_CHECKING:
+    import awkward as ak
+
+
+def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight") -> Chunk:
+    """Awkward jets as a flat chunk.
+
+    Raises:
+        LayoutError: no `constituents`, or no momentum in them.
+    """
+    import awkward as ak
+    import vector
+
+    if "constituents" not in ak.fields(jets):
+        raise LayoutError(
+            "these jets have no field 'constituents'",
+            mend=did_you_mean("constituents", ak.fields(jets), noun="fields"),
+        )
+    lists = ak.to_packed(ak.from_regular(jets["constituents"]))
+    fields = ak.fields(lists)
+    if not set(MOMENTUM) <= set(fields):
+        vector.register_awkward()
+        lists = ak.with_name(lists, "Momentum4D")
+        try:
+            four = {n: getattr(lists, n) for n in MOMENTUM}
+        except AttributeError as problem:
+            raise LayoutError(
+                f"constituents have no four-momentum among {', '.join(fields)}",
+                mend="give px, py, pz, energy or pt, eta, phi, mass",
+            ) from problem
+    else:
+        four = {n: lists[n] for n in MOMENTUM}
+    first = ak.to_packed(four["px"])
+    offsets = np.asarray(ak.to_layout(first).offsets.data, dtype=np.int64)
+    flat = {n: _floats(ak.flatten(a, axis=1)) for n, a in four.items()}
+    flat |= {
+        n: _floats(ak.flatten(lists[n], axis=1))
+        for n in fields
+        if n not in flat
+        and n
+        not in ("pt", "eta", "phi", "mass", "E", "e", "t", "x", "y", "z", "rho", "theta", "tau", "M", "m")
+    }
+    own = {
+        n: found
+        for n in ak.fields(jets)
+        if n not in ("constituents", label, weight) and jets[n].ndim == 1 and not ak.fields(jets[n])
+        if (found := _numbers(jets[n])).dtype.kind in "biuf"
+    }
+    index = own["index"] if "index" in own else np.arange(len(offsets) - 1)
+    entries = np.asarray(index, dtype=np.int64)
+    further = {
+        name: replace(other, entries=entries)
+        for name in ak.fields(jets)
+        if name not in ("constituents", "momentum") and (other := _further(jets[name])) is not None
+    }
+    chunk = Chunk(
+        offsets=offsets,
+        constituents=flat,
+        jets=own,
+        labels=_one_each(jets, label),
+        weights=_one_each(jets, weight),
+        classes=tuple(jets.attrs.get("classes", ())),
+        entries=entries,
+        file=GIVEN,
+        at_rest=bool(jets.attrs.get("at_rest", False)),
+        collections=further,
+    )
+    momenta = _own_momenta(jets, own)
+    return chunk if momenta is None else replace(chunk, momenta=settle(momenta, chunk.summed()))
+
+
+def _further(lists: ak.Array) -> Chunk | None:
+    """A further collection: a list of records with momenta for each jet; None where it is something else."""
+    import awkward as ak
+
+    if lists.ndim != 2 or not ak.fields(lists):
+        return None
+    try:
+        return from_awkward(ak.zip({"constituents": lists}, depth_limit=1))
+    except LayoutError:  # records without momenta are the user's own business
+        return None
+
+
+_COLLIDER = ("pt", "eta", "phi", "energy", "mass")
+
+
+def _own_momenta(jets: ak.Array, columns: dict[str, np.ndarray]) -> np.ndarray | None:
+    import awkward as ak
+
+    if "momentum" not in ak.fields(jets):
+        own = from_collider_columns(canonical_columns(columns))
+        if own is None and ak.parameters(jets).get("__record__"):  # jets of coffea: vectors themselves
+            own = from_collider_columns({n: columns[n] for n in _COLLIDER if n in columns})
+        return own
+    four = jets["momentum"]
+    return np.stack([_floats(getattr(four, n)) for n in ("energy", "px", "py", "pz")], 1).astype(np.float32)
+
+
+def _one_each(jets: ak.Array, name: str) -> np.ndarray | None:
+    """A field of one number a jet, or None where it is absent.
+
+    Raises:
+        LayoutError: a list a jet, or no numbers.
+    """
+    import awkward as ak
+
+    if name not in ak.fields(jets):
+        return None
+    if jets[name].ndim != 1:
+        raise LayoutError(
+            f"field '{name}' of these jets holds a list a jet ({jets[name].type})",
+            mend=f"give one number a jet, as jets['{name}'][:, 0]",
+        )
+    return one_each(_numbers(jets[name]), len(jets), f"field '{name}'", "the given jets")
+
+
+def _numbers(array: ak.Array) -> np.ndarray:
+    """A flat field; a number that is missing is NaN."""
+    import awkward as ak
+
+    if ak.to_layout(array).is_option and "string" not in str(array.type):
+        array = ak.fill_none(ak.values_astype(array, np.float64), np.nan)
+    return np.asarray(ak.to_numpy(array, allow_missing=False))
+
+
+def _floats(array: ak.Array) -> np.ndarray:
+    import awkward as ak
+
+    values = ak.to_numpy(array, allow_missing=False)
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepml.errors import MissingExtraError
-from hepml.generation.detector import Array, Ints, Particles
+from hepml.generation.calorimeter import Array, Ints
+from hepml.generation.detector import Particles
 from hepml.generation.veto import PartonWindow, early_veto, event_weights
 
 BASE_SETTINGS = ("Beams:eCM = 14000", "Random:setSeed = on", "Print:quiet = on")

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepml.errors import MissingExtraError
-from hepml.generation.detector import Array, FlowObjects
+from hepml.generation.calorimeter import Array
+from hepml.generation.detector import FlowObjects
 from hepml.generation.events import EventBatch
 
 RADIUS = 0.8

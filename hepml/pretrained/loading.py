@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from hepml.models import create
 from hepml.models.identity import identify
 from hepml.objectives import objective
 from hepml.pretrained import files, lgn, lorentznet, lundnet, part, treenin, weaver
+from hepml.pretrained.published import named
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
     not matter. A checkpoint or run directory of hepml's own is handed to `hepml.load_model`.
 
     Args:
-        path: file of weights.
+        path: file of weights, or the name of published ones that are here (`hepml pretrained list`).
         hyperparameters: what the shapes cannot tell, where it is not as published, such as `neighbours=` of a
             ParticleNet.
 
@@ -94,7 +95,7 @@ def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
         >>> hepml.pretrained.load("weights.pt").hepml_name
         'particlenet'
     """
-    where = Path(path)
+    where = named(fspath(path))
     if where.is_dir():
         return _load_own(where)
     content = files.read(where)

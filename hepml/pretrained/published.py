@@ -2,18 +2,19 @@
 
 Nothing of theirs is in this repository. `fetch` downloads a file from the authors' address (a download that
 was cut off goes on), checks it against the checksum where one is known, and keeps it where configs find it by
-name.
+name. Weights of our own are in `ours/` and need no download.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hepml import paths
+from hepml import outputs, paths
 from hepml.data.public.fetch import PublicData
 from hepml.data.public.fetch import fetch as download
 from hepml.errors import ConfigError, FileError, did_you_mean
@@ -28,6 +29,7 @@ _TREENIN = (
 )
 # The authors took the files back an hour later; they stand in the history of their repository.
 _LGN = "https://github.com/fizisist/LorentzGroupNetwork/raw/b5d8017d10e0ce6c561398942f63c9acfd16b127/model/pretrained/"
+_OURS = Path(__file__).parent / "ours"
 ENDING = ".pt"
 
 
@@ -37,7 +39,7 @@ class Weights:
 
     Args:
         title: the network and what it was trained on.
-        base, file: address of the folder, and the file in it.
+        base, file: address of the folder, and the file in it; no address where it comes with hepml.
         sha256: of the file; empty where it is not known.
         blob: git's name of the file in the authors' repository, SHA-1 of its length and content, where that
             is what is known.
@@ -77,6 +79,12 @@ def _particlenet(kind: str, columns: str, checksum: str, scores: str = "") -> We
 
 
 PUBLISHED: dict[str, Weights] = {
+    "efp_mlp_toptag": Weights(
+        "a perceptron on energy-flow polynomials (configs/toptag/efp_mlp.yaml, 2,282 parameters)", "",
+        "efp_mlp_toptag.pt", "df19f459af0165868e8c556282d44298fa4b4e2626a1af625756ab03b982f4f4",
+        "BSD-3-Clause", "1712.07124", "four-momenta",
+        "ours, 6,000 jets: AUC 0.9815 ± 0.0022 generated, 0.979 ± 0.004 reference",
+    ),
     "part_jetclass": _part(
         "full", "full (17)", "cf510276bb5616caf87adace4e05eafab4b6c762", "accuracy 0.861, AUC 0.9877"
     ),
@@ -147,11 +155,18 @@ def store() -> Path:
 
 
 def find(name: str) -> Path | None:
-    """The fetched file of these weights; None where it was not fetched, or where no weights are called so."""
+    """The file of these weights, which came with hepml or was fetched; None where it was not fetched, or
+    where no weights are called so."""
     if name not in PUBLISHED:
         return None
-    path = store() / f"{name}{ENDING}"
+    path = (store() if PUBLISHED[name].base else _OURS) / f"{name}{ENDING}"
     return path if path.is_file() else None
+
+
+def named(path: Path | str) -> Path:
+    """The path; where nothing is there, the file of the published weights of that name, if there is one."""
+    path = Path(path)
+    return path if path.exists() else find(str(path)) or path
 
 
 def resolve(word: str, config_file: Path | None) -> str:
@@ -169,7 +184,7 @@ def fetch(
     tell: Callable[[str, int, int | None], None] = lambda file, done, total: None,
     registry: Mapping[str, Weights] | None = None,
 ) -> Path:
-    """Downloads published weights, unless they are there and whole.
+    """Downloads published weights, unless they are there and whole or came with hepml.
 
     Args:
         name: of `PUBLISHED`.
@@ -189,6 +204,8 @@ def fetch(
     if name not in known:
         raise ConfigError(f"no published weights '{name}'", mend=did_you_mean(name, known))
     chosen = known[name]
+    if not chosen.base:
+        return _copied(_OURS / chosen.file, output)
     folder = Path(output) if output is not None else store()
     target = folder / f"{name}{ENDING}"
     if target.is_file() and not chosen.sha256 and chosen.blob in ("", _blob(target)):
@@ -206,6 +223,16 @@ def fetch(
         )
     folder.mkdir(parents=True, exist_ok=True)
     os.replace(came, target)
+    return target
+
+
+def _copied(ours: Path, output: Path | str | None) -> Path:
+    if output is None:
+        return ours
+    target = Path(output) / ours.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with outputs.writing(target) as temporary:
+        shutil.copyfile(ours, temporary)
     return target
 
 

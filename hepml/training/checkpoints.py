@@ -24,6 +24,7 @@ from hepml.models import catalogue
 from hepml.models.identity import identify
 from hepml.models.standardised import standardise
 from hepml.pretrained.archives import DIGEST, digest, read_archive
+from hepml.pretrained.published import named
 from hepml.tracking import registry
 from hepml.training.identity import check_resumable, identity_of, weights_of
 
@@ -133,12 +134,12 @@ def _as_written(identity: dict[str, Any], path: Path) -> Iterator[None]:
 
 
 def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
-    """The checkpoint that a run folder or a path means.
+    """The checkpoint that a run folder, a path or the name of published weights means.
 
     Raises:
         FileError: nothing there.
     """
-    path = Path(run_or_checkpoint)
+    path = named(run_or_checkpoint)
     if path.is_dir():
         for candidate in (path / "checkpoints" / BEST, path / BEST, path / "checkpoints" / LAST):
             if candidate.is_file():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import hepml
 from hepml import models, pretrained
 from hepml.data.batch import JetBatch
 from hepml.data.features import IDENTITY
@@ -52,6 +53,19 @@ def test_weights_are_fetched_checked_and_found_by_name(
     assert published.find("lorentznet_toptag") == path
     with pytest.raises(HepmlError, match="lorentznet_toptag"):
         published.fetch("lorentznet_topta")
+
+
+def test_weights_of_our_own_come_with_hepml(tmp_path: Path, toptag: Path) -> None:
+    ours = [name for name, weights in published.PUBLISHED.items() if not weights.base]
+    assert ours == ["efp_mlp_toptag"]
+    jets = hepml.read_jets(toptag / "val.root", classes=["QCD", "Tbqq"])
+    for name in ours:
+        weights, file = published.PUBLISHED[name], published.fetch(name)
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == weights.sha256
+        assert published.fetch(name, tmp_path / "new").read_bytes() == file.read_bytes()
+        scores = hepml.predict(name, jets)
+        assert np.array_equal(scores, hepml.predict(hepml.pretrained.load(name), jets))
+        assert 0.975 < hepml.evaluate(jets.label, scores[:, 1])["auc"] < 0.990
 
 
 def test_weights_known_by_gits_name_of_them_are_checked(server: tuple[str, Path], tmp_path: Path) -> None:

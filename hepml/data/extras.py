@@ -30,12 +30,15 @@ class Extra:
         per: one row a "constituent" or a "jet".
         build: from four-momenta [ΣN, 4] (GeV) and offsets [B + 1] to the rows, each jet for itself.
         version: counts changes of what `build` makes; part of a cache's key.
+        in_graph: models make it themselves where a batch comes without it, by operations that an exported
+            file can hold.
     """
 
     name: str
     per: Literal["constituent", "jet"]
     build: Callable[[Tensor, Tensor], Tensor]
     version: int = 1
+    in_graph: bool = False
 
 
 _EXTRAS: dict[str, Extra] = {}
@@ -65,3 +68,9 @@ def lookup(name: str) -> Extra:
     if found is None:
         raise LayoutError(f"unknown extra '{name}'", mend=did_you_mean(name, _EXTRAS, noun="extras at hand"))
     return found
+
+
+def is_in_graph(name: str) -> bool:
+    """Whether models make this view themselves where a batch comes without it."""
+    extra = find(name)
+    return extra is not None and extra.in_graph

@@ -190,4 +190,4 @@ def _make_correlations(four_momenta: Tensor, offsets: Tensor) -> Tensor:
     return torch.stack(tuple(_correlations_of(JetBatch(four_momenta, offsets)).values()), dim=-1)
 
 
-register(Extra(CORRELATIONS, "jet", _make_correlations))
+register(Extra(CORRELATIONS, "jet", _make_correlations, in_graph=True))

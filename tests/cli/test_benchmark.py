@@ -156,7 +156,11 @@ def test_submit_htcondor_writes_a_description(
 
     monkeypatch.setitem(sys.modules, "htcondor", None)
     monkeypatch.setitem(sys.modules, "htcondor2", None)
-    result = hepml("submit", "htcondor", config, "--seeds", 2, "-o", "a board", "-c", 3, "-t", "2h")
+    words = ("submit", "htcondor", config, "--seeds", 2, "-o", "a board", "-c", 3, "-t", "2h")
+    result = hepml(*words)
+    assert result.code == 2
+    assert "a DAG cannot name a folder with a blank" in result.err
+    result = hepml(*words, "--no-gather")
     assert result.code == 0, result.err
     assert "condor_submit" in result.err
     text = Path("a board/jobs.sub").read_text()

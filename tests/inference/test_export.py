@@ -24,6 +24,7 @@ from hepml.inference.exporting.operators import translations
 from hepml.inference.exporting.parity import parity
 from hepml.inference.exporting.session import ExportedTagger
 from hepml.inference.exporting.support import REASONS, support
+from hepml.inference.exporting.tagger import form_of
 from hepml.inference.prediction import head_of, score
 
 pytest.importorskip("onnxruntime")
@@ -147,6 +148,8 @@ def test_every_registered_tagger_exports_or_says_why_not() -> None:
         assert not rows[name]["exports"]
         assert rows[name]["note"] == REASONS[name]
     assert set(rows) <= set(SMALL) | set(REASONS) | {"graph_network", "lloca"}
+    for name in set(SMALL) & set(rows) - set(REASONS):
+        assert form_of(models.create(name, **SMALL[name]).eval()).outputs == ("probabilities", "logits")
     with pytest.raises(HepmlError, match="outside of any graph"):
         export(models.create("treenin"), "never.onnx")
 

@@ -60,9 +60,11 @@ def test_a_signal_during_start_up_ends_the_run_at_once(tiny: Tiny, tmp_path: Pat
 
 
 def test_an_interrupt_that_was_lost_while_modules_were_imported_ends_the_run_before_it_starts(
-    tiny: Tiny, tmp_path: Path
+    tiny: Tiny, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Libraries that catch everything while they import something, and callbacks, lose KeyboardInterrupt."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with interrupts.noting():
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

@@ -24,25 +24,12 @@ REASONS: dict[str, str] = {
     "hamiltonian_cloud": _FLOW,
     "residual_cloud": _FLOW,
 }
-_NEIGHBOURS = (
-    "to 1e-3 where constituents stand on a calorimeter's grid, at distances that are equal to the last bit"
-)
-_FRAMES = "to 1e-3 for jets of three constituents and more; fewer have no frame"
 # Where float32 does not settle a probability to 1e-5.
 ROUNDING: dict[str, str] = {
     "ensemble": "where all of its members export, as well as the worst of them",
-    "gcn": _NEIGHBOURS,
-    "gat": _NEIGHBOURS,
-    "dgcnn": _NEIGHBOURS,
-    "graph_network": _NEIGHBOURS,
-    "particlenet": "to 1e-4 where constituents stand on a calorimeter's grid (neighbours at equal distances)",
-    "particlenet_lite": "to 1e-4 where constituents stand on a calorimeter's grid, as particlenet",
-    "lorentznet": "to 3e-4, which is torch's own rounding: the file agrees with float64 to 1e-7",
     "topodnn": "to 2e-5",
     "perceptron": "to 2e-4 without statistics of its standardisation, which training gives it",
     "mlp": "to 1e-4 without statistics of its standardisation, which training gives it",
-    "lloca": _FRAMES,
-    "lloca_transformer": _FRAMES,
 }
 
 

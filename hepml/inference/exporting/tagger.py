@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.jet_columns import DERIVED
@@ -94,9 +95,9 @@ def form_of(model: nn.Module, jet_axis: str = CONSTITUENTS, kind: str = PADDED) 
         ModelError: the model asks for views that no four-momenta or columns give, such as clustering trees.
     """
     inputs = inputs_of(model)
-    if inputs.extras:
+    if outside := [name for name in inputs.extras if not extra_table.is_in_graph(name)]:
         raise ModelError(
-            f"{name_of(model)} reads {', '.join(inputs.extras)}, made outside of any graph by clustering",
+            f"{name_of(model)} reads {', '.join(outside)}, made outside of any graph by clustering",
             mend="run it with `hepml predict`",
         )
     if further := inputs.collections:

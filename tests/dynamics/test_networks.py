@@ -199,7 +199,7 @@ def test_unknown_network_or_argument_names_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", ["hnn", "separable_hnn"])
 @pytest.mark.parametrize("activation", ["tanh", "softplus"])
-def test_the_chain_rule_written_out_is_what_autograd_finds(name: str, activation: str) -> None:
+def test_the_field_of_a_network_is_the_gradient_that_autograd_finds(name: str, activation: str) -> None:
     """The field, and what it gives the weights and the states in training."""
     torch.manual_seed(0)
     net = network(name, 6, activation=activation).double()

@@ -47,29 +47,6 @@ def published_mlp(
     return nn.Sequential(*layers)
 
 
-def gradient_of(network: nn.Sequential, x: Tensor) -> Tensor:
-    """Gradient of a network with one output at each point, [..., n] -> [..., n].
-
-    Of tanh networks the chain rule is written out layer by layer, which takes two thirds of the time of
-    asking autograd, and is differentiated once instead of twice in training; others go through autograd.
-    """
-    if not all(isinstance(layer, nn.Linear | nn.Tanh) for layer in network):
-        return scalar_gradient(network, x)
-    *layers, last = network
-    values = []
-    for layer in layers:
-        x = layer(x)
-        values.append(x)
-    assert isinstance(last, nn.Linear)
-    gradient = last.weight[0].expand(*x.shape[:-1], -1)
-    for layer, value in zip(reversed(layers), reversed(values), strict=True):
-        if isinstance(layer, nn.Linear):
-            gradient = gradient @ layer.weight
-        else:
-            gradient = torch.ops.aten.tanh_backward(gradient, value)
-    return gradient
-
-
 class Baseline(nn.Module):
     """dz/dt = MLP(z): the baseline of arXiv:1906.01563.
 
@@ -119,10 +96,6 @@ class HNN(Hamiltonian):
 
     def hamiltonian(self, z: Tensor) -> Tensor:
         return self.network(z)[..., 0]
-
-    def forward(self, z: Tensor) -> Tensor:
-        by_q, by_p = gradient_of(self.network, z).chunk(2, dim=-1)
-        return torch.cat((by_p, -by_q), dim=-1)
 
 
 class Separable(Hamiltonian):
@@ -174,12 +147,6 @@ class SeparableHNN(Separable):
 
     def potential(self, q: Tensor) -> Tensor:
         return self.v(q)[..., 0]
-
-    def force(self, q: Tensor) -> Tensor:
-        return -gradient_of(self.v, q)
-
-    def velocity(self, p: Tensor) -> Tensor:
-        return gradient_of(self.t, p)
 
 
 class MechanicalHNN(Separable):

@@ -347,3 +347,23 @@ def without_momentum_features(batch: JetBatch) -> JetBatch:
     kept = [i for i, name in enumerate(batch.feature_names) if not set(lookup(name).needs) & momentum]
     features = batch.features[:, kept] if kept and batch.features is not None else None
     return replace(batch, features=features, feature_names=tuple(batch.feature_names[i] for i in kept))
+
+
+def with_constituents(
+    batch: JetBatch, momenta: Tensor, offsets: Tensor | None = None, rows: Tensor | None = None
+) -> JetBatch:
+    """The batch with other constituents, and without what followed from those it had: stored features are
+    computed anew, extras made again.
+
+    Args:
+        momenta: [M, 4].
+        offsets: [B + 1], where jets have other numbers of them.
+        rows: [M] the constituent of the batch that each comes from, whose other columns it takes.
+    """
+    plain = without_momentum_features(batch)
+    features, raw = plain.features, plain.raw
+    if rows is not None:
+        features = None if features is None else features[rows]
+        raw = {name: column[rows] for name, column in raw.items()}
+    at = batch.offsets if offsets is None else offsets
+    return replace(plain, four_momenta=momenta, offsets=at, features=features, raw=raw, extras={})

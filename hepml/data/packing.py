@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hepml.data import features as feature_table
 from hepml.data.arrays import check_numbers, check_physical
-from hepml.data.awkward_chunk import from_awkward as from_awkward
+from hepml.data.awkward_chunk import from_awkward
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED, derived_array

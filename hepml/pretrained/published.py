@@ -163,17 +163,17 @@ def find(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def named(path: Path | str) -> Path:
-    """The path; where nothing is there, the file of the published weights of that name, if there is one."""
+def named(path: Path | str, name: str | None = None) -> Path:
+    """The path; where nothing is there, the file of the published weights of that name, if there is one: of
+    `name`, which is the path itself where left out."""
     path = Path(path)
-    return path if path.exists() else find(str(path)) or path
+    return path if path.exists() else find(name or str(path)) or path
 
 
 def resolve(word: str, config_file: Path | None) -> str:
     """A path of weights, a run or a checkpoint as `hepml.paths.resolve_weights` gives it; where nothing is
     there, fetched weights of that name."""
-    found = paths.resolve_weights(word, config_file)
-    return found if Path(found).exists() else str(find(word) or found)
+    return str(named(paths.resolve_weights(word, config_file), word))
 
 
 def fetch(

@@ -24,7 +24,7 @@ from torch import Tensor
 from hepml import kinematics
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
-from hepml.data.features import without_momentum_features
+from hepml.data.features import with_constituents, without_momentum_features
 from hepml.training import perturbations
 
 # Features that turn their sign under each reflection; every other feature of the table is even.
@@ -90,7 +90,7 @@ def rotate_axis(batch: JetBatch) -> JetBatch:
     along = (v * n).sum(dim=1, keepdim=True) * n
     turned = along + c * (v - along) + s * torch.linalg.cross(n, v)
     momenta = torch.cat((batch.four_momenta[:, :1], turned), dim=1)
-    return replace(without_momentum_features(batch), four_momenta=momenta, extras={})
+    return with_constituents(batch, momenta)
 
 
 def smear_soft(batch: JetBatch) -> JetBatch:
@@ -102,7 +102,7 @@ def smear_soft(batch: JetBatch) -> JetBatch:
     eta = kinematics.eta(p) + width * torch.randn_like(pt)
     phi = kinematics.phi(p) + width * torch.randn_like(pt)
     momenta = kinematics.from_pt_eta_phi(pt, eta, phi, kinematics.mass(p))
-    return replace(without_momentum_features(batch), four_momenta=momenta, extras={})
+    return with_constituents(batch, momenta)
 
 
 def split_collinear(batch: JetBatch) -> JetBatch:
@@ -123,10 +123,7 @@ def split_collinear(batch: JetBatch) -> JetBatch:
     momenta[chosen] = share[:, None] * momenta[chosen]
     momenta = momenta[rows]
     momenta[copies] = (1 - share)[:, None] * batch.four_momenta[chosen]
-    plain = without_momentum_features(batch)
-    features = None if plain.features is None else plain.features[rows]
-    raw = {name: column[rows] for name, column in plain.raw.items()}
-    return replace(plain, four_momenta=momenta, offsets=offsets, features=features, raw=raw, extras={})
+    return with_constituents(batch, momenta, offsets, rows)
 
 
 RAPIDITY = 1.0  # largest boost along the beam

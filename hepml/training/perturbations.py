@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
-from hepml.data.features import without_momentum_features
+from hepml.data.features import with_constituents
 from hepml.packed.segments import segment_sum
 
 PRONG = 0.05, 0.5  # smallest and largest distance of a prong's constituents from the one it grew about
@@ -102,14 +102,7 @@ def _changed(batch: JetBatch, momenta: Tensor, rows: Tensor | None = None) -> Je
     own = batch.jet_momenta
     if own is not None:
         own = own + (scale[:, None] * after - before)
-    plain = without_momentum_features(batch)
-    features, raw = plain.features, plain.raw
-    if rows is not None:
-        features = None if features is None else features[rows]
-        raw = {name: column[rows] for name, column in raw.items()}
-    return replace(
-        plain, four_momenta=momenta, offsets=offsets, features=features, raw=raw, jet_momenta=own, extras={}
-    )
+    return replace(with_constituents(batch, momenta, offsets, rows), jet_momenta=own)
 
 
 def _drawn_by(pt: Tensor, batch: JetBatch) -> Tensor:

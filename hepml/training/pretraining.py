@@ -8,7 +8,6 @@ was (after arXiv:2401.13537). The trained backbone is fine-tuned by the usual me
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from hepml import kinematics, objectives
 from hepml.data.batch import JetBatch
-from hepml.data.features import without_momentum_features
+from hepml.data.features import with_constituents
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.packed.segments import segment_sum
@@ -73,8 +72,7 @@ def mask(
     scale = torch.where(chosen, common / pt.clamp_min(torch.finfo(pt.dtype).tiny), 1.0)
     whole = kinematics.pt(batch.jets).clamp_min(1e-6)[batch.jet_of]
     target = torch.log(pt[chosen] / whole[chosen])
-    hidden = replace(without_momentum_features(batch), four_momenta=p * scale[:, None], extras={})
-    return hidden, chosen, target
+    return with_constituents(batch, p * scale[:, None]), chosen, target
 
 
 def refuse_extras(inputs: Inputs) -> None:

@@ -25,8 +25,8 @@ class TrainingConfig(Schema):
         learning_rate: the schedule's largest.
         weight_decay: decoupled for adamw, L2 for the others.
         optimizer: adamw, adam, radam, nadam, sgd (with momentum 0.9), rmsprop, muon for hidden matrices
-            with adamw for the rest, or soap (arXiv:2409.11321, best with betas
-            of 0.95 and 0.95).
+            with adamw for the rest, or soap (arXiv:2409.11321, best with betas of 0.95 and
+            0.95).
         betas: decay rates of the Adam family.
         schedule: see `hepml.training.schedules`.
         warmup: epochs over which the learning rate rises linearly from zero before the schedule begins.

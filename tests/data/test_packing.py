@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 import hepml
 from hepml.data import features as feature_table
+from hepml.data.awkward_chunk import from_awkward
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
-from hepml.data.packing import from_awkward, pack
+from hepml.data.packing import pack
 from hepml.data.reading.reader import read_jets
 from hepml.errors import LayoutError
 

@@ -83,14 +83,15 @@ def plot_boost(
         axes = figure.subplots()
         ticks: list[float] = []
         drawn = looks_by_merit({name: float(np.mean(values)) for name, (_, values, _) in taggers.items()})
-        for name, (colour, line, label, order) in drawn.items():
+        for name, look in drawn.items():
             betas, values, errors = taggers[name]
             x = np.arctanh(np.asarray(betas, dtype=float))
             axes.plot(
-                x, values, color=colour, linestyle=line, marker="o", markersize=4, label=label, zorder=order
-            )
-            if label == name:
-                _band(axes, x, values, errors, colour)
+                x, values, color=look.colour, linestyle=look.line, marker="o", markersize=4, label=look.label,
+                zorder=look.order,
+            )  # fmt: skip
+            if look.foremost:
+                _band(axes, x, values, errors, look.colour)
             ticks = [float(b) for b in betas]
         chosen = [b for b in (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999) if b <= max(ticks)]
         axes.set_xticks(np.arctanh(chosen), [f"{b:g}" for b in chosen])

@@ -74,11 +74,11 @@ def plot_roc(
         else:
             axes, ratio = figure.subplots(), None
         base = curves[reference].value
-        for name, (colour, line, label, order) in drawn.items():
-            curve = curves[name]
-            if areas and label == name:
+        for name, look in drawn.items():
+            curve, colour, line, label = curves[name], look.colour, look.line, look.label
+            if areas and look.foremost:
                 label = f"{name}, AUC {value_with_error(*curve.area)}"
-            axes.plot(grid, curve.value, color=colour, linestyle=line, label=label, zorder=order)
+            axes.plot(grid, curve.value, color=colour, linestyle=line, label=label, zorder=look.order)
             if few:
                 band = np.exp(curve.relative_error)
                 axes.fill_between(

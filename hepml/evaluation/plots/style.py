@@ -74,7 +74,12 @@ class Look(NamedTuple):
     colour: str
     line: Any
     label: str | None
-    order: float
+    foremost: bool
+
+    @property
+    def order(self) -> float:
+        """matplotlib's `zorder`."""
+        return 2.0 if self.foremost else 1.5
 
 
 def looks_by_merit(merits: Mapping[str, float]) -> dict[str, Look]:
@@ -89,8 +94,10 @@ def looks_by_merit(merits: Mapping[str, float]) -> dict[str, Look]:
         best = sorted(merits, key=lambda name: merits[name], reverse=True)[: len(COLOURS)]
     rest = [name for name in merits if name not in best]
     coloured = zip(best, looks(len(best)), strict=True)
-    grey = {name: Look("0.82", "-", None if i else f"{len(rest)} others", 1.5) for i, name in enumerate(rest)}
-    return {name: Look(colour, line, name, 2.0) for name, (colour, line) in coloured} | grey
+    grey = {
+        name: Look("0.82", "-", None if i else f"{len(rest)} others", False) for i, name in enumerate(rest)
+    }
+    return {name: Look(colour, line, name, True) for name, (colour, line) in coloured} | grey
 
 
 def style(size: float = 17) -> Any:

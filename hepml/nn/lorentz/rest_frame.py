@@ -100,8 +100,7 @@ def to_rest_frame(
         dtype: of the momenta that are returned; that given where left out, which rounds them a second time.
 
     Returns:
-        momenta [ΣN, 4], and the `RestFrames`, which boost further vectors of the same
-        jets.
+        momenta [ΣN, 4], and the `RestFrames`, which boost further vectors of the same jets.
     """
     d = _energy_above_momentum(four_momenta, offsets)
     p = four_momenta.double()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hepml.nn.dropout import Dropout, dropout
 from hepml.packed.rectangle import Rectangle
 
 
@@ -94,7 +95,7 @@ class Attention(nn.Module):
         flat = (bias.to(q.dtype).expand(jets, heads, width, width)).reshape(-1, width, width)
         q, k, v = (t.reshape(-1, width, size) for t in (q, k, v))
         scores = torch.baddbmm(flat, q, k.mT, alpha=size**-0.5)
-        shares = F.dropout(scores.softmax(-1), self.dropout, self.training)
+        shares = dropout(scores.softmax(-1), self.dropout, self.training)
         return torch.bmm(shares, v).view(jets, heads, width, size)
 
     def query(self, token: Tensor, rows: Tensor, where: Rectangle, own: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +124,7 @@ class Attention(nn.Module):
         scores = torch.einsum("bhc,bpc->bhp", directed, u) * size**-0.5
         scores = scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
         shares = (scores + F.pad(where.key_bias(scores.dtype)[:, 0], (1, 0))).softmax(-1)
-        used = F.dropout(shares, self.dropout, self.training).to(u.dtype)
+        used = dropout(shares, self.dropout, self.training).to(u.dtype)
         collected = torch.einsum("bhp,bpc->bhc", used, u)
         found = torch.einsum("bhc,hdc->bhd", collected, values.view(self.heads, size, width))
         found = found + bias[2 * width :].view(self.heads, size) * used.sum(-1, keepdim=True)
@@ -164,7 +165,7 @@ class Block(nn.Module):
         self.pre_attn_norm = nn.LayerNorm(width)
         self.attn = Attention(width, heads, attention_dropout)
         self.post_attn_norm = None if plain else nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.pre_fc_norm = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, hidden)
         self.act = nn.GELU()

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepml.errors import ConfigError
+from hepml.nn.dropout import Dropout
 from hepml.nn.lorentz.algebra.attention import attend
 from hepml.nn.lorentz.algebra.products import METRIC
 from hepml.packed.rectangle import Rectangle
@@ -141,7 +142,7 @@ class TensorialBlock(nn.Module):
         self.attention = TensorialAttention(width, heads, vectors)
         self.fc1 = nn.Linear(width, expansion * width)
         self.fc2 = nn.Linear(expansion * width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, frames: FrameMaps, where: Rectangle) -> Tensor:
         """Shapes: [M, C], kept; see `TensorialAttention.forward`."""

@@ -61,15 +61,13 @@ def room_of(module: str) -> str | None:
     return parts[1] if parts[0] == "hepml" and len(parts) > 1 else None
 
 
-def imported_modules(path: Path, *, when_called: bool = True) -> set[str]:
-    """Every hepml module that a file imports, type-checking blocks left out; without `when_called` only what
-    importing the file imports."""
+def imported_modules(path: Path, *, for_types: bool = False) -> set[str]:
+    """Every hepml module that a file imports, in functions too; with `for_types` in blocks for type checkers
+    as well."""
     found: set[str] = set()
 
     def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not when_called:
-            return
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not for_types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             return
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
@@ -120,10 +118,9 @@ def test_imports_run_downwards(path: Path) -> None:
 
 
 def test_there_is_no_circle_of_imports() -> None:
+    """Neither when modules are imported, nor when functions are called, nor for type checkers."""
     modules = {
-        module_of(p): imported_modules(p, when_called=False)
-        for p in FILES
-        if room_of(module_of(p)) is not None
+        module_of(p): imported_modules(p, for_types=True) for p in FILES if room_of(module_of(p)) is not None
     }
     graph = {m: {d for d in deps if d in modules and d != m} for m, deps in modules.items()}
     # A package's face imports its own rooms; that is no circle unless a room imports the face.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hepml.cli.evaluate import Sample
+    from hepml.cli.evaluate_samples import Sample
 
 
 def draw(

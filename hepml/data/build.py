@@ -271,6 +271,7 @@ def packed_chunks(
         if mapper is not None:
             report.count_classes(mapper.names, labels)
         batch = batch_of(
+            JetBatch,
             chunk, names, request.inputs.jet_features, labels=labels, weights=weights, room=room,
             collections=request.inputs.collections,
         )  # fmt: skip

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hepml import kinematics
-
-if TYPE_CHECKING:
-    from hepml.data.batch import JetBatch
+from hepml.data.packed_jets import PackedJets
 
 WIDTH = 100
 ROWS = 5  # jets in the table
@@ -21,7 +18,7 @@ _RADIUS = 0.8  # half a picture's side in (delta eta, delta phi)
 _SIDE = 110  # pixels
 
 
-def headline(batch: JetBatch) -> str:
+def headline(batch: PackedJets) -> str:
     jets, total = len(batch), len(batch.four_momenta)
     spread = ""
     if jets and total:
@@ -31,7 +28,7 @@ def headline(batch: JetBatch) -> str:
     return f"{_number(jets, 'jet')}, {_number(total, 'constituent')}{spread}, {kind} on {batch.device}"
 
 
-def contents(batch: JetBatch) -> list[tuple[str, str]]:
+def contents(batch: PackedJets) -> list[tuple[str, str]]:
     """What a batch holds: name and description."""
     lines = [("four_momenta", f"{_shape(batch.four_momenta)} (E, px, py, pz) in GeV{_reach(batch)}")]
     if batch.features is not None:
@@ -50,14 +47,14 @@ def contents(batch: JetBatch) -> list[tuple[str, str]]:
     return lines
 
 
-def text(batch: JetBatch) -> str:
+def text(batch: PackedJets) -> str:
     """At most eight lines."""
     return "\n".join(
         [f"JetBatch of {headline(batch)}", *(f"  {name:<13} {told}" for name, told in contents(batch))]
     )
 
 
-def as_html(batch: JetBatch) -> str:
+def as_html(batch: PackedJets) -> str:
     """What the batch holds, its first jets as a table, and pictures of the first of them."""
     few = batch.slice(0, min(ROWS, len(batch))).to("cpu")
     p = few.jets.double()
@@ -84,7 +81,7 @@ def table(columns: dict[str, Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def picture(batch: JetBatch, jet: int) -> str:
+def picture(batch: PackedJets, jet: int) -> str:
     """One jet as discs in (delta eta, delta phi), their areas the shares of pT; an SVG drawing."""
     one = batch.slice(jet, jet + 1)
     columns = one.columns
@@ -111,7 +108,7 @@ def _shape(t: Tensor) -> str:
     return "[" + ", ".join(str(n) for n in t.shape) + "]"
 
 
-def _reach(batch: JetBatch) -> str:
+def _reach(batch: PackedJets) -> str:
     if not len(batch):
         return ""
     pt = kinematics.pt(batch.jets)

@@ -9,8 +9,8 @@ can be computed for any batch, on any device.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from torch import Tensor
 from hepml import kinematics
 from hepml.data.jet_columns import ROUNDING
 from hepml.errors import LayoutError, did_you_mean
-
-if TYPE_CHECKING:
-    from hepml.data.batch import JetBatch
 
 Columns = Mapping[str, Tensor]
 
@@ -338,32 +335,3 @@ def compute_columns(names: Sequence[str], columns: Columns) -> list[Tensor]:
                 )
         out.append(feature(columns))
     return out
-
-
-def without_momentum_features(batch: JetBatch) -> JetBatch:
-    """The batch without the stored features that follow from momenta, which are computed anew from those it
-    is given."""
-    momentum = set(MOMENTUM_COLUMNS)
-    kept = [i for i, name in enumerate(batch.feature_names) if not set(lookup(name).needs) & momentum]
-    features = batch.features[:, kept] if kept and batch.features is not None else None
-    return replace(batch, features=features, feature_names=tuple(batch.feature_names[i] for i in kept))
-
-
-def with_constituents(
-    batch: JetBatch, momenta: Tensor, offsets: Tensor | None = None, rows: Tensor | None = None
-) -> JetBatch:
-    """The batch with other constituents, and without what followed from those it had: stored features are
-    computed anew, extras made again.
-
-    Args:
-        momenta: [M, 4].
-        offsets: [B + 1], where jets have other numbers of them.
-        rows: [M] the constituent of the batch that each comes from, whose other columns it takes.
-    """
-    plain = without_momentum_features(batch)
-    features, raw = plain.features, plain.raw
-    if rows is not None:
-        features = None if features is None else features[rows]
-        raw = {name: column[rows] for name, column in raw.items()}
-    at = batch.offsets if offsets is None else offsets
-    return replace(plain, four_momenta=momenta, offsets=at, features=features, raw=raw, extras={})

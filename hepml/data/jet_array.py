@@ -8,9 +8,8 @@ from typing import Any
 
 import awkward as ak
 
+from hepml.data.reading.chunk import RECORD
 from hepml.errors import HepmlError
-
-NAME = "HepmlJet"  # of the records; awkward finds the class below by it
 
 
 class JetArray(ak.Array):  # type: ignore[misc]
@@ -33,4 +32,4 @@ class JetArray(ak.Array):  # type: ignore[misc]
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
 
-ak.behavior["*", NAME] = JetArray
+ak.behavior["*", RECORD] = JetArray

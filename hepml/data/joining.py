@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hepml.data.packed_jets import PackedJets
 from hepml.errors import DataError
 
-if TYPE_CHECKING:
-    from hepml.data.batch import JetBatch
+Jets = TypeVar("Jets", bound=PackedJets)
 
 
-def concatenate(parts: Sequence[JetBatch]) -> JetBatch:
+def concatenate(parts: Sequence[Jets]) -> Jets:
     """The jets of all parts, in their order.
 
     Raises:
@@ -34,7 +34,7 @@ def concatenate(parts: Sequence[JetBatch]) -> JetBatch:
         tensors = [t for p in parts if (t := getattr(p, name)) is not None]
         return torch.cat(tensors) if len(tensors) == len(parts) else None
 
-    def completed(name: str, default: Callable[[JetBatch], Tensor]) -> Tensor | None:
+    def completed(name: str, default: Callable[[Jets], Tensor]) -> Tensor | None:
         if all(getattr(p, name) is None for p in parts):
             return None
         return torch.cat([default(p) if (t := getattr(p, name)) is None else t for p in parts])
@@ -63,7 +63,7 @@ def concatenate(parts: Sequence[JetBatch]) -> JetBatch:
     )
 
 
-def _check_alike(first: JetBatch, other: JetBatch) -> None:
+def _check_alike(first: PackedJets, other: PackedJets) -> None:
     for name, names in (("features", "feature_names"), ("jet_features", "jet_feature_names"), ("labels", "")):
         one, two = _told(first, name, names), _told(other, name, names)
         if one != two:
@@ -72,7 +72,7 @@ def _check_alike(first: JetBatch, other: JetBatch) -> None:
             )
 
 
-def _told(batch: JetBatch, name: str, names: str) -> str:
+def _told(batch: PackedJets, name: str, names: str) -> str:
     columns = getattr(batch, name)
     if columns is None:
         return "none"

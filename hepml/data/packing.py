@@ -1,4 +1,4 @@
-"""From jets to `JetBatch`: four-momenta and standardised features, packed without a loop over jets."""
+"""From jets to packed jets: four-momenta and standardised features, packed without a loop over jets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ from torch import Tensor
 from hepml.data import features as feature_table
 from hepml.data.arrays import check_numbers, check_physical
 from hepml.data.awkward_chunk import from_awkward
-from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED, derived_array
+from hepml.data.packed_jets import PackedJets
 from hepml.data.reading.chunk import BLOCK, MOMENTUM, Chunk
 from hepml.data.reading.cores import available_cores
 from hepml.data.reading.report import DataReport
@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 
 COMPONENTS = ("energy", "px", "py", "pz")  # of a four-momentum, in their order
 
+Jets = TypeVar("Jets", bound=PackedJets)
+
 # Further collections, by name with the features of each.
 Collections = Sequence[tuple[str, Sequence[str]]]
 
 
 def pack(
+    kind: type[Jets],
     jets: ak.Array,
     features: str | Sequence[str] = (),
     *,
@@ -46,10 +49,11 @@ def pack(
     label: str = "label",
     weight: str = "weight",
     bad: BadJets = "refuse",
-) -> JetBatch:
+) -> Jets:
     """A batch from awkward jets.
 
     Args:
+        kind: `JetBatch`.
         jets: one entry a jet, with `constituents` (any `vector` momentum: px, py, pz, energy, or pt, eta,
             phi, mass) and raw columns.
         features: constituent features to compute, by name or set; without any, the raw columns travel along
@@ -80,6 +84,7 @@ def pack(
         labels = {*chunk.classes, *(f"label_{name}" for name in chunk.classes)}
         jet_features = [n for n in chunk.jets if n not in (*labels, *DERIVED, "index")]
     batch = batch_of(
+        kind,
         chunk,
         features,
         jet_features,
@@ -95,6 +100,7 @@ def pack(
 
 
 def batch_of(
+    kind: type[Jets],
     chunk: Chunk,
     features: str | Sequence[str] = (),
     jet_features: Sequence[str] = (),
@@ -104,10 +110,11 @@ def batch_of(
     dtype: torch.dtype = torch.float32,
     room: Room | None = None,
     collections: Collections = (),
-) -> JetBatch:
+) -> Jets:
     """The jets of a chunk as a batch, whichever way they came: the one place where this is done.
 
     Args:
+        kind: `JetBatch`.
         chunk: jets.
         features: constituent features to compute, by name or set.
         jet_features: jet-level columns to carry along.
@@ -121,7 +128,7 @@ def batch_of(
         DataError: NaN or infinite momenta; names jet and constituent.
     """
     names = feature_table.resolve(features) if features else ()
-    batch = JetBatch.from_arrays(
+    batch = kind.from_arrays(
         four_momenta_of(chunk, dtype, room),
         chunk.offsets,
         features_of(chunk, names, dtype, room) if names else None,
@@ -138,10 +145,10 @@ def batch_of(
         batch = replace(batch, jet_momenta=torch.from_numpy(momenta).to(dtype))
     if not collections:
         return batch
-    return replace(batch, collections={n: _beside(chunk, n, names, dtype) for n, names in collections})
+    return replace(batch, collections={n: _beside(kind, chunk, n, names, dtype) for n, names in collections})
 
 
-def _beside(chunk: Chunk, name: str, features: Sequence[str], dtype: torch.dtype) -> JetBatch:
+def _beside(kind: type[Jets], chunk: Chunk, name: str, features: Sequence[str], dtype: torch.dtype) -> Jets:
     """A further collection of these jets, relative to the momenta of the jets."""
     if name not in chunk.collections:
         raise LayoutError(
@@ -152,14 +159,14 @@ def _beside(chunk: Chunk, name: str, features: Sequence[str], dtype: torch.dtype
             else "name it in the layout (collections)",
         )
     inner = replace(chunk.collections[name], momenta=chunk.jet_momenta())
-    made = batch_of(inner, features, dtype=dtype)
+    made = batch_of(kind, inner, features, dtype=dtype)
     if features:
         return made
     raw = {n: torch.from_numpy(c).to(dtype) for n, c in inner.constituents.items() if n not in MOMENTUM}
     return replace(made, raw=raw)
 
 
-def prepare(batch: JetBatch, inputs: Inputs) -> JetBatch:
+def prepare(batch: Jets, inputs: Inputs) -> Jets:
     """A batch as a model reads it: cut to its leading constituents, with the model's features computed, in
     float32 on the CPU as for jets from files, so that a jet has one score through whichever door it comes.
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 
 from hepml.data import jet_columns
 from hepml.data.arrays import as_tensor, check_rows, checked_mask, packed
+from hepml.data.packed_jets import PackedJets
 
-if TYPE_CHECKING:
-    from hepml.data.batch import JetBatch
+Jets = TypeVar("Jets", bound=PackedJets)
 
 
 def batch_of_padded(
-    kind: type[JetBatch],
+    kind: type[Jets],
     four_momenta: Any,
     mask: Any,
     *,
@@ -26,7 +26,7 @@ def batch_of_padded(
     labels: Any,
     jet_momenta: Any,
     **jets: Any,
-) -> JetBatch:
+) -> Jets:
     """See `JetBatch.from_padded`; `kind` is that class."""
     inside = checked_mask(mask)
     made = kind.from_arrays(

@@ -3,19 +3,17 @@ states, or states along symplectic steps (arXiv:1909.13334). `OBJECTIVES` has th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
+from hepml.dynamics.fit_settings import FitSettings
 from hepml.dynamics.integrators import STEPS
 from hepml.dynamics.trajectories import Trajectories
 from hepml.errors import ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    from hepml.dynamics.fitting import FitSettings
 
 
 def denoised(data: Trajectories) -> Trajectories:

@@ -342,7 +342,7 @@ def pack_chunk(chunk: Chunk, inputs: Inputs) -> JetBatch:
     """Jets of a file packed as for training, with the file's own jet axis and relative coordinates."""
     if inputs.max_constituents is not None:
         chunk = chunk.leading(inputs.max_constituents)
-    return batch_of(chunk, inputs.features, inputs.jet_features, collections=inputs.collections)
+    return batch_of(JetBatch, chunk, inputs.features, inputs.jet_features, collections=inputs.collections)
 
 
 def _usable(chunk: Any, finite: Sequence[str] = ()) -> np.ndarray:

@@ -24,7 +24,7 @@ from torch import Tensor
 from hepml import kinematics
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
-from hepml.data.features import with_constituents, without_momentum_features
+from hepml.data.changed_jets import with_constituents, without_momentum_features
 from hepml.training import perturbations
 
 # Features that turn their sign under each reflection; every other feature of the table is even.

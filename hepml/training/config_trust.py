@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from hepml import paths
 from hepml.config import Config
 from hepml.errors import ConfigError
 from hepml.models import catalogue
-
-if TYPE_CHECKING:
-    from hepml.training.run_config import RunConfig
+from hepml.training.run_description import RunConfig
 
 
 def check_names(run: RunConfig, config: Config) -> None:

@@ -25,7 +25,7 @@ from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import Sample, files_of, parse_samples
 from hepml.data.shards import StreamedJets
 from hepml.errors import ConfigError, DataError, FileError, LayoutError
-from hepml.training.run_config import DataConfig, Source
+from hepml.training.data_config import DataConfig, Source
 
 FOLD = "fold"  # the test set that the part left out of a training makes
 HELD_OUT = 0.1  # share of the training jets that validates where the config names no validation jets

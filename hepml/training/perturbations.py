@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
-from hepml.data.features import with_constituents
+from hepml.data.changed_jets import with_constituents
 from hepml.packed.segments import segment_sum
 
 PRONG = 0.05, 0.5  # smallest and largest distance of a prong's constituents from the one it grew about

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hepml import kinematics, objectives
 from hepml.data.batch import JetBatch
-from hepml.data.features import with_constituents
+from hepml.data.changed_jets import with_constituents
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.packed.segments import segment_sum

@@ -1,9 +1,7 @@
-"""The schema of a run: where jets come from, which model, which objective, how it is trained and where it is
-recorded.
+"""A run's config from a file or a mapping, composed and checked.
 
-A run is described once, in YAML; `RunConfig` is that description after it has been checked. The `model` block
-is checked against the signature of the named model's constructor, the `objective` block against that of the
-objective, so neither is described here.
+A run is described once, in YAML; `RunConfig` (`run_description.py`) is that description after it has been
+checked here: every block against its schema, blocks against each other, and paths made absolute.
 """
 
 from __future__ import annotations
@@ -11,197 +9,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from hepml import config as configs
 from hepml import paths
-from hepml.config import Config, Schema
+from hepml.config import Config
 from hepml.errors import ConfigError, ModelError, did_you_mean
 from hepml.models import catalogue
 from hepml.pretrained import published
 from hepml.training.config_trust import check_names, import_plugins
-from hepml.training.recipe_config import (
-    AuxiliaryTask,
-    DecorrelateConfig,
-    DistillConfig,
-    PretrainingConfig,
-)
-from hepml.training.report_config import EvaluationConfig, Positive, Share, TrackingConfig
+from hepml.training.data_config import DataConfig
+from hepml.training.recipe_config import DistillConfig
+from hepml.training.report_config import EvaluationConfig, TrackingConfig
+from hepml.training.run_description import MODEL_KEYS, RunConfig
 from hepml.training.training_config import TrainingConfig
 
+__all__ = [
+    "KINDS",
+    "DataConfig",
+    "DistillConfig",
+    "EvaluationConfig",
+    "RunConfig",
+    "TrackingConfig",
+    "TrainingConfig",
+    "check",
+    "compose",
+    "load_run_config",
+]
+
 KINDS = ("model", "objective")  # blocks whose `name` says what they are
-
-Source = str | list[str]
-Count = Annotated[int, Field(ge=1)]
-
-
-class DataConfig(Schema):
-    """Where jets come from.
-
-    Args:
-        train: a path, a glob, a folder, or a list of those; ROOT (`file.root:tree`) or npz.
-        val: the same, or the share of the training jets to hold out; without it 10 % are held out.
-        test: the same, or a share, or a mapping from names to sources; the first is `test` in the summary.
-        further_tests: more test sets by name, such as jets that not everyone has; one whose files are absent
-            is left out, and said so.
-        layout: name of a layout or an inline mapping; recognised from the branches where left out.
-        jets: the jet collection of event files (`FatJet`); the widest with constituents where left out.
-        samples: training files by sample, with class and cross-section, in place of `train`
-            (docs/data-layouts.md).
-        reweight: jet columns with edges, and what their spectra are made (`flat`, or a class) in the training
-            jets.
-        class_weights: `equal` gives every class the same sum of weights in the loss, {class: share} any
-            other; as the jets come where left out.
-        classes: label names in the order of the model's outputs; all that the layout has where left out.
-        target: a jet column to regress instead of classifying.
-        weights: column of event weights, `true` for the layout's own, `false` for none; the layout's own
-            where left out.
-        selection: an expression on jet columns that a jet must fulfil.
-        max_jets: use only so many jets of each source.
-        train_share: train on this share of the training jets only; validation and test jets stay whole
-            (sample efficiency).
-        folds: cut the training jets into so many parts of the same size (jets of one event stay together);
-            `fold` is then not trained on and is a test set of its own, called `fold`.
-        fold: which part that is, from 0 (`hepml benchmark --folds` takes each in turn).
-        cache: folder for packed, memory-mapped copies of the jets; in memory where left out.
-        stream: leave the jets in their files and read them again each epoch, in bounded memory.
-        workers: processes that read ahead of the training with `stream`; one where a core is free.
-        missing_columns: what to do with a column that some files of a list lack: `refuse`, `fill` or `drop`;
-            what is needed is refused where left out.
-        standardise: `auto` gives input columns without a published standardisation one of the training jets
-            (median, 16 to 84 % range, clipped), `none` takes them as they stand; auto where left out and the
-            layout does not say otherwise.
-        split_seed: seed of the split where `val` or `test` are shares, of `train_share` and of `folds`.
-        obtain: {`train`, `val` or the name of a test set: how to get its jets}, said where they are absent.
-    """
-
-    train: Source = Field(default_factory=list)
-    val: Source | Share | None = None
-    test: Source | Share | dict[str, Source | Share] | None = None
-    further_tests: dict[str, Source] = Field(default_factory=dict)
-    layout: str | dict[str, Any] | None = None
-    jets: str | None = None
-    samples: dict[str, Any] | None = None
-    reweight: dict[str, Any] | None = None
-    classes: list[str] | dict[str, str | list[str]] | None = None
-    class_weights: Literal["equal"] | dict[str, Positive] | None = None
-    target: str | None = None
-    weights: bool | str | None = None
-    selection: str | None = None
-    max_jets: Count | None = None
-    train_share: Share | None = None
-    folds: Annotated[int, Field(ge=2)] | None = None
-    fold: Annotated[int, Field(ge=0)] = 0
-    cache: str | None = None
-    stream: bool = False
-    workers: Annotated[int, Field(ge=0)] | None = None
-    missing_columns: Literal["refuse", "fill", "drop"] | None = None
-    standardise: Literal["auto", "none"] | bool | None = None
-    split_seed: int = 0
-    obtain: dict[str, str] = Field(default_factory=dict)
-
-    def tests(self) -> dict[str, Source | float]:
-        """Test sources by name, with those further ones whose files are here; a single one is called
-        `test`."""
-        named = (
-            dict(self.test)
-            if isinstance(self.test, dict)
-            else {}
-            if self.test is None
-            else {"test": self.test}
-        )
-        return {
-            **named,
-            **{name: source for name, source in self.further_tests.items() if paths.is_there(source)},
-        }
-
-    def absent(self) -> dict[str, Source]:
-        """Further test sets of which no file is here."""
-        return {name: source for name, source in self.further_tests.items() if not paths.is_there(source)}
-
-
-# keys of the model block that are no hyperparameters of the model
-MODEL_KEYS = ("name", "pretrained", "initialisation")
-
-
-class RunConfig(Schema):
-    """A run.
-
-    Args:
-        data: see `DataConfig`.
-        model: `name` and that model's hyperparameters; `pretrained: PATH` starts from those weights and that
-            architecture. With the `name` of the weights' own model, hyperparameters of the config go before
-            those of the weights. `initialisation: published` starts as the paper does, also where a training
-            begins far off with it.
-        objective: bernoulli, categorical or gaussian, or `{name: …, …}`; categorical for classes and gaussian
-            for a target where left out.
-        training: see `TrainingConfig`.
-        distill: learn from a teacher's scores; see `hepml.training.recipe_config`.
-        decorrelate: keep the background's score independent of the jet mass.
-        auxiliary: further heads by name, each with target, objective and weight.
-        pretraining: learn from hidden constituents instead of labels.
-        evaluation: see `EvaluationConfig`.
-        tracking: see `TrackingConfig`.
-        output: run folder; `runs/NAME-TIME` where left out.
-        plugins: Python files or modules that register models of your own; imported before the config is
-            checked.
-
-    Example:
-        >>> hepml.training.load_run_config('quickstart').model_name
-        'particlenet_lite'
-    """
-
-    data: DataConfig
-    model: dict[str, Any] | str
-    objective: dict[str, Any] | str | None = None
-    training: TrainingConfig = TrainingConfig()
-    distill: DistillConfig | None = None
-    decorrelate: DecorrelateConfig | None = None
-    auxiliary: dict[str, AuxiliaryTask] = Field(default_factory=dict)
-    pretraining: PretrainingConfig | None = None
-    evaluation: EvaluationConfig = EvaluationConfig()
-    tracking: TrackingConfig = TrackingConfig()
-    output: str | None = None
-    plugins: list[str] = Field(default_factory=list)
-    name: str | None = None
-
-    @property
-    def model_name(self) -> str | None:
-        return self.model if isinstance(self.model, str) else self.model.get("name")
-
-    @property
-    def pretrained(self) -> str | None:
-        """Weights to start from, from either of the two keys that may name them."""
-        named = None if isinstance(self.model, str) else self.model.get("pretrained")
-        return named or self.training.init_from
-
-    @property
-    def initialisation(self) -> Any:
-        """`published`, or None for ours."""
-        return None if isinstance(self.model, str) else self.model.get("initialisation")
-
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        """The model block without the keys that every model has."""
-        if isinstance(self.model, str):
-            return {}
-        return {key: value for key, value in self.model.items() if key not in MODEL_KEYS}
-
-    @property
-    def objective_name(self) -> str:
-        if self.objective is None:
-            return "gaussian" if self.data.target else "categorical"
-        return self.objective if isinstance(self.objective, str) else str(self.objective["name"])
-
-    @property
-    def objective_arguments(self) -> dict[str, Any]:
-        return (
-            {k: v for k, v in self.objective.items() if k != "name"}
-            if isinstance(self.objective, dict)
-            else {}
-        )
 
 
 def compose(config: Path | str | Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:

@@ -16,7 +16,6 @@ from hepml.data.awkward_chunk import from_awkward
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
-from hepml.data.packing import pack
 from hepml.data.reading.reader import read_jets
 from hepml.errors import LayoutError
 
@@ -37,14 +36,14 @@ def jets_of(counts: list[int], seed: int = 0) -> ak.Array:
 
 
 def dataset_of(counts: list[int]) -> JetDataset:
-    return JetDataset.from_batch(pack(jets_of(counts), ["log_pt", "d0"]), ["a", "b", "c"])
+    return JetDataset.from_batch(JetBatch.from_awkward(jets_of(counts), ["log_pt", "d0"]), ["a", "b", "c"])
 
 
 @settings(max_examples=40, deadline=None)
 @given(COUNTS)
 def test_packing_keeps_every_constituent_in_order(counts) -> None:
     jets = jets_of(counts)
-    batch = pack(jets)
+    batch = JetBatch.from_awkward(jets)
     assert batch.counts.tolist() == counts
     assert batch.offsets[0] == 0
     assert batch.offsets[-1] == len(batch.four_momenta) == sum(counts)
@@ -76,7 +75,7 @@ def test_any_jets_in_any_order_can_be_taken(counts, data) -> None:
 @given(COUNTS, st.integers(1, 6))
 def test_the_leading_constituents_are_those_of_largest_pt(counts, most) -> None:
     jets = jets_of(counts, seed=1)
-    batch = pack(jets, max_constituents=most)
+    batch = JetBatch.from_awkward(jets, max_constituents=most)
     assert batch.counts.tolist() == [min(n, most) for n in counts]
     pt = torch.hypot(batch.four_momenta[:, 1], batch.four_momenta[:, 2]).numpy()
     expected = ak.sort(np.hypot(jets.constituents.px, jets.constituents.py), ascending=False)[:, :most]
@@ -129,7 +128,7 @@ def test_features_do_not_depend_on_how_jets_came(write, arrays, monkeypatch) -> 
 def test_double_precision_jets_stay_double() -> None:
     jets = jets_of([3, 0, 2])
     jets = ak.with_field(jets, ak.values_astype(jets.constituents, np.float64), "constituents")
-    batch = pack(jets, "kinematic", dtype=torch.float64)
+    batch = JetBatch.from_awkward(jets, "kinematic", dtype=torch.float64)
     assert batch.four_momenta.dtype == batch.features.dtype == torch.float64
     assert torch.equal(
         batch.four_momenta[:, 1], torch.from_numpy(ak.to_numpy(ak.flatten(jets.constituents.px)))
@@ -156,9 +155,9 @@ def test_collider_coordinates_are_accepted() -> None:
 
 def test_jets_without_constituents_or_columns_are_refused_by_name() -> None:
     with pytest.raises(LayoutError, match="no field 'constituents'"):
-        pack(ak.Array([{"x": 1}]))
+        JetBatch.from_awkward(ak.Array([{"x": 1}]))
     with pytest.raises(LayoutError, match=r"feature 'dz' needs column 'dz'.*"):
-        pack(jets_of([2]), ["dz"])
+        JetBatch.from_awkward(jets_of([2]), ["dz"])
 
 
 def test_an_awkward_array_that_was_sliced_and_reordered_packs_as_it_looks(write, arrays) -> None:

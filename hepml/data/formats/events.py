@@ -20,7 +20,7 @@ from hepml.data.layouts.collections import JetCollection
 from hepml.data.layouts.event_layout import Beside, EventLayout
 from hepml.data.reading.assemble import Wanted
 from hepml.data.reading.chunk import Chunk
-from hepml.data.reading.layouts import missing_branch
+from hepml.data.reading.layout import missing_branch
 from hepml.data.reading.links import events_of, starts_of
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.selection import Selection

@@ -1,13 +1,9 @@
-"""Files of jets that are no ROOT trees: which format a file has, and its jets as chunks.
-
-Each format is one small class (`FlatFile`). A file is told by what is in it, not by its name alone, and one
-that is of none says what it holds.
-"""
+"""Files of jets that are no ROOT trees, as chunks: what every such format is (`FlatFile`, one small class
+each), and what all of them need to build a chunk. Which format a file has is found in `opening.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +12,6 @@ from hepml.data.jet_columns import DERIVED, derived_array
 from hepml.data.reading.chunk import Chunk
 from hepml.errors import LayoutError, did_you_mean
 
-HDF5 = (".h5", ".hdf5", ".hdf")
 NAMES = ("salt", "toptagging", "jetnet", "lhco", "energyflow")
 
 
@@ -51,24 +46,6 @@ class FlatFile(Protocol):
             jet_columns: jet columns wanted.
         """
         ...
-
-
-def open_flat(path: str) -> FlatFile | None:
-    """The format of a file, or None for one that another reader takes (ROOT, Parquet, our own npz).
-
-    Raises:
-        FileError: missing or damaged. LayoutError: of a known container, but with unknown content.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix == ".npz":
-        from hepml.data.formats.padded import EnergyFlow, is_energyflow
-
-        return EnergyFlow(path) if is_energyflow(path) else None
-    if suffix in HDF5:
-        from hepml.data.formats.hdf5 import open_hdf5
-
-        return open_hdf5(path)
-    return None
 
 
 def chunk_of(

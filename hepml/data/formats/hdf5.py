@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from hepml.data.formats.flat import FlatFile, cartesian, chunk_of, kind_of, stacked
+from hepml.data.formats.hdf5_frame import open_h5py
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.crashes import try_first
 from hepml.data.reading.links import starts_of
 from hepml.data.reading.no_objects import plain
 from hepml.data.reading.per_jet import NONE, class_indices
-from hepml.data.reading.sources import _brief, _missing, refusing_damage
-from hepml.errors import FileError, LayoutError, MissingExtraError
+from hepml.data.reading.sources import _brief, refusing_damage
+from hepml.errors import FileError, LayoutError
 
 MEV = 1e-3
 _PION = 0.13957
@@ -75,28 +76,6 @@ def _read_all(path: str, whole: bool) -> None:
 
     with open_h5py(path) as file:
         file.visititems(read)
-
-
-def open_h5py(path: str) -> Any:
-    """The opened file.
-
-    Raises:
-        FileError: missing, or not HDF5. MissingExtraError: h5py is absent.
-    """
-    try:
-        import h5py
-    except ImportError:
-        raise MissingExtraError("h5py", "data") from None
-    if not Path(path).is_file():
-        raise _missing(path)
-    try:
-        return h5py.File(path, "r")
-    except Exception as problem:
-        raise FileError(
-            f"the HDF5 file cannot be read ({_brief(problem)})",
-            where=path,
-            mend="it is damaged or not HDF5; copy it again",
-        ) from problem
 
 
 def _of_pandas(path: str, group: Any) -> FlatFile:

@@ -1,18 +1,40 @@
-"""Rows of a pandas frame in an HDF5 file, in either of its two forms, by h5py."""
+"""HDF5 files opened by h5py, and the rows of a pandas frame in one, in either of its two forms."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hepml.errors import FileError
+from hepml.data.reading.sources import _brief, _missing
+from hepml.errors import FileError, MissingExtraError
+
+
+def open_h5py(path: str) -> Any:
+    """The opened file.
+
+    Raises:
+        FileError: missing, or not HDF5. MissingExtraError: h5py is absent.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError("h5py", "data") from None
+    if not Path(path).is_file():
+        raise _missing(path)
+    try:
+        return h5py.File(path, "r")
+    except Exception as problem:
+        raise FileError(
+            f"the HDF5 file cannot be read ({_brief(problem)})",
+            where=path,
+            mend="it is damaged or not HDF5; copy it again",
+        ) from problem
 
 
 def rows_of(path: str) -> int:
     """How many rows the frame has."""
-    from hepml.data.formats.hdf5 import open_h5py
-
     with open_h5py(path) as file:
         group = _group(file)
         return int((group["axis1"] if "axis1" in group else group["table"]).shape[0])
@@ -24,8 +46,6 @@ def frame_rows(path: str, start: int, stop: int) -> np.ndarray:
     Raises:
         FileError: damaged.
     """
-    from hepml.data.formats.hdf5 import open_h5py
-
     try:
         with open_h5py(path) as file:
             group = _group(file)

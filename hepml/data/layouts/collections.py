@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from hepml.data.reading.layouts import Column
+from hepml.data.reading.columns import Column
 
 
 @dataclass(frozen=True)

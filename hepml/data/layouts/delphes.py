@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hepml.data.layouts.collections import Candidates, JetCollection, ReferenceLink, is_list, radius_of
-from hepml.data.reading.layouts import Column
+from hepml.data.reading.columns import Column
 
 # where a jet's references may lead, in the order in which equal ids are understood
 _FLOW = ("EFlowTrack", "EFlowPhoton", "EFlowNeutralHadron", "ParticleFlowCandidate", "Track", "Tower")

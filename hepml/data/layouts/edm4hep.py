@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hepml.data.layouts.collections import Candidates, JetCollection, ObjectLink, is_list, radius_of
-from hepml.data.reading.layouts import Column
+from hepml.data.reading.columns import Column
 
 _PREFERRED = ("ReconstructedParticles", "PandoraPFOs", "TightSelectedPandoraPFOs", "PFOs")
 _MOMENTUM = {"px": "momentum.x", "py": "momentum.y", "pz": "momentum.z", "energy": "energy"}

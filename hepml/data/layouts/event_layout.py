@@ -7,11 +7,12 @@ the file (`families.py`), or from the layout itself where it spells out the cons
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hepml.data.layouts.families import ALIASES, FAMILIES, names
-from hepml.data.reading.layouts import Column, Layout, checked_standardise
+from hepml.data.reading.columns import Column
+from hepml.data.reading.layout import Kind, Layout, checked_standardise, load_mapping
 from hepml.errors import ConfigError, LayoutError, did_you_mean
 
 _KEYS = (
@@ -161,12 +162,8 @@ def with_jets(layout: Any, jets: str | None) -> Any:
         own = {"collection": own} if isinstance(own, str) else dict(own)
         return {**layout, "jets": {**own, "collection": jets}}
     if isinstance(layout, str) and layout.endswith((".yaml", ".yml")):
-        from hepml.data.reading.layouts import load_mapping
-
         return with_jets(load_mapping(layout), jets)
     if isinstance(layout, EventLayout):
-        from dataclasses import replace
-
         return replace(layout, collection=jets)
     raise ConfigError(
         f"the layout has one jet an entry, and so no jet collection '{jets}'", mend="leave out `jets`"
@@ -339,3 +336,6 @@ def _known(value: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     for name in value:
         if name not in keys:
             raise ConfigError(f"unknown key '{name}'", where=where, mend=did_you_mean(str(name), keys))
+
+
+EVENT_LAYOUTS = Kind(tuple(names()), is_event_layout, EventLayout.parse)

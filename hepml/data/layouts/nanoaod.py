@@ -18,7 +18,7 @@ from hepml.data.layouts.collections import (
     list_columns,
     radius_of,
 )
-from hepml.data.reading.layouts import Column
+from hepml.data.reading.columns import Column
 
 CM = 10.0  # to mm
 EVENT = {"run": "run", "luminosityBlock": "luminosityBlock", "event": "event", "genWeight": "genWeight"}

@@ -13,7 +13,7 @@ from hepml.data.layouts.collections import (
     is_nested,
     radius_of,
 )
-from hepml.data.reading.layouts import Column
+from hepml.data.reading.columns import Column
 
 # spellings of a column, lowered and without the prefix
 _SPELT = {

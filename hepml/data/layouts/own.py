@@ -20,7 +20,8 @@ from hepml.data.layouts.collections import (
     radius_of,
 )
 from hepml.data.layouts.event_layout import EventLayout, OwnLink
-from hepml.data.reading.layouts import Column, missing_branch
+from hepml.data.reading.columns import Column
+from hepml.data.reading.layout import missing_branch
 from hepml.errors import LayoutError
 
 # spellings of a column, lowered

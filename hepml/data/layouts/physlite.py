@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from hepml.data.layouts.collections import Candidates, ElementLink, JetCollection, is_list, radius_of
-from hepml.data.reading.layouts import Column
+from hepml.data.reading.columns import Column
 
 MEV = 1e-3
 _POLYNOMIAL = 0x95AC9329AC4BC9B5

@@ -18,6 +18,7 @@ from hepml.data.reading.per_jet import NO_INDEX
 
 BLOCK = 65_536  # constituents whose columns are worked on together: half a megabyte stays in the cache
 MOMENTUM = ("px", "py", "pz", "energy")
+RECORD = "HepmlJet"  # name of awkward jets, by which awkward finds their class (hepml.data.jet_array)
 _COMPONENTS = {"px": 1, "py": 2, "pz": 3, "energy": 0}
 
 
@@ -152,8 +153,6 @@ class Chunk:
         """
         import vector
 
-        from hepml.data import jet_array
-
         vector.register_awkward()
         fields = {
             "constituents": self._lists(),
@@ -168,7 +167,7 @@ class Chunk:
             fields["label"] = np.maximum(self.labels, NO_INDEX)
         if self.weights is not None:
             fields["weight"] = self.weights
-        return ak.zip(fields, depth_limit=1, with_name=jet_array.NAME)
+        return ak.zip(fields, depth_limit=1, with_name=RECORD)
 
     def _lists(self) -> ak.Array:
         """The constituents, one list a jet."""

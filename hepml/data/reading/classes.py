@@ -20,7 +20,7 @@ from hepml.data.reading.report import DataReport
 from hepml.errors import DataError, LayoutError, did_you_mean
 
 if TYPE_CHECKING:
-    from hepml.data.reading.reader import Scan
+    from hepml.data.reading.scanning import Scan
 
 Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
 

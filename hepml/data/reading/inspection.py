@@ -17,7 +17,7 @@ import numpy as np
 
 from hepml.data.formats.event_files import collections_of
 from hepml.data.formats.event_scan import Census
-from hepml.data.formats.flat import HDF5
+from hepml.data.formats.opening import HDF5
 from hepml.data.packing import jet_matrix
 from hepml.data.reading.npz import scan_npz
 from hepml.data.reading.ranges import Range, ranges_of

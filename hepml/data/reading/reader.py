@@ -15,6 +15,7 @@ from typing import Any
 
 import awkward as ak
 
+import hepml.data.jet_array  # noqa: F401  # how awkward jets show themselves in a notebook
 from hepml import progress
 from hepml.data.formats.event_files import read_event_file
 from hepml.data.layouts.event_layout import with_jets

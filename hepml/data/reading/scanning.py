@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hepml.data.formats.event_files import EventFile, event_tree_of, scan_events
-from hepml.data.formats.flat import FlatFile, open_flat
+from hepml.data.formats.flat import FlatFile
+from hepml.data.formats.opening import open_flat
 from hepml.data.layouts.event_layout import EventLayout, with_jets
 from hepml.data.reading.layouts import BUILT_IN, Layout, recognise
 from hepml.data.reading.npz import scan_npz

@@ -206,7 +206,7 @@ def _of_frame(path: Path, read: Callable[[], Any]) -> dict[str, NDArray[Any]]:
 
 
 def _read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
-    from hepml.data.formats.hdf5 import open_h5py
+    from hepml.data.formats.hdf5_frame import open_h5py
 
     with open_h5py(str(path)) as file:
         table = file.get(H5_TABLE)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,15 +15,24 @@ from torch.autograd.function import once_differentiable
 from hepml.nn.kernels.pair_sums import products
 from hepml.packed.pairs import UnorderedPairs
 
-if TYPE_CHECKING:
-    from hepml.nn.symplectic import CloudHamiltonian
+
+class Hamiltonian(Protocol):
+    """What the backward pass asks of a `hepml.nn.symplectic.CloudHamiltonian`."""
+
+    @property
+    def log_inverse_mass(self) -> Tensor: ...
+
+    def parameters(self) -> Iterable[Tensor]: ...
+
+    def force(self, q: Tensor, coupling: Tensor, pairs: UnorderedPairs) -> Tensor: ...
+
 
 Integrate = Callable[..., tuple[Tensor, Tensor]]
 
 
 def reversible_flow(
     integrate: Integrate,
-    hamiltonian: CloudHamiltonian,
+    hamiltonian: Hamiltonian,
     q: Tensor,
     p: Tensor,
     charges: Tensor,
@@ -43,7 +52,7 @@ class _Flow(torch.autograd.Function):
     def forward(
         ctx: Any,
         integrate: Integrate,
-        hamiltonian: CloudHamiltonian,
+        hamiltonian: Hamiltonian,
         pairs: UnorderedPairs,
         steps: int,
         h: float,

@@ -29,6 +29,7 @@ from hepml.nn.across_ranks import synchronise
 from hepml.objectives import Objective
 from hepml.tracking import page
 from hepml.training import distillation
+from hepml.training.allocator import keep_freed_memory
 from hepml.training.building import (
     Built,
     build_decorrelation,
@@ -336,7 +337,10 @@ def _fit(
         # batches of this epoch that a resumed run has behind it
         return trainer.current_epoch, int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
-    pin = trainer.strategy.root_device.type == "cuda"
+    kind = trainer.strategy.root_device.type
+    if kind == "cpu":
+        keep_freed_memory()
+    pin = kind == "cuda"
     fed = Stream(training, position, pin=pin)
     keeper.loader_seconds = lambda: fed.waited
     trainer.fit(

@@ -21,6 +21,7 @@ from turns import training_step
 from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.testing import sample_jets
+from hepml.training.allocator import keep_freed_memory
 
 MODELS = ("pfn", "particlenet", "particlenet_lite", "transformer", "part", "lgatr_slim", "lorentznet")
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as `hepml train` does
     for name in given.models:
         took = {size: milliseconds(name, size, given.rounds) for size in given.sizes}
         powers = [math.log(took[b] / took[a]) / math.log(b / a) for a, b in pairwise(given.sizes)]

@@ -5,11 +5,11 @@ Run by name: `taskset -c 0 python tests/benchmarks/bench_peers.py [FILE] [--grou
 thread. Every network lives in a process of its own, which waits while the others take their turn: none
 suffers from the memory that another left behind, and all see the same machine. Seconds are the process's
 own. Peers are measured as their users have them and at their best: `tuned` gives glibc's allocator two
-settings (memory is kept, never mapped anew), `compiled` adds `torch.compile`. hepml's are eager, as `hepml
-train` runs them, and see no such settings. All take the same batches of mixed lengths, made ready before
-the clock starts: packed for hepml, padded for the peers. The share of the machine's limit is the matrix
-operations that the network needs for real constituents (hepml's count, three forward passes a step) over
-the rate of one large product measured in the same turns.
+settings (memory is kept, never mapped anew), `compiled` adds `torch.compile`. hepml's are eager and ask for
+the same settings themselves, as `hepml train` does. All take the same batches of mixed lengths, made ready
+before the clock starts: packed for hepml, padded for the peers. The share of the machine's limit is the
+matrix operations that the network needs for real constituents (hepml's count, three forward passes a step)
+over the rate of one large product measured in the same turns.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
+from hepml.training.allocator import keep_freed_memory
 
 BATCHES = 2  # different ones, taken in turn
 SIDE = 1024  # of the large product
@@ -59,6 +60,7 @@ class Peer:
 def _ours(name: str, **arguments: Any) -> Peer:
     def make(batches: list[JetBatch]) -> tuple[nn.Module, list[tuple[Any, ...]]]:
         model = create(name, **arguments)
+        keep_freed_memory()  # as `hepml train` does
         names = model.inputs.features
         if not names:
             return model, [(b,) for b in batches]
@@ -180,12 +182,12 @@ def jets_of(file: Path, size: int) -> list[JetBatch]:
     return [replace(b, labels=torch.arange(len(b)) % 2) for b in batches]
 
 
-def work(group: str, row: str, file: Path) -> None:
+def work(group: str, row: str, file: Path, jets: int | None) -> None:
     """A worker: takes the step whose number it reads, and answers with its seconds."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     size, rows = GROUPS[group]
-    peer, batches = rows[row], jets_of(file, size)
+    peer, batches = rows[row], jets_of(file, jets or size)
     model, inputs = peer.make(batches)
     model.train()
     forward: Callable[..., Tensor] = torch.compile(model, dynamic=True) if peer.compiled else model
@@ -200,19 +202,21 @@ def work(group: str, row: str, file: Path) -> None:
         print(time.process_time() - start, flush=True)
 
 
-def operations(group: str, file: Path) -> float:
+def operations(group: str, file: Path, size: int) -> float:
     """Matrix operations a jet of hepml's network of the group, forward."""
     from hepml.training.benchmark.cost import count_flops
 
-    size, rows = GROUPS[group]
+    _, rows = GROUPS[group]
     batches = jets_of(file, size)
     peer = next(iter(rows.values()))
     return statistics.mean(count_flops(peer.make([b])[0], b) for b in batches)
 
 
-def measure(group: str, file: Path, rounds: int) -> dict[str, Any]:
+def measure(group: str, file: Path, rounds: int, jets: int | None, only: str) -> dict[str, Any]:
     """Jets a second of every row of a group, medians over rounds of all batches, and shares of the limit."""
     size, rows = GROUPS[group]
+    size = jets or size
+    rows = {row: peer for i, (row, peer) in enumerate(rows.items()) if not i or only in row}
     workers: dict[str, subprocess.Popen[str]] = {}
     failed: dict[str, str] = {}
 
@@ -235,7 +239,7 @@ def measure(group: str, file: Path, rounds: int) -> dict[str, Any]:
         failed[row] = told[-1][:200] if told else f"ended with {worker.wait()}"
 
     for row, peer in rows.items():
-        command = [sys.executable, __file__, str(file), "--work", group, row]
+        command = [sys.executable, __file__, str(file), "--work", group, row, "--jets", str(size)]
         env = {**os.environ, **(ALLOCATOR if peer.tuned else {})}
         pipe = subprocess.PIPE
         worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env)
@@ -266,7 +270,7 @@ def measure(group: str, file: Path, rounds: int) -> dict[str, Any]:
         worker.stdin.close()
         worker.wait()
     limit = 2 * SIDE**3 / statistics.median(products)
-    need = 3 * operations(group, file)
+    need = 3 * operations(group, file, size)
     rates = {row: size * BATCHES / statistics.median(s) for row, s in seconds.items() if s}
     first = next(iter(rows))
     return {
@@ -299,15 +303,17 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--jets", type=int, help="of a batch; the group's own where left out")
+    parser.add_argument("--only", default="", help="peers whose name has this, beside hepml's")
     parser.add_argument("--work", nargs=2, metavar=("GROUP", "ROW"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
-        work(*given.work, given.file)
+        work(*given.work, given.file, given.jets)
         return
     torch.set_num_threads(1)
     found = []
     for group in given.groups:
-        found.append(measure(group, given.file, given.rounds))
+        found.append(measure(group, given.file, given.rounds, given.jets, given.only))
         print(json.dumps(found[-1], indent=1), flush=True)
         if given.output:
             given.output.write_text(json.dumps(found, indent=1) + "\n")

@@ -184,7 +184,8 @@ class ParticleTransformer(nn.Module):
         table = self.pair_embed(known)
         per_group = [(group.pairs,) if whole else group.pairs_of_pieces for group in jets]
         rectangles = [(group.where,) if whole else group.pieces for group in jets]
-        tables = iter(table.split([n for own in per_group for n in own]))
+        sizes_of_pieces = [n for own in per_group for n in own]
+        tables = iter((table,) if len(sizes_of_pieces) == 1 else table.split(sizes_of_pieces))
         biases = (
             tuple(pair_bias(next(tables), where.offsets, where.width) for where in own) for own in rectangles
         )
@@ -194,7 +195,7 @@ class ParticleTransformer(nn.Module):
             rows: Iterator[Tensor] = iter(jets.batch.features.split(sizes))
         else:
             x = embed.input_bn(jets.batch.select(self.features))
-            rows = (embed.embed(part) for part in x.split(sizes))
+            rows = (embed.embed(part) for part in ((x,) if len(sizes) == 1 else x.split(sizes)))
         return jets, rows, biases
 
     def _token(self, group: Group) -> Tensor:

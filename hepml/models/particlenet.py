@@ -21,6 +21,7 @@ from hepml.nn.clouds import Clouds, named
 from hepml.nn.edgeconv import EdgeConv
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.neighbours import nearest_neighbours
+from hepml.packed.rectangular import Present
 from hepml.packed.segments import segment_mean
 
 POINTS = ("delta_eta", "delta_phi")
@@ -126,11 +127,11 @@ class ParticleNet(nn.Module):
             names = self.inputs.features
             points = stored[:, [names.index(name) for name in POINTS]]
             x = self.bn_fts(stored[:, : len(self.features)])
-        blocks = []
+        blocks, present = [], Present.of(batch.offsets)
         for i, block in enumerate(self.edge_convs):
             at, priority = (points, batch.four_momenta[:, 0]) if i == 0 else (x, None)
             near = nearest_neighbours(at, batch.offsets, self.neighbours, batch.max_count, priority)
-            x = block(x, near)
+            x = block(x, near, present)
             blocks.append(x)
         if self.fusion_block is not None:
             x = self.fusion_block(torch.cat(blocks, dim=1))

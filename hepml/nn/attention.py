@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hepml.nn.dropout import Dropout, dropout
 from hepml.packed.rectangle import Rectangle
+from hepml.packed.rectangular import mask_behind
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Attention(nn.Module):
                 turns.
             biases: of each, [B, H or 1, P or 1, P] added to the scores, very negative where a key is padding.
         """
+        if mask_behind(pieces[0].offsets) is not None:
+            return self._attended_in_rectangle(x, pieces[0], biases[0])
         parts = self.in_proj(x).split([where.rows.shape[0] for where in pieces])
         found = [self._attended(*each) for each in zip(parts, pieces, biases, strict=True)]
         return found[0] if len(found) == 1 else torch.cat(found)
@@ -70,6 +73,14 @@ class Attention(nn.Module):
     def _attended(self, projected: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
         q, k, v = self._queries_keys_values(projected, where)
         return where.packed(self._weighted(q, k, v, bias).transpose(1, 2).flatten(2))
+
+    def _attended_in_rectangle(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
+        """The same of one rectangle that x already is: each map by itself, so that nothing is cut apart, and
+        padding as it comes, of which nothing but that it is finite matters."""
+        shape = (*where.mask.shape, self.heads, x.shape[1] // self.heads)
+        maps = zip(self.in_proj.weight.chunk(3), self.in_proj.bias.chunk(3), strict=True)
+        q, k, v = (F.linear(x, *each).view(shape).transpose(1, 2) for each in maps)
+        return self._weighted(q, k, v, bias).transpose(1, 2).flatten(2).flatten(0, 1)
 
     def weights(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
         """[B, H, P, P] attention weights, zero in rows and columns of padding."""
@@ -120,13 +131,13 @@ class Attention(nn.Module):
         q = F.linear(token, weight[:width], bias[:width]).view(jets, self.heads, size)
         keys, values = weight[width : 2 * width].view(self.heads, size, width), weight[2 * width :]
         u = torch.cat((own[:, None], where.dense(rows)), dim=1)
-        directed = torch.einsum("bhd,hdc->bhc", q, keys)
-        scores = torch.einsum("bhc,bpc->bhp", directed, u) * size**-0.5
+        directed = (q.transpose(0, 1) @ keys).transpose(0, 1)
+        scores = directed @ u.mT * size**-0.5
         scores = scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
         shares = (scores + F.pad(where.key_bias(scores.dtype)[:, 0], (1, 0))).softmax(-1)
         used = dropout(shares, self.dropout, self.training).to(u.dtype)
-        collected = torch.einsum("bhp,bpc->bhc", used, u)
-        found = torch.einsum("bhc,hdc->bhd", collected, values.view(self.heads, size, width))
+        collected = used @ u
+        found = (collected.transpose(0, 1) @ values.view(self.heads, size, width).mT).transpose(0, 1)
         found = found + bias[2 * width :].view(self.heads, size) * used.sum(-1, keepdim=True)
         return found.reshape(jets, width), shares
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hepml.nn import kernels
 from hepml.nn.kernels.edge_messages import edge_messages
 from hepml.nn.norm import PackedBatchNorm
+from hepml.packed.rectangular import Present
 
 # Edges taken at a time in evaluation, for each thread.
 _EDGES = 1024
@@ -40,19 +41,22 @@ class EdgeConv(nn.Module):
         self.sc = nn.Linear(inputs, widths[-1], bias=False) if inputs != widths[-1] else None
         self.sc_bn = PackedBatchNorm(widths[-1]) if self.sc is not None else None
 
-    def forward(self, x: Tensor, neighbours: Tensor) -> Tensor:
+    def forward(self, x: Tensor, neighbours: Tensor, present: Present | None = None) -> Tensor:
         """One step of message passing.
 
         Args:
             x: [M, inputs].
             neighbours: [M, k] rows of x; M stands for an absent neighbour, whose features are zero.
+            present: which rows there are, of jets in a rectangle; others gather no messages.
 
         Returns:
             [M, widths[-1]].
         """
         own, other = self._layers[0][0].weight.chunk(2, dim=1)
         a, b = F.linear(x, own - other), F.linear(x, other)
-        if self._in_pieces(a, neighbours):
+        if present is not None:
+            mean = present.spread(self._messages_folded(a[present.rows], b, neighbours[present.rows]))
+        elif self._in_pieces(a, neighbours):
             mean = self._messages_in_pieces(a, b, neighbours)
         elif not self.training and not torch.is_grad_enabled() and kernels.allows("pieces", a, autocast=True):
             mean = self._messages_folded(a, b, neighbours)
@@ -122,18 +126,16 @@ class EdgeConv(nn.Module):
         for conv, bn in self._layers[1:]:
             gain, bias = bn.gain_and_bias()
             maps.append((gain[:, None] * conv.weight, bias))
-        step = max(1, _EDGES * torch.get_num_threads() // k)
-        parts = []
-        for start in range(0, a.shape[0], step):
-            piece = slice(start, start + step)
-            h = (
-                other[neighbours[piece].flatten()]
-                .view(-1, k, other.shape[1])
-                .add_(own[piece, None])
-                .flatten(0, 1)
-                .relu_()
-            )
+
+        def mean(own: Tensor, near: Tensor) -> Tensor:
+            rows = own.shape[0]
+            h = other[near.flatten()].view(rows, k, other.shape[1]).add_(own[:, None]).flatten(0, 1).relu_()
             for weight, bias in maps:
                 h = F.linear(h, weight, bias).relu_()
-            parts.append(h.view(-1, k, h.shape[1]).mean(dim=1))
+            return h.view(rows, k, h.shape[1]).mean(dim=1)
+
+        if torch.compiler.is_compiling():
+            return mean(own, neighbours)
+        step = max(1, _EDGES * torch.get_num_threads() // k)
+        parts = [mean(own[n : n + step], neighbours[n : n + step]) for n in range(0, a.shape[0], step)]
         return torch.cat(parts) if parts else a.new_zeros((0, self._layers[-1][0].out_features))

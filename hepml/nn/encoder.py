@@ -33,7 +33,8 @@ class Group:
     Args:
         jets: which jets.
         rows: how many constituents.
-        pairs: how many pairs of them, each once and each constituent with itself.
+        pairs: how many pairs of them, each once and each constituent with itself; 0 in a rectangle, where the
+            mask says it.
         where: their rectangle.
         pieces: smaller rectangles of the same jets, one after the other.
         pairs_of_pieces: how many pairs each piece has.
@@ -114,9 +115,8 @@ def _whole(batch: JetBatch) -> Grouped:
     """Jets in a rectangle as one group of one piece, in their order."""
     where = Rectangle.of(batch.offsets, batch.max_count)
     jets, width = where.mask.shape
-    pairs = jets * width * width
     back = torch.arange(jets, device=batch.device)
-    return Grouped(batch, back, (Group(slice(0, jets), jets * width, pairs, where, (where,), (pairs,)),))
+    return Grouped(batch, back, (Group(slice(0, jets), jets * width, 0, where, (where,), (0,)),))
 
 
 def _ends(offsets: Tensor, rows: int) -> list[int]:

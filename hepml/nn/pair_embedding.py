@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from hepml.nn import kernels
 from hepml.nn.norm import PackedBatchNorm
+from hepml.packed.pairs import SymmetricPairs
 from hepml.packed.rectangle import masking_value
-from hepml.packed.rectangular import mask_behind
 
 # Pairs taken at a time in evaluation on a CPU: 1 MB of 64 columns in float32.
 PIECE = 4096
@@ -40,9 +40,12 @@ class PairEmbedding(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[T, inputs] to [T, heads]."""
-        evaluation = not torch.is_grad_enabled() and not self._norms[0].training
-        if evaluation and kernels.allows("pieces", features, autocast=True):
-            return self._folded(features)
+        evaluation = not self._norms[0].training
+        if evaluation and torch.compiler.is_compiling():
+            return self._mapped(features, self._folded)
+        if evaluation and not torch.is_grad_enabled() and kernels.allows("pieces", features, autocast=True):
+            maps, starts = self._folded, range(0, max(1, len(features)), PIECE)
+            return torch.cat([self._mapped(features[n : n + PIECE], maps) for n in starts])
         return self.embed(features)
 
     @property
@@ -53,8 +56,9 @@ class PairEmbedding(nn.Module):
     def _maps(self) -> list[nn.Linear]:
         return [m for m in self.embed if isinstance(m, nn.Linear)]
 
-    def _folded(self, features: Tensor) -> Tensor:
-        """In evaluation: norms folded into the linear maps, few pairs at a time on a CPU."""
+    @property
+    def _folded(self) -> list[tuple[Tensor, Tensor]]:
+        """In evaluation: the linear maps with the norms folded into them."""
         gain, bias = self._norms[0].gain_and_bias()
         maps = []
         for layer, norm in zip(self._maps, self._norms[1:], strict=True):
@@ -62,15 +66,14 @@ class PairEmbedding(nn.Module):
             weight = scale[:, None] * layer.weight
             maps.append((weight * gain, weight @ bias + scale * layer.bias + shift))
             gain, bias = torch.ones_like(shift), torch.zeros_like(shift)
-        parts = []
-        for start in range(0, max(1, len(features)), PIECE):
-            h = features[start : start + PIECE]
-            for i, (weight, offset) in enumerate(maps):
-                h = F.linear(h, weight, offset)
-                if i + 1 < len(maps) or self.last_activation:
-                    h = F.gelu(h)
-            parts.append(h)
-        return torch.cat(parts)
+        return maps
+
+    def _mapped(self, h: Tensor, maps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        for i, (weight, offset) in enumerate(maps):
+            h = F.linear(h, weight, offset)
+            if i + 1 < len(maps) or self.last_activation:
+                h = F.gelu(h)
+        return h
 
 
 def pair_bias(table: Tensor, offsets: Tensor, width: int) -> Tensor:
@@ -84,15 +87,7 @@ def pair_bias(table: Tensor, offsets: Tensor, width: int) -> Tensor:
     Returns:
         [B, H, P, P].
     """
-    mask = mask_behind(offsets)
-    if mask is not None:
-        square = table.view(mask.shape[0], width, width, table.shape[1]).permute(0, 3, 1, 2)
-        return square.masked_fill(~mask[:, None, None], masking_value(table.dtype))
-    counts = offsets.diff()
-    at = torch.arange(width, device=table.device)
-    low, high = torch.minimum(at[:, None], at), torch.maximum(at[:, None], at)
-    per_jet = counts * (counts + 1) // 2
-    cells = (per_jet.cumsum(0) - per_jet)[:, None, None] + high * (high + 1) // 2 + low
-    cells = torch.where(high < counts[:, None, None], cells, len(table))
+    cells = SymmetricPairs.in_squares(offsets, width, table.shape[0])
     padded = F.pad(table, (0, 0, 0, 1), value=masking_value(table.dtype))
-    return padded.index_select(0, cells.flatten()).view(*cells.shape, -1).permute(0, 3, 1, 2).contiguous()
+    square = padded.index_select(0, cells.flatten()).view(*cells.shape, table.shape[1])
+    return square.permute(0, 3, 1, 2).contiguous()

@@ -43,8 +43,12 @@ def pair_features(four_momenta: Tensor, i: Tensor, j: Tensor, rounded_masses: bo
             energy = torch.where(massless, momentum, energy)
         ratio = 1 + 2 * pz / (energy - pz).clamp_min(1e-20)  # (E + pz) / (E - pz), zero along the beam
         rapidity = 0.5 * torch.log(ratio.clamp_min(1e-20))
-        own = torch.stack((kinematics.pt(p), rapidity, torch.atan2(py, px), energy, px, py, pz))
-        if torch.compiler.is_compiling() or own.device.type != "cpu" or len(i) <= _PAIRS:
+        columns = (kinematics.pt(p), rapidity, torch.atan2(py, px), energy, px, py, pz)
+        if torch.compiler.is_compiling():  # a column at a time: in a file, to cut a table is to copy it
+            left, right = ([x.index_select(0, end) for x in columns] for end in (i, j))
+            return _logarithms(left, right).to(four_momenta.dtype)
+        own = torch.stack(columns)
+        if own.device.type != "cpu" or len(i) <= _PAIRS:
             return _logarithms(own[:, i], own[:, j]).to(four_momenta.dtype)
         out = four_momenta.new_empty((len(i), len(PAIR_FEATURES)))
         for start in range(0, len(i), _PAIRS):
@@ -53,12 +57,12 @@ def pair_features(four_momenta: Tensor, i: Tensor, j: Tensor, rounded_masses: bo
         return out
 
 
-def _logarithms(left: Tensor, right: Tensor) -> Tensor:
+def _logarithms(left: Tensor | list[Tensor], right: Tensor | list[Tensor]) -> Tensor:
     """The four logarithms from (pT, y, phi, E, px, py, pz) of both constituents. Shapes: [7, T] twice ->
     [T, 4]."""
     distance = torch.hypot(left[1] - right[1], _turn(left[2] - right[2]))
     softer, total = torch.minimum(left[0], right[0]), left[0] + right[0]
-    e, x, y, z = (left[3:] + right[3:]).unbind(0)
+    e, x, y, z = (left[n] + right[n] for n in range(3, 7))
     mass2 = e * e - x * x - y * y - z * z
     share = softer / total.clamp_min(_SMALLEST)
     raw = torch.stack((softer * distance, share, distance, mass2), dim=-1)

@@ -125,6 +125,15 @@ def _of_rectangle(mask: Tensor) -> tuple[Tensor, Tensor]:
     return rows[:, :, None].expand(-1, -1, width).flatten(), rows[:, None].expand(-1, width, -1).flatten()
 
 
+def _once_in_rectangle(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Both rows of the pairs of each jet in a rectangle [B, N], as `SymmetricPairs` orders them."""
+    width = mask.shape[1]
+    at = torch.arange(width, device=mask.device)
+    there = mask[:, :, None] & mask[:, None] & (at <= at[:, None])
+    jet, i, j = there.nonzero().unbind(1)
+    return jet * width + i, jet * width + j
+
+
 class RectangularPairs(OrderedPairs):
     """All N² pairs of jets in a rectangle, of which sums take those of two constituents that are there, i ≠
     j."""
@@ -168,6 +177,9 @@ class SymmetricPairs:
     with first_b the number of pairs of the jets before: the way to a dense [P, P] is arithmetic, not a
     search.
 
+    In a rectangle they are those of the constituents that are there, in the same order: their number is the
+    one length of an exported graph that depends on the data.
+
     Args:
         i, j: [T] int64 packed rows of the two constituents, T = sum_b N_b (N_b + 1) / 2.
     """
@@ -180,14 +192,30 @@ class SymmetricPairs:
         """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` as for
         `OrderedPairs.of`."""
         mask = mask_behind(jets)
-        if mask is not None:  # all N², in both orders
-            return cls(*_of_rectangle(mask))
+        if mask is not None:
+            return cls(*_once_in_rectangle(mask))
         nodes = int(jets[-1]) if nodes is None else nodes
         start = _of_jets(jets[:-1], jets, nodes)
         return cls(*members(torch.arange(1, nodes + 1, device=jets.device) - start, start, total))
 
     def __len__(self) -> int:
         return self.i.shape[0]
+
+    @staticmethod
+    def in_squares(jets: Tensor, width: int, absent: int) -> Tensor:
+        """The row of each (i, j) of the rectangle [B, P, P] of jets with the offsets `jets`, P = width, and
+        `absent` where either is padding."""
+        mask, at = mask_behind(jets), torch.arange(width, device=jets.device)
+        if mask is None:
+            counts = jets.diff()
+            place, there = at.expand(1, width), at < counts[:, None]
+        else:
+            counts, place, there = mask.sum(1), mask.cumsum(1) - 1, mask
+        low = torch.minimum(place[:, :, None], place[:, None])
+        high = torch.maximum(place[:, :, None], place[:, None])
+        per_jet = counts * (counts + 1) // 2
+        cells = (per_jet.cumsum(0) - per_jet)[:, None, None] + high * (high + 1) // 2 + low
+        return torch.where(there[:, :, None] & there[:, None], cells, absent)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,42 @@ Nothing outside of `hepml.inference.exporting` makes such offsets.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _NAME = "_hepml_mask"
+
+
+@dataclass(frozen=True, eq=False)
+class Present:
+    """Which rows of a rectangle there are: what costs much a row is computed for these alone.
+
+    How many they are is a length that depends on the data, which a graph can have for the rows of one layer.
+
+    Args:
+        rows: [R] the rows.
+        places: [B · N] where among them each row of the rectangle is; R where it is absent.
+    """
+
+    rows: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, offsets: Tensor) -> Present | None:
+        """Of jets in a rectangle; None for packed jets, of which there are all."""
+        mask = mask_behind(offsets)
+        if mask is None:
+            return None
+        flat = mask.flatten()
+        rows = flat.nonzero()[:, 0]
+        return cls(rows, torch.where(flat, flat.cumsum(0) - 1, rows.shape[0]))
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of these rows among zeros. Shapes: [R, C] -> [B · N, C]."""
+        return F.pad(values, (0, 0, 0, 1)).index_select(0, self.places)
 
 
 def rectangular(mask: Tensor) -> Tensor:

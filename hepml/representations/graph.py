@@ -20,7 +20,7 @@ from hepml.data.batch import JetBatch
 from hepml.errors import DataError, ModelError, did_you_mean
 from hepml.packed.neighbours import nearest_neighbours
 from hepml.packed.pair_features import PAIR_FEATURES, pair_features
-from hepml.packed.pairs import OrderedPairs, SymmetricPairs, members
+from hepml.packed.pairs import OrderedPairs, members
 from hepml.packed.rectangular import mask_behind
 
 if TYPE_CHECKING:
@@ -114,14 +114,14 @@ def _edges_of_pairs(offsets: Tensor, points: Tensor | None, radius: float, self_
     the last."""
     mask = mask_behind(offsets)
     assert mask is not None
-    pairs = SymmetricPairs.of(offsets)
+    pairs = OrderedPairs.of(offsets)
     there = (mask[:, :, None] & mask[:, None]).flatten()
     if not self_loops:
-        there = there & (pairs.i != pairs.j)
+        there = there & (pairs.receiver != pairs.sender)
     if points is not None:
-        there = there & ((points[pairs.i] - points[pairs.j]).square().sum(-1) <= radius * radius)
+        there = there & ((points[pairs.receiver] - points[pairs.sender]).square().sum(-1) <= radius * radius)
     absent = mask.shape[0] * mask.shape[1]
-    return torch.stack([torch.where(there, end, absent) for end in (pairs.j, pairs.i)])
+    return torch.stack([torch.where(there, end, absent) for end in (pairs.sender, pairs.receiver)])
 
 
 def make_edges(

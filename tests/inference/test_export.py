@@ -25,6 +25,7 @@ from hepml.inference.exporting.parity import parity
 from hepml.inference.exporting.session import ExportedTagger
 from hepml.inference.exporting.support import REASONS, support
 from hepml.inference.exporting.tagger import form_of
+from hepml.inference.exporting.writing import without_einsum
 from hepml.inference.prediction import head_of, score
 
 pytest.importorskip("onnxruntime")
@@ -139,6 +140,42 @@ def test_a_file_keeps_the_digits_of_float64_constants(tmp_path: Path) -> None:
     np.testing.assert_allclose(logarithm, np.log([1e-200, 1, 4]), rtol=1e-14)
 
 
+class _Quick(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x[torch.arange(x.shape[0]).flip(0)]
+        return torch.einsum("bi,ij->bj", torch.nn.functional.gelu(rows), torch.ones(4, 3))
+
+
+def test_operators_are_written_as_onnxruntime_runs_them_best(tmp_path: Path) -> None:
+    """GELU in the order that it fuses, rows by one Gather, and no Einsum, which ends the process where there
+    are no jets."""
+    import onnx
+    import onnxruntime
+
+    jets = torch.export.Dim("jets")
+    program = torch.export.export(_Quick(), (torch.ones(3, 4),), dynamic_shapes=({0: jets},))
+    path = tmp_path / "q.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            without_einsum(program),
+            dynamo=True,
+            verbose=False,
+            custom_translation_table=translations(),
+            f=path,
+        )
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert not kinds & {"Einsum", "GatherND"}
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "run.onnx")
+    session = onnxruntime.InferenceSession(path, options)
+    assert "Gelu" in {node.op_type for node in onnx.load(tmp_path / "run.onnx").graph.node}
+    x = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
+    wanted = _Quick()(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], wanted, atol=1e-6)
+    assert session.run(None, {"x": x[:0]})[0].shape == (0, 3)
+
+
 def test_every_registered_tagger_exports_or_says_why_not() -> None:
     rows = {row["name"]: row for row in support()}
     assert set(rows) == set(models.registry())
@@ -169,6 +206,10 @@ def test_onnxruntime_agrees_with_torch(name: str, tmp_path: Path, shared: Path) 
     found = differences(
         model, ExportedTagger(tmp_path / "tagger.onnx"), jets, SMALL[name].get("neighbours", 16)
     )
+    exported = ExportedTagger(tmp_path / "tagger.onnx")
+    for count, constituents in ((0, 5), (3, 0), (0, 0)):
+        none = exported.padded(_jets((0,) * count), constituents)
+        assert exported.run(none)["probabilities"].shape == (count, 2)
     tolerance = TOLERANCES.get(name, 1e-5)
     assert found.usual < tolerance
     assert found.odd < tolerance

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from norms import stir_norms
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from hepml.nn.pair_embedding import PairEmbedding, pair_bias
 from hepml.packed.pair_features import PAIR_FEATURES, pair_features
 from hepml.packed.pairs import SymmetricPairs
 from hepml.packed.rectangle import Rectangle, masking_value
+from hepml.packed.rectangular import rectangular
 from hepml.testing import sample_jets
 
 
@@ -83,6 +85,21 @@ def test_pairs_are_each_pair_of_a_jet_once() -> None:
     expected = [(i, j) for a, b in ((0, 3), (3, 4), (4, 6)) for i in range(a, b) for j in range(a, i + 1)]
     assert list(zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)) == expected
     assert len(SymmetricPairs.of(torch.zeros(3, dtype=torch.int64))) == 0
+
+
+def test_pairs_of_a_rectangle_are_those_of_its_constituents_wherever_they_stand() -> None:
+    mask = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 0, 1, 0], [1, 1, 1, 1]], dtype=torch.bool)
+    packed, offsets = SymmetricPairs.of(F.pad(mask.sum(1).cumsum(0), (1, 0))), rectangular(mask)
+    pairs, rows = SymmetricPairs.of(offsets), mask.flatten().nonzero()[:, 0]
+    assert torch.equal(pairs.i, rows[packed.i])
+    assert torch.equal(pairs.j, rows[packed.j])
+    table = torch.randn(len(pairs), 2)
+    bias = pair_bias(table, offsets, 4).permute(0, 2, 3, 1).flatten(0, 2)
+    at = (pairs.i * 4 + pairs.j % 4, pairs.j * 4 + pairs.i % 4)
+    wanted = torch.full((64, 2), masking_value(torch.float32))
+    for cells in at:
+        wanted[cells] = table
+    assert torch.equal(bias, wanted)
 
 
 def test_pair_features_are_those_of_the_paper() -> None:

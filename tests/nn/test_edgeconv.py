@@ -11,6 +11,7 @@ from torch import Tensor
 from hepml.nn.edgeconv import EdgeConv
 from hepml.nn.kernels import edge_messages as pieces
 from hepml.packed.neighbours import nearest_neighbours
+from hepml.packed.rectangular import Present, rectangular
 
 OFFSETS = torch.tensor([0, 0, 1, 5, 40, 41, 130])
 
@@ -148,3 +149,17 @@ def test_an_absent_neighbour_has_features_of_zero() -> None:
             torch.cat((x[:1], torch.zeros(1, 7, dtype=x.dtype))), torch.tensor([[1, 1, 1], [0, 0, 0]])
         )
     assert torch.allclose(lonely, with_zero[:1], atol=1e-12)
+
+
+def test_messages_are_gathered_by_the_rows_that_are_there_alone() -> None:
+    block, plain, x, near = pair((16, 8), torch.float64)
+    block.eval()
+    plain.eval()
+    mask = torch.rand(2, 65, generator=torch.Generator().manual_seed(3)) < 0.6
+    there = mask.flatten()
+    with torch.no_grad():
+        found = block(x, near, Present.of(rectangular(mask)))
+        assert torch.allclose(found[there], plain(x, near)[there], atol=1e-12)
+        shortcut = plain.sc_bn(plain.sc(x))[~there]  # type: ignore[misc]
+        assert torch.allclose(found[~there], torch.relu(shortcut), atol=1e-12)
+    assert Present.of(OFFSETS) is None

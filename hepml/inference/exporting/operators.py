@@ -18,6 +18,7 @@ def translations() -> dict[Any, Callable[..., Any]]:
     import numpy as np
     import onnx
     from onnxscript import ir, opset18
+    from onnxscript.function_libs.torch_lib.ops import core, nn
 
     op: Any = opset18
 
@@ -75,8 +76,24 @@ def translations() -> dict[Any, Callable[..., Any]]:
         size, one = op.Abs(x), op.Cast(op.Constant(value_float=1.0), to=_DOUBLE)
         return op.Mul(op.Sign(x), op.Log(op.Add(size, op.Sqrt(op.Add(op.Mul(size, size), one)))))
 
+    def gelu(x: Any, approximate: str = "none") -> Any:
+        """In the order that onnxruntime knows as one operator of its own: torch's has the half elsewhere."""
+        if approximate != "none":
+            return nn.aten_gelu(x, approximate)
+        root, one, half = (op.CastLike(op.Constant(value_float=v), x) for v in (math.sqrt(2), 1.0, 0.5))
+        return op.Mul(op.Mul(x, op.Add(op.Erf(op.Div(x, root)), one)), half)
+
+    def index(x: Any, indices: Any) -> Any:
+        """Rows by number: one copy a row, where torch's translation transposes before and behind."""
+        given = [(axis, i) for axis, i in enumerate(indices) if i is not None]
+        if len(given) > 1 or given[0][1].dtype == ir.DataType.BOOL:
+            return core.aten_index(x, indices)
+        return op.Gather(x, given[0][1], axis=given[0][0])
+
     aten = torch.ops.aten
     return {
+        aten.gelu.default: gelu,
+        aten.index.Tensor: index,
         aten.asinh.default: asinh,
         aten.clamp.default: clamp,
         aten.clamp_min.default: clamp,

@@ -187,7 +187,7 @@ def _write_onnx(
     try:
         with _quiet():
             written = torch.onnx.export(
-                program,
+                without_einsum(program),
                 (),
                 kwargs=example_inputs(form),
                 dynamo=True,
@@ -208,6 +208,14 @@ def _write_onnx(
     if halved:
         halve_weights(proto)
     onnx.save(proto, path)
+
+
+def without_einsum(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The same in matrix products: of no jets, onnxruntime's own operator ends the process."""
+    einsum = torch.ops.aten.einsum.default
+    if all(node.target is not einsum for node in program.graph.nodes):
+        return program
+    return program.run_decompositions({einsum: torch.export.default_decompositions()[einsum]})
 
 
 def _write_compiled(

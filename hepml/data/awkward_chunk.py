@@ -3,12 +3,16 @@ files give as well, so that both are packed by the same code."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hepml.data.formats.resolve import cartesian
 from hepml.data.jet_columns import from_collider_columns, settle
+from hepml.data.layouts.derived import INTERMEDIATE
+from hepml.data.layouts.records import candidates_of, translated
 from hepml.data.reading.chunk import MOMENTUM, Chunk, canonical_columns
 from hepml.data.reading.per_jet import one_each
 from hepml.data.reading.screen import GIVEN
@@ -25,7 +29,6 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
         LayoutError: no `constituents`, or no momentum in them.
     """
     import awkward as ak
-    import vector
 
     if "constituents" not in ak.fields(jets):
         raise LayoutError(
@@ -33,29 +36,7 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
             mend=did_you_mean("constituents", ak.fields(jets), noun="fields"),
         )
     lists = ak.to_packed(ak.from_regular(jets["constituents"]))
-    fields = ak.fields(lists)
-    if not set(MOMENTUM) <= set(fields):
-        vector.register_awkward()
-        lists = ak.with_name(lists, "Momentum4D")
-        try:
-            four = {n: getattr(lists, n) for n in MOMENTUM}
-        except AttributeError as problem:
-            raise LayoutError(
-                f"constituents have no four-momentum among {', '.join(fields)}",
-                mend="give px, py, pz, energy or pt, eta, phi, mass",
-            ) from problem
-    else:
-        four = {n: lists[n] for n in MOMENTUM}
-    first = ak.to_packed(four["px"])
-    offsets = np.asarray(ak.to_layout(first).offsets.data, dtype=np.int64)
-    flat = {n: _floats(ak.flatten(a, axis=1)) for n, a in four.items()}
-    flat |= {
-        n: _floats(ak.flatten(lists[n], axis=1))
-        for n in fields
-        if n not in flat
-        and n
-        not in ("pt", "eta", "phi", "mass", "E", "e", "t", "x", "y", "z", "rho", "theta", "tau", "M", "m")
-    }
+    offsets, flat = _constituents(lists)
     own = {
         n: found
         for n in ak.fields(jets)
@@ -85,6 +66,60 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
     return chunk if momenta is None else replace(chunk, momenta=settle(momenta, chunk.summed()))
 
 
+def _constituents(lists: ak.Array) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Offsets, and one flat column for each momentum component and each further number of a constituent."""
+    import awkward as ak
+
+    fields = [n for n in ak.fields(lists) if lists[n].ndim == 2 and not ak.fields(lists[n])]
+    found = candidates_of(fields, _record(lists))
+    if found is not None:
+        columns = {n: _floats(ak.flatten(lists[n], axis=1)) for n in fields}
+        flat = translated(found, columns)
+        four = cartesian(flat, "constituents", GIVEN)
+        rest = {n: _single(c) for n, c in flat.items() if n not in (*INTERMEDIATE, *_IMPLIED)}
+        return _offsets(lists[fields[0]]), four | rest
+    four = {n: lists[n] if set(MOMENTUM) <= set(fields) else _component(lists, n) for n in MOMENTUM}
+    flat = {n: _floats(ak.flatten(a, axis=1)) for n, a in four.items()}
+    flat |= {n: _floats(ak.flatten(lists[n], axis=1)) for n in fields if n not in (*flat, *_IMPLIED)}
+    return _offsets(four["px"]), flat
+
+
+def _component(lists: ak.Array, name: str) -> ak.Array:
+    """A component of records with a momentum: as `vector` reads their fields, else as their own class does.
+
+    Raises:
+        LayoutError: neither knows.
+    """
+    import awkward as ak
+    import vector
+
+    vector.register_awkward()
+    for records in (ak.with_name(lists, "Momentum4D"), lists):
+        with suppress(AttributeError):
+            return getattr(records, name)
+    raise LayoutError(
+        f"constituents have no four-momentum among {', '.join(ak.fields(lists))}",
+        mend="give px, py, pz, energy or pt, eta, phi, mass",
+    )
+
+
+def _record(lists: ak.Array) -> str | None:
+    """What the records in these lists are called."""
+    import awkward as ak
+
+    return str(ak.parameters(ak.flatten(lists, axis=1)).get("__record__", "")) or None
+
+
+def _offsets(lists: ak.Array) -> np.ndarray:
+    import awkward as ak
+
+    return np.asarray(ak.to_layout(ak.to_packed(lists)).offsets.data, dtype=np.int64)
+
+
+def _single(column: np.ndarray) -> np.ndarray:
+    return column.astype(np.float32, copy=False)
+
+
 def _further(lists: ak.Array) -> Chunk | None:
     """A further collection: a list of records with momenta for each jet; None where it is something else."""
     import awkward as ak
@@ -97,6 +132,30 @@ def _further(lists: ak.Array) -> Chunk | None:
         return None
 
 
+# what follows from the momentum, by any name
+_IMPLIED = frozenset(
+    [
+        "pt",
+        "eta",
+        "phi",
+        "mass",
+        "E",
+        "e",
+        "t",
+        "x",
+        "y",
+        "z",
+        "rho",
+        "theta",
+        "tau",
+        "M",
+        "m",
+        "px",
+        "py",
+        "pz",
+        "energy",
+    ]
+)
 _COLLIDER = ("pt", "eta", "phi", "energy", "mass")
 
 

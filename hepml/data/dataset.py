@@ -205,7 +205,7 @@ class JetDataset:
             indices: [B] integers, a slice, or booleans [N].
         """
         which = positions(indices, len(self))
-        return replace(self.whole.take(which), index=which)
+        return self.whole.at(which, index=which)
 
     def __repr__(self) -> str:
         shown = repr(self.whole).replace("JetBatch of", "JetDataset of", 1)

@@ -4,6 +4,7 @@ does."""
 from __future__ import annotations
 
 import html
+import warnings
 from typing import Any
 
 import awkward as ak
@@ -21,7 +22,9 @@ class JetArray(ak.Array):  # type: ignore[misc]
 
         told = html.escape(str(self.attrs.get("report", "")))
         try:
-            shown = JetBatch.from_awkward(self[:ROWS])._repr_html_()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # columns that a batch leaves out are none of a picture's
+                shown = JetBatch.from_awkward(self[:ROWS])._repr_html_()
         except (HepmlError, AttributeError, KeyError, TypeError, ValueError):
             # a selection of columns, or an array that was changed: what awkward says of it
             return str(super()._repr_mimebundle_().get("text/html", ""))

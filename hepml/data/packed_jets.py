@@ -18,12 +18,13 @@ from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
 from hepml.data.arrays import as_tensor, check_packed, whole
 from hepml.data.reading.chunk import leading_rows
-from hepml.data.rows import gather, positions, rows_of
+from hepml.data.rows import JetRows, gather, positions
 from hepml.packed.lazy import lazy
 from hepml.packed.rectangular import counts_of, mask_behind
 from hepml.packed.segments import jet_of_rows, segment_sum
 
 ArrayLike = Any
+_PER_JET = ("jet_features", "labels", "weights", "index", "jet_momenta")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -239,10 +240,13 @@ class PackedJets:
         Args:
             jets: integers, or booleans [B].
         """
-        which = positions(jets, len(self), self.device)
-        rows, offsets = rows_of(self.offsets, which)
-        some = self._taken(offsets, lambda t: gather(t, rows), lambda t: gather(t, which))
-        return some._beside(self, lambda other: other.take(which))
+        return self.at(positions(jets, len(self), self.device))
+
+    def at(self, jets: Tensor, **other: Any) -> Self:
+        """As `take`, of positions [B'] that are known to be there; with further fields as they are given."""
+        rows = JetRows(self.offsets, jets)
+        some = self._taken(rows.offsets, rows.of, lambda t: gather(t, jets), **other)
+        return some._beside(self, lambda beside: beside.at(jets))
 
     def reordered(self, order: Tensor) -> Self:
         """All jets in another order, a permutation [B] of their positions: nothing is asked of the device."""
@@ -308,9 +312,10 @@ class PackedJets:
         offsets: Tensor,
         constituents: Callable[[Tensor], Tensor],
         jets: Callable[[Tensor], Tensor] | None,
+        **other: Any,
     ) -> Self:
         """Every column with some of its rows; without `jets` all jets stay and their constituents change,
-        and extras with them."""
+        and extras with them. Fields in `other` are as they are given."""
         extras = {}
         if jets is not None:
             known = {name: extra_table.find(name) for name in self.extras}
@@ -320,19 +325,14 @@ class PackedJets:
                 if e is not None
             }
 
-        def jet(t: Tensor | None) -> Tensor | None:
-            return t if t is None or jets is None else jets(t)
-
+        kept = {n: getattr(self, n) for n in _PER_JET if n not in other}
+        other |= {n: t if t is None or jets is None else jets(t) for n, t in kept.items()}
         return replace(
             self,
             four_momenta=constituents(self.four_momenta),
             offsets=offsets,
             features=None if self.features is None else constituents(self.features),
-            jet_features=jet(self.jet_features),
-            labels=jet(self.labels),
-            weights=jet(self.weights),
-            index=jet(self.index),
-            jet_momenta=jet(self.jet_momenta),
             extras=extras,
             raw={name: constituents(t) for name, t in self.raw.items()},
+            **other,
         )

@@ -58,8 +58,8 @@ def pack(
             phi, mass) and raw columns.
         features: constituent features to compute, by name or set; without any, the raw columns travel along
             and features are computed on demand.
-        jet_features: jet-level columns to carry along; all but labels and those that follow from momenta,
-            where left out.
+        jet_features: jet-level columns to carry along. Left out, all but labels, those that follow from
+            momenta, and those that are not finite in every jet, of which a warning tells.
         max_constituents: keep only the leading so many, by pT.
         dtype: floating dtype of the batch.
         target: jet column to use as labels (regression) instead of `label`.
@@ -82,7 +82,7 @@ def pack(
         chunk = chunk.leading(max_constituents)
     if jet_features is None:
         labels = {*chunk.classes, *(f"label_{name}" for name in chunk.classes)}
-        jet_features = [n for n in chunk.jets if n not in (*labels, *DERIVED, "index")]
+        jet_features = _finite(chunk, [n for n in chunk.jets if n not in (*labels, *DERIVED, "index")])
     batch = batch_of(
         kind,
         chunk,
@@ -97,6 +97,19 @@ def pack(
         return batch
     raw = {n: torch.from_numpy(c).to(dtype) for n, c in chunk.constituents.items() if n not in MOMENTUM}
     return replace(batch, raw=raw)
+
+
+def _finite(chunk: Chunk, names: Sequence[str]) -> list[str]:
+    """Of jet columns that nobody asked for, those that a batch can carry; the others are told."""
+    lacking = {n: int((~np.isfinite(chunk.jets[n])).sum()) for n in names}
+    told = [f"{n} ({jets} jets)" for n, jets in lacking.items() if jets]
+    if told:
+        more = f" and {len(told) - 6} more" if len(told) > 6 else ""
+        warnings.warn(
+            f"jet columns left out, being NaN, infinite or absent in some jets: {', '.join(told[:6])}{more}",
+            stacklevel=4,
+        )
+    return [n for n in names if not lacking[n]]
 
 
 def batch_of(

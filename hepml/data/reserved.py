@@ -1,19 +1,23 @@
 """Arrays that grow at their end without being copied: what is read in small chunks is computed straight to
 where it stays.
 
-Memory is reserved for what the chunks so far foretell. Pages that nothing was written to cost nothing, and
-`realloc` moves a large block by its page table, so neither a reserve that is too large nor one that is too
-small costs memory.
+Memory is reserved for what the chunks so far foretell, in large pages. Pages that nothing was written to cost
+nothing, and the system moves a mapping by its page table, so neither a reserve that is too large nor one that
+is too small costs memory. (`ndarray.resize` would: what numpy has asked large pages for grows by a copy in
+small ones.)
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 _SLACK = 1.05  # a reserve that just falls short would be moved for the last chunk
+_LARGE = 1 << 22  # bytes; from here on a mapping of its own, as numpy and malloc have it too
 
 # (name, rows, numbers a row, dtype) -> where the next rows of that column belong, to be filled
 Room = Callable[[str, int, int, Any], np.ndarray]
@@ -30,6 +34,7 @@ class GrowingArray:
     def __init__(self, row: tuple[int, ...], dtype: Any) -> None:
         self.rows = 0
         self._array = np.empty((0, *row), dtype=dtype)
+        self._memory: mmap.mmap | None = None  # of the array, where it is a mapping
 
     def room(self, rows: int, expected: int = 0) -> np.ndarray:
         """Where the next rows belong. They count once they are appended.
@@ -48,7 +53,7 @@ class GrowingArray:
         holds both is taken, as by numpy."""
         common = np.result_type(rows.dtype, self._array.dtype)
         if common != self._array.dtype:
-            self._array = self._array.astype(common)
+            self._memory, self._array = None, self._array.astype(common)
         place = self.room(len(rows), expected)
         if place.__array_interface__["data"] != rows.__array_interface__["data"]:
             place[:] = rows
@@ -65,22 +70,49 @@ class GrowingArray:
         return self._array[: self.rows]
 
     def _grow(self, rows: int) -> None:
-        if not len(
-            self._array
-        ):  # numpy asks for large pages, which saves most page faults of the first filling
-            self._array = np.empty((rows, *self._array.shape[1:]), dtype=self._array.dtype)
-        elif not self._resize(rows):
+        if not self._resize(rows):
             old = self._array
-            self._array = np.empty((rows, *old.shape[1:]), dtype=old.dtype)
+            self._memory, self._array = _reserve(rows, old)
             self._array[: self.rows] = old[: self.rows]
 
     def _resize(self, rows: int) -> bool:
-        """Whether the array could be resized where it is: numpy refuses while somebody views it."""
+        """Whether the array could be resized where it is: not while somebody views it."""
+        row, dtype = self._array.shape[1:], self._array.dtype
+        size = rows * int(np.prod(row)) * dtype.itemsize
+        if self._memory is None:
+            if self._array.nbytes < size and size >= _LARGE:
+                return False
+            try:
+                self._array.resize((rows, *row))
+            except ValueError:
+                return False
+            return True
+        self._array = np.empty((0, *row), dtype=dtype)  # no view of ours
         try:
-            self._array.resize((rows, *self._array.shape[1:]))
-        except ValueError:
-            return False
-        return True
+            self._memory.resize(max(size, 1))
+        except (BufferError, OSError, SystemError, ValueError):  # viewed; or a system that cannot
+            resized = False
+        else:
+            resized = True
+        self._array = _view(self._memory, row, dtype)
+        return resized
+
+
+def _reserve(rows: int, like: np.ndarray) -> tuple[mmap.mmap | None, np.ndarray]:
+    """Memory for so many rows, and the array in it; a mapping where it is large and the system has them."""
+    row, dtype = like.shape[1:], like.dtype
+    size = rows * int(np.prod(row)) * dtype.itemsize
+    if size < _LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return None, np.empty((rows, *row), dtype=dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without large pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory, _view(memory, row, dtype)
+
+
+def _view(memory: mmap.mmap, row: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    size = int(np.prod(row)) * dtype.itemsize
+    return np.frombuffer(memory, dtype=dtype, count=len(memory) // size * int(np.prod(row))).reshape(-1, *row)
 
 
 class GrowingColumns:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hepml.data.ragged import Pieces
 from hepml.errors import DataError
 
 
@@ -23,6 +24,9 @@ def positions(jets: Any, total: int, device: torch.device | None = None) -> Tens
         IndexError: a jet that is not there.
         DataError: booleans of another length.
     """
+    plain = isinstance(jets, np.ndarray) and jets.dtype == np.int64 and jets.ndim == 1 and device is None
+    if plain and len(jets) and jets.min() >= 0 and jets.max() < total:  # what loaders ask for, every step
+        return torch.from_numpy(jets)
     if isinstance(jets, slice):
         return torch.arange(*jets.indices(total), device=device)
     which = jets if isinstance(jets, Tensor) else torch.as_tensor(np.asarray(jets))
@@ -43,28 +47,43 @@ def positions(jets: Any, total: int, device: torch.device | None = None) -> Tens
     return torch.where(which < 0, which + total, which)
 
 
-def rows_of(offsets: Tensor, jets: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the constituents of chosen jets, [ΣN'] int64, and the offsets of those jets alone, [B' + 1].
+class JetRows:
+    """Rows of the constituents of chosen jets.
 
     Args:
         offsets: [B + 1].
         jets: [B'] positions.
+
+    Attributes:
+        offsets: of those jets alone, [B' + 1].
     """
-    starts = offsets[jets]
-    counts = offsets[jets + 1] - starts
-    own = torch.zeros(len(jets) + 1, dtype=torch.int64, device=offsets.device)
-    torch.cumsum(counts, 0, out=own[1:])
-    total = int(own[-1])
-    rows = torch.repeat_interleave(starts - own[:-1], counts, output_size=total)
-    rows += torch.arange(total, device=offsets.device)
-    return rows, own
+
+    def __init__(self, offsets: Tensor, jets: Tensor) -> None:
+        self._pieces: Pieces | None = None
+        if offsets.device.type == "cpu":
+            edges, which = offsets.numpy(), jets.numpy()
+            self._pieces = Pieces(edges.take(which), edges.take(which + 1))
+            self.offsets = torch.from_numpy(self._pieces.offsets)
+            return
+        starts = offsets[jets]
+        counts = offsets[jets + 1] - starts
+        self.offsets = torch.zeros(len(jets) + 1, dtype=torch.int64, device=offsets.device)
+        torch.cumsum(counts, 0, out=self.offsets[1:])
+        total = int(self.offsets[-1])
+        self.rows = torch.repeat_interleave(starts - self.offsets[:-1], counts, output_size=total)
+        self.rows += torch.arange(total, device=offsets.device)
+
+    def of(self, t: Tensor) -> Tensor:
+        """Their rows of a packed column, as a copy."""
+        if self._pieces is None:
+            return t[self.rows]
+        if t.requires_grad or t.dtype == torch.bfloat16:
+            return t[torch.from_numpy(self._pieces.rows)]
+        return torch.from_numpy(self._pieces.of(t.numpy()))
 
 
 def gather(t: Tensor, rows: Tensor) -> Tensor:
     """t[rows]; on a CPU by numpy's take, which is the quicker one for rows of a few numbers."""
     if t.device.type != "cpu" or t.requires_grad or t.dtype == torch.bfloat16:
         return t[rows]
-    array = t.numpy()
-    out = np.empty((len(rows), *t.shape[1:]), dtype=array.dtype)
-    np.take(array, rows.numpy(), axis=0, out=out, mode="clip")
-    return torch.from_numpy(out)
+    return torch.from_numpy(t.numpy().take(rows.numpy(), axis=0, mode="clip"))

@@ -101,3 +101,49 @@ def test_numbers_that_torch_would_change_in_silence_are_refused() -> None:
         JetBatch.from_arrays(p, [0, 4, 8, 12], labels=np.array([1, 2, 2**64 - 1], dtype=np.uint64))
     with pytest.raises(DataError, match="labels are NaN"):
         hepml.HepmlClassifier("pfn", epochs=1).fit(_padded(GOOD), [0, 1, np.nan])
+
+
+SPELT = {  # as coffea's NanoEvents hands records on: the experiment's names and units
+    "PFCand": {"pt": 30.0, "eta": 0.5, "phi": 1.0, "mass": 0.14, "d0": 0.02, "d0Err": 0.001, "dz": -0.1,
+               "dzErr": 0.002, "charge": -1, "pdgId": 13, "puppiWeight": 1.0},
+    "Track": {"PT": 30.0, "Eta": 0.5, "Phi": 1.0, "Mass": 0.14, "D0": 0.2, "ErrorD0": 0.01, "DZ": -1.0,
+              "ErrorDZ": 0.02, "Charge": -1, "PID": 13, "pt": 30.0, "eta": 0.5, "phi": 1.0, "mass": 0.14},
+    "TrackParticle": {"theta": 2 * np.arctan(np.exp(-0.5)), "phi": 1.0, "qOverP": -1e-3 / (30 * np.cosh(0.5)),
+                      "d0": 0.2, "z0": -1.0, "pt": 3e4, "_eventindex": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("record", SPELT)
+def test_records_in_an_experiments_own_names_are_those_of_its_files(record: str) -> None:
+    fields = {n: ak.Array([[x], [x, x]]) for n, x in SPELT[record].items()}
+    fields["hits"] = ak.Array([[[1, 2]], [[], [3]]])  # no number a constituent: nobody's feature
+    jets = ak.zip({"constituents": ak.zip(fields, with_name=record, depth_limit=2)}, depth_limit=1)
+    batch = JetBatch.from_awkward(jets)
+    pt, eta, phi = 30.0, 0.5, 1.0
+    expected = torch.tensor([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)], dtype=torch.float32)
+    assert torch.allclose(batch.four_momenta[:, 1:], expected.expand(3, 3), rtol=1e-5)
+    assert batch.raw["charge"].tolist() == [-1] * 3
+    assert batch.raw["d0"].tolist() == pytest.approx([0.2] * 3)  # mm
+    assert batch.raw["dz"].tolist() == pytest.approx([-1.0] * 3)
+    if record != "TrackParticle":
+        assert batch.raw["is_muon"].tolist() == [1] * 3
+        assert batch.raw["d0_error"].tolist() == pytest.approx([0.01] * 3)
+        assert batch.raw["dz_error"].tolist() == pytest.approx([0.02] * 3)
+    assert "hits" not in batch.raw
+
+
+def test_records_in_hepmls_own_names_stay_as_they_are() -> None:
+    names = {"pt": 30.0, "eta": 0.5, "phi": 1.0, "mass": 0.14, "d0": 0.2, "d0_error": 0.01, "pdgId": 13.0}
+    lists = ak.zip({n: ak.Array([[x]]) for n, x in names.items()})
+    raw = JetBatch.from_awkward(ak.zip({"constituents": lists}, depth_limit=1)).raw
+    assert {n: c.item() for n, c in raw.items()} == pytest.approx({"d0": 0.2, "d0_error": 0.01, "pdgId": 13})
+
+
+def test_a_jet_column_that_is_not_finite_is_left_out_by_name_and_refused_where_asked_for() -> None:
+    jets = _awkward(_padded(GOOD)[:2])
+    jets["tag"], jets["width"] = [0.5, float("nan")], [1.0, 2.0]
+    with pytest.warns(UserWarning, match=r"left out.*tag \(1 jets\)"):
+        batch = JetBatch.from_awkward(jets)
+    assert batch.jet_feature_names == ("width",)
+    with pytest.raises(DataError, match="tag"):
+        JetBatch.from_awkward(jets, jet_features=["tag"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+import resource
+
 import numpy as np
 import pytest
 
@@ -12,7 +15,9 @@ from hepml.data.reserved import GrowingArray, GrowingColumns
 
 @pytest.mark.parametrize("expected", [0, 7, 40, 1000])
 @pytest.mark.parametrize("keep_views", [False, True])
-def test_rows_are_the_same_whatever_was_foretold(expected, keep_views) -> None:
+@pytest.mark.parametrize("large", [1, 1 << 22])
+def test_rows_are_the_same_whatever_was_foretold(expected, keep_views, large, monkeypatch) -> None:
+    monkeypatch.setattr("hepml.data.reserved._LARGE", large)
     rows = np.random.default_rng(1).random((40, 3)).astype(np.float32)
     column, views = GrowingArray((3,), np.float32), []
     for first in range(0, 40, 7):
@@ -26,6 +31,19 @@ def test_rows_are_the_same_whatever_was_foretold(expected, keep_views) -> None:
     assert np.array_equal(whole, rows)
     for first, view in views:
         assert np.array_equal(view, rows[first : first + 7])
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="only Linux moves mappings by their pages")
+def test_a_large_column_grows_without_its_pages_being_touched_again() -> None:
+    """A file whose first jets are short foretells too little."""
+    size = 1 << 24
+    column, whole = GrowingArray((4,), np.float32), np.ones((size // 16, 4), dtype=np.float32)
+    for expected in (len(whole), 2 * len(whole)):
+        column.append(whole, expected)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    column.room(4 * len(whole))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < size / mmap.PAGESIZE / 4
+    assert np.array_equal(column.finish(), np.concatenate([whole, whole]))
 
 
 def test_a_column_that_one_chunk_lacks_is_left_out() -> None:

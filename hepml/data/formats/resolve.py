@@ -21,7 +21,7 @@ from hepml.data.layouts.collections import (
     ReferenceLink,
     TableLink,
 )
-from hepml.data.layouts.derived import DERIVED, INTERMEDIATE, made_by
+from hepml.data.layouts.derived import DERIVED, INTERMEDIATE, made_by, with_derived
 from hepml.data.reading import links
 from hepml.data.reading.links import Links
 from hepml.errors import DataError, LayoutError, did_you_mean
@@ -190,11 +190,8 @@ def _collection(
             columns[name] = np.full(size, column.constant, dtype=np.float32)
         else:
             columns[name] = column(flat[column.branch])
-    for name in candidates.derive:
-        derived = DERIVED[name]
-        if set(derived.needs) <= columns.keys():
-            columns |= {n: v for n, v in derived.formula(columns).items() if n not in columns}
-    out = _cartesian(columns, candidates.name, tree.where)
+    columns = with_derived(candidates.derive, columns)
+    out = cartesian(columns, candidates.name, tree.where)
     return out | {n: columns[n].astype(np.float32, copy=False) for n in keep if n in columns and n not in out}
 
 
@@ -227,7 +224,7 @@ def _momentum_columns(candidates: Candidates) -> list[str]:
     )
 
 
-def _cartesian(columns: dict[str, np.ndarray], name: str, where: str) -> dict[str, np.ndarray]:
+def cartesian(columns: dict[str, np.ndarray], name: str, where: str) -> dict[str, np.ndarray]:
     """px, py, pz and energy; massless where neither energy nor mass is known."""
     single = {
         n: columns[n].astype(np.float32, copy=False)

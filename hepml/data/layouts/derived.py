@@ -3,7 +3,7 @@ identity from the PDG id, a track's momentum from its helix, a tower's from its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,4 +114,13 @@ def made_by(derive: tuple[str, ...], at_hand: set[str]) -> dict[str, str]:
             new = [g for g in found.gives if g not in have]
             out |= dict.fromkeys(new, name)
             have |= set(new)
+    return out
+
+
+def with_derived(derive: Iterable[str], columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns, and those that follow from them."""
+    out = dict(columns)
+    for name in derive:
+        if set(DERIVED[name].needs) <= out.keys():
+            out |= {n: v for n, v in DERIVED[name].formula(out).items() if n not in out}
     return out

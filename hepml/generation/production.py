@@ -31,6 +31,7 @@ from hepml.generation.writer import write_jets
 Progress = Callable[[int, int], None]
 LAYOUT_VERSION = 1  # chunks of another version are not taken up again
 EVENTS_PER_CHUNK = 1500
+LARGEST_CHUNK = 6000
 _LARGEST_SEED = 2**63 - 1
 
 
@@ -197,9 +198,7 @@ def _plan(
         )
     if workers < 1:
         raise ConfigError(f"{workers} workers", where="generate", mend="use at least one")
-    # a chunk of a small sample is small, so that several workers have something to do and little is thrown
-    # away
-    chunk = options.get("events_per_chunk") or min(EVENTS_PER_CHUNK, max(100, 2 * jets // classes))
+    chunk = options.get("events_per_chunk") or _chunk_size(jets, classes)
     if chunk < 1:
         raise ConfigError(f"events_per_chunk = {chunk}", where="generate", mend="use at least one")
     interactions = options.get("multiple_interactions")
@@ -211,6 +210,13 @@ def _plan(
         chosen.multiple_interactions if interactions is None else bool(interactions),
         int(chunk),
     )
+
+
+def _chunk_size(jets: int, classes: int) -> int:
+    """Events a chunk. A chunk of a small sample is small, so that several workers have something to do and
+    little is thrown away; one of a large sample is large, since Pythia starts anew for every slice."""
+    usual = min(EVENTS_PER_CHUNK, max(100, 2 * jets // classes))
+    return max(usual, min(LARGEST_CHUNK, jets // classes // 8))
 
 
 def _wanted(jets: int, classes: int) -> list[int]:

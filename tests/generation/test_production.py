@@ -21,6 +21,7 @@ import uproot
 from hepml.errors import ConfigError, FileError, MissingExtraError
 from hepml.generation import GenerationReport, generate, recipes
 from hepml.generation.columns import LABELS
+from hepml.generation.production import _chunk_size
 
 SMALL: dict[str, Any] = {"multiple_interactions": False, "events_per_chunk": 12}
 
@@ -239,6 +240,13 @@ def test_jetclass_makes_every_class_it_names(tmp_path: Path) -> None:
         name: int(name in made) for name in LABELS
     }
     assert ak.all((jets.jet_pt >= 500) & (jets.jet_pt <= 1000))
+
+
+@pytest.mark.parametrize(("jets", "events"), [(40, 100), (3001, 1500), (24_000, 1500), (200_000, 6000)])
+def test_small_samples_have_small_chunks_and_large_ones_start_pythia_less_often(
+    jets: int, events: int
+) -> None:
+    assert _chunk_size(jets, classes=2) == events
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -191,7 +191,8 @@ def signature_schema(
         return create_model(name, __base__=Schema, **fields)
     except PydanticUserError:  # an annotation that has no schema, such as a module
         loose = {key: (_loose(hint), default) for key, (hint, default) in fields.items()}
-        return create_model(name, __base__=Schema, **loose)  # type: ignore[call-overload]
+        model: type[BaseModel] = create_model(name, __base__=Schema, **loose)  # type: ignore[call-overload]
+        return model
 
 
 def plain(value: Any) -> Any:

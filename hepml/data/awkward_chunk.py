@@ -202,4 +202,5 @@ def _floats(array: ak.Array) -> np.ndarray:
     import awkward as ak
 
     values = ak.to_numpy(array, allow_missing=False)
-    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+    out: np.ndarray = values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+    return out

@@ -319,7 +319,8 @@ def _are_sorted(labels: np.ndarray | None, bounds: np.ndarray) -> bool:
         return False
     whole = np.bincount(np.maximum(labels, 0)).max() / len(labels)
     weights = np.diff(bounds)
-    return float(np.average(_commonest(labels, bounds)[1], weights=weights)) > whole + _SORTED
+    out: bool = float(np.average(_commonest(labels, bounds)[1], weights=weights)) > whole + _SORTED
+    return out
 
 
 def _small(labels: np.ndarray | None) -> np.ndarray | None:

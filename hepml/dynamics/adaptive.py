@@ -67,9 +67,11 @@ class _Tableau:
         """Root mean square of the local error over its allowance, [B]."""
         first = (torch.tensordot(self.errors[0], slopes, dims=1) / scale).square().mean(-1)
         if len(self.errors) == 1:
-            return h.abs() * first.sqrt()
+            out: Tensor = h.abs() * first.sqrt()
+            return out
         second = (torch.tensordot(self.errors[1], slopes, dims=1) / scale).square().mean(-1)
-        return h.abs() * first / (first + 0.01 * second).clamp_min(1e-300).sqrt()
+        out = h.abs() * first / (first + 0.01 * second).clamp_min(1e-300).sqrt()
+        return out
 
     def interpolant(
         self, law: Callable[[Tensor], Tensor], z: Tensor, after: Tensor, slopes: Tensor, h: Tensor
@@ -77,7 +79,8 @@ class _Tableau:
         """Coefficients [B, D, n] of what `read_off` takes: of fourth order, or of seventh with three further
         slopes."""
         if self.further is None:
-            return h[:, None] * torch.tensordot(slopes.permute(1, 2, 0), self.dense, dims=1).mT
+            out: Tensor = h[:, None] * torch.tensordot(slopes.permute(1, 2, 0), self.dense, dims=1).mT
+            return out
         for a in self.further:
             slopes = torch.cat((slopes, law(z + h * torch.tensordot(a[: len(slopes)], slopes, dims=1))[None]))
         moved, first, last = after - z, h * slopes[0], h * slopes[self.stages]

@@ -97,7 +97,8 @@ def fit(
             batch = torch.randint(objective.size, (settings.batch_size,), generator=generator).to(
                 parameter.device
             )
-        return objective(batch)
+        out: Tensor = objective(batch)
+        return out
 
     walk(network, objective.extra, loss, settings, note)
     if settings.polish:

@@ -116,7 +116,8 @@ class Steps:
             for _ in range(self.settings.substeps):
                 z = step(self.network, z, self.h)
             loss = loss + (z - self.states[k, t + ahead]).square().mean()
-        return loss / (self.settings.horizon * (self.h * self.settings.substeps) ** 2)
+        out: Tensor = loss / (self.settings.horizon * (self.h * self.settings.substeps) ** 2)
+        return out
 
 
 OBJECTIVES: dict[str, Any] = {"derivatives": Derivatives, "denoised": Denoised, "steps": Steps}

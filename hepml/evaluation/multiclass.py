@@ -45,7 +45,8 @@ def discriminant(
     wanted = p[:, np.atleast_1d(signal)].sum(axis=1, dtype=np.float64)
     against = p[:, np.atleast_1d(background)].sum(axis=1, dtype=np.float64)
     total = wanted + against
-    return np.divide(wanted, total, out=np.zeros_like(total), where=total > 0)
+    out: NDArray[np.float64] = np.divide(wanted, total, out=np.zeros_like(total), where=total > 0)
+    return out
 
 
 def signal_against_background(

@@ -50,7 +50,8 @@ class Saliency:
 
     def of_constituents(self, kind: str = "integrated") -> Tensor:
         """Sum over the inputs of each constituent, [ΣN]."""
-        return getattr(self, kind).sum(dim=1)
+        out: Tensor = getattr(self, kind).sum(dim=1)
+        return out
 
     def incompleteness(self, batch: JetBatch) -> float:
         """|sum of integrated gradients - (target - baseline)| over |target - baseline|, each summed over

@@ -62,7 +62,8 @@ class TowerMesh:
     def centre_eta(self, tower: Ints) -> Array:
         """Pseudorapidity of the middle of a tower, at which the resolutions are taken."""
         ring = self.ring[tower]
-        return 0.5 * (self.edges[ring] + self.edges[ring + 1])
+        out: Array = 0.5 * (self.edges[ring] + self.edges[ring + 1])
+        return out
 
     def smear(self, tower: Ints, rng: np.random.Generator) -> tuple[Array, Array]:
         """A direction drawn uniformly inside each tower: a calorimeter does not know where in the tower the

@@ -118,7 +118,8 @@ def matches(
     jet_eta[event], jet_phi[event] = eta, phi
 
     def inside(at: NDArray[np.int64], eta_: Array, phi_: Array) -> NDArray[np.bool_]:
-        return (eta_ - jet_eta[at]) ** 2 + delta_phi(phi_, jet_phi[at]) ** 2 < RADIUS**2
+        out: NDArray[np.bool_] = (eta_ - jet_eta[at]) ** 2 + delta_phi(phi_, jet_phi[at]) ** 2 < RADIUS**2
+        return out
 
     resonance_in = inside(truth.resonance_event, truth.resonance_eta, truth.resonance_phi)
     parton_in = inside(truth.parton_event, truth.parton_eta, truth.parton_phi)

@@ -365,7 +365,8 @@ def jet_weights(chunks: list[Chunk]) -> NDArray[np.float64]:
     events = np.sum([chunk.events for chunk in chunks], axis=0)
     section = np.sum([chunk.cross_section * chunk.events for chunk in chunks], axis=0) / events
     origin = np.concatenate([chunk.slice_of for chunk in chunks])
-    return (section / events)[origin] * np.concatenate([chunk.factor for chunk in chunks])
+    out: NDArray[np.float64] = (section / events)[origin] * np.concatenate([chunk.factor for chunk in chunks])
+    return out
 
 
 def _kept(chunks: list[Chunk], unweighted: bool) -> NDArray[np.bool_]:
@@ -373,7 +374,8 @@ def _kept(chunks: list[Chunk], unweighted: bool) -> NDArray[np.bool_]:
     weights = jet_weights(chunks)
     if not unweighted or len(weights) == 0:
         return np.ones(len(weights), dtype=bool)
-    return np.concatenate([chunk.draw for chunk in chunks]) < weights / weights.max()
+    out: NDArray[np.bool_] = np.concatenate([chunk.draw for chunk in chunks]) < weights / weights.max()
+    return out
 
 
 def _cross_section(chunks: list[Chunk]) -> float:

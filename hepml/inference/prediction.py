@@ -335,7 +335,8 @@ def _device_of(model: nn.Module) -> torch.device:
 def _outputs(model: nn.Module, batch: JetBatch, device: torch.device) -> Tensor:
     first = next(model.parameters(), None)
     moved = batch.to(device, non_blocking=True)
-    return model(moved if first is None or moved.dtype == first.dtype else moved.to(first.dtype))
+    out: Tensor = model(moved if first is None or moved.dtype == first.dtype else moved.to(first.dtype))
+    return out
 
 
 def pack_chunk(chunk: Chunk, inputs: Inputs) -> JetBatch:

@@ -105,4 +105,5 @@ class JetImageCNN(nn.Module):
         if self.intensity == "fraction":
             pictures = pictures * self.pixels
         x = self.convolutions(pictures.contiguous(memory_format=torch.channels_last))
-        return self.head(x.flatten(1))
+        logits: Tensor = self.head(x.flatten(1))
+        return logits

@@ -69,4 +69,5 @@ class EnergyFlowNetwork(nn.Module):
         latent = sum_of(
             lambda x: x[:, :1] * self.phi(x[:, 1:]), batch.select(self.inputs.features), batch.offsets
         )
-        return self.f(self.latent_dropout(latent))
+        logits: Tensor = self.f(self.latent_dropout(latent))
+        return logits

@@ -68,4 +68,5 @@ class EnergyFlowPolynomials(nn.Module):
         with torch.autocast(
             batch.device.type, enabled=False
         ):  # whitening takes differences of nearly equal numbers
-            return self.weights(torch.cat((one, self.whiten(rest)), dim=1))
+            logits: Tensor = self.weights(torch.cat((one, self.whiten(rest)), dim=1))
+            return logits

@@ -115,7 +115,8 @@ class EnergyFlowPerceptron(nn.Module):
             columns = self.standardise(columns)
             if self.training and self.noise > 0:
                 columns = columns + self.noise * torch.randn_like(columns)
-            return self.layers(columns)
+            logits: Tensor = self.layers(columns)
+            return logits
 
 
 @register(

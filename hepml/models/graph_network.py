@@ -162,7 +162,8 @@ class GraphNetwork(nn.Module):
         if self.fusion_block is not None:
             x = self.fusion_block(torch.cat(found, dim=1))
         pooled = torch.cat((segment_mean(x, batch.offsets), segment_max(x, batch.offsets)), dim=1)
-        return self.fc(pooled)
+        out: Tensor = self.fc(pooled)
+        return out
 
     def _step(
         self,
@@ -180,7 +181,8 @@ class GraphNetwork(nn.Module):
             return self._step_in_rectangle(layer, batch, x, edges, attributes, points, initial)
         many = edges.shape[1] > _TRAINING_EDGES and kernels.allows("pieces", x, autocast=True)
         if not many or _couples_jets(layer):
-            return layer(x, edges, attributes, points, batch.jet_of, initial)
+            out: Tensor = layer(x, edges, attributes, points, batch.jet_of, initial)
+            return out
         ends = torch.searchsorted(edges[1], batch.offsets)  # edges are sorted by target
         jets = torch.searchsorted(ends, torch.arange(_TRAINING_EDGES, edges.shape[1], _TRAINING_EDGES))
         cuts = torch.tensor([0, *jets.tolist(), len(batch)]).unique()
@@ -209,12 +211,14 @@ class GraphNetwork(nn.Module):
         """The same with one row more, to which edges lead that there are not."""
         x, points, initial = (F.pad(t, (0, 0, 0, 1)) for t in (x, points, initial))
         jet_of = torch.cat((batch.jet_of, batch.offsets[-1:] // batch.max_count))
-        return layer(x, edges, attributes, points, jet_of, initial)[:-1]
+        out: Tensor = layer(x, edges, attributes, points, jet_of, initial)[:-1]
+        return out
 
     def _attributes(self, batch: JetBatch, edges: Tensor) -> Tensor | None:
         if self.bn_edges is None:
             return None
-        return self.bn_edges(edge_features(batch, edges, self.edge_columns).to(batch.dtype))
+        out: Tensor | None = self.bn_edges(edge_features(batch, edges, self.edge_columns).to(batch.dtype))
+        return out
 
     def _pieces(self, batch: JetBatch) -> Iterator[JetBatch]:
         """The batch, a few jets at a time."""

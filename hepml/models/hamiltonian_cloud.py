@@ -88,7 +88,8 @@ class _Cloud(nn.Module):
         pooled = torch.cat(
             (0.1 * segment_sum(latent, batch.offsets), segment_mean(latent, batch.offsets)), dim=-1
         )
-        return self.f(pooled)
+        logits: Tensor = self.f(pooled)
+        return logits
 
 
 def pairs_of(batch: JetBatch) -> UnorderedPairs:

@@ -109,7 +109,8 @@ class LGATr(nn.Module):
         ):  # inner products are differences of large numbers
             tokens = jet_tokens(batch, self.references, self.scale, self.head.weight.dtype, self.features)
             pooled = tokens.jets.restore([self._pooled(group) for group in tokens], self.head.in_features)
-            return self.head(pooled.to(self.head.weight.dtype))
+            logits: Tensor = self.head(pooled.to(self.head.weight.dtype))
+            return logits
 
     def _pooled(self, group: TokenGroup) -> Tensor:
         """The invariants of the class tokens of a few jets."""

@@ -82,7 +82,8 @@ class LGATrSlim(nn.Module):
         """Logits, [B, outputs]."""
         tokens = jet_tokens(batch, self.references, self.scale, self.head.weight.dtype, self.features)
         pooled = tokens.jets.restore(self._pooled(list(tokens)), self.head.in_features)
-        return self.head(pooled.to(self.head.weight.dtype))
+        logits: Tensor = self.head(pooled.to(self.head.weight.dtype))
+        return logits
 
     def _pooled(self, groups: list[TokenGroup]) -> list[Tensor]:
         """The scalars of the class tokens of the jets of each group."""

@@ -126,7 +126,8 @@ class LGN(nn.Module):
                 some, own = slice(low, high), jets[first : last + 1] - low
                 parts.append(self._scores(x[some], components[some], is_reference[some], own))
             if not parts:
-                return self.head(self.head.weight.new_zeros((0, self.head.in_features)))
+                logits: Tensor = self.head(self.head.weight.new_zeros((0, self.head.in_features)))
+                return logits
             return torch.cat(parts)[torch.argsort(order)]
 
     def _components(self, batch: JetBatch, x: Tensor, is_reference: Tensor) -> Tensor:
@@ -157,7 +158,8 @@ class LGN(nn.Module):
             features = level(features, vectors, distances)
             invariants.append(_invariants(features))
         found = torch.cat(invariants, dim=-1)
-        return self.head(segment_sum(found if copies is None else found * copies[:, None], offsets))
+        out: Tensor = self.head(segment_sum(found if copies is None else found * copies[:, None], offsets))
+        return out
 
     def _inputs(self, mass: Tensor, is_reference: Tensor, x: Tensor, vectors: Tensor) -> Features:
         """What particles carry before the first level. Shapes: [M], [M], [M, 4], [M, 4] complex -> [C, M, d]

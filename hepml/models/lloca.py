@@ -83,7 +83,8 @@ class LLoCa(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        return self.backbone(self.canonical(batch))
+        logits: Tensor = self.backbone(self.canonical(batch))
+        return logits
 
     def canonical(self, batch: JetBatch) -> JetBatch:
         """The jets as the backbone sees them."""

@@ -107,7 +107,8 @@ class LLoCaTransformer(nn.Module):
             self.pooled(x, own, group.where)
             for x, own, group in zip(seen.split(rows), maps.split(rows), jets, strict=True)
         ]
-        return self.fc(jets.restore(pooled, self.fc.in_features).to(self.fc.weight.dtype))
+        logits: Tensor = self.fc(jets.restore(pooled, self.fc.in_features).to(self.fc.weight.dtype))
+        return logits
 
     def pooled(self, features: Tensor, maps: FrameMaps, where: Rectangle) -> Tensor:
         """What the head reads of a few jets, [B, C], from local features [M, F] of their constituents."""

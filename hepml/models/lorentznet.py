@@ -126,7 +126,8 @@ class LorentzNet(nn.Module):
         for block in self.blocks:
             h, vectors = block(h, vectors, scalars, pairs)
         pooled = segment_sum(h, jets)
-        return self.head(pooled / (self.nodes or counts_of(jets).clamp_min(1)[:, None]))
+        logits: Tensor = self.head(pooled / (self.nodes or counts_of(jets).clamp_min(1)[:, None]))
+        return logits
 
     def _pairs_of(self, batch: JetBatch) -> int:
         """How many ordered pairs the nodes of these jets have, the reference vectors among them."""

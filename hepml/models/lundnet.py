@@ -101,7 +101,8 @@ class LundNet(nn.Module):
             found.append(x)
         x = self.fusion_block(torch.cat(found, dim=1))
         nodes = _sums(torch.ones_like(x[:, :1]), graph.jet_of, len(batch))
-        return self.fc(_sums(x, graph.jet_of, len(batch)) / nodes.clamp_min(1))
+        logits: Tensor = self.fc(_sums(x, graph.jet_of, len(batch)) / nodes.clamp_min(1))
+        return logits
 
 
 class TreeConvolution(nn.Module):

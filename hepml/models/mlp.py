@@ -47,4 +47,5 @@ class MultilayerPerceptron(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        return self.layers(self.standardise(observables(batch, self.observables)))
+        logits: Tensor = self.layers(self.standardise(observables(batch, self.observables)))
+        return logits

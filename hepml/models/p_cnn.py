@@ -83,7 +83,8 @@ class ParticleCNN(nn.Module):
         x = self.fts_conv(x).map(nn.functional.relu)
         for stage in self.resnet_units.values():
             x = stage(x)
-        return self.fc(x.mean())
+        logits: Tensor = self.fc(x.mean())
+        return logits
 
 
 class ResidualUnit(nn.Module):
@@ -102,4 +103,5 @@ class ResidualUnit(nn.Module):
     def forward(self, x: Padded) -> Padded:
         y = self.bn1(self.conv1(x)).map(nn.functional.relu)
         y = self.bn2(self.conv2(y)).map(nn.functional.relu)
-        return y + (x if self.conv_sc is None else self.conv_sc(x))
+        out: Padded = y + (x if self.conv_sc is None else self.conv_sc(x))
+        return out

@@ -139,7 +139,8 @@ class ParticleTransformer(nn.Module):
             for block in self.cls_blocks:
                 token, _ = block.pool(token, h, group.where)  # type: ignore[operator]
             tokens.append(token)
-        return self.fc(self.norm(jets.restore(tokens, self.norm.normalized_shape[0])))
+        logits: Tensor = self.fc(self.norm(jets.restore(tokens, self.norm.normalized_shape[0])))
+        return logits
 
     @torch.no_grad()
     def attention_maps(self, batch: JetBatch) -> AttentionMaps:
@@ -220,7 +221,8 @@ class Embedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[ΣN, inputs] to [ΣN, widths[-1]]."""
-        return self.embed(self.input_bn(x))
+        out: Tensor = self.embed(self.input_bn(x))
+        return out
 
 
 def weaver_state_dict_to_hepml(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -135,7 +135,8 @@ class ParticleNet(nn.Module):
             blocks.append(x)
         if self.fusion_block is not None:
             x = self.fusion_block(torch.cat(blocks, dim=1))
-        return self.fc(segment_mean(x, batch.offsets))
+        logits: Tensor = self.fc(segment_mean(x, batch.offsets))
+        return logits
 
 
 def _embedding(columns: int, width: int) -> nn.Sequential:

@@ -108,23 +108,27 @@ class PELICAN(nn.Module):
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
         dtype = self.readout.bias.dtype
         if mask_behind(batch.offsets) is not None:
-            return self.head(self._in_rectangle(batch, dtype))
+            logits: Tensor = self.head(self._in_rectangle(batch, dtype))
+            return logits
         across = self.training and any(
             norm.synchronised for norm in self.norms
         )  # ranks measure layer by layer
         if across or not kernels.allows(
             "pelican_network", batch.four_momenta, accelerator=True, autocast=True
         ):
-            return self.head(self._pooled(self._whole(batch, dtype)))
+            logits = self.head(self._pooled(self._whole(batch, dtype)))
+            return logits
         pieces = list(self._pieces(batch, dtype))
         network = self._network()
         if not pieces:
-            return self.head(self.readout.bias.new_zeros((0, self.hidden)))
+            logits = self.head(self.readout.bias.new_zeros((0, self.hidden)))
+            return logits
         if self.training:  # batch norms need the statistics of all pairs before the next layer
             pooled = [network(pieces, training=True)]
         else:
             pooled = [network([piece], training=False) for piece in pieces]
-        return self.head(torch.cat(pooled))
+        logits = self.head(torch.cat(pooled))
+        return logits
 
     def _pooled(self, piece: Piece) -> Tensor:
         """The definition: layer by layer, of all pairs at once. Shapes: -> [B, hidden]."""
@@ -132,7 +136,8 @@ class PELICAN(nn.Module):
         t = self._embedded(piece, piece.products.dtype)
         for norm, block in zip(self.norms[:-1], self.blocks, strict=True):
             t = block(self.dropout(norm(t)), halves)
-        return self.readout(self.dropout(self.norms[-1](t)), halves)
+        out: Tensor = self.readout(self.dropout(self.norms[-1](t)), halves)
+        return out
 
     def _in_rectangle(self, batch: JetBatch, dtype: torch.dtype) -> Tensor:
         """The same for an exported graph, on matrices. Shapes: B jets -> [B, hidden]."""
@@ -245,7 +250,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, halves: Halves) -> Tensor:
         """Shapes: [M + 2 U, messages], kept; what `hepml.nn.kernels.pelican_blocks` does by hand."""
-        return self.message(F.leaky_relu(self.aggregate(x, halves)))
+        out: Tensor = self.message(F.leaky_relu(self.aggregate(x, halves)))
+        return out
 
 
 def message(inputs: int, outputs: int) -> nn.Sequential:

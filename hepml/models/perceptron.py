@@ -41,4 +41,5 @@ class Perceptron(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        return self.linear(self.standardise(observables(batch, self.observables)))
+        logits: Tensor = self.linear(self.standardise(observables(batch, self.observables)))
+        return logits

@@ -85,4 +85,5 @@ class ParticleFlowNetwork(nn.Module):
         for name, wanted in self.inputs.collections:
             other = collection_of(batch, name)
             latent = latent + sum_of(self.phi_of[f"of_{name}"], other.select(wanted), other.offsets)
-        return self.f(self.latent_dropout(latent))
+        logits: Tensor = self.f(self.latent_dropout(latent))
+        return logits

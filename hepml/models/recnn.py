@@ -85,7 +85,8 @@ class RecursiveNetwork(nn.Module):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        return self.head(self.embed(batch))
+        logits: Tensor = self.head(self.embed(batch))
+        return logits
 
     def embed(self, batch: JetBatch) -> Tensor:
         """The embedding of each jet, [B, hidden]; zeros for a jet without constituents."""

@@ -98,4 +98,5 @@ class ResNeXt(nn.Module):
             channels=self.channels,
         )
         x = self.blocks(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
-        return self.head(x.mean(dim=(2, 3)))
+        logits: Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits

@@ -73,7 +73,8 @@ class RecurrentNetwork(nn.Module):
         mask = mask_behind(offsets)
         if mask is not None:
             padded = batch.select(self.inputs.features)[rows].view(*mask.shape, -1)
-            return self.head(last_states(self.rnn, padded, mask.sum(1), self.order == "rising"))
+            logits: Tensor = self.head(last_states(self.rnn, padded, mask.sum(1), self.order == "rising"))
+            return logits
         if self.order == "rising":
             rows = rows[backwards(offsets)]
         sequences, jets = packed_sequence(batch.select(self.inputs.features)[rows], offsets)
@@ -83,4 +84,5 @@ class RecurrentNetwork(nn.Module):
             last = last[0] if isinstance(last, tuple) else last  # an LSTM has a cell state beside
             last = last[-self.directions :].transpose(0, 1).flatten(1)  # of the last layer, both directions
             state = state.to(last.dtype).index_copy(0, jets, last)
-        return self.head(state)
+        logits = self.head(state)
+        return logits

@@ -69,7 +69,8 @@ class TopoDNN(nn.Module):
             rows, offsets = leading(batch, self.constituents)
             x = standard_pose(batch.four_momenta[rows], offsets)
             x = torch.cat((x[:, :1] / self.pt_scale, x[:, 1:]), dim=1)
-        return self.mlp(to_dense(x, offsets, self.constituents).flatten(1))
+        logits: Tensor = self.mlp(to_dense(x, offsets, self.constituents).flatten(1))
+        return logits
 
 
 def standard_pose(four_momenta: Tensor, offsets: Tensor) -> Tensor:

@@ -111,7 +111,8 @@ class Transformer(nn.Module):
                 pooled.append(self.norm(h[where.offsets[:-1]]))
             else:
                 pooled.append(segment_mean(self.norm(h), where.offsets))
-        return self.fc(jets.restore(pooled, self.norm.normalized_shape[0]))
+        logits: Tensor = self.fc(jets.restore(pooled, self.norm.normalized_shape[0]))
+        return logits
 
     @torch.no_grad()
     def attention_maps(self, batch: JetBatch) -> AttentionMaps:

@@ -86,7 +86,8 @@ class Attention(nn.Module):
         """[B, H, P, P] attention weights, zero in rows and columns of padding."""
         q, k, _ = self._queries_keys_values(self.in_proj(x), where)
         scores = q @ k.mT * q.shape[-1] ** -0.5 + bias
-        return scores.softmax(-1) * (where.mask[:, None, None] & where.mask[:, None, :, None])
+        out: Tensor = scores.softmax(-1) * (where.mask[:, None, None] & where.mask[:, None, :, None])
+        return out
 
     def _queries_keys_values(self, projected: Tensor, where: Rectangle) -> tuple[Tensor, Tensor, Tensor]:
         dense = where.dense(projected)
@@ -214,4 +215,5 @@ class Block(nn.Module):
         if self.post_fc_norm is not None:
             h = self.post_fc_norm(h)
         h = self.dropout(self.fc2(h))
-        return h + (x if self.w_resid is None else self.w_resid * x)
+        out: Tensor = h + (x if self.w_resid is None else self.w_resid * x)
+        return out

@@ -46,7 +46,8 @@ class PairEmbedding(nn.Module):
         if evaluation and not torch.is_grad_enabled() and kernels.allows("pieces", features, autocast=True):
             maps, starts = self._folded, range(0, max(1, len(features)), PIECE)
             return torch.cat([self._mapped(features[n : n + PIECE], maps) for n in starts])
-        return self.embed(features)
+        out: Tensor = self.embed(features)
+        return out
 
     @property
     def _norms(self) -> list[PackedBatchNorm]:

@@ -137,7 +137,8 @@ def indices_of(dataset: Any) -> np.ndarray:
     """The values of `JetBatch.index` that the jets of a data set or of a part of one have, in order."""
     if not isinstance(dataset, Part):
         return np.arange(len(dataset))
-    return indices_of(dataset.whole)[dataset.indices]
+    out: np.ndarray = indices_of(dataset.whole)[dataset.indices]
+    return out
 
 
 def root_of(dataset: Any) -> JetDataset:

@@ -71,7 +71,8 @@ def open_jets(
     """
 
     def read(files: Source, classes: Sequence[str] | None = None, test: bool = False) -> JetDataset:
-        return open_dataset(settings, files, inputs, classes, test=test)
+        out: JetDataset = open_dataset(settings, files, inputs, classes, test=test)
+        return out
 
     _say_how_to_get(settings)
     samples = parse_samples(settings.samples) if settings.samples else ()

@@ -108,7 +108,8 @@ def first_decides(ranks: Ranks, action: Callable[[], T]) -> T | None:
     dist.broadcast_object_list(told, src=0)
     if told[1] is not None:
         raise told[1]
-    return told[0]
+    out: T | None = told[0]
+    return out
 
 
 def trainer_options(ranks: Ranks, settings: TrainingConfig) -> dict[str, Any]:

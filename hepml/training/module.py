@@ -136,7 +136,8 @@ class TrainingModule(L.LightningModule):
         return batch if batch.dtype == dtype else batch.to(dtype)
 
     def forward(self, batch: JetBatch) -> Tensor:
-        return self.model(batch)
+        out: Tensor = self.model(batch)
+        return out
 
     def training_step(self, batch: JetBatch, batch_idx: int) -> Tensor:
         if self.settings.augment:

@@ -26,7 +26,8 @@ def cosine(progress: float, final: float) -> float:
 
 def exponential(progress: float, final: float) -> float:
     """final^progress: the same factor every step."""
-    return max(final, 1e-8) ** progress
+    out: float = max(final, 1e-8) ** progress
+    return out
 
 
 def one_cycle(progress: float, final: float) -> float:

@@ -38,11 +38,13 @@ class Sharded(ModelParallelStrategy):
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """The whole module, on every rank."""
         assert self.lightning_module is not None
-        return whole(self.lightning_module.state_dict())
+        out: dict[str, Any] = whole(self.lightning_module.state_dict())
+        return out
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """The whole state of the optimizer, on every rank."""
-        return whole(optimizer.state_dict())
+        out: dict[str, Any] = whole(optimizer.state_dict())
+        return out
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """The content of the file; what of it belongs to this rank is taken when it is restored."""

@@ -168,7 +168,8 @@ class SideTasks(nn.Module):
         seen = torch.cat(self._seen[task.of])
         head = self.heads[task.name]
         assert isinstance(head, nn.Linear)
-        return head(seen.to(head.weight.dtype))
+        out: Tensor = head(seen.to(head.weight.dtype))
+        return out
 
     def loss(self, batch: JetBatch) -> Tensor:
         """The weighted sum of the tasks' mean losses on the batch that the model has just seen, a scalar."""

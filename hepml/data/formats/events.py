@@ -213,10 +213,12 @@ class JetView(Mapping[str, np.ndarray]):
                 else own(self._branch(own.branch))
             )
         if name == INDEX:
-            return (np.arange(self.jets) - self.offsets[self.events]).astype(np.int32)
+            out: np.ndarray = (np.arange(self.jets) - self.offsets[self.events]).astype(np.int32)
+            return out
         if name in ("jet_raw_pt", "jet_raw_mass") and self.collection.raw:
             scale = 1 - self._branch(self.collection.raw)
-            return (self[name.replace("raw_", "")] * scale).astype(np.float32)
+            out = (self[name.replace("raw_", "")] * scale).astype(np.float32)
+            return out
         if name in self._events:
             return self._event(self._events[name])
         if name in self.collection.columns:
@@ -230,7 +232,8 @@ class JetView(Mapping[str, np.ndarray]):
     def _branch(self, name: str) -> np.ndarray:
         flat = self.tree.lists([name], *self._range)[name]
         if flat.offsets is None:
-            return flat.content[self.events]
+            out: np.ndarray = flat.content[self.events]
+            return out
         if not np.array_equal(flat.offsets, self.offsets):
             raise missing_branch(name, self.collection.columns, self.tree.where)
         return flat.content
@@ -240,12 +243,14 @@ class JetView(Mapping[str, np.ndarray]):
             raise missing_branch(branch, self.tree.kinds, self.tree.where)
         flat = self.tree.lists([branch], *self._range)[branch]
         if flat.offsets is None:
-            return flat.content[self.events]
+            out: np.ndarray = flat.content[self.events]
+            return out
         # one header an event in a list of one; of several weights the first is the nominal one
         counts = np.diff(flat.offsets)
         first = np.zeros(len(counts), dtype=flat.content.dtype)
         first[counts > 0] = flat.content[flat.offsets[:-1][counts > 0]]
-        return first[self.events]
+        out = first[self.events]
+        return out
 
     def _is_event_number(self, name: str) -> bool:
         kind = self.tree.kinds.get(name)
@@ -314,7 +319,8 @@ def _labels(view: JetView, keep: np.ndarray, jets: JetCollection, layout: EventL
         index += i * belongs
     index[total > 1] = -2
     index[total == 0] = -1
-    return index[keep]
+    out: np.ndarray | None = index[keep]
+    return out
 
 
 def _note(report: DataReport, chosen: Chosen, layout: EventLayout, tally: Mapping[str, int]) -> None:

@@ -238,7 +238,9 @@ class Salt:
         found = jets[self._label]
         if self._named and self._label == "flavour_label":
             return class_indices(found, len(self._named))
-        out = np.minimum(class_indices(found, 2**62), NONE)  # fractions stay what they are: no class index
+        out: np.ndarray = np.minimum(
+            class_indices(found, 2**62), NONE
+        )  # fractions stay what they are: no class index
         for i, flavour in enumerate(_FLAVOURS.values()):
             out[found == flavour] = i
         return out

@@ -300,7 +300,8 @@ def _element_parts(
 
 
 def _numbers(array: ak.Array) -> np.ndarray:
-    return ak.to_numpy(array, allow_missing=False)
+    out: np.ndarray = ak.to_numpy(array, allow_missing=False)
+    return out
 
 
 def _offsets(offsets: np.ndarray | None, branch: str, where: str) -> np.ndarray:

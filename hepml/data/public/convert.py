@@ -229,4 +229,5 @@ def _class_names(sources: Sequence[Source], asked: Sequence[str] | None) -> tupl
 def _eta(p: np.ndarray) -> np.ndarray:
     """Pseudorapidity of [N, 4] momenta; 0 without transverse momentum."""
     pt = np.hypot(p[:, 1], p[:, 2])
-    return np.arcsinh(np.divide(p[:, 3], pt, out=np.zeros(len(p)), where=pt > 0))
+    out: np.ndarray = np.arcsinh(np.divide(p[:, 3], pt, out=np.zeros(len(p)), where=pt > 0))
+    return out

@@ -91,7 +91,8 @@ class Chunk:
         known = self._sums.get("of", ())
         if len(known) != len(added) or any(a is not b for a, b in zip(known, added, strict=True)):
             self._sums.update(of=added, sums=sum_of_columns(self.constituents, self.offsets))
-        return self._sums["sums"]
+        out: np.ndarray = self._sums["sums"]
+        return out
 
     def summed(self) -> np.ndarray:
         """Sum of each jet's constituents, [B, 4] float32."""
@@ -208,4 +209,5 @@ def leading_rows(px: np.ndarray, py: np.ndarray, offsets: np.ndarray, most: int)
     key = np.where(np.repeat(counts > most, counts), -np.hypot(px, py), 0.0)
     order = np.lexsort((key, jet_of))
     rank = np.arange(len(order)) - np.repeat(offsets[:-1], counts)
-    return order[rank < most]
+    out: np.ndarray = order[rank < most]
+    return out

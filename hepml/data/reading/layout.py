@@ -259,7 +259,7 @@ def checked_standardise(value: Any, key: str) -> str | None:
     Raises:
         ConfigError: anything else.
     """
-    told = {True: "auto", False: "none", None: None}.get(value, value)
+    told: str | None = {True: "auto", False: "none", None: None}.get(value, value)
     if told not in ("auto", "none", None):
         raise ConfigError(f"standardise is '{value}'", where=key, mend="auto or none")
     return told

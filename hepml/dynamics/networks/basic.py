@@ -63,7 +63,8 @@ class Baseline(nn.Module):
         self.network = published_mlp(dimension, hidden, dimension, activation)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.network(z)
+        out: Tensor = self.network(z)
+        return out
 
 
 class Hamiltonian(nn.Module):
@@ -95,7 +96,8 @@ class HNN(Hamiltonian):
         self.network = published_mlp(dimension, hidden, 1, activation)
 
     def hamiltonian(self, z: Tensor) -> Tensor:
-        return self.network(z)[..., 0]
+        out: Tensor = self.network(z)[..., 0]
+        return out
 
 
 class Separable(Hamiltonian):
@@ -143,10 +145,12 @@ class SeparableHNN(Separable):
         self.v = published_mlp(dimension // 2, hidden, 1, activation)
 
     def kinetic(self, p: Tensor) -> Tensor:
-        return self.t(p)[..., 0]
+        out: Tensor = self.t(p)[..., 0]
+        return out
 
     def potential(self, q: Tensor) -> Tensor:
-        return self.v(q)[..., 0]
+        out: Tensor = self.v(q)[..., 0]
+        return out
 
 
 class MechanicalHNN(Separable):
@@ -191,4 +195,5 @@ class MechanicalHNN(Separable):
         free = self.network(q)
         if self.even:
             free = 0.5 * (free + self.network(-q))
-        return 0.5 * ((q @ self.stiffness) * q).sum(-1) + self.scale * free[..., 0]
+        out: Tensor = 0.5 * ((q @ self.stiffness) * q).sum(-1) + self.scale * free[..., 0]
+        return out

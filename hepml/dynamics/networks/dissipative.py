@@ -32,11 +32,13 @@ class DissipativeHNN(Hamiltonian):
         self.d = published_mlp(dimension, hidden, 1, activation)
 
     def hamiltonian(self, z: Tensor) -> Tensor:
-        return self.h(z)[..., 0]
+        out: Tensor = self.h(z)[..., 0]
+        return out
 
     def dissipation(self, z: Tensor) -> Tensor:
         """D. Shapes: [..., 2 d] -> [...]."""
-        return self.d(z)[..., 0]
+        out: Tensor = self.d(z)[..., 0]
+        return out
 
     def conservative(self, z: Tensor) -> Tensor:
         """J grad H alone: the motion without friction. Shapes: [..., 2 d] -> [..., 2 d]."""

@@ -52,7 +52,8 @@ class GraphHNN(Hamiltonian):
         distance = apart.square().sum(-1, keepdim=True).sqrt()
         messages = self.edge(torch.cat((apart, distance, p[..., i, :], p[..., j, :]), dim=-1))
         gathered = messages.unflatten(-2, (n, n - 1)).sum(-2)
-        return self.node(torch.cat((p, gathered), dim=-1))[..., 0].sum(-1)
+        out: Tensor = self.node(torch.cat((p, gathered), dim=-1))[..., 0].sum(-1)
+        return out
 
 
 class PairHNN(Separable):
@@ -95,7 +96,8 @@ class PairHNN(Separable):
     def pair(self, log_distance: Tensor) -> Tensor:
         """u as a function of ln r. Shapes: [...] -> [...]."""
         smooth = self.network(log_distance[..., None])[..., 0]
-        return self.scale * smooth + self.strength * torch.exp(-self.power * log_distance)
+        out: Tensor = self.scale * smooth + self.strength * torch.exp(-self.power * log_distance)
+        return out
 
     def potential(self, q: Tensor) -> Tensor:
         x = q.unflatten(-1, (-1, self.space))

@@ -44,7 +44,10 @@ class LagrangianNN(nn.Module):
 
     def lagrangian(self, q: Tensor, v: Tensor) -> Tensor:
         """L = MLP(q, v) + regular v²/2. Shapes: [..., d], [..., d] -> [...]."""
-        return self.network(torch.cat((q, v), dim=-1))[..., 0] + 0.5 * self.regular * v.square().sum(-1)
+        out: Tensor = self.network(torch.cat((q, v), dim=-1))[..., 0] + 0.5 * self.regular * v.square().sum(
+            -1
+        )
+        return out
 
     def energy(self, z: Tensor) -> Tensor:
         """v dL/dv - L, which the motion conserves. Shapes: [..., 2 d] -> [...]."""
@@ -73,7 +76,8 @@ class LagrangianNN(nn.Module):
             mixed = torch.stack([row[1] for row in rows], dim=-2)
             push = by_q - (mixed @ v[..., None])[..., 0]
             out = torch.linalg.solve(mass, push)
-        return out if wanted else out.detach()
+        result: Tensor = out if wanted else out.detach()
+        return result
 
     def forward(self, z: Tensor) -> Tensor:
         q, p = z.chunk(2, dim=-1)

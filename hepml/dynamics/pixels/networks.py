@@ -89,32 +89,38 @@ class PixelLaw(nn.Module):
         if self.components is None:
             return stacked
         frames = stacked.unflatten(-1, (2, SIDE * SIDE)) - self.average
-        return (frames @ self.basis.T).flatten(-2)
+        out: Tensor = (frames @ self.basis.T).flatten(-2)
+        return out
 
     def restore(self, seen: Tensor) -> Tensor:
         """Stacked frames from what the decoder gives. Shapes: [..., 2 * components] -> [..., 2 * 28 * 28]."""
         if self.components is None:
             return seen
-        return (seen.unflatten(-1, (2, self.components)) @ self.basis + self.average).flatten(-2)
+        out: Tensor = (seen.unflatten(-1, (2, self.components)) @ self.basis + self.average).flatten(-2)
+        return out
 
     def encode(self, seen: Tensor) -> Tensor:
         """Latent coordinates of what `compress` gives. Shapes: [..., 2 * components] -> [..., latent]."""
         if not self.by_frame:
-            return self.encoder(seen)
+            out: Tensor = self.encoder(seen)
+            return out
         first, second = self.encoder(seen.unflatten(-1, (2, -1))).unbind(-2)
         return torch.cat((first, second - first), dim=-1)
 
     def decode(self, z: Tensor) -> Tensor:
         """The opposite. Shapes: [..., latent] -> [..., 2 * components]."""
         if not self.by_frame:
-            return self.decoder(z)
+            out: Tensor = self.decoder(z)
+            return out
         place, velocity = z.chunk(2, dim=-1)
-        return self.decoder(torch.stack((place, place + velocity), dim=-2)).flatten(-2)
+        out = self.decoder(torch.stack((place, place + velocity), dim=-2)).flatten(-2)
+        return out
 
     def move(self, z: Tensor) -> Tensor:
         """dz/dt for each frame. Shapes: [..., latent] -> [..., latent]."""
         if not self.by_frame:
-            return self.law(z)
+            out: Tensor = self.law(z)
+            return out
         place, velocity = z.chunk(2, dim=-1)
         d_place, d_velocity = self.law(torch.cat((place + 0.5 * velocity, velocity), dim=-1)).chunk(2, dim=-1)
         return torch.cat((d_place - 0.5 * d_velocity, d_velocity), dim=-1)
@@ -139,4 +145,5 @@ class _Residual(nn.Module):
         x = self.act(self.layers[0](x))
         x = x + self.act(self.layers[1](x))
         x = x + self.act(self.layers[2](x))
-        return self.layers[3](x)
+        out: Tensor = self.layers[3](x)
+        return out

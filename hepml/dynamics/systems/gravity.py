@@ -60,7 +60,8 @@ class NBody(System):
         self._first, self._second = torch.triu_indices(bodies, bodies, offset=1)
 
     def _bodies(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.bodies, self.space))
+        out: Tensor = x.unflatten(-1, (self.bodies, self.space))
+        return out
 
     def potential(self, q: Tensor) -> Tensor:
         """Shapes: [..., d] -> [...]."""

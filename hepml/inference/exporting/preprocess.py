@@ -45,7 +45,8 @@ class Variable:
     def is_replaced(self, values: np.ndarray) -> np.ndarray:
         """Where a value is taken for infinite."""
         with np.errstate(invalid="ignore"):
-            return ~(np.abs(values) <= np.float32(_LARGE))
+            out: np.ndarray = ~(np.abs(values) <= np.float32(_LARGE))
+            return out
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Block:
 
     def lengths(self, counts: np.ndarray) -> np.ndarray:
         """Constituents that the network sees of each jet, padding counted."""
-        return np.clip(counts, self.min_length, self.max_length)
+        out: np.ndarray = np.clip(counts, self.min_length, self.max_length)
+        return out
 
     def fill(self, columns: Mapping[str, tuple[np.ndarray, np.ndarray]], jets: np.ndarray) -> np.ndarray:
         """The input of some jets that have the same length.

@@ -142,7 +142,8 @@ class ExportedTagger(nn.Module):
             DataError: inputs that it does not take; says which it does.
         """
         try:
-            return self._run(inputs)
+            out: dict[str, np.ndarray] = self._run(inputs)
+            return out
         except HepmlError:
             raise
         except Exception as problem:

@@ -42,7 +42,10 @@ def reversible_flow(
 ) -> tuple[Tensor, Tensor]:
     """Positions and momenta [ΣN, d] after the steps of `integrate`; differentiable once."""
     weights = tuple(hamiltonian.parameters())
-    return _Flow.apply(integrate, hamiltonian, pairs, steps, step_size, q, p, charges, *weights)
+    out: tuple[Tensor, Tensor] = _Flow.apply(
+        integrate, hamiltonian, pairs, steps, step_size, q, p, charges, *weights
+    )
+    return out
 
 
 class _Flow(torch.autograd.Function):

@@ -26,7 +26,8 @@ def fold_by_levels(
     weights: Sequence[Tensor],
 ) -> Tensor:
     """`hepml.nn.recursive.fold`; differentiable once."""
-    return _Fold.apply(cell, children, levels, leaves, inputs, *weights)
+    out: Tensor = _Fold.apply(cell, children, levels, leaves, inputs, *weights)
+    return out
 
 
 class _Fold(torch.autograd.Function):

@@ -22,7 +22,8 @@ def differences(x: Tensor, pairs: UnorderedPairs) -> Tensor:
     """x_i - x_j of each pair. Shapes: [M, C] -> [U, C]."""
     if not allows("pair_sums", x, autocast=True):
         return pairs.differences(x)
-    return _Differences.apply(x, pairs)
+    out: Tensor = _Differences.apply(x, pairs)
+    return out
 
 
 def spread(values: Tensor, pairs: UnorderedPairs) -> Tensor:
@@ -30,14 +31,16 @@ def spread(values: Tensor, pairs: UnorderedPairs) -> Tensor:
     Shapes: [U, C] -> [M, C]."""
     if not allows("pair_sums", values, autocast=True):
         return pairs.spread(values)
-    return _Spread.apply(values, pairs)
+    out: Tensor = _Spread.apply(values, pairs)
+    return out
 
 
 def products(x: Tensor, pairs: UnorderedPairs) -> Tensor:
     """x_i x_j of each pair. Shapes: [M, C] -> [U, C]."""
     if not allows("pair_sums", x, autocast=True):
         return pairs.products(x)
-    return _Products.apply(x, pairs)
+    out: Tensor = _Products.apply(x, pairs)
+    return out
 
 
 class _Differences(torch.autograd.Function):

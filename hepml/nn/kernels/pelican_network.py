@@ -79,7 +79,8 @@ class PairNetwork:
             run = _Run(self, pieces, training, low, seed)
             given = [*(piece.products for piece in pieces), *self.weights]
             if torch.is_grad_enabled() and any(t.requires_grad for t in given):
-                return _Pooled.apply(run, *given)
+                out: Tensor = _Pooled.apply(run, *given)
+                return out
             return run.forward(keep=False)
 
 

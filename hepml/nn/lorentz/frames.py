@@ -69,7 +69,8 @@ class FrameNetwork(nn.Module):
         gram = products.gram if products.pairs.width else products.gram.new_zeros((len(offsets) - 1, 1, 1))
         p, scalars, masses = (to_dense(x, offsets, width) for x in (p, scalars, mass[:, None]))
         vectors = self.dense(p, scalars, gram, masses[:, 0, 0], mask_of(offsets, width))
-        return to_packed(vectors.flatten(2), offsets).unflatten(1, (3, 4))
+        out: Tensor = to_packed(vectors.flatten(2), offsets).unflatten(1, (3, 4))
+        return out
 
     def dense(
         self, p: Tensor, scalars: Tensor, gram: Tensor, mass: Tensor, mask: Tensor, skip: int = 0
@@ -116,12 +117,14 @@ class FrameNetwork(nn.Module):
             shared: [B, W, S] one number a pair.
         """
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return checkpoint(self._pairs, a, b, shared, use_reentrant=False)
+            out: Tensor = checkpoint(self._pairs, a, b, shared, use_reentrant=False)
+            return out
         return self._pairs(a, b, shared)
 
     def _pairs(self, a: Tensor, b: Tensor, shared: Tensor) -> Tensor:
         x = a[:, :, None] + b[:, None] + shared[..., None] * self.product.weight[:, 0]
-        return self.phi(x).movedim(-1, 0)
+        out: Tensor = self.phi(x).movedim(-1, 0)
+        return out
 
 
 def frames(vectors: Tensor, parallel: float = 1e-8) -> Tensor:

@@ -86,6 +86,7 @@ def _gram(p: Tensor, exact: Tensor | None) -> Tensor:
     ahead = parallel > 0
     opening = torch.where(ahead, cross / torch.where(ahead, k + parallel, 1.0), k - parallel)
     out = di * dj + di * kj + ki * dj + opening
-    return out.masked_fill(
+    result: Tensor = out.masked_fill(
         torch.eye(out.shape[-1], dtype=torch.bool, device=p.device), 0.0
     ) + torch.diag_embed(m2)
+    return result

@@ -26,7 +26,8 @@ def one_to_two(layer: Aggregate1to2, x: Tensor, mask: Tensor) -> Tensor:
     own, column, row = ((x * scale[:, None, k]) @ w for k, w in enumerate(layer.weight[:3]))
     diagonal = own + ((whole * scale[:, 3]) @ layer.weight[3])[:, None]
     row = row + ((whole * scale[:, 4]) @ layer.weight[4] + layer.bias)[:, None]
-    return row[:, :, None] + column[:, None, :] + _on_diagonal(diagonal)
+    out: Tensor = row[:, :, None] + column[:, None, :] + _on_diagonal(diagonal)
+    return out
 
 
 def two_to_two(layer: Aggregate2to2, t: Tensor, mask: Tensor) -> Tensor:
@@ -38,16 +39,21 @@ def two_to_two(layer: Aggregate2to2, t: Tensor, mask: Tensor) -> Tensor:
     trace, total = own.sum(1), rows.sum(1)
 
     def of_particles(first: Tensor, column: int, row: int) -> Tensor:
-        return own @ first + (columns * s[column][:, None]) @ w[column] + (rows * s[row][:, None]) @ w[row]
+        out: Tensor = (
+            own @ first + (columns * s[column][:, None]) @ w[column] + (rows * s[row][:, None]) @ w[row]
+        )
+        return out
 
     def of_jets(bias: Tensor, trace_: int, total_: int) -> Tensor:
-        return ((trace * s[trace_]) @ w[trace_] + (total * s[total_]) @ w[total_] + bias)[:, None]
+        out: Tensor = ((trace * s[trace_]) @ w[trace_] + (total * s[total_]) @ w[total_] + bias)[:, None]
+        return out
 
     receiver = of_particles(w[5], 8, 11) + of_jets(layer.bias, 12, 14)
     sender = of_particles(w[4], 7, 10)
     diagonal = of_particles(w[3], 6, 9) + of_jets(layer.diagonal_bias, 13, 15)
     pairs = t @ w[1] + t.transpose(1, 2) @ w[2]
-    return pairs + receiver[:, :, None] + sender[:, None, :] + _on_diagonal(diagonal)
+    out: Tensor = pairs + receiver[:, :, None] + sender[:, None, :] + _on_diagonal(diagonal)
+    return out
 
 
 def two_to_zero(layer: Aggregate2to0, t: Tensor, mask: Tensor) -> Tensor:

@@ -135,7 +135,8 @@ class PairAttention(nn.Module):
             found = attend(qkv, self.signs, where, first_only)
         v, s = found.split((4 * self.vectors, self.scalars), dim=-1)
         v = v.unflatten(-1, (4, self.vectors)).transpose(1, 2).reshape(found.shape[0], 4, -1)
-        return self.out(v, s.reshape(found.shape[0], -1))
+        out: tuple[Tensor, Tensor] = self.out(v, s.reshape(found.shape[0], -1))
+        return out
 
 
 class PairBlock(nn.Module):

@@ -110,7 +110,8 @@ class TensorialAttention(nn.Module):
         qkv = self.in_proj(x)
         with torch.autocast(x.device.type, enabled=False):  # the product is indefinite
             found = self._attended(qkv.to(frames.local.dtype), frames, where)
-        return self.out_proj(found)
+        out: Tensor = self.out_proj(found)
+        return out
 
     def _attended(self, qkv: Tensor, frames: FrameMaps, where: Rectangle) -> Tensor:
         m, h = qkv.shape[0], self.heads
@@ -148,7 +149,8 @@ class TensorialBlock(nn.Module):
         """Shapes: [M, C], kept; see `TensorialAttention.forward`."""
         x = x + self.dropout(self.attention(_normalised(x), frames, where))
         hidden = self.dropout(F.gelu(self.fc1(_normalised(x))))
-        return x + self.dropout(self.fc2(hidden))
+        out: Tensor = x + self.dropout(self.fc2(hidden))
+        return out
 
 
 def _normalised(x: Tensor) -> Tensor:

@@ -108,7 +108,8 @@ class Distances:
         values = values.transpose(0, 1)
         if self.linked is None:
             values = F.pad(values, (0, 1))
-        return values.index_select(-1, self.pair.flatten()).unflatten(-1, self.pair.shape)
+        out: Tensor = values.index_select(-1, self.pair.flatten()).unflatten(-1, self.pair.shape)
+        return out
 
     def sums(self, weights: Tensor, features: Tensor) -> Tensor:
         """sum_j weights_ij features_j. Shapes: [C, B, W, W], [C, M, D] -> [C, M, D]."""

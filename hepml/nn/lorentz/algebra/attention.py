@@ -84,7 +84,8 @@ class MultivectorAttention(nn.Module):
             vectors.unflatten(-1, (4, c)).transpose(1, 2).reshape(rows, 4, -1),
             bivectors.unflatten(-1, (3, c)).transpose(1, 2).reshape(rows, 3, -1),
         )
-        return self.out(y, t.reshape(rows, -1))
+        out: tuple[Multivectors, Tensor] = self.out(y, t.reshape(rows, -1))
+        return out
 
 
 def attend(qkv: Tensor, signs: Tensor, where: Rectangle, first_only: bool = False) -> Tensor:

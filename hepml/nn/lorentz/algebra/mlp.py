@@ -77,4 +77,5 @@ class GeometricMLP(nn.Module):
 
     def forward(self, x: Multivectors, s: Tensor) -> tuple[Multivectors, Tensor]:
         """Shapes: C channels and [..., S] -> the same."""
-        return self.out(*gated(*self.bilinear(x, s)))
+        out: tuple[Multivectors, Tensor] = self.out(*gated(*self.bilinear(x, s)))
+        return out

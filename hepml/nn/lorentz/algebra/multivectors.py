@@ -56,7 +56,8 @@ class Multivectors(NamedTuple):
         def taken(places: tuple[tuple[int, int], ...]) -> Tensor:
             part = x[..., [i for i, _ in places]] * x.new_tensor([sign for _, sign in places])
             part = part.unflatten(-1, (-1, 2)).transpose(-2, -3).flatten(-2)  # [..., rows, 2 C]
-            return part.squeeze(-2) if len(places) == 2 else part
+            out: Tensor = part.squeeze(-2) if len(places) == 2 else part
+            return out
 
         return cls(taken(_SCALARS), taken(_VECTORS), taken(_BIVECTORS))
 
@@ -66,7 +67,8 @@ class Multivectors(NamedTuple):
         rows = torch.cat(parts, dim=-2).unflatten(-1, (-1, 2)).transpose(-2, -3).flatten(-2)  # [..., C, 16]
         places = (*_SCALARS, *_VECTORS, *_BIVECTORS)
         order = sorted(range(16), key=lambda k: places[k][0])
-        return rows[..., order] * rows.new_tensor([places[k][1] for k in order])
+        out: Tensor = rows[..., order] * rows.new_tensor([places[k][1] for k in order])
+        return out
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Multivectors:
         """The same function of all three parts."""

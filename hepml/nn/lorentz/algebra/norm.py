@@ -20,7 +20,8 @@ def absolute_square(x: Multivectors) -> Tensor:
     """|x|² of each channel. Shapes: C channels -> [..., C]."""
     vectors = (x.vectors.square() * x.vectors.new_tensor(METRIC)[:, None]).sum(-2).abs()
     electric, magnetic = x.bivectors.square().sum(-2).unflatten(-1, (-1, 2)).unbind(-1)
-    return (x.scalars.square() + vectors).unflatten(-1, (-1, 2)).sum(-1) + (electric - magnetic).abs()
+    out: Tensor = (x.scalars.square() + vectors).unflatten(-1, (-1, 2)).sum(-1) + (electric - magnetic).abs()
+    return out
 
 
 def normalised(x: Multivectors) -> Multivectors:

@@ -27,7 +27,8 @@ def inner_product(x: Multivectors, y: Multivectors) -> Tensor:
     vectors = (x.vectors * y.vectors * signs).sum(-2)
     both = x.scalars * y.scalars + vectors - (x.bivectors * y.bivectors).sum(-2)
     plain, dual = both.unflatten(-1, (-1, 2)).unbind(-1)
-    return plain - dual
+    out: Tensor = plain - dual
+    return out
 
 
 def geometric_product(x: Multivectors, y: Multivectors) -> Multivectors:

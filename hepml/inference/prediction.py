@@ -27,6 +27,7 @@ from hepml.data.packing import batch_of, prepare
 from hepml.data.reading.chunk import Chunk
 from hepml.errors import DataError, ModelError
 from hepml.models.identity import identity_of
+from hepml.models.identity import inputs_of as inputs_of
 from hepml.objectives import Objective
 
 CHUNK = 20_000  # jets read at a time
@@ -277,21 +278,6 @@ def head_of(model: nn.Module) -> Objective:
     return (
         objectives.objective(name, classes=outputs) if name == "categorical" else objectives.objective(name)
     )
-
-
-def inputs_of(model: nn.Module) -> Inputs:
-    """What a model asks of the data.
-
-    Raises:
-        ModelError: it does not say.
-    """
-    inputs = getattr(model, "inputs", None)
-    if not isinstance(inputs, Inputs):
-        raise ModelError(
-            f"a {type(model).__name__} does not say what it needs of the data",
-            mend="give it an attribute `inputs`",
-        )
-    return inputs
 
 
 def width_of(model: nn.Module) -> int:

@@ -12,6 +12,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.feedforward import feedforward, he_uniform
 from hepml.representations.image import Centre, Flip, Intensity, Rotate, features_needed, jet_images
 
@@ -23,7 +24,7 @@ from hepml.representations.image import Centre, Flip, Intensity, Rotate, feature
     symmetries=("permutation", "azimuthal-rotation", "irc-safe"),
     parameters=609666,
 )
-class JetImageCNN(nn.Module):
+class JetImageCNN(Tagger):
     """CNN on jet images: pairs of 4x4 convolutions and pooling, three fully connected layers.
 
     The recipe of Macaluso and Shih: the jet is centred on its centroid in transverse momentum, turned

@@ -10,6 +10,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.feedforward import feedforward, he_uniform
 from hepml.nn.kernels.pieces import sum_of
 
@@ -22,7 +23,7 @@ ANGLES = ("delta_eta", "delta_phi", "delta_r")
     symmetries=("permutation", "azimuthal-rotation", "irc-safe"),
     parameters=82358,
 )
-class EnergyFlowNetwork(nn.Module):
+class EnergyFlowNetwork(Tagger):
     """Energy Flow Network: F(sum_i z_i Phi(p_i)), deep sets linear in the momentum fraction z.
 
     Symmetry: permutations of the constituents, rotations about the beam; infrared and collinear safe,

@@ -10,6 +10,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.whitening import Whiten
 from hepml.representations.efp import energy_flow_polynomials, extra
 from hepml.representations.efp_graphs import multigraphs
@@ -22,7 +23,7 @@ from hepml.representations.efp_graphs import multigraphs
     published={"outputs": 1},
     parameters=1000,
 )
-class EnergyFlowPolynomials(nn.Module):
+class EnergyFlowPolynomials(Tagger):
     """Energy-flow polynomials of up to `degree` edges, and one weight for each: sum_G w_G EFP_G.
 
     The multigraph without vertices is the constant one, and its weight the bias. The other polynomials are

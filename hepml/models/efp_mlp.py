@@ -17,6 +17,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.feedforward import feedforward
 from hepml.nn.norm import Standardise
 from hepml.representations.efp import energy_flow_polynomials, extra
@@ -32,7 +33,7 @@ OBSERVABLES = (
 
 
 @register("efp_mlp", paper="arXiv:1712.07124", symmetries=("permutation", "azimuthal-rotation"))
-class EnergyFlowPerceptron(nn.Module):
+class EnergyFlowPerceptron(Tagger):
     """Multilayer perceptron on ln EFP of connected multigraphs of up to `degree` edges, and on observables.
 
     A disconnected multigraph is left out, since its logarithm is the sum of its components' logarithms. Each

@@ -12,12 +12,13 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import create, register
+from hepml.models.identity import Tagger, inputs_of
 
 MEMBERS: tuple[Mapping[str, Any], ...] = ({"name": "efp_mlp"}, {"name": "pfn"})
 
 
 @register("ensemble", paper="arXiv:1612.01474", symmetries=("permutation", "azimuthal-rotation"))
-class Ensemble(nn.Module):
+class Ensemble(Tagger):
     """Ensemble of registered taggers: the mean of their logits, a product of their probabilities.
 
     Trained together, members share the loss and complete each other; put together from trained runs
@@ -47,7 +48,7 @@ class Ensemble(nn.Module):
         if not built:
             raise ConfigError("the ensemble has no members", mend="members: [{name: …}, …]")
         self.members = nn.ModuleList(built)
-        self.inputs = joined_inputs([member.inputs for member in built])  # type: ignore[misc]
+        self.inputs = joined_inputs([inputs_of(member) for member in built])
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""

@@ -22,6 +22,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn import kernels
 from hepml.nn.convolutions import Convolution
 from hepml.nn.feedforward import feedforward
@@ -38,7 +39,7 @@ _TRAINING_EDGES = 1 << 13
 
 
 @register("graph_network", paper="arXiv:1903.02428", symmetries=("permutation", "azimuthal-rotation"))
-class GraphNetwork(nn.Module):
+class GraphNetwork(Tagger):
     """A graph network on a named convolution of torch_geometric.nn (arXiv:1903.02428).
 
     Symmetry: permutations of the constituents, rotations about the beam. Inputs: standardised constituent

@@ -18,6 +18,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.feedforward import feedforward
 from hepml.nn.kernels.pair_sums import differences, products, spread
 from hepml.nn.symplectic import CloudHamiltonian, flow
@@ -27,7 +28,7 @@ from hepml.packed.segments import segment_mean, segment_sum
 POSITIONS = ("delta_eta", "delta_phi", "log_pt_rel")
 
 
-class _Cloud(nn.Module):
+class _Cloud(Tagger):
     """Embedding and readout, which both models share; what happens in between is `move`."""
 
     def __init__(

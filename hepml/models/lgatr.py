@@ -18,6 +18,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.lorentz import reference_vectors
 from hepml.nn.lorentz.algebra import (
     GeometricMLP,
@@ -37,7 +38,7 @@ from hepml.packed.rectangle import Rectangle
     symmetries=("permutation", "lorentz"),
     published={"references": ("lightlike_beam", "time")},
 )
-class LGATr(nn.Module):
+class LGATr(Tagger):
     """Lorentz-equivariant geometric algebra transformer.
 
     Symmetry: permutations and SO+(1,3), reflections too without `mix_parity`; reference vectors break it

@@ -15,6 +15,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.kernels.scalar_vector import Places
 from hepml.nn.lorentz import reference_vectors
 from hepml.nn.lorentz.scalar_vector import PairBlock, PairLinear
@@ -27,7 +28,7 @@ from hepml.nn.lorentz.tokens import TokenGroup, jet_tokens
     symmetries=("permutation", "lorentz"),
     published={"references": ("lightlike_beam", "time")},
 )
-class LGATrSlim(nn.Module):
+class LGATrSlim(Tagger):
     """Lorentz-equivariant transformer of scalars and four-vectors.
 
     Symmetry: permutations and the Lorentz group with its reflections; reference vectors break it to what

@@ -24,6 +24,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.lorentz import reference_vectors, resolved_mass_squared, root, with_references
 from hepml.nn.lorentz.clebsch_gordan import decomposition, exchange_sign, invariant_product, products
 from hepml.nn.lorentz.irreps import Irrep, from_four_vector
@@ -51,7 +52,7 @@ SCALAR: Irrep = (0, 0)
     published={"references": ("beam",)},
     parameters=4518,
 )
-class LGN(nn.Module):
+class LGN(Tagger):
     """Lorentz Group Network: messages and Clebsch–Gordan products of irreps.
 
     Args:

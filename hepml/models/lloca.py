@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED
 from hepml.errors import ConfigError
 from hepml.models.catalogue import create, register
+from hepml.models.identity import Tagger, inputs_of
 from hepml.nn.lorentz import reference_vectors
 from hepml.nn.lorentz.canonical import follows_from_momenta, frame_vectors, local_features, seen_from
 from hepml.nn.lorentz.frames import FrameNetwork, frames
@@ -31,7 +32,7 @@ from hepml.packed.segments import segment_mean
     symmetries=("permutation", "lorentz"),
     published={"references": ("lightlike_beam", "time")},
 )
-class LLoCa(nn.Module):
+class LLoCa(Tagger):
     """Local canonicalisation of the input of another model.
 
     Symmetry: SO+(1,3), and permutations if the backbone respects them; reference vectors break it to what
@@ -71,8 +72,7 @@ class LLoCa(nn.Module):
             raise ConfigError("lloca: backbone_arguments has 'outputs'", mend="give outputs to lloca itself")
         self.frame = frame
         self.backbone = create(backbone, outputs=outputs, **arguments)
-        wanted: Inputs = self.backbone.inputs  # type: ignore[assignment]
-        self.wanted = wanted
+        self.wanted = wanted = inputs_of(self.backbone)
         self.inputs = Inputs(
             tuple(name for name in wanted.features if not follows_from_momenta(name)),
             tuple(name for name in wanted.jet_features if name not in DERIVED),

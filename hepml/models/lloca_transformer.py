@@ -19,6 +19,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.encoder import grouped
 from hepml.nn.lorentz import reference_vectors
 from hepml.nn.lorentz.canonical import follows_from_momenta, frame_vectors, local_features
@@ -37,7 +38,7 @@ _ROWS = 768  # constituents of a group on a CPU: a rectangle of more has more pa
     symmetries=("permutation", "lorentz"),
     published={"references": ("lightlike_beam", "time")},
 )
-class LLoCaTransformer(nn.Module):
+class LLoCaTransformer(Tagger):
     """LLoCa-Transformer: tensorial messages between local frames, pooled by a mean over constituents.
 
     Symmetry: SO+(1,3), and permutations; reference vectors break it to what leaves them in place.

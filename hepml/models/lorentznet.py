@@ -21,6 +21,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn import kernels
 from hepml.nn.kernels.lorentznet_messages import Maps, messages, messages_in_pieces
 from hepml.nn.lorentz import (
@@ -46,7 +47,7 @@ from hepml.packed.segments import segment_sum
     published={"references": ("beam",)},
     parameters=224_072,
 )
-class LorentzNet(nn.Module):
+class LorentzNet(Tagger):
     """Lorentz group equivariant message passing on scalars and four-vectors.
 
     Args:

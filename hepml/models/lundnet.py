@@ -18,6 +18,7 @@ from hepml.data.inputs import Inputs
 from hepml.data.trees import ORDERINGS
 from hepml.errors import ConfigError, did_you_mean
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.norm import PackedBatchNorm
 from hepml.representations.lund import COORDINATES, LundGraph, lund_graph
 
@@ -28,7 +29,7 @@ from hepml.representations.lund import COORDINATES, LundGraph, lund_graph
     symmetries=("permutation", "azimuthal-rotation"),
     parameters=391_724,
 )
-class LundNet(nn.Module):
+class LundNet(Tagger):
     """LundNet-5: edge convolutions on the declusterings of a jet and their Lund coordinates (ln z, ln Δ, ψ,
     ln m, ln kt); LundNet-3 has `coordinates: [ln_z, ln_delta, ln_kt]`.
 

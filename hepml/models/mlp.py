@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.models.perceptron import OBSERVABLES
 from hepml.nn.feedforward import feedforward
 from hepml.nn.norm import Standardise
@@ -16,7 +17,7 @@ from hepml.representations.observables import columns_needed, extras_needed, obs
 
 
 @register("mlp", paper="doi:10.1038/323533a0", symmetries=("permutation", "azimuthal-rotation"))
-class MultilayerPerceptron(nn.Module):
+class MultilayerPerceptron(Tagger):
     """Multilayer perceptron on jet observables, trained by back-propagation.
 
     Symmetry: permutations of the constituents, rotations about the beam (with the default observables).

@@ -11,6 +11,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.conv1d import Padded, PaddedBatchNorm, PaddedConv1d
 from hepml.packed.rectangle import to_dense
 from hepml.representations.sequence import leading
@@ -19,7 +20,7 @@ from hepml.representations.sequence import leading
 @register(
     "p_cnn", paper="arXiv:1902.08570", symmetries=("permutation", "azimuthal-rotation"), parameters=349456
 )
-class ParticleCNN(nn.Module):
+class ParticleCNN(Tagger):
     """P-CNN: residual convolutions of size 3 along the leading constituents, mean over the sequence, a fully
     connected head.
 

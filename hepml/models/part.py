@@ -14,6 +14,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.attention import AttentionMaps, Block
 from hepml.nn.clouds import Clouds, named
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped
@@ -30,7 +31,7 @@ from hepml.packed.pairs import SymmetricPairs
     symmetries=("permutation", "azimuthal-rotation"),
     parameters=2_141_134,
 )
-class ParticleTransformer(nn.Module):
+class ParticleTransformer(Tagger):
     """Particle Transformer: self-attention with pair features as additive bias, then class attention.
 
         U_ij = embedding(ln kT_ij, ln z_ij, ln dR_ij, ln m2_ij),   P-MHA = softmax(Q K^T / sqrt(d) + U) V

@@ -17,6 +17,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register, variant
+from hepml.models.identity import Tagger
 from hepml.nn.clouds import Clouds, named
 from hepml.nn.edgeconv import EdgeConv
 from hepml.nn.norm import PackedBatchNorm
@@ -33,7 +34,7 @@ POINTS = ("delta_eta", "delta_phi")
     symmetries=("permutation", "azimuthal-rotation"),
     parameters=366160,
 )
-class ParticleNet(nn.Module):
+class ParticleNet(Tagger):
     """ParticleNet: EdgeConv on dynamic k-nearest-neighbour graphs of the constituents.
 
     Symmetry: permutations of the constituents, rotations about the beam. Inputs: standardised constituent

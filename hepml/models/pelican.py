@@ -21,6 +21,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register, variant
+from hepml.models.identity import Tagger
 from hepml.nn import kernels
 from hepml.nn.kernels.pelican_network import PairNetwork, Piece
 from hepml.nn.lorentz import gram_matrix, reference_vectors, with_references
@@ -43,7 +44,7 @@ _NUMBERS_ELSEWHERE = 2**28
     published={"references": ("lightlike_beam",)},
     parameters=208_797,
 )
-class PELICAN(nn.Module):
+class PELICAN(Tagger):
     """Permutation-equivariant and Lorentz-invariant network of Minkowski products.
 
     Where the published code activates the outputs, the activation here is before the last map. The default

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.norm import Standardise
 from hepml.representations.observables import columns_needed, extras_needed, observables
 
@@ -16,7 +17,7 @@ OBSERVABLES = ("jet_mass", "jet_mass_over_pt", "jet_nparticles", "jet_width", "j
 
 
 @register("perceptron", paper="doi:10.1037/h0042519", symmetries=("permutation", "azimuthal-rotation"))
-class Perceptron(nn.Module):
+class Perceptron(Tagger):
     """Soft perceptron: sigma(w.x + b) on jet observables, one linear map.
 
     With one output and the Bernoulli objective it is Rosenblatt's perceptron with a logistic in place of the

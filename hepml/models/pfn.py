@@ -12,6 +12,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.clouds import collection_of, named
 from hepml.nn.feedforward import feedforward, he_uniform
 from hepml.nn.kernels.pieces import sum_of
@@ -24,7 +25,7 @@ from hepml.nn.kernels.pieces import sum_of
     symmetries=("permutation", "azimuthal-rotation"),
     parameters=82458,
 )
-class ParticleFlowNetwork(nn.Module):
+class ParticleFlowNetwork(Tagger):
     """Particle Flow Network: F(sum_i Phi(p_i)), deep sets with any function of each constituent.
 
     Symmetry: permutations of the constituents, rotations about the beam. It is not infrared and collinear

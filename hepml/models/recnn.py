@@ -17,6 +17,7 @@ from hepml.data.inputs import Inputs
 from hepml.data.trees import ORDERINGS
 from hepml.errors import ConfigError, did_you_mean
 from hepml.models.catalogue import register, variant
+from hepml.models.identity import Tagger
 from hepml.nn.feedforward import NarrowLinear, feedforward
 from hepml.nn.recursive import fold, gated_cell, simple_cell
 from hepml.representations.trees import NODE_INPUTS, forest, node_inputs
@@ -32,7 +33,7 @@ SYMMETRIES = ("permutation", "azimuthal-rotation")
     published={"outputs": 1},
     parameters=8481,
 )
-class RecursiveNetwork(nn.Module):
+class RecursiveNetwork(Tagger):
     """QCD-aware recursive network: a jet embedding folded along its clustering tree.
 
     The network is the paper's; its preprocessing is not done here. The authors first boost and rotate each

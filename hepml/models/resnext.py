@@ -11,6 +11,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.resnext import PictureBatchNorm, ResNeXtBlock
 from hepml.representations.image import Centre, Flip, Intensity, Rotate, features_needed, jet_images
 
@@ -21,7 +22,7 @@ from hepml.representations.image import Centre, Flip, Intensity, Rotate, feature
     symmetries=("permutation", "azimuthal-rotation", "irc-safe"),
     parameters=1457314,
 )
-class ResNeXt(nn.Module):
+class ResNeXt(Tagger):
     """ResNeXt-50 on jet images: four stages of residual blocks with grouped convolutions, mean over the
     picture, one linear map.
 

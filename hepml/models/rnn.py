@@ -11,6 +11,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.feedforward import feedforward
 from hepml.nn.padded_recurrent import last_states
 from hepml.packed.rectangular import mask_behind
@@ -18,7 +19,7 @@ from hepml.representations.sequence import backwards, leading, packed_sequence
 
 
 @register("rnn", paper="arXiv:1711.09059", symmetries=("permutation", "azimuthal-rotation"), parameters=78530)
-class RecurrentNetwork(nn.Module):
+class RecurrentNetwork(Tagger):
     """Recurrent network (LSTM or GRU) that reads the constituents in order of transverse momentum; a head on
     its last state.
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from hepml.data.batch import JetBatch
 from hepml.data.features import resolve
-from hepml.data.inputs import Inputs
-from hepml.models.identity import identify, identity_of
+from hepml.models.identity import identify, identity_of, inputs_of
 
 Table = Mapping[str, Mapping[str, Mapping[str, float]]]  # place -> column -> shift, scale, clip
 _MODULE = "input_standards"
@@ -58,7 +57,7 @@ def standardise(model: nn.Module, table: Table) -> nn.Module:
     plain = {p: {n: dict(v) for n, v in columns.items()} for p, columns in table.items() if columns}
     first = _MODULE not in dict(model.named_children())
     identify(model, standards=plain)
-    inputs: Any = model.inputs
+    inputs = inputs_of(model)
     names = {"": resolve(inputs.features), "jet": tuple(inputs.jet_features), **dict(inputs.collections)}
     steps = {place or "constituents": Standards(tuple(names[place]), plain[place]) for place in plain}
     model.add_module(_MODULE, nn.ModuleDict(steps))
@@ -74,7 +73,7 @@ def standards_of(model: Any) -> Table:
 
 def _before(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     steps: Any = getattr(model, _MODULE)
-    inputs: Inputs = model.inputs  # type: ignore[assignment]
+    inputs = inputs_of(model)
     batch: JetBatch = arguments[0]
     for place, step in steps.items():
         if place == "jet":

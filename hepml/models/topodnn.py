@@ -7,12 +7,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.feedforward import feedforward, he_uniform
 from hepml.packed.rectangle import to_dense
 from hepml.packed.rectangular import counts_of, spread
@@ -30,7 +31,7 @@ _RESOLVED = 1e-5
     published={"outputs": 1},
     parameters=59323,
 )
-class TopoDNN(nn.Module):
+class TopoDNN(Tagger):
     """TopoDNN: (pT, eta, phi) of the leading constituents, in a standard pose, into one multilayer
     perceptron.
 

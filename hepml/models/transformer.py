@@ -14,6 +14,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.nn.attention import AttentionMaps, Block
 from hepml.nn.clouds import Clouds, named
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped, prepend
@@ -24,7 +25,7 @@ from hepml.packed.segments import segment_mean
 
 
 @register("transformer", paper="arXiv:1706.03762", symmetries=("permutation", "azimuthal-rotation"))
-class Transformer(nn.Module):
+class Transformer(Tagger):
     """Plain transformer: pre-norm encoder blocks on constituents, no positions, pooled by a class token or a
     mean.
 

@@ -20,6 +20,7 @@ from hepml.data.inputs import Inputs
 from hepml.data.trees import ORDERINGS
 from hepml.errors import ConfigError, did_you_mean
 from hepml.models.catalogue import register
+from hepml.models.identity import Tagger
 from hepml.models.recnn import at_roots
 from hepml.nn.feedforward import NarrowLinear, feedforward
 from hepml.nn.recursive import fold, networked_cell
@@ -33,7 +34,7 @@ from hepml.representations.trees import NODE_INPUTS, Frame, forest, node_inputs
     published={"outputs": 1},
     parameters=33901,
 )
-class TreeNetworkInNetwork(nn.Module):
+class TreeNetworkInNetwork(Tagger):
     """TreeNiN: a recursive network with two more layers at every node, different for leaves, merges and the
     root's children.
 

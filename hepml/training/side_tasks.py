@@ -23,6 +23,7 @@ from hepml.data.features import RAW
 from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED
 from hepml.errors import ConfigError, DataError
+from hepml.models.identity import identity_of
 from hepml.objectives import Objective
 from hepml.training.recipe_config import AuxiliaryTask
 
@@ -134,7 +135,7 @@ class SideTasks(nn.Module):
             if of not in places:
                 what = "a row for each constituent" if of == "constituent" else "a last linear layer"
                 raise ConfigError(
-                    f"{getattr(model, 'hepml_name', type(model).__name__)} has no {what} to put a head on",
+                    f"{identity_of(model).name or type(model).__name__} has no {what} to put a head on",
                     where="auxiliary",
                     mend="use a tagger such as pfn, particlenet or lorentznet",
                 )

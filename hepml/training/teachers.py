@@ -18,7 +18,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError, FileError
 from hepml.inference.prediction import head_of, inputs_of, score
-from hepml.models.identity import identity_of
+from hepml.models.identity import Tagger, identify, identity_of
 from hepml.packed.rectangle import to_dense
 from hepml.training.checkpoints import find_checkpoint, load_model
 from hepml.training.recipe_config import Teacher
@@ -65,7 +65,7 @@ class Tutor:
         )
 
 
-class OnnxTagger(nn.Module):
+class OnnxTagger(Tagger):
     """A tagger as `hepml export` writes it, run by onnxruntime: `four_momenta` [jets, constituents, 4] and
     `mask` [jets, constituents] to `probabilities`.
 
@@ -98,12 +98,10 @@ class OnnxTagger(nn.Module):
             )
         self.masked = "mask" in asked
         words = self.session.get_modelmeta().custom_metadata_map.get("hepml.classes", "")
-        self.hepml_classes = tuple(w.strip(" '\"") for w in words.strip("[]").split(",") if w.strip())
-        self.hepml_objective = "categorical"
+        classes = tuple(w.strip(" '\"") for w in words.strip("[]").split(",") if w.strip())
         width = self.session.get_outputs()[0].shape[-1]
-        self.hepml_hyperparameters = {
-            "outputs": width if isinstance(width, int) else len(self.hepml_classes) or 2
-        }
+        outputs = width if isinstance(width, int) else len(classes) or 2
+        identify(self, classes=classes, objective="categorical", hyperparameters={"outputs": outputs})
         self.inputs = Inputs()
 
     def forward(self, batch: JetBatch) -> torch.Tensor:

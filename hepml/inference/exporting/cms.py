@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from hepml import objectives
 from hepml.data.batch import JetBatch
@@ -25,6 +25,7 @@ from hepml.errors import DataError, FileError, ModelError
 from hepml.inference.exporting import preprocess as form
 from hepml.inference.exporting.preprocess import Preprocess
 from hepml.inference.prediction import Scored
+from hepml.models.identity import Tagger, identify
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Labelled:
     unlabelled: int
 
 
-class CmsTagger(nn.Module):
+class CmsTagger(Tagger):
     """A network with a `preprocess.json`.
 
     Args:
@@ -82,9 +83,8 @@ class CmsTagger(nn.Module):
         classes = tuple(_class_of(name) or name for name in self._places)
         self.branches = dict(zip(classes, self._places, strict=True))  # class name -> one-hot branch
         self.inputs = Inputs()
-        self.hepml_name = path.stem
-        self.hepml_classes = classes
-        self.hepml_objective = objectives.objective("categorical", classes=len(classes))
+        head = objectives.objective("categorical", classes=len(classes))
+        identify(self, name=path.stem, classes=classes, objective=head)
         self.output_names = [
             f"score_{_class_of(name) or name}"
             if name in self._places

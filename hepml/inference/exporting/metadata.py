@@ -12,12 +12,13 @@ from hepml import __version__
 from hepml.inference.exporting.tagger import Form, name_of
 from hepml.inference.prediction import head_of
 from hepml.models import registry
+from hepml.models.identity import identity_of
 from hepml.models.standardised import standards_of
 
 
 def describe(model: nn.Module, form: Form) -> dict[str, str]:
     """Entries of the file's metadata; lists as JSON."""
-    name = name_of(model)
+    name, identity = name_of(model), identity_of(model)
     entry = registry().get(name)
     head = head_of(model)
     arguments = {k: v for k, v in vars(head).items() if isinstance(v, int | float)}
@@ -26,7 +27,7 @@ def describe(model: nn.Module, form: Form) -> dict[str, str]:
     found: dict[str, Any] = {
         "hepml.version": __version__,
         "hepml.model": name,
-        "hepml.hyperparameters": json.dumps(getattr(model, "hepml_hyperparameters", {}), default=str),
+        "hepml.hyperparameters": json.dumps(dict(identity.hyperparameters), default=str),
         "hepml.classes": json.dumps(list(form.classes)),
         "hepml.columns": json.dumps(list(form.columns)),
         "hepml.features": json.dumps(list(form.features)),
@@ -36,8 +37,8 @@ def describe(model: nn.Module, form: Form) -> dict[str, str]:
         "hepml.standards": json.dumps(standards_of(model)),
         "hepml.jet_axis": form.jet_axis,
         "hepml.objective": json.dumps({"name": head.name, "arguments": arguments}),
-        "hepml.target": getattr(model, "hepml_target", None) or "",
-        "hepml.layout": getattr(model, "hepml_layout", None) or "",
+        "hepml.target": identity.target or "",
+        "hepml.layout": identity.layout or "",
         "hepml.units": json.dumps({"four_momenta": "GeV", "components": ["E", "px", "py", "pz"]}),
         "hepml.paper": entry.paper if entry else "",
         "hepml.form": form.kind,

@@ -16,6 +16,7 @@ from hepml.errors import DataError
 from hepml.inference.exporting.session import ExportedTagger
 from hepml.inference.exporting.tagger import GIVEN
 from hepml.inference.prediction import head_of, inputs_of, pack_chunk
+from hepml.models.identity import identity_of
 from hepml.packed.rectangle import widest
 
 BATCHES, PADDINGS = (1, 2, 64, 512), (0, 50)
@@ -99,7 +100,7 @@ def jets_of_files(model: nn.Module, exported: ExportedTagger, files: Any, most: 
 
     inputs = inputs_of(model)
     both = replace(inputs, features=(*inputs.features, *exported.inputs.features))
-    layout = getattr(model, "hepml_layout", None)
+    layout = identity_of(model).layout
     scanned = scan(files, layout).raise_first()
     chunks = iterate_chunks(
         files,

@@ -25,12 +25,13 @@ from hepml.inference.exporting import preprocess
 from hepml.inference.exporting.packing import athena, cmssw, padded
 from hepml.inference.exporting.preprocess import Preprocess
 from hepml.inference.exporting.tagger import ATHENA, CMSSW, GIVEN, PADDED, Form
+from hepml.models.identity import Tagger, identify
 
 SUFFIXES = (".onnx", ".pt2")
 _SAME_AXIS = 1e-3  # of the energy: more than a file's float32 pT, eta, phi and energy lose
 
 
-class ExportedTagger(nn.Module):
+class ExportedTagger(Tagger):
     """A file of `hepml export`, from jets to logits.
 
     Args:
@@ -58,12 +59,15 @@ class ExportedTagger(nn.Module):
         self.columns = tuple(json.loads(self.metadata["hepml.columns"]))
         self.jet_columns = tuple(json.loads(self.metadata["hepml.jet_columns"]))
         self.inputs = Inputs(tuple(RAW + name for name in self.columns), self.jet_columns)
-        self.hepml_classes = tuple(json.loads(self.metadata["hepml.classes"]))
         head = json.loads(self.metadata["hepml.objective"])
-        self.hepml_objective = objectives.objective(head["name"], **head["arguments"])
-        self.hepml_target = self.metadata.get("hepml.target") or None
-        self.hepml_layout = self.metadata.get("hepml.layout") or None
-        self.hepml_name = self.metadata["hepml.model"]
+        identify(
+            self,
+            name=self.metadata["hepml.model"],
+            objective=objectives.objective(head["name"], **head["arguments"]),
+            classes=json.loads(self.metadata["hepml.classes"]),
+            target=self.metadata.get("hepml.target") or None,
+            layout=self.metadata.get("hepml.layout") or None,
+        )
         self.form = Form(
             self.columns,
             self.jet_columns,

@@ -18,6 +18,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.jet_columns import DERIVED
 from hepml.errors import ModelError
 from hepml.inference.prediction import head_of, inputs_of, output_names
+from hepml.models.identity import identity_of
 from hepml.packed.rectangular import mask_behind, rectangular
 from hepml.representations.sequence import leading
 
@@ -126,7 +127,7 @@ def form_of(model: nn.Module, jet_axis: str = CONSTITUENTS, kind: str = PADDED) 
 
 def name_of(model: nn.Module) -> str:
     """The registered name of a model, or its class."""
-    return str(getattr(model, "hepml_name", None) or type(model).__name__)
+    return str(identity_of(model).name or type(model).__name__)
 
 
 class PaddedTagger(nn.Module):

@@ -215,7 +215,9 @@ def without_einsum(program: torch.export.ExportedProgram) -> torch.export.Export
     einsum = torch.ops.aten.einsum.default
     if all(node.target is not einsum for node in program.graph.nodes):
         return program
-    return program.run_decompositions({einsum: torch.export.default_decompositions()[einsum]})
+    table = {einsum: torch.export.default_decompositions()[einsum]}
+    without: torch.export.ExportedProgram = program.run_decompositions(table)
+    return without
 
 
 def _write_compiled(

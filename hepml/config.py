@@ -234,7 +234,7 @@ def _over_bases(
         if not isinstance(name, str):
             raise ConfigError(f"base should be a path, not {name!r}", where=f"{source}, base")
         beside = config.file.parent / name if config.file else Path(name)
-        below = _load_file(beside if beside.exists() else config_file(name), seen, kinds)
+        below = _load_file(beside if beside.is_file() else config_file(name), seen, kinds)
         _merge(config, below.values, functools.partial(_origin_in, below), kinds)
     own = {key: value for key, value in values.items() if key != "base"}
     _merge(config, own, lambda at: source, kinds)

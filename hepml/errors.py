@@ -21,7 +21,7 @@ class HepmlError(Exception):
         where: the file, key path or entry in which it was found.
         mend: what to do about it.
 
-    Example:
+    Examples:
         >>> try:
         ...     hepml.read_jets("no_such_file.root")
         ... except hepml.HepmlError as problem:

@@ -22,7 +22,6 @@ class Face:
     def __init__(self, package: str, names: Mapping[str, str], modules: Sequence[str] = ()) -> None:
         self.package, self.names, self.modules = package, dict(names), tuple(modules)
 
-    @property
     def all(self) -> list[str]:
         """For `__all__`."""
         return sorted([*self.names, *self.modules])
@@ -37,4 +36,4 @@ class Face:
 
     def show(self) -> list[str]:
         """For `__dir__`."""
-        return self.all
+        return self.all()

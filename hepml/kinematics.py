@@ -24,7 +24,7 @@ _LARGEST_ETA = 20.0
 def pt(p: Tensor) -> Tensor:
     """Transverse momentum sqrt(px² + py²) in GeV. Shapes: [..., 4] -> [...].
 
-    Example:
+    Examples:
         >>> import torch
         >>> p = torch.tensor([[13.0, 3.0, 0.0, 4.0]])
         >>> hepml.kinematics.pt(p).tolist()
@@ -36,7 +36,7 @@ def pt(p: Tensor) -> Tensor:
 def length(x: Tensor, y: Tensor) -> Tensor:
     """sqrt(x² + y²), whose gradient at the origin is zero. Shapes: [...], [...] -> [...].
 
-    Example:
+    Examples:
         >>> import torch
         >>> hepml.kinematics.length(torch.tensor(3.0), torch.tensor(4.0)).item()
         5.0
@@ -62,7 +62,7 @@ def _is_traced() -> bool:
 def root(x: Tensor) -> Tensor:
     """sqrt(max(x, 0)), whose gradient is zero where x is not positive. Shapes: [...] -> [...].
 
-    Example:
+    Examples:
         >>> import torch
         >>> hepml.kinematics.root(torch.tensor([4.0, -1.0])).tolist()
         [2.0, 0.0]
@@ -76,7 +76,7 @@ def root(x: Tensor) -> Tensor:
 def phi(p: Tensor) -> Tensor:
     """Azimuth in (-pi, pi]. Shapes: [..., 4] -> [...].
 
-    Example:
+    Examples:
         >>> import torch
         >>> p = torch.tensor([[13.0, 3.0, 0.0, 4.0]])
         >>> hepml.kinematics.phi(p).tolist()
@@ -88,7 +88,7 @@ def phi(p: Tensor) -> Tensor:
 def eta(p: Tensor) -> Tensor:
     """Pseudorapidity asinh(pz / pT), within ±20 along the beam. Shapes: [..., 4] -> [...].
 
-    Example:
+    Examples:
         >>> import torch
         >>> p = torch.tensor([[13.0, 3.0, 0.0, 4.0]])
         >>> hepml.kinematics.eta(p).round(decimals=3).tolist()
@@ -101,7 +101,7 @@ def eta_of(pz: Tensor, pt_: Tensor) -> Tensor:
     """Pseudorapidity from pz and pT, within ±20: along the beam it has no bound, and its hyperbolic sine no
     finite number. Shapes: [...], [...] -> [...].
 
-    Example:
+    Examples:
         >>> import torch
         >>> hepml.kinematics.eta_of(torch.tensor(0.0), torch.tensor(3.0)).item()
         0.0
@@ -117,7 +117,7 @@ def eta_of(pz: Tensor, pt_: Tensor) -> Tensor:
 def rapidity(p: Tensor) -> Tensor:
     """Rapidity ½ ln((E+pz)/(E-pz)). Shapes: [..., 4] -> [...].
 
-    Example:
+    Examples:
         >>> import torch
         >>> p = torch.tensor([[13.0, 3.0, 0.0, 4.0]])
         >>> hepml.kinematics.rapidity(p).round(decimals=3).tolist()
@@ -129,7 +129,7 @@ def rapidity(p: Tensor) -> Tensor:
 def minkowski_product(a: Tensor, b: Tensor) -> Tensor:
     """Minkowski product a·b = a⁰b⁰ - a¹b¹ - a²b² - a³b³ in GeV². Shapes: [..., 4], [..., 4] -> [...].
 
-    Example:
+    Examples:
         >>> import torch
         >>> p = torch.tensor([[13.0, 3.0, 0.0, 4.0]])
         >>> hepml.kinematics.minkowski_product(p, p).tolist()
@@ -142,7 +142,7 @@ def mass_squared(p: Tensor) -> Tensor:
     """Invariant mass squared in GeV², by (E-|p|)(E+|p|), which loses less than E² - p². Shapes: [..., 4] ->
     [...].
 
-    Example:
+    Examples:
         >>> import torch
         >>> p = torch.tensor([[13.0, 3.0, 0.0, 4.0]])
         >>> hepml.kinematics.mass_squared(p).tolist()
@@ -155,7 +155,7 @@ def mass_squared(p: Tensor) -> Tensor:
 def mass(p: Tensor) -> Tensor:
     """Invariant mass in GeV, zero for space-like vectors. Shapes: [..., 4] -> [...].
 
-    Example:
+    Examples:
         >>> import torch
         >>> p = torch.tensor([[13.0, 3.0, 0.0, 4.0]])
         >>> hepml.kinematics.mass(p).tolist()
@@ -167,7 +167,7 @@ def mass(p: Tensor) -> Tensor:
 def delta_phi(a: Tensor, b: Tensor) -> Tensor:
     """Azimuthal difference a - b wrapped to [-pi, pi).
 
-    Example:
+    Examples:
         >>> import torch
         >>> hepml.kinematics.delta_phi(torch.tensor(3.0), torch.tensor(-3.0)).round(decimals=3).item()
         -0.28299999237060547
@@ -182,7 +182,7 @@ def signed_angle(x: Tensor, y: Tensor, to_x: Tensor, to_y: Tensor) -> Tensor:
     From the two directions' products, without a wrap: torch's atan2 gives other last bits at the end of an
     array than in its middle, so that the angle would depend on where in a batch a constituent stands.
 
-    Example:
+    Examples:
         >>> import torch
         >>> one, zero = torch.tensor(1.0), torch.tensor(0.0)
         >>> round(hepml.kinematics.signed_angle(one, zero, zero, one).item(), 3)
@@ -203,7 +203,7 @@ def signed_angle(x: Tensor, y: Tensor, to_x: Tensor, to_y: Tensor) -> Tensor:
 def delta_r(eta_a: Tensor, phi_a: Tensor, eta_b: Tensor, phi_b: Tensor) -> Tensor:
     """Angular distance sqrt(Δeta² + Δphi²).
 
-    Example:
+    Examples:
         >>> import torch
         >>> zero = torch.tensor(0.0)
         >>> separation = hepml.kinematics.delta_r(torch.tensor(0.3), zero, zero, torch.tensor(0.4))
@@ -216,7 +216,7 @@ def delta_r(eta_a: Tensor, phi_a: Tensor, eta_b: Tensor, phi_b: Tensor) -> Tenso
 def from_pt_eta_phi(pt_: Tensor, eta_: Tensor, phi_: Tensor, mass_: Tensor | float = 0.0) -> Tensor:
     """Four-momenta from collider coordinates. Shapes: [...] each (GeV) -> [..., 4].
 
-    Example:
+    Examples:
         >>> import torch
         >>> hepml.kinematics.from_pt_eta_phi(*torch.tensor([[3.0], [0.0], [0.0]])).tolist()
         [[3.0, 3.0, 0.0, 0.0]]
@@ -238,7 +238,7 @@ def boost(direction: Tensor, gamma: float | Tensor) -> Tensor:
     Returns:
         [4, 4] matrix L; four-momenta transform as `p @ L.T`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> x = torch.tensor([1.0, 0.0, 0.0])
         >>> hepml.kinematics.boost(x, 2.0).shape
@@ -257,7 +257,7 @@ def boost(direction: Tensor, gamma: float | Tensor) -> Tensor:
 def rotation(axis: Tensor, angle: float | Tensor) -> Tensor:
     """Spatial rotation by `angle` about `axis` [3] as a [4, 4] matrix (Rodrigues).
 
-    Example:
+    Examples:
         >>> import torch
         >>> z = torch.tensor([0.0, 0.0, 1.0])
         >>> hepml.kinematics.rotation(z, 0.5).shape
@@ -276,7 +276,7 @@ def rotation(axis: Tensor, angle: float | Tensor) -> Tensor:
 def transform(p: Tensor, matrix: Tensor) -> Tensor:
     """Applies a [4, 4] Lorentz matrix to four-momenta. Shapes: [..., 4] -> [..., 4].
 
-    Example:
+    Examples:
         >>> import torch
         >>> p = torch.tensor([[13.0, 3.0, 0.0, 4.0]])
         >>> matrix = hepml.kinematics.rotation(torch.tensor([0.0, 0.0, 1.0]), 0.5)

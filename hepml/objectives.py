@@ -24,7 +24,7 @@ __all__ = ["OBJECTIVES", "Bernoulli", "Categorical", "Gaussian", "Objective", "o
 class Objective(ABC):
     """A family of distributions q(z|x).
 
-    Example:
+    Examples:
         >>> issubclass(hepml.objectives.Categorical, hepml.objectives.Objective)
         True
     """
@@ -69,7 +69,7 @@ def weighted_mean(values: Tensor, weights: Tensor | None, mean_weight: float | N
         mean_weight: mean weight of the sample that the batch was taken from; the mean |weight| of the batch
             where it is not known.
 
-    Example:
+    Examples:
         >>> import torch
         >>> hepml.objectives.weighted_mean(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0])).item()
         2.0
@@ -85,7 +85,7 @@ class Bernoulli(Objective):
     """q(z|x) = p^z (1-p)^(1-z) with p = sigmoid(logit): binary cross-entropy. One output; class 1 is the
     signal.
 
-    Example:
+    Examples:
         >>> import torch
         >>> hepml.objectives.Bernoulli().activation(torch.zeros(1, 1)).tolist()
         [[0.5, 0.5]]
@@ -121,7 +121,7 @@ class Categorical(Objective):
         classes: number of classes.
         label_smoothing: share of probability spread over all classes in the target.
 
-    Example:
+    Examples:
         >>> import torch
         >>> hepml.objectives.Categorical(2).activation(torch.zeros(1, 2)).tolist()
         [[0.5, 0.5]]
@@ -159,7 +159,7 @@ class Gaussian(Objective):
             `activation` gives means and sigmas in the target's own unit.
         bound: largest |ln sigma| in standardised units.
 
-    Example:
+    Examples:
         >>> import torch
         >>> hepml.objectives.Gaussian(1).activation(torch.zeros(1, 2)).shape
         torch.Size([1, 2])
@@ -203,7 +203,7 @@ def objective(name: str, **arguments: object) -> Objective:
     Raises:
         ConfigError: no such objective.
 
-    Example:
+    Examples:
         >>> import torch
         >>> objective = hepml.objectives.objective('categorical', classes=2)
         >>> objective.negative_log_likelihood(torch.zeros(1, 2), torch.tensor([1])).round(decimals=3).tolist()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hepml.errors import FileError
+from hepml.paths import RUN_CONFIG
 
 _OWN_RUN_FILES = ("*.yaml", "*.json", "*.jsonl", "checkpoints/*")  # what a run folder is read for
 _NAME = re.compile(r"^[^/=]+=(?=.)")
@@ -209,9 +210,7 @@ def _readings(text: str) -> Iterator[str]:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    if (folder / "config.yaml").is_file() and (
-        folder / "checkpoints"
-    ).is_dir():  # a run, not a folder of data
+    if (folder / RUN_CONFIG).is_file() and (folder / "checkpoints").is_dir():  # a run, not a folder of data
         for pattern in _OWN_RUN_FILES:
             yield from folder.glob(pattern)
         return

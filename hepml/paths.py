@@ -17,6 +17,7 @@ from pathlib import Path
 from hepml.errors import ConfigError
 
 DATA_PATH = "HEPML_DATA"
+RUN_CONFIG = "config.yaml"  # in the folder of a run: the config that it was trained by
 _DEPTH = 3  # folders below one of the data path that are searched
 _WEIGHTS = (".pt", ".pth", ".ckpt")
 _PACKAGE = Path(__file__).resolve().parent
@@ -37,10 +38,10 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def config_file(word: Path | str) -> Path:
-    """The config file that a word of the command line means: a path wins over the name of a shipped
-    config."""
+    """The config file that a word of the command line means: a path wins over the name of a shipped config,
+    but a folder only where it is that of a run."""
     path = Path(word).expanduser()
-    if path.exists():
+    if path.is_file() or (path / RUN_CONFIG).is_file():
         return path
     name = path.as_posix().removesuffix(".yaml").removeprefix("configs/")
     return shipped_configs().get(name, path)

@@ -36,7 +36,7 @@ def working(what: str) -> Iterator[None]:
 def listening(listener: Listener) -> Iterator[None]:
     """Has `listener` told of everything that happens in the block.
 
-    Example:
+    Examples:
         >>> from hepml import progress
         >>> with progress.listening(print):
         ...     progress.tell("entries read", 3, 4)

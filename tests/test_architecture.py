@@ -46,6 +46,7 @@ NEIGHBOURS = {
     ("errors", "redaction"),  # no message shows a secret
     ("config", "redaction"),
     ("outputs", "errors"),  # a disk that refuses is an error
+    ("outputs", "paths"),  # a folder of a run is told by its config
     ("config", "documents"),  # a config is a document
     ("documents", "errors"),
     ("config", "errors"),  # what is wrong with a config is an error
@@ -169,3 +170,9 @@ def test_nothing_points_outside_the_repository(place: str) -> None:
 def test_no_file_is_too_long_to_read() -> None:
     long = {str(p.relative_to(ROOT)): n for p in FILES if (n := len(p.read_text().splitlines())) > 450}
     assert not long, f"split these, or give a reason here: {long}"
+
+
+def test_examples_stand_under_a_heading_that_the_reference_knows() -> None:
+    """griffe reads `Examples:`; under `Example:` the lines become quotations."""
+    wrong = [p.name for p in FILES if re.search(r"(?m)^ *Example:$", p.read_text())]
+    assert not wrong, f"write `Examples:` in {wrong}"

@@ -65,6 +65,18 @@ def test_a_config_is_known_by_name_from_any_folder_and_a_path_wins(elsewhere: Pa
     assert paths.config_file("no such") == Path("no such")
 
 
+def test_a_folder_hides_no_config_of_its_name_unless_it_is_a_run(elsewhere: Path) -> None:
+    from hepml.training.run_config import load_run_config
+
+    (elsewhere / "toptag").mkdir()
+    (elsewhere / "quickstart").mkdir()
+    (elsewhere / "mine.yaml").write_text("base: toptag\nmodel: pfn\n")
+    assert load_run_config("mine.yaml").model_name == "pfn"
+    assert load_run_config("quickstart").model_name == "particlenet_lite"
+    (elsewhere / "quickstart" / "config.yaml").touch()
+    assert paths.config_file("quickstart") == Path("quickstart")
+
+
 def test_every_shipped_config_has_a_name_and_its_training_jets_are_found(elsewhere: Path) -> None:
     from hepml.training.run_config import load_run_config
 

@@ -118,7 +118,7 @@ def _what(
             return load_run_config(find_run(output) / CONFIG, settings, trust=trust), output
         raise ConfigError("no config given", where="command line", mend="hepml train configs/quickstart.yaml")
     place = Path(places[0])
-    if place.is_dir():
+    if place.is_dir() and config_file(place) == place:
         run = find_run(place)
         loaded = load_run_config(run / CONFIG, settings, trust=trust)
         return loaded, (output or run) if resume else output

@@ -26,6 +26,6 @@ _FACE = Face(
         "sampling",
     ),
 )
-__all__ = _FACE.all
+__all__ = _FACE.all()
 __getattr__ = _FACE.get
 __dir__ = _FACE.show

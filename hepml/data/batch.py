@@ -45,7 +45,7 @@ class JetBatch(PackedJets):
         collections: further collections of the same jets by name (secondary vertices), inputs of their own:
             each a batch of as many jets, with offsets, momenta and features of its own.
 
-    Example:
+    Examples:
         >>> momenta = [[100.0, 60.0, 0.0, 80.0], [50.0, 30.0, 0.0, 40.0], [20.0, 0.0, 12.0, 16.0]]
         >>> batch = hepml.JetBatch.from_arrays(momenta, offsets=[0, 2, 3], labels=[1, 0])
         >>> batch.select_jets(["jet_pt", "jet_nparticles"]).tolist()
@@ -83,7 +83,7 @@ class JetBatch(PackedJets):
         Raises:
             DataError: shapes that do not fit each other; NaN or infinite momenta.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> momenta = np.ones((2, 3, 4), dtype=np.float32)
             >>> mask = np.array([[True, True, False], [True, False, False]])

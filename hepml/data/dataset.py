@@ -56,7 +56,7 @@ class JetDataset:
         events: [N] event of each jet over all files; None where each is an event of its own.
         report: what was read, dropped and why.
 
-    Example:
+    Examples:
         >>> data = hepml.data.JetDataset.open('data/toptag/val.root', classes=['QCD', 'Tbqq'], max_jets=100)
         >>> len(data), data.classes, len(data.batch([3, 5]))
         (100, ('QCD', 'Tbqq'), 2)

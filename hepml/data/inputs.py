@@ -24,7 +24,7 @@ class Inputs:
         collections: further collections that are inputs of their own (secondary vertices, say), each with the
             names of its features.
 
-    Example:
+    Examples:
         >>> hepml.models.create('pfn').inputs.four_momenta, hepml.data.Inputs(features=('log_pt',)).features
         (False, ('log_pt',))
     """

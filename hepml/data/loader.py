@@ -50,7 +50,7 @@ class JetLoader(Steps):
         ConfigError: a batch size below one, a rank outside the world, a step with fewer jets than ranks.
         DataError: fewer jets than processes.
 
-    Example:
+    Examples:
         >>> data = hepml.data.JetDataset.open('data/toptag/val.root', max_jets=100)
         >>> [len(batch) for batch in hepml.data.JetLoader(data, batch_size=40)]
         [40, 40, 20]

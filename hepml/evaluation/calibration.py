@@ -37,7 +37,7 @@ def reliability(
     Raises:
         DataError: as `evaluate`; scores outside [0, 1].
 
-    Example:
+    Examples:
         >>> found = hepml.evaluation.reliability([0, 1, 0, 1], [0.25, 0.25, 0.75, 0.75], bins=2)
         >>> found['ece']
         0.25
@@ -75,7 +75,7 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | N
     Raises:
         DataError: as `evaluate`; scores outside [0, 1].
 
-    Example:
+    Examples:
         >>> labels, scores = [0, 0, 0, 1, 1, 1], [0.01, 0.02, 0.99, 0.98, 0.99, 0.01]
         >>> hepml.evaluation.fit_temperature(labels, scores) > 1
         True
@@ -94,7 +94,7 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | N
 def with_temperature(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:
     """Probabilities softened (T > 1) or sharpened by a temperature, [N].
 
-    Example:
+    Examples:
         >>> hepml.evaluation.with_temperature([0.5, 0.9], 2.0).round(2).tolist()
         [0.5, 0.75]
     """

@@ -37,7 +37,7 @@ def discriminant(
 
     A jet to which all of these classes give exactly zero gets 0: nothing speaks for the signal.
 
-    Example:
+    Examples:
         >>> hepml.evaluation.discriminant([[0.2, 0.6, 0.2]], signal=1, background=0).round(2).tolist()
         [0.75]
     """
@@ -96,7 +96,7 @@ def one_vs_rest_auc(
     Raises:
         DataError: as `hepml.evaluation.checks.check_multiclass`.
 
-    Example:
+    Examples:
         >>> p = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7]]
         >>> hepml.evaluation.one_vs_rest_auc([0, 1, 2], p)
         {0: 1.0, 1: 1.0, 2: 1.0}
@@ -113,7 +113,7 @@ def one_vs_one_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | No
     scikit-learn gives with `multi_class="ovo", average="macro"`, and what JetClass papers call AUC. Classes
     without jets are left out. Arguments as in `one_vs_rest_auc`.
 
-    Example:
+    Examples:
         >>> p = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7]]
         >>> hepml.evaluation.one_vs_one_auc([0, 1, 2], p)
         1.0
@@ -138,7 +138,7 @@ def confusion_matrix(
 
     The row of a class without jets is zero.
 
-    Example:
+    Examples:
         >>> p = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.2, 0.2]]
         >>> hepml.evaluation.confusion_matrix([0, 1, 2], p).tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]

@@ -58,7 +58,7 @@ def evaluate_regression(
     Raises:
         DataError: wrong shapes, NaN or infinite values, a sigma that is not positive, fewer than two jets.
 
-    Example:
+    Examples:
         >>> report = hepml.evaluation.evaluate_regression([1.0, 2.0, 3.0], [1.1, 2.0, 2.9], [0.1, 0.1, 0.1])
         >>> round(report['rmse'], 3)
         0.082

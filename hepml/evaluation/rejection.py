@@ -35,7 +35,7 @@ class Rejection(NamedTuple):
         signal_efficiency: eps_S of the cut, at or above the one asked for.
         threshold: the cut, `score >= threshold`.
 
-    Example:
+    Examples:
         >>> found = hepml.evaluation.background_rejection([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], 0.5)
         >>> float(found), found.lower_limit
         (1.4624752955742644, True)
@@ -85,7 +85,7 @@ def background_rejection(
     Raises:
         DataError: as `roc_curve`, or a signal efficiency outside (0, 1].
 
-    Example:
+    Examples:
         >>> labels = [0, 0, 0, 1, 1, 1]
         >>> scores = [0.1, 0.2, 0.7, 0.6, 0.8, 0.9]
         >>> round(hepml.evaluation.background_rejection(labels, scores, 1.0).value, 3)
@@ -129,7 +129,7 @@ def rejection_by_convention(
     background passes. None stands where a convention divides by zero. On the 404,000 reference test jets all
     four agree with the published figures to their last digit.
 
-    Example:
+    Examples:
         >>> labels = [0, 0, 0, 1, 1, 1]
         >>> scores = [0.1, 0.2, 0.7, 0.6, 0.8, 0.9]
         >>> found = hepml.evaluation.rejection_by_convention(labels, scores, 1.0)
@@ -172,7 +172,7 @@ def bootstrap_rejection(
         DataError: as `background_rejection`, or when even the lower edge is infinite (too few background jets
             pass).
 
-    Example:
+    Examples:
         >>> labels, scores = [0] * 100 + [1] * 100, [i / 100 for i in range(100)] * 2
         >>> low, high = hepml.evaluation.bootstrap_rejection(labels, scores, 0.5)
         >>> bool(1 < low < 2 < high < 3)

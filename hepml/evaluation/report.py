@@ -69,7 +69,7 @@ def evaluate(
         DataError: wrong lengths or labels, one class only, NaN or infinite scores.
         ConfigError: no class of that name.
 
-    Example:
+    Examples:
         >>> report = hepml.evaluate([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
         >>> report["auc"], report["weighted"]
         (0.75, False)

@@ -26,7 +26,7 @@ class RocCurve(NamedTuple):
         signal_efficiency: eps_S [K+1], starting at 0.
         thresholds: the cut `score >= threshold` of each point [K+1], starting at +inf, where no jet passes.
 
-    Example:
+    Examples:
         >>> background, signal, thresholds = hepml.evaluation.roc_curve([0, 1], [0.2, 0.8])
         >>> signal.tolist()
         [0.0, 1.0, 1.0]
@@ -113,7 +113,7 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
         DataError: wrong lengths, labels other than 0 and 1, one class only, NaN or infinite scores or
             weights.
 
-    Example:
+    Examples:
         >>> curve = hepml.evaluation.roc_curve([0, 1, 1], [0.2, 0.1, 0.8])
         >>> curve.signal_efficiency.tolist(), curve.background_efficiency.tolist()
         ([0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 1.0, 1.0])
@@ -137,7 +137,7 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     AUC = sum_ij w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / (W_S W_B), i over signal and j over background.
     Arguments and errors as in `roc_curve`.
 
-    Example:
+    Examples:
         >>> hepml.evaluation.auc([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
         0.75
     """
@@ -153,7 +153,7 @@ def auc_with_error(
     jet j, var = S_S / n_S + S_B / n_B, S being the sample variances of V. Weighted: S / n becomes sum_i w_i^2
     (V_i - AUC)^2 / W^2 * n_eff / (n_eff - 1) with n_eff = W^2 / sum w^2, the same thing for unit weights.
 
-    Example:
+    Examples:
         >>> area, error = hepml.evaluation.auc_with_error([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
         >>> area, round(error, 3)
         (0.75, 0.354)
@@ -195,7 +195,7 @@ def accuracy(
     sqrt(sum w^2 (c - a)^2) / W with c = 1 for a jet classified rightly, else 0; the binomial sqrt(a (1 - a) /
     N) for unit weights.
 
-    Example:
+    Examples:
         >>> share, error = hepml.evaluation.accuracy([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
         >>> share, error
         (0.5, 0.25)

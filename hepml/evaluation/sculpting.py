@@ -51,7 +51,7 @@ def mass_sculpting(
     Raises:
         DataError: as `evaluate`; masses of another length or not finite.
 
-    Example:
+    Examples:
         >>> labels, masses = [0] * 200 + [1] * 200, [*range(200)] * 2
         >>> scores = [m / 200 for m in range(200)] * 2  # a tagger that looks at the mass
         >>> found = hepml.evaluation.mass_sculpting(labels, scores, masses)

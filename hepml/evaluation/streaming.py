@@ -26,7 +26,7 @@ class StreamingRoc:
         bins: number of bins; 32 bytes each.
         reach: largest |log-odds|; scores beyond share the outermost bins.
 
-    Example:
+    Examples:
         >>> roc = hepml.evaluation.StreamingRoc()
         >>> for _ in range(3):
         ...     roc.update([0, 1], [0.2, 0.8])

@@ -42,7 +42,7 @@ class GenerationReport:
     `jets` and `events` are by process; `cross_section` (pb) is that of the jets that pass the selection;
     `jets_per_second` counts the jets made in this call, not those of chunks that an earlier call had saved.
 
-    Example:
+    Examples:
         >>> import dataclasses
         >>> [field.name for field in dataclasses.fields(hepml.generation.GenerationReport)][:4]
         ['output', 'recipe', 'jets', 'events']
@@ -101,7 +101,7 @@ def generate(
         FileError: the output cannot be written, or an unfinished run with other settings is in its place.
         MissingExtraError: without the extra `generate`.
 
-    Example:
+    Examples:
         >>> quick = {"multiple_interactions": False, "events_per_chunk": 100}
         >>> report = hepml.generation.generate("toptag", 4, 1, 1, "few.root", **quick)
         >>> report.jets

@@ -28,7 +28,7 @@ _REFERENCE_TOP_MASS = ("6:m0 = 171.0",)
 class Slice:
     """A range of pT-hat in GeV and its share of a chunk's events (those that the early veto lets pass).
 
-    Example:
+    Examples:
         >>> part = hepml.generation.Slice(200.0, 300.0, 0.5)
         >>> part.share
         0.5
@@ -46,7 +46,7 @@ class Process:
     `name` is the class, as in the JetClass label that it sets in the file; `settings` are lines for Pythia;
     `resonance` the |PDG number| of what decays into the jet, or None.
 
-    Example:
+    Examples:
         >>> hepml.generation.recipes()['toptag'].processes[0].resonance
         6
     """
@@ -68,7 +68,7 @@ class Recipe:
     """A data set: its classes in equal numbers, and whether multiple interactions are simulated unless the
     user says otherwise.
 
-    Example:
+    Examples:
         >>> hepml.generation.recipes()['toptag'].multiple_interactions
         True
     """
@@ -82,7 +82,7 @@ class Recipe:
 def recipes() -> dict[str, Recipe]:
     """Every recipe by name.
 
-    Example:
+    Examples:
         >>> [process.name for process in hepml.generation.recipes()['toptag'].processes]
         ['Tbqq', 'QCD']
     """

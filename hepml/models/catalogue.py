@@ -38,7 +38,7 @@ SYMMETRIES = ("permutation", "lorentz", "rotation", "azimuthal-rotation", "irc-s
 class Tagger(Protocol):
     """What every registered model offers.
 
-    Example:
+    Examples:
         >>> model = hepml.models.create('mlp', hidden=(4,))
         >>> callable(model) and model.inputs.four_momenta in (True, False)
         True
@@ -64,7 +64,7 @@ class Entry:
             initialisation begins with logits of several units and a training loses its first epochs by it;
             `initialisation: published` leaves it out.
 
-    Example:
+    Examples:
         >>> entry = hepml.models.entry('pelican')
         >>> entry.name, entry.paper
         ('pelican', 'arXiv:2307.16506')
@@ -98,7 +98,7 @@ def register(
 ) -> Callable[[B], B]:
     """Class or function decorator that enters a system in the register.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from torch import nn
         >>> @hepml.models.register('constant', paper='none', symmetries=('permutation',))
@@ -192,7 +192,7 @@ def load_plugin(name: str) -> None:
         FileError: no such file.
         ConfigError: no such module, or one whose import fails; says why.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> size = Path('mine.py').write_text('import hepml')  # a file that registers models of yours
         >>> hepml.models.load_plugin('mine.py')
@@ -235,7 +235,7 @@ def registry() -> dict[str, Entry]:
     Every module of `hepml.models` is imported once, and the plugins that $HEPML_PLUGINS names, one behind the
     other as in $PATH.
 
-    Example:
+    Examples:
         >>> hepml.models.registry()['particlenet'].paper
         'arXiv:1902.08570'
     """
@@ -253,7 +253,7 @@ def entry(name: str) -> Entry:
     Raises:
         ModelError: no such system; names the nearest.
 
-    Example:
+    Examples:
         >>> hepml.models.entry('lorentznet').symmetries
         ('permutation', 'lorentz')
     """
@@ -279,7 +279,7 @@ def create(name: str, *, initialisation: Initialisation | None = None, **hyperpa
         ModelError: no such system.
         ConfigError: a hyperparameter that its constructor does not take; names the nearest.
 
-    Example:
+    Examples:
         >>> model = hepml.models.create('pfn', outputs=3, phi=(8,), f=(8,))
         >>> model.inputs.features[0]
         'pt_fraction'
@@ -311,7 +311,7 @@ def _scale_head(model: nn.Module, factor: float) -> None:
 def count_parameters(model: nn.Module) -> int:
     """Trainable parameters.
 
-    Example:
+    Examples:
         >>> model = hepml.models.create('perceptron', outputs=1, observables=('jet_mass',))
         >>> hepml.models.count_parameters(model)
         2

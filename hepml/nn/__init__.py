@@ -23,6 +23,6 @@ _FACE = Face(
         "whitening",
     ),
 )
-__all__ = _FACE.all
+__all__ = _FACE.all()
 __getattr__ = _FACE.get
 __dir__ = _FACE.show

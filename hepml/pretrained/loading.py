@@ -39,7 +39,7 @@ class Recipe:
             names, and what outputs stand for, in order, where that is known.
         settings: from the training arguments that a file holds to hyperparameters that shapes do not tell.
 
-    Example:
+    Examples:
         >>> hepml.pretrained.RECIPES[0].origin
         'LorentzNet (arXiv:2201.08187)'
     """
@@ -89,7 +89,7 @@ def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
         ModelError: weights that are not recognised, or do not fit the network they were recognised as; says
             what was found.
 
-    Example:
+    Examples:
         >>> import torch
         >>> torch.save(hepml.models.create("particlenet").state_dict(), "weights.pt")
         >>> hepml.pretrained.load("weights.pt").hepml_name

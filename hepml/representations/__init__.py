@@ -14,6 +14,6 @@ _FACE = Face(
         "trees",
     ),
 )
-__all__ = _FACE.all
+__all__ = _FACE.all()
 __getattr__ = _FACE.get
 __dir__ = _FACE.show

@@ -29,7 +29,7 @@ class Element:
         size: how far it is from the identity by construction, for groups whose elements only approach it
             (soft emissions).
 
-    Example:
+    Examples:
         >>> same = hepml.testing.Element('nothing', lambda jets: jets)
         >>> same.gamma
         1.0

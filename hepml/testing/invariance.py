@@ -41,7 +41,7 @@ class Deviation:
         before, after: outputs of that jet.
         by_gamma: the largest deviation at each Lorentz factor (1 for elements that do not boost).
 
-    Example:
+    Examples:
         >>> model = hepml.models.create('mlp', hidden=(4,)).double()
         >>> hepml.testing.measure(model, 'boost-x', gammas=(2,)).group
         'boost-x'
@@ -99,7 +99,7 @@ def measure(
     Raises:
         ModelError: an unknown group, or a model that is not one from jets to [B, outputs].
 
-    Example:
+    Examples:
         >>> model = hepml.models.create('mlp', hidden=(4,)).double()
         >>> float(hepml.testing.measure(model, 'permutation')) < 1e-6
         True
@@ -129,7 +129,7 @@ def assert_invariant(
     Raises:
         AssertionError: it does change; names the deviation, the jet and the element.
 
-    Example:
+    Examples:
         >>> model = hepml.models.create('mlp', hidden=(4,)).double()
         >>> found = hepml.testing.assert_invariant(model, 'azimuthal-rotation', tolerance=1e-6)
         >>> found.relative < 1e-6

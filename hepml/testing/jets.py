@@ -28,7 +28,7 @@ def sample_jets(
         smallest, largest: constituents of the first and of the last jet.
         seed: of everything random.
 
-    Example:
+    Examples:
         >>> len(hepml.testing.sample_jets(5))
         5
     """

@@ -31,7 +31,7 @@ _FACE = Face(
     },
 )
 
-__all__ = _FACE.all
+__all__ = _FACE.all()
 __getattr__ = _FACE.get
 __dir__ = _FACE.show
 

@@ -47,7 +47,7 @@ def capture_environment() -> dict[str, Any]:
         `torch` {version, cuda, threads}, `accelerators` [names], `batch` {Slurm and HTCondor variables that
         are set}, `variables`, `packages` {name: version}.
 
-    Example:
+    Examples:
         >>> 'python' in str(hepml.tracking.capture_environment()).lower()
         True
     """
@@ -75,7 +75,7 @@ def capture_git(path: Path | str) -> dict[str, Any] | None:
         `diff` (against the commit, cut at 1 MB with `diff_cut` true), or None where there is no git tree or
         no git.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> hepml.tracking.capture_git(Path("/")) is None
         True
@@ -107,7 +107,7 @@ def capture_source() -> dict[str, Any]:
     there is none), and under `hepml` the version of hepml that runs, with its commit where it is a
     checkout.
 
-    Example:
+    Examples:
         >>> isinstance(hepml.tracking.capture_source(), dict)
         True
     """

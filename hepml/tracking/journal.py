@@ -58,7 +58,7 @@ def read_journal(run_dir: Path | str, start: int = 0) -> Record:
     Raises:
         FileError: the journal cannot be read.
 
-    Example:
+    Examples:
         >>> tracker = hepml.tracking.start('runs/t_read', enabled=False, system_interval=0)
         >>> tracker.metrics({'val_auc': 0.9}, step=0)
         >>> warning = tracker.finish()
@@ -101,7 +101,7 @@ class Journal:
         TrackingError: another process is writing to this run.
         FileError: the journal cannot be opened.
 
-    Example:
+    Examples:
         >>> journal = hepml.tracking.Journal('runs/t_journal')
         >>> type(journal).__name__
         'Journal'
@@ -193,7 +193,7 @@ def take_lock(run_dir: Path) -> FileLock:
     Raises:
         TrackingError: another process has it.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> Path("runs/t_lock").mkdir(parents=True, exist_ok=True)
         >>> hepml.tracking.take_lock(Path("runs/t_lock")).release()

@@ -39,7 +39,7 @@ class Run:
         waiting: journal entries that MLflow has not; None with tracking off.
         torn: journal lines that could not be read.
 
-    Example:
+    Examples:
         >>> tracker = hepml.tracking.start('runs/t_run', enabled=False, system_interval=0)
         >>> warning = tracker.finish('FAILED')
         >>> hepml.tracking.open_run('runs/t_run').status
@@ -119,7 +119,7 @@ class Comparison:
 def list_runs(root: Path | str = "runs") -> list[Run]:
     """All runs below `root`, newest first; a root that is not there has none.
 
-    Example:
+    Examples:
         >>> tracker = hepml.tracking.start('runs/t_list', enabled=False, system_interval=0)
         >>> warning = tracker.finish()
         >>> 't_list' in [run.name for run in hepml.tracking.list_runs('runs')]
@@ -135,7 +135,7 @@ def open_run(run: Path | str, root: Path | str = "runs") -> Run:
     Raises:
         TrackingError: no such run (names the nearest), or several.
 
-    Example:
+    Examples:
         >>> tracker = hepml.tracking.start('runs/t_open', enabled=False, system_interval=0)
         >>> warning = tracker.finish()
         >>> hepml.tracking.open_run('t_open').name
@@ -220,7 +220,7 @@ def compare_runs(runs: Sequence[Run], *, system: bool = False) -> Comparison:
         runs: at least one.
         system: include system metrics.
 
-    Example:
+    Examples:
         >>> tracker = hepml.tracking.start('runs/t_one', enabled=False, system_interval=0)
         >>> tracker.metrics({'val_auc': 0.9}, step=0)
         >>> warning = tracker.finish()

@@ -42,7 +42,7 @@ def tracking_uri(uri: str | None = None) -> str:
 
     Paths of sqlite files are made absolute.
 
-    Example:
+    Examples:
         >>> hepml.tracking.tracking_uri('http://localhost:5000')
         'http://localhost:5000'
     """

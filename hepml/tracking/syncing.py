@@ -56,7 +56,7 @@ def sync(
     Returns:
         One report a run; a store that fails is reported there, and the next run is tried.
 
-    Example:
+    Examples:
         >>> hepml.tracking.sync([])
         []
     """

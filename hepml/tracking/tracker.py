@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from hepml import outputs
 from hepml.errors import TrackingError
+from hepml.paths import RUN_CONFIG
 from hepml.tracking import names
 from hepml.tracking.environment import provenance_tags, user_name
 from hepml.tracking.journal import Journal, finite, read_journal
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Files of a run directory that are kept in MLflow too, where they exist.
-PROVENANCE = ("config.yaml", "environment.json", "git.json")
+PROVENANCE = (RUN_CONFIG, "environment.json", "git.json")
 _TRIES = 100  # to draw, a tenth of a second apart, while the background imports MLflow
 _log = logging.getLogger("hepml.tracking")
 
@@ -78,7 +79,7 @@ def start(
         TrackingError: another process writes to this run.
         FileError: the run directory cannot be written.
 
-    Example:
+    Examples:
         >>> tracker = hepml.tracking.start('runs/t_start', enabled=False, system_interval=0)
         >>> tracker.metrics({'val_auc': 0.9}, step=0)
         >>> warning = tracker.finish()
@@ -133,7 +134,7 @@ class Tracker:
         sink: sends it to MLflow, or None.
         system_interval: seconds between system samples; 0 takes none.
 
-    Example:
+    Examples:
         >>> tracker = hepml.tracking.start('runs/t_tracker', enabled=False, system_interval=0)
         >>> tracker.parameters({'model': {'name': 'pfn'}})
         >>> warning = tracker.finish()

@@ -17,6 +17,6 @@ _FACE = Face(
         "TrainingModule": "hepml.training.module",
     },
 )
-__all__ = _FACE.all
+__all__ = _FACE.all()
 __getattr__ = _FACE.get
 __dir__ = _FACE.show

@@ -50,7 +50,7 @@ def load_model(run_or_checkpoint: Path | str, *, device: str = "cpu") -> nn.Modu
         FileError: no such file, or a file that is not a checkpoint.
         ModelError: weights that do not fit the model that the checkpoint names.
 
-    Example:
+    Examples:
         >>> run = hepml.train("quickstart", model="mlp", **{"training.epochs": 1, "data.max_jets": 400})
         >>> model = hepml.load_model(run.path)
         >>> model(hepml.JetBatch.from_awkward(hepml.read_jets("data/toptag/test.root", entry_stop=5))).shape

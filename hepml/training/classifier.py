@@ -42,7 +42,7 @@ class HepmlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed: of weights and shuffling.
         device: where to train.
 
-    Example:
+    Examples:
         >>> jets = hepml.read_jets("data/toptag/test.root", classes=["QCD", "Tbqq"], entry_stop=60)
         >>> tagger = hepml.HepmlClassifier("pfn", epochs=1).fit(jets, jets.label)
         >>> tagger.predict_proba(jets).shape

@@ -45,7 +45,7 @@ class Run:
     Args:
         path: the run folder.
 
-    Example:
+    Examples:
         >>> run = hepml.train("quickstart", model="mlp", **{"training.epochs": 1, "data.max_jets": 400})
         >>> run.status, run.record.model, run.scores["generated"].labels.shape
         ('FINISHED', 'mlp', (400,))
@@ -217,7 +217,7 @@ def train(
     Raises:
         HepmlError: what the user can mend: files, config, jets, a full disk.
 
-    Example:
+    Examples:
         >>> from lightning.pytorch.callbacks import LambdaCallback
         >>> seen = []
         >>> count = LambdaCallback(on_train_batch_end=lambda *step: seen.append(step[-1]))
@@ -241,7 +241,7 @@ def open_run(run: Path | str) -> Run:
     Raises:
         TrackingError: no such run; names the nearest.
 
-    Example:
+    Examples:
         >>> run = hepml.train("quickstart", model="mlp", **{"training.epochs": 1, "data.max_jets": 400})
         >>> hepml.open_run(run.path).summary["epochs"]
         1
@@ -285,7 +285,7 @@ def predict(
     Raises:
         FileError, LayoutError, DataError: see `hepml.data`; awkward jets with NaN momenta are refused.
 
-    Example:
+    Examples:
         >>> model = hepml.models.create("pfn")
         >>> hepml.predict(model, "data/toptag/test.root").shape
         (3000, 2)
@@ -311,7 +311,7 @@ def leaderboard(runs: Iterable[Run | Path | str] | Path | str = "runs") -> pd.Da
     Raises:
         TrackingError: no such run.
 
-    Example:
+    Examples:
         >>> run = hepml.train("quickstart", model="mlp", **{"training.epochs": 1, "data.max_jets": 400})
         >>> hepml.leaderboard([run])["model"].tolist()
         ['mlp']

@@ -51,7 +51,7 @@ class TrainingModule(L.LightningModule):
         side: further heads on the model, or the pretext task that takes the place of the labels.
         apart: what the score is decorrelated from, or None.
 
-    Example:
+    Examples:
         >>> model, head = hepml.models.create('mlp'), hepml.objectives.Categorical(2)
         >>> settings = hepml.training.load_run_config('quickstart').training
         >>> module = hepml.training.TrainingModule(model, head, settings, total_steps=10, steps_per_epoch=5)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 class Progress:
     """Listens to a run; every method may be overridden, none needs to be.
 
-    Example:
+    Examples:
         >>> class Told(hepml.training.Progress):
         ...     def epoch(self, epoch, values, best):
         ...         print(f'epoch {epoch + 1} is done')

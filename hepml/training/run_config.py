@@ -60,7 +60,7 @@ def load_run_config(path: Path | str, overrides: Iterable[str] = (), *, trust: b
         ConfigError: see `hepml.config`.
         ModelError: an unknown model.
 
-    Example:
+    Examples:
         >>> hepml.training.load_run_config('quickstart', ['training.epochs=3']).training.epochs
         3
     """

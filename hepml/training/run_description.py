@@ -47,7 +47,7 @@ class RunConfig(Schema):
         plugins: Python files or modules that register models of your own; imported before the config is
             checked.
 
-    Example:
+    Examples:
         >>> hepml.training.load_run_config('quickstart').model_name
         'particlenet_lite'
     """

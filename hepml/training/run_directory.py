@@ -19,11 +19,12 @@ import numpy as np
 
 from hepml import config as configs
 from hepml.errors import FileError, nearest
+from hepml.paths import RUN_CONFIG
 from hepml.redaction import redacted
 from hepml.training.checkpoints import LAST, write_atomically
 from hepml.training.run_config import RunConfig
 
-CONFIG, SUMMARY, STATE = "config.yaml", "summary.json", "run.json"
+CONFIG, SUMMARY, STATE = RUN_CONFIG, "summary.json", "run.json"
 
 
 class RunDirectory:

@@ -26,6 +26,7 @@ from hepml.training.progress import Progress
 from hepml.training.ranks import refuse_ranks
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig, load_run_config
+from hepml.training.run_directory import CONFIG
 
 STORAGE, TRIALS, BEST = "study.journal", "trials", "best.yaml"
 _FOLDER = "folder"  # attribute of a trial: where its run is
@@ -146,7 +147,7 @@ def search(
         try:
             values = {dimension.key: dimension.suggest(trial) for dimension in space}
             run = _config(config, [*overrides, *_words(values)], trial.number, folder.name, parent)
-            summary = train(run, place, resume=(place / "config.yaml").is_file(), progress=_Pruning(trial))
+            summary = train(run, place, resume=(place / CONFIG).is_file(), progress=_Pruning(trial))
         except optuna.TrialPruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         except DataError as problem:  # a loss that is not a number is a bad trial, and the search goes on

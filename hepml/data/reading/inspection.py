@@ -155,7 +155,7 @@ def inspect(
         FileError: missing, unreadable, or more than one file.
         ConfigError, LayoutError: a layout that is wrong in itself.
 
-    Example:
+    Examples:
         >>> hepml.data.inspect('data/toptag/val.root').layout
         'jetclass'
     """
@@ -178,7 +178,7 @@ def inspect_together(
         FileError: there is no such file.
         ConfigError, LayoutError: a layout that is wrong in itself.
 
-    Example:
+    Examples:
         >>> hepml.data.inspect_together(['data/toptag/val.root', 'data/toptag/test.root']).jets
         4500
     """

@@ -89,7 +89,7 @@ def read_jets(
         columns under the file's names; `label` (index into `classes_of(jets)`, -1 for none) and `weight`
         where the file has them. `jets.attrs["report"]` says in words what was read and dropped.
 
-    Example:
+    Examples:
         >>> jets = hepml.read_jets("data/toptag/test.root", classes=["QCD", "Tbqq"], entry_stop=6)
         >>> jets.label.tolist()
         [1, 0, 1, 1, 1, 1]
@@ -151,7 +151,7 @@ def iterate_jets(
 ) -> Iterator[ak.Array]:
     """`read_jets` in pieces of at most `step_size` entries, in bounded memory; arguments as there.
 
-    Example:
+    Examples:
         >>> [len(jets) for jets in hepml.data.iterate_jets('data/toptag/val.root', step_size=600)]
         [600, 900]
     """

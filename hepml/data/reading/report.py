@@ -47,7 +47,7 @@ class DataReport:
         classes: jets kept of each class.
         notes: further sentences.
 
-    Example:
+    Examples:
         >>> data = hepml.data.JetDataset.open('data/toptag/val.root', max_jets=100)
         >>> data.report.kept, data.report.not_taken
         (100, 1400)

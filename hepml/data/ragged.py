@@ -95,6 +95,7 @@ def _taker() -> Callable[..., Any] | None:
     try:
         from scipy.sparse import _sparsetools
 
-        return _sparsetools.csr_row_index
+        taker: Callable[..., Any] = _sparsetools.csr_row_index
+        return taker
     except (ImportError, AttributeError):
         return None

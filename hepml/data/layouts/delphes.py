@@ -42,7 +42,7 @@ def _jets(name: str, branches: Mapping[str, str]) -> JetCollection:
     linked = f"{name}.Constituents" in branches
     targets = next((t for start, t in _TARGETS.items() if name.startswith(start)), _FLOW)
     candidates = tuple(
-        candidates(target, branches) for target in targets if f"{target}.fUniqueID" in branches
+        candidates_named(target, branches) for target in targets if f"{target}.fUniqueID" in branches
     )
     return JetCollection(
         name=name,
@@ -65,7 +65,7 @@ def _jets(name: str, branches: Mapping[str, str]) -> JetCollection:
     )
 
 
-def candidates(name: str, branches: Mapping[str, str]) -> Candidates:
+def candidates_named(name: str, branches: Mapping[str, str]) -> Candidates:
     at = f"{name}."
     pt = "PT" if f"{at}PT" in branches else "ET"
     columns = {"pt": Column(f"{at}{pt}"), "eta": Column(f"{at}Eta"), "phi": Column(f"{at}Phi")}

@@ -101,12 +101,12 @@ def _link(table: str, branches: Mapping[str, str]) -> tuple[TableLink | None, tu
         names += [name.upper()[:2] + name[2:] for name in names]
         for name in dict.fromkeys(names):
             if f"{name}_pt" in branches:
-                return TableLink(f"{table}_jetIdx", branch), (candidates(name, branches),)
+                return TableLink(f"{table}_jetIdx", branch), (candidates_named(name, branches),)
         return TableLink(f"{table}_jetIdx", branch), ()
     return None, ()
 
 
-def candidates(name: str, branches: Mapping[str, str]) -> Candidates:
+def candidates_named(name: str, branches: Mapping[str, str]) -> Candidates:
     """A collection of particle-flow candidates by its prefix."""
     columns = {k: Column(f"{name}_{b}") for k, b in _momentum(name, branches).items()}
     for column, (branch, unit) in _COLUMNS.items():

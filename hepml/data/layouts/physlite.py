@@ -55,7 +55,7 @@ def recognises(branches: Mapping[str, str]) -> bool:
 def find(branches: Mapping[str, str]) -> list[JetCollection]:
     """The jet collections of a PHYSLITE tree."""
     stores = _stores(branches)
-    kept = {name: made for name in stores if (made := candidates(name, stores[name])) is not None}
+    kept = {name: made for name in stores if (made := candidates_named(name, stores[name])) is not None}
     keys = {store_key(name, number): name for name in kept for number in _class_ids(name)}
     lost = {store_key(n, number): n for n in _BUILT_FROM if n not in kept for number in _class_ids(n)}
     found = []
@@ -127,7 +127,7 @@ def _stores(branches: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return stores
 
 
-def candidates(name: str, store: Mapping[str, str]) -> Candidates | None:
+def candidates_named(name: str, store: Mapping[str, str]) -> Candidates | None:
     """A container of tracks, flow elements or particles, or None where it is something else."""
     if "Jet" in name or ("Tau" in name and "phi" not in store):
         return None

@@ -34,11 +34,11 @@ def candidates_of(fields: Collection[str], record: str | None = None) -> Candida
     if has & _OWN:
         return None
     if {"theta", "phi", "qOverP"} <= has or (_PHYSLITE in has and {"pt", "eta", "phi"} <= has):
-        return physlite.candidates("TrackParticles", {f: f for f in fields})
+        return physlite.candidates_named("TrackParticles", {f: f for f in fields})
     if {"Eta", "Phi"} <= has and has & {"PT", "ET"}:
-        return _without("x.", delphes.candidates("x", {f"x.{f}": "float[]" for f in fields}))
+        return _without("x.", delphes.candidates_named("x", {f"x.{f}": "float[]" for f in fields}))
     if record in _CMS_RECORDS or has & _CMS:
-        return _without("x_", nanoaod.candidates("x", {f"x_{f}": "float[]" for f in fields}))
+        return _without("x_", nanoaod.candidates_named("x", {f"x_{f}": "float[]" for f in fields}))
     return None
 
 

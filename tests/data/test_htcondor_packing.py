@@ -1,5 +1,5 @@
-"""`hepml data pack --dask htcondor` where a pool would be: HTCondor's own parser reads the description that
-dask-jobqueue submits, and the job runs here. By name: `pytest -m slow tests/data/test_htcondor_packing.py`."""
+"""`hepml data pack --dask htcondor` where a pool would be: HTCondor's own parser reads what dask-jobqueue
+submits, and the job runs here. By name: `pytest -m slow tests/data/test_htcondor_packing.py`."""
 
 from __future__ import annotations
 

@@ -53,7 +53,8 @@ class Whiten(AcrossRanks):
             if len(rows):
                 self._learn(rows)
         standard = (x - self.mean) / self.spread
-        return standard @ self.turn if self.fixed else standard
+        # a graph asks no value; before the map is fixed, to turn does nothing
+        return standard @ self.turn if torch.compiler.is_compiling() or self.fixed else standard
 
     @torch.no_grad()
     def _learn(self, x: Tensor) -> None:

@@ -21,6 +21,7 @@ from hepml import kinematics
 from hepml.data.batch import JetBatch
 from hepml.data.extras import Extra, register
 from hepml.packed.rectangle import to_dense
+from hepml.packed.rectangular import mask_behind, spread
 from hepml.packed.segments import segment_sum
 from hepml.representations.efp_graphs import Edges, connected, multigraphs
 from hepml.representations.efp_plan import Plan, plan
@@ -34,7 +35,7 @@ def extra(degree: int, beta: float) -> str:
     """The name under which these polynomials travel in `JetBatch.extras`, [B, polynomials]; registers what
     makes them."""
     name = f"efp_degree{degree}_beta{beta:g}"
-    register(Extra(name, "jet", partial(polynomials, degree=degree, beta=beta)))
+    register(Extra(name, "jet", partial(polynomials, degree=degree, beta=beta), in_graph=True))
     return name
 
 
@@ -63,28 +64,69 @@ def polynomials(four_momenta: Tensor, offsets: Tensor, degree: int = 7, beta: fl
         [B, polynomials] in the dtype of the momenta; a jet without constituents has one for the empty
         multigraph and zeros.
     """
+    if mask_behind(offsets) is not None:
+        return _of_rectangle(four_momenta, offsets, degree, beta)
     members = _members(degree).to(four_momenta.device)
     out = four_momenta.new_zeros((len(offsets) - 1, members.shape[1]))
     out[:, 0] = 1
     with torch.autocast(four_momenta.device.type, enabled=False):
         for jets, values in _connected(four_momenta, offsets, degree, beta):
-            padded = torch.cat((values, values.new_ones((len(values), 1))), dim=1)
-            product = padded[:, members[0]]
-            for column in members[1:]:
-                product = product * padded[:, column]
-            out = out.index_copy_(0, jets, product)
+            out = out.index_copy_(0, jets, _products(values, members))
     return out
+
+
+def _of_rectangle(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Tensor:
+    """`polynomials` where jets stand in a rectangle: constituents that are absent have no share."""
+    z, y, phi = to_dense(_table(p, offsets), offsets).unbind(-1)
+    values = _contract(z.to(p.dtype), _theta(y, phi, beta, p.dtype), plan(degree))
+    return _products(values, torch.tensor(_numbers(degree)))
+
+
+def _products(values: Tensor, members: Tensor) -> Tensor:
+    """Polynomials of all multigraphs from those of the connected ones: [K, connected] to [K, polynomials]."""
+    padded = torch.cat((values, values.new_ones((values.shape[0], 1))), dim=1)
+    product = padded[:, members[0]]
+    for column in members[1:]:
+        product = product * padded[:, column]
+    return product
 
 
 @cache
 @torch.inference_mode(False)  # what is kept must serve training after a prediction
 def _members(degree: int) -> Tensor:
+    """`_numbers` as a tensor."""
+    return torch.tensor(_numbers(degree))
+
+
+@cache
+def _numbers(degree: int) -> list[list[int]]:
     """The connected components of each multigraph by number, [degree, polynomials], filled up with the number
     behind the last."""
     primes: list[Edges] = [edges for d in range(1, degree + 1) for edges in connected(d)]
     at = {edges: i for i, edges in enumerate(primes)}
     rows = [[at[e] for e in graph] for graph in multigraphs(degree)]
-    return torch.tensor([row + [len(primes)] * (degree - len(row)) for row in rows]).T.contiguous()
+    filled = [row + [len(primes)] * (degree - len(row)) for row in rows]
+    return [list(column) for column in zip(*filled, strict=True)]
+
+
+def _table(p: Tensor, offsets: Tensor) -> Tensor:
+    """Share of the sum of pT, rapidity and azimuth of each constituent, [ΣN, 3]: in float64, since small
+    distances are differences of large numbers."""
+    exact = p.double()
+    pt = kinematics.pt(exact)
+    total = segment_sum(pt[:, None], offsets)[:, 0].clamp_min(1e-300)
+    share = pt / spread(total, offsets, pt.shape[0])
+    return torch.stack((share, _rapidity(exact), kinematics.phi(exact)), dim=-1)
+
+
+def _theta(y: Tensor, phi: Tensor, beta: float, dtype: torch.dtype) -> Tensor:
+    """Distances to the power of beta, [K, N] twice to [K, N, N]."""
+    # what rounding of the momenta makes of one direction must stay one: beta < 1 would blow it up
+    same = (64 * torch.finfo(dtype).eps) ** 2
+    squared = (y[:, :, None] - y[:, None, :]).square()
+    squared = squared + kinematics.delta_phi(phi[:, :, None], phi[:, None, :]).square()
+    apart = squared > same  # and a power of zero has no gradient
+    return torch.where(apart, torch.where(apart, squared, 1.0).pow(beta / 2), 0.0).to(dtype)
 
 
 def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Iterator[tuple[Tensor, Tensor]]:
@@ -94,13 +136,7 @@ def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Iterator
     counts = offsets.diff()
     if not len(counts) or not len(p):
         return
-    # float64 for the coordinates only: small distances are differences of large numbers
-    exact = p.double()
-    pt = kinematics.pt(exact)
-    share = pt / segment_sum(pt[:, None], offsets)[:, 0].clamp_min(1e-300).repeat_interleave(counts)
-    table = torch.stack((share, _rapidity(exact), kinematics.phi(exact)), dim=-1)
-    # what rounding of the momenta makes of one direction must stay one: beta < 1 would blow it up
-    same = (64 * torch.finfo(p.dtype).eps) ** 2
+    table = _table(p, offsets)
     order = torch.argsort(counts, stable=True)
     sizes, first = counts[order].tolist(), 0
     entries = _ENTRIES if p.device.type == "cpu" else _ENTRIES_ACCELERATOR
@@ -110,11 +146,7 @@ def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Iterator
             last += 1
         which = order[first:last]
         z, y, phi = _dense(table, offsets, which, sizes[last - 1]).unbind(-1)
-        squared = (y[:, :, None] - y[:, None, :]).square()
-        squared = squared + kinematics.delta_phi(phi[:, :, None], phi[:, None, :]).square()
-        apart = squared > same  # and a power of zero has no gradient
-        theta = torch.where(apart, torch.where(apart, squared, 1.0).pow(beta / 2), 0.0)
-        yield which, _contract(z.to(p.dtype), theta.to(p.dtype), found)
+        yield which, _contract(z.to(p.dtype), _theta(y, phi, beta, p.dtype), found)
         first = last
 
 
@@ -203,6 +235,9 @@ def _vector(
 def _diamond(a: Tensor, b: Tensor, m: Tensor, c: Tensor, d: Tensor, v: Tensor, w: Tensor) -> Tensor:
     """T_ij = sum_kl A_ik B_jk v_k M_kl w_l C_il D_jl, row by row: N products of two N x N matrices, half of
     that where T is symmetric."""
+    if torch.compiler.is_compiling():  # all rows together, N^3 numbers
+        inner = (a * v[:, None])[:, :, :, None] * m[:, None] * (c * w[:, None])[:, :, None]
+        return ((b[:, None] @ inner) * d[:, None]).sum(dim=3)
     out = a.new_empty(a.shape)
     symmetric = a is b and c is d
     for i in range(a.shape[1]):

@@ -54,6 +54,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "gcn": {"widths": (8, 8), "embed": 8},
     "gat": {"widths": (8, 8), "embed": 8},
     "dgcnn": {"widths": (8, 8), "fusion": 8},
+    "efp": {"degree": 6},
+    "efp_mlp": {},
+    "efp_mlp_safe": {"degree": 3, "betas": (0.5, 1.0)},
 }
 # What was seen beyond 1e-5, rounded up; docs/export.md has all figures.
 TOLERANCES: dict[str, float] = {"topodnn": 3e-5}

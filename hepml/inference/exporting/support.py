@@ -8,7 +8,6 @@ from typing import Any
 from hepml.models import registry
 
 _TREES = "its clustering tree is made by FastJet, outside of any graph: run it with `hepml predict`"
-_POLYNOMIALS = "its polynomials are made when a file is read: run it with `hepml predict`"
 _COMPLEX = "it computes with complex numbers, which ONNX has not: run it with `hepml predict`"
 _FLOW = "its pairs are packed by the lengths of the jets: run it with `hepml predict`"
 REASONS: dict[str, str] = {
@@ -16,9 +15,6 @@ REASONS: dict[str, str] = {
     "recnn_gated": _TREES,
     "treenin": _TREES,
     "lundnet": _TREES,
-    "efp": _POLYNOMIALS,
-    "efp_mlp": _POLYNOMIALS,
-    "efp_mlp_safe": _POLYNOMIALS,
     "lgatr": _COMPLEX,
     "lgn": _COMPLEX,
     "hamiltonian_cloud": _FLOW,

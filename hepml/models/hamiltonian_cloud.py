@@ -23,6 +23,7 @@ from hepml.nn.feedforward import feedforward
 from hepml.nn.kernels.pair_sums import differences, products, spread
 from hepml.nn.symplectic import CloudHamiltonian, flow
 from hepml.packed.pairs import UnorderedPairs
+from hepml.packed.rectangular import mask_behind
 from hepml.packed.segments import segment_mean, segment_sum
 
 POSITIONS = ("delta_eta", "delta_phi", "log_pt_rel")
@@ -95,6 +96,8 @@ class _Cloud(Tagger):
 
 def pairs_of(batch: JetBatch) -> UnorderedPairs:
     """The pairs of the jets of a batch."""
+    if mask_behind(batch.offsets) is not None:
+        return UnorderedPairs.of(batch.offsets)
     rows = batch.four_momenta.shape[0]
     return UnorderedPairs.of(batch.offsets, rows, (batch.sizes[1] - rows) // 2)
 

@@ -237,6 +237,9 @@ class UnorderedPairs:
     def of(cls, jets: Tensor, nodes: int | None = None, total: int | None = None) -> UnorderedPairs:
         """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` as for
         `OrderedPairs.of`."""
+        mask = mask_behind(jets)
+        if mask is not None:
+            return UnorderedInRectangle(jets, *_of_rectangle(mask), jets[:0])
         nodes = int(jets[-1]) if nodes is None else nodes
         row = torch.arange(1, nodes + 1, device=jets.device)
         sizes = _of_jets(jets[1:], jets, nodes) - row
@@ -281,6 +284,39 @@ class UnorderedPairs:
         Shapes: [U, C] -> [M, C]."""
         out = values.new_zeros((self.nodes, values.shape[1]))
         return out.index_add(0, self.first, values).index_add(0, self.second, values, alpha=-1)
+
+
+class UnorderedInRectangle(UnorderedPairs):
+    """All N² pairs of jets in a rectangle [B, N], of which sums take those i < j of two constituents that are
+    there."""
+
+    def share(self, dtype: torch.dtype) -> Tensor:
+        mask = mask_behind(self.jets)
+        assert mask is not None
+        counts = mask.sum(1, keepdim=True).clamp_min(1)
+        return (1.0 / counts.to(dtype)).expand(-1, mask.shape[1]).flatten()
+
+    def differences(self, x: Tensor) -> Tensor:
+        i, j = self._ends(x)
+        return (i - j).flatten(0, 2)
+
+    def products(self, x: Tensor) -> Tensor:
+        i, j = self._ends(x)
+        return (i * j).flatten(0, 2)
+
+    def spread(self, values: Tensor) -> Tensor:
+        mask = mask_behind(self.jets)
+        assert mask is not None
+        at = torch.arange(mask.shape[1], device=mask.device)
+        there = mask[:, :, None] & mask[:, None] & (at[:, None] < at)
+        each = values.view(*there.shape, values.shape[1]).masked_fill(~there[..., None], 0.0)
+        return (each.sum(2) - each.sum(1)).flatten(0, 1)
+
+    def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mask = mask_behind(self.jets)
+        assert mask is not None
+        own = x.view(*mask.shape, x.shape[1])
+        return own[:, :, None], own[:, None]
 
 
 def in_matrices(jets: Tensor, width: int, row: Tensor, column: Tensor, nodes: int) -> Tensor:

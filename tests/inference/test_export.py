@@ -55,6 +55,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "gat": {"widths": (8, 8), "embed": 8},
     "dgcnn": {"widths": (8, 8), "fusion": 8},
     "efp": {"degree": 6},
+    "lgatr": {"channels": 4, "scalars": 8, "blocks": 2},
+    "hamiltonian_cloud": {"steps": 2, "interactions": 4},
+    "residual_cloud": {"steps": 2},
     "efp_mlp": {},
     "efp_mlp_safe": {"degree": 3, "betas": (0.5, 1.0)},
 }

@@ -9,16 +9,12 @@ from hepml.models import registry
 
 _TREES = "its clustering tree is made by FastJet, outside of any graph: run it with `hepml predict`"
 _COMPLEX = "it computes with complex numbers, which ONNX has not: run it with `hepml predict`"
-_FLOW = "its pairs are packed by the lengths of the jets: run it with `hepml predict`"
 REASONS: dict[str, str] = {
     "recnn": _TREES,
     "recnn_gated": _TREES,
     "treenin": _TREES,
     "lundnet": _TREES,
-    "lgatr": _COMPLEX,
     "lgn": _COMPLEX,
-    "hamiltonian_cloud": _FLOW,
-    "residual_cloud": _FLOW,
 }
 # Where float32 does not settle a probability to 1e-5.
 ROUNDING: dict[str, str] = {

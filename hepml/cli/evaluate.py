@@ -21,7 +21,8 @@ def command(
         str | None,
         typer.Argument(
             metavar="RUN_OR_CKPT",
-            help="A run folder, a checkpoint, or published weights.",
+            help="A run folder, a checkpoint, published weights by name, an exported file (.onnx, .pt2) or "
+            "models:/NAME@ALIAS.",
             show_default=False,
         ),
     ] = None,

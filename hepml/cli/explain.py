@@ -11,7 +11,10 @@ from hepml.cli.figure_label import EnergyOption, LabelOption, LumiOption, label_
 
 
 def command(
-    checkpoint: Annotated[str, typer.Argument(help="A run folder, a checkpoint, or published weights.")],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(help="A run folder, a checkpoint, published weights by name or models:/NAME@ALIAS."),
+    ],
     files: Annotated[
         list[str], typer.Argument(help="ROOT or npz files, globs, folders; `file.root:tree` names a tree.")
     ],

@@ -12,7 +12,7 @@ import typer
 def command(
     run: Annotated[
         str | None,
-        typer.Argument(help="A run folder, a checkpoint or published weights."),
+        typer.Argument(help="A run folder, a checkpoint, published weights by name or models:/NAME@ALIAS."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write: tagger.onnx or tagger.pt2.")

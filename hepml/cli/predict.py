@@ -1,4 +1,5 @@
-"""`hepml predict`: scores of jets in files, written with the jets' own columns to ROOT or npz."""
+"""`hepml predict`: scores of jets in files, written with the jets' own columns to ROOT, npz,
+Parquet, CSV or HDF5."""
 
 from __future__ import annotations
 
@@ -9,7 +10,13 @@ import typer
 
 
 def command(
-    checkpoint: Annotated[str, typer.Argument(help="A run folder, a checkpoint, or published weights.")],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, a checkpoint, published weights by name, an exported file (.onnx, .pt2) or "
+            "models:/NAME@ALIAS."
+        ),
+    ],
     files: Annotated[
         list[str], typer.Argument(help="ROOT or npz files, globs, folders; `file.root:tree` names a tree.")
     ],

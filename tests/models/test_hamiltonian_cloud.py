@@ -16,6 +16,7 @@ from hepml.models.catalogue import count_parameters
 from hepml.nn.kernels.pair_sums import differences, products, spread
 from hepml.nn.symplectic import CloudHamiltonian, flow
 from hepml.packed.pairs import UnorderedPairs
+from hepml.packed.rectangular import rectangular
 
 
 def jets(
@@ -192,3 +193,16 @@ def test_flow_matters_to_the_score() -> None:
 def test_unknown_positions_are_refused() -> None:
     with pytest.raises(ConfigError, match="use learned or physical"):
         create("hamiltonian_cloud", positions="polar")
+
+
+def test_sums_over_pairs_of_a_rectangle_are_those_of_its_constituents() -> None:
+    mask = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 0, 1, 0]], dtype=torch.bool)
+    rows = mask.flatten().nonzero()[:, 0]
+    packed = UnorderedPairs.of(torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0)))
+    padded = UnorderedPairs.of(rectangular(mask))
+    x = torch.randn(12, 3, dtype=torch.float64)
+    for name in ("differences", "products"):
+        wanted = packed.spread(getattr(packed, name)(x[rows]).square() + 1)
+        found = padded.spread(getattr(padded, name)(x).square() + 1)
+        assert torch.allclose(found[rows], wanted)
+    assert torch.equal(padded.share(torch.float64)[rows], packed.share(torch.float64))

@@ -24,6 +24,7 @@ from hepml.nn.lorentz.algebra import (
     inner_product,
     normalised,
 )
+from hepml.nn.lorentz.algebra.products import _product_by_table as by_table
 from hepml.nn.lorentz.scalar_vector import JointNorm, PairAttention, PairBlock, PairGLU, PairLinear
 from hepml.packed.rectangle import Rectangle
 
@@ -44,6 +45,18 @@ def table() -> Tensor:
         sign *= (-1) ** sum(k > 0 for k in BLADES[a] & BLADES[b])
         out[BLADES.index(BLADES[a] ^ BLADES[b]), a, b] = sign
     return out
+
+
+def test_the_product_for_graphs_is_the_product() -> None:
+    random = torch.Generator().manual_seed(0)
+    x, y = (
+        Multivectors(
+            *(torch.randn(5, *n, 6, dtype=torch.float64, generator=random) for n in ((), (4,), (3,)))
+        )
+        for _ in range(2)
+    )
+    for found, wanted in zip(by_table(x, y), geometric_product(x, y), strict=True):
+        assert torch.allclose(found, wanted, atol=1e-13)
 
 
 def some(*shape: int, seed: int = 0) -> Tensor:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
+from hepml.packed.rectangle import Rectangle
+from hepml.packed.rectangular import rectangular
 from hepml.representations.efp import energy_flow_polynomials, polynomials
 from hepml.representations.efp_graphs import canonical, connected, edge_count, multigraphs, vertices
 from hepml.representations.efp_plan import plan
@@ -145,3 +147,12 @@ def test_gradients_of_the_four_momenta_are_finite_and_right() -> None:
     with torch.no_grad():
         slope = (polynomials(p + step, offsets, 6, 1.0) - polynomials(p - step, offsets, 6, 1.0)).sum() / 2
     torch.testing.assert_close((gradient * step).sum(), slope, rtol=1e-5, atol=0)
+
+
+def test_polynomials_of_a_rectangle_are_those_of_its_constituents() -> None:
+    jets = sample_jets(4, mass=0.5, largest=7)
+    where = Rectangle.of(jets.offsets, jets.max_count + 2)
+    mask = where.mask.flip(1)  # constituents stand anywhere in their rows
+    momenta = where.dense(jets.four_momenta).flip(1).flatten(0, 1)
+    found = polynomials(momenta, rectangular(mask), 6, 0.5)
+    assert torch.allclose(found, polynomials(jets.four_momenta, jets.offsets, 6, 0.5), rtol=1e-12, atol=1e-14)

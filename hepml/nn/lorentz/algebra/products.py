@@ -34,7 +34,7 @@ def inner_product(x: Multivectors, y: Multivectors) -> Tensor:
 def geometric_product(x: Multivectors, y: Multivectors) -> Multivectors:
     """x y, channel by channel. Shapes: C channels each, batches of the same shape -> C channels."""
     if torch.compiler.is_compiling():
-        return _product_in_parts(x, y)
+        return _product_by_table(x, y)
     (a, b, c, d), (e, f, g, h) = _matrix(*_even(y)), _matrix(*_odd(y))
     right = (
         torch.stack((a, b, e, f)),
@@ -72,78 +72,37 @@ def _from_matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, tu
     return 0.5 * (a + d), (0.5 * (b + c), 0.5j * (b - c), 0.5 * (a - d))
 
 
-class _Parts:
-    """A complex number as two real ones, for graphs: ONNX has no others."""
-
-    def __init__(self, real: Tensor, imaginary: Tensor) -> None:
-        self.real, self.imaginary = real, imaginary
-
-    @classmethod
-    def of(cls, x: Tensor) -> _Parts:
-        """Plain and dual parts in turns. Shapes: [..., 2 C] -> [..., C]."""
-        return cls(*x.unflatten(-1, (x.shape[-1] // 2, 2)).unbind(-1))
-
-    @property
-    def together(self) -> Tensor:
-        return torch.stack((self.real, self.imaginary), dim=-1).flatten(-2)
-
-    @property
-    def turned(self) -> _Parts:
-        """i times this."""
-        return _Parts(-self.imaginary, self.real)
-
-    def conj(self) -> _Parts:
-        return _Parts(self.real, -self.imaginary)
-
-    def __neg__(self) -> _Parts:
-        return _Parts(-self.real, -self.imaginary)
-
-    def __add__(self, other: _Parts) -> _Parts:
-        return _Parts(self.real + other.real, self.imaginary + other.imaginary)
-
-    def __sub__(self, other: _Parts) -> _Parts:
-        return _Parts(self.real - other.real, self.imaginary - other.imaginary)
-
-    def __mul__(self, other: _Parts) -> _Parts:
-        real = self.real * other.real - self.imaginary * other.imaginary
-        return _Parts(real, self.real * other.imaginary + self.imaginary * other.real)
-
-    def times(self, number: float) -> _Parts:
-        return _Parts(self.real * number, self.imaginary * number)
+def _product_by_table(x: Multivectors, y: Multivectors) -> Multivectors:
+    """`geometric_product` by the multiplication table, for graphs: ONNX has no complex numbers, and this is
+    few operators."""
+    left, right = _components(x), _components(y)
+    *batch, components, channels = right.shape
+    device = right.device
+    partner = torch.tensor(_PARTNERS, device=device).flatten()
+    signs = torch.tensor(_SIGNS, dtype=right.dtype, device=device)[..., None]
+    each = right.index_select(-2, partner).view(*batch, components, components, channels) * signs
+    made = (left[..., None, :] * each).sum(-3)
+    parts = made.unflatten(-2, (8, 2)).transpose(-1, -2).flatten(-2)
+    return Multivectors(parts[..., 0, :], parts[..., 1:5, :], parts[..., 5:, :])
 
 
-def _product_in_parts(x: Multivectors, y: Multivectors) -> Multivectors:
-    """`geometric_product` number by number, each as its real and imaginary part."""
+def _components(x: Multivectors) -> Tensor:
+    """Plain and dual parts as rows, [..., 16, C]."""
+    rows = torch.cat((x.scalars[..., None, :], x.vectors, x.bivectors), dim=-2)
+    return rows.unflatten(-1, (rows.shape[-1] // 2, 2)).transpose(-1, -2).flatten(-3, -2)
 
-    def matrix(z: _Parts, w: tuple[_Parts, ...]) -> tuple[_Parts, _Parts, _Parts, _Parts]:
-        return z + w[2], w[0] - w[1].turned, w[0] + w[1].turned, z - w[2]
 
-    def matrices(m: Multivectors) -> tuple[tuple[_Parts, ...], tuple[_Parts, ...]]:
-        n, *v = (_Parts.of(part) for part in m.vectors.unbind(-2))
-        w = tuple(_Parts.of(part) for part in m.bivectors.unbind(-2))
-        return matrix(_Parts.of(m.scalars), w), matrix(n, tuple(v))
+def _table() -> tuple[list[list[int]], list[list[int]]]:
+    """For components a and c the one component b with e_a e_b = ± e_c, and that sign."""
+    rows = torch.eye(16, dtype=torch.float64).unflatten(1, (8, 2))
 
-    def components(m: tuple[_Parts, ...]) -> tuple[_Parts, ...]:
-        a, b, c, d = m
-        return tuple(n.times(0.5) for n in (a + d, b + c, (b - c).turned, a - d))
+    def basis(at: Tensor) -> Multivectors:
+        return Multivectors(rows[at][:, 0], rows[at][:, 1:5], rows[at][:, 5:])
 
-    (a, b, c, d), (e, f, g, h) = matrices(y)
-    rows = (
-        (a, b, e, f),
-        (c, d, g, h),
-        tuple(n.conj() for n in (h, -g, d, -c)),
-        tuple(n.conj() for n in (-f, e, -b, a)),
-    )
-    (a, b, c, d), (e, f, g, h) = matrices(x)
-    made = [
-        [
-            sum((n * row[k] for n, row in zip(left[1:], rows[1:], strict=True)), left[0] * rows[0][k])
-            for k in range(4)
-        ]
-        for left in ((a, b, e, f), (c, d, g, h))
-    ]
-    (a, b, e, f), (c, d, g, h) = made
-    z, *w = (n.together for n in components((a, b, c, d)))
-    return Multivectors(
-        z, torch.stack([n.together for n in components((e, f, g, h))], -2), torch.stack(w, -2)
-    )
+    a, b = (n.flatten() for n in torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij"))
+    table = _components(geometric_product(basis(a), basis(b)))[..., 0].view(16, 16, 16)
+    partners = table.abs().argmax(dim=1)
+    return partners.tolist(), table.gather(1, partners[:, None]).squeeze(1).round().int().tolist()
+
+
+_PARTNERS, _SIGNS = _table()

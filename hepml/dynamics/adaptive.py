@@ -90,11 +90,12 @@ class _Tableau:
     def read_off(self, z: Tensor, parts: Tensor, x: Tensor) -> Tensor:
         """States [b, C, n] at shares x [b, C] of steps that begin at z [b, n]: a sum of powers of x, or of
         products of x and 1 - x in turns."""
-        power, powers = torch.ones_like(x), []
-        for i in range(parts.shape[1]):
-            power = power * (x if self.further is None or i % 2 == 0 else 1 - x)
-            powers.append(power)
-        return torch.baddbmm(z[:, None], torch.stack(powers, dim=-1), parts)
+        powers = x.new_empty((x.shape[0], parts.shape[1], x.shape[1]))
+        powers[:, 0] = x
+        for i in range(1, parts.shape[1]):
+            factor = x if self.further is None or i % 2 == 0 else 1 - x
+            torch.mul(powers[:, i - 1], factor, out=powers[:, i])
+        return torch.baddbmm(z[:, None], powers.mT, parts)
 
 
 def _alike(count: Tensor) -> Iterator[Tensor]:
@@ -134,6 +135,7 @@ def adaptive_rollout(
     """
     tableau = _Tableau(tolerance < 1e-7, z0)
     moments = times.to(z0)
+    ahead = torch.cat((moments, moments[-1].expand(len(moments))))  # as many from any of them on
     if len(moments) == 1:
         return z0[:, None].clone()
     nowhere = z0.shape[0] * len(moments)  # a last row for what was read off beyond the asked times
@@ -168,11 +170,12 @@ def adaptive_rollout(
             parts = tableau.interpolant(law, z[seen], after[seen], slopes[:, seen], step[seen])
             for some in _alike(count[seen]):
                 steps = seen[some]
-                which = goal[steps, None] + torch.arange(int(count[steps[0]]), device=z.device)
-                asked = which < passed[steps, None]
-                share = (moments[which.clamp_max(len(moments) - 1)] - t[steps, None]) / step[steps]
+                first, each = goal[steps], torch.arange(int(count[steps[0]]), device=z.device)
+                asked = ahead.unfold(0, len(each), 1).index_select(0, first)
+                share = asked.sub_(t[steps, None]).div_(step[steps])
                 found = tableau.read_off(z[steps], parts[some], share)
-                rows = torch.where(asked, running[steps, None] * len(moments) + which, nowhere)
+                rows = (running[steps] * len(moments) + first)[:, None] + each
+                rows.masked_fill_(each >= count[steps, None], nowhere)
                 states.index_copy_(0, rows.flatten(), found.flatten(0, 1))
         z = torch.where(good[:, None], after, z)
         derivative = torch.where(good[:, None], slopes[-1], derivative)

@@ -26,10 +26,10 @@ from hepml.training.allocator import keep_freed_memory
 MODELS = ("pfn", "particlenet", "particlenet_lite", "transformer", "part", "lgatr_slim", "lorentznet")
 
 
-def milliseconds(name: str, size: int, rounds: int) -> float:
+def milliseconds(name: str, size: int, rounds: int, constituents: int) -> float:
     """Of one training step, a jet."""
     torch.manual_seed(0)
-    jets = max(2, 4096 // size)
+    jets = max(2, constituents // size)
     batch = sample_jets(jets, dtype=torch.float32, smallest=size, largest=size)
     model = create(name)
     names = model.inputs.features
@@ -52,11 +52,12 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256, 512])
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--constituents", type=int, default=4096, help="of a batch")
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as `hepml train` does
     for name in given.models:
-        took = {size: milliseconds(name, size, given.rounds) for size in given.sizes}
+        took = {size: milliseconds(name, size, given.rounds, given.constituents) for size in given.sizes}
         powers = [math.log(took[b] / took[a]) / math.log(b / a) for a, b in pairwise(given.sizes)]
         row = {
             "model": name,

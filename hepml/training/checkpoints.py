@@ -149,6 +149,12 @@ def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
             where=str(path),
             mend="name a run folder that holds checkpoints/best.ckpt",
         )
+    if not path.is_file() and path.suffix in EXPORTED:
+        raise FileError(
+            "no such file",
+            where=str(path),
+            mend=f"`hepml export RUN -o {path.name}` writes one of a run",
+        )
     if not path.is_file():
         raise FileError(
             "no such run or checkpoint",

@@ -9,14 +9,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from reference_data import FOLDER
 from toys import write_toy_jets
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("HEPML_SHARED", REPOSITORY.parent / "shared"))
 
 # Configs find further jets and weights on the data path; without such a folder the path stays empty.
 os.environ["HEPML_DATA"] = os.pathsep.join(
-    str(SHARED / name) for name in ("data", "reference") if (SHARED / name).is_dir()
+    str(path) for name in ("data", "reference") if (path := Path(FOLDER, name)).is_dir()
 )
 
 
@@ -28,11 +28,9 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference data beside the checkout (or $HEPML_SHARED); tests that need it skip, by name,
-    where it is absent."""
-    if not SHARED.is_dir():
-        pytest.skip(f"reference data folder {SHARED} is absent (set HEPML_SHARED)")
-    return SHARED
+    """The folder of reference data: a test that needs a file of it that is absent is skipped with the line
+    that brings it (`reference_data.py`)."""
+    return FOLDER
 
 
 @pytest.fixture(scope="session")

@@ -35,14 +35,14 @@ CONFIG = (
 
 
 @pytest.fixture
-def slurm(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A one-node Slurm with a partition `low` that gives way; its daemons are stopped whatever happens."""
     if shutil.which("slurmctld") is None:
         pytest.skip("slurmctld is absent: apt-get install slurm-wlm munge (.ci/run does)")
     if os.geteuid() != 0:
         pytest.skip("starting Slurm's daemons takes root")
     pytest.importorskip("submitit")
-    scripts, folder = shared / "cluster", tmp_path / "slurm"
+    scripts, folder = Path(__file__).parent, tmp_path / "slurm"
     text = (scripts / "start_slurm.sh").read_text()
     for plain, more in CHANGES.items():
         text = text.replace(plain, more)

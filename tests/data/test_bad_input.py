@@ -41,8 +41,6 @@ def test_a_file_that_is_no_root_file_is_named(tmp_path, content) -> None:
 
 def test_a_root_file_that_was_never_closed_is_named(shared) -> None:
     path = shared / "data" / "root" / "broken_delphes.root"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
     with pytest.raises(FileError, match="never closed") as error:
         read_jets(path)
     assert "broken_delphes" in one_line(error)

@@ -197,8 +197,6 @@ def test_cms_jets_are_mapped_by_the_shipped_layout(repository: Path, shared: Pat
     """Real CMS simulation (DeepJet ntuple): all jets, all classes, candidates in units and ranges that make
     sense."""
     path = shared / "data" / "root" / "cms_deepjet_ttbar_7199jets.root"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
     features = ("log_pt", "delta_r", "is_photon", "track_dxy", "track_dz", "track_vertex")
     layout = str(repository / "configs" / "layouts" / "cms_deepjet.yaml")
     dataset = JetDataset.open(path, Inputs(features=features), layout=layout, classes=["b", "c", "uds", "g"])

@@ -249,8 +249,6 @@ def test_awkward_jets_are_held_to_the_same(write, arrays) -> None:
 )
 def test_an_event_is_never_read_as_one_jet(shared, constituents) -> None:
     path = shared / "data" / "root" / "cms_pfnano_10events.root"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
     layout = {"constituents": constituents, "tree": "Events"}
     with pytest.raises(LayoutError, match=r"an entry of this tree is an event.*jets: NAME"):
         read_jets(path, layout)

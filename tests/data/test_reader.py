@@ -66,8 +66,6 @@ def test_baskets_read_directly_equal_what_uproot_reads(write, arrays) -> None:
 
 def test_vector_branches_written_by_root_are_read_directly_and_equal_uproots(shared) -> None:
     path = shared / "data" / "root" / "jetclass2_100jets.root"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
     with uproot.open(path) as file:
         tree = file["tree"]
         names = ["part_px", "part_charge", "part_isMuon", "genpart_pid"]

@@ -54,8 +54,6 @@ def test_an_epoch_of_many_files_stays_below_600_megabytes(tmp_path: Path) -> Non
 def test_an_epoch_of_twenty_gigabytes_of_branches_stays_below_two(shared: Path) -> None:
     """One file over and over: 20 GB of uncompressed branches, in the one process that reads them."""
     file = shared / "data" / "toptag" / "train.root"
-    if not file.is_file():
-        pytest.skip(f"{file} is absent")
     read = ("part_px", "part_py", "part_pz", "part_energy", "part_deta", "part_dphi", "part_charge")
     with uproot.open(file) as opened:
         size = sum(opened["tree"][name].uncompressed_bytes for name in read)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reference_data import FOLDER
 from torch import Tensor
 
 from hepml.data.batch import JetBatch
@@ -19,7 +20,7 @@ from hepml.data.trees import ORDERINGS, trees
 from hepml.errors import LayoutError
 from hepml.testing import sample_jets
 
-REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "real" / "toptag_reference_1000.npz"
+REAL = Path(FOLDER, "data", "real", "toptag_reference_1000.npz")
 KT = Inputs(extras=("tree_kt",))
 
 

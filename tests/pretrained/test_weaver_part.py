@@ -133,8 +133,6 @@ def test_outputs_are_weavers_on_real_jets(shared: Path) -> None:
     """
     weaver = pytest.importorskip("weaver.nn.model.ParticleTransformer", reason="extra 'bench'")
     path = shared / "data" / "real" / "toptag_reference_1000.npz"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
     file = np.load(path)
     batch = JetBatch.from_arrays(file["four_momenta"], file["offsets"], dtype=torch.float64).take(
         torch.arange(12)

@@ -25,8 +25,7 @@ SOURCES = {
     "data/root/cms_deepjet_ttbar_7199jets.root": "github.com/DL4Jets/DeepJet, its example ntuple",
     "data/root/cms_pfnano_10events.root": f"{_COFFEA}/3c38ab09090044830368fd7ea9b1d857cb13a993"
     "/tests/samples/pfnano.root -o {}/cms_pfnano_10events.root",
-    "data/root/atlas_physlite_100events.root": f"{_COFFEA}/9c9697ed8134daea73800c826466bdce57c6b427"
-    "/tests/samples/PHYSLITE_example.root -o {}/atlas_physlite_100events.root",
+    "data/root/atlas_physlite_100events.root": "github.com/scikit-hep/coffea, tests/samples",
     "data/root/delphes_25events.root": "github.com/scikit-hep/coffea, tests/samples",
     "data/root/broken_delphes.root": f"{_COFFEA}/31bec5c404c5d622671ce950bf30f5e776ed48f8"
     "/tests/samples/bad_delphes.root -o {}/broken_delphes.root",

@@ -18,7 +18,7 @@ def command(
         Path | None, typer.Option("--output", "-o", help="The file to write: tagger.onnx or tagger.pt2.")
     ] = None,
     format: Annotated[
-        str | None, typer.Option("--format", help="onnx or pt2; what the file's name ends in, else onnx.")
+        str | None, typer.Option("--format", help="onnx or pt2; what the file's name ends in where left out.")
     ] = None,
     form: Annotated[
         str,
@@ -76,17 +76,22 @@ def command(
     from hepml.outputs import refuse_inputs
     from hepml.training.checkpoints import EXPORTED, load_model
 
+    if format is None and output.suffix not in EXPORTED:
+        raise ConfigError(
+            f"the name ends in '{output.suffix}', which says no format",
+            where=str(output),
+            mend="name it tagger.onnx or tagger.pt2, or add --format",
+        )
     for written in [output, *([output.parent / NAME] if form == "cmssw" else [])]:
         refuse_inputs(written, [run, check])
     model = load_model(run)
     if Path(run).suffix in EXPORTED:
         raise ConfigError("this file is exported already", where=run, mend="name the run it was made of")
-    kind = format or output.suffix.removeprefix(".")
     with progress.working("exporting"):
         made = export(
             model,
             output,
-            format=kind if format or kind in ("onnx", "pt2") else "onnx",
+            format=format or output.suffix.removeprefix("."),
             form=form,
             jet_axis=jet_axis,
             precision=precision,

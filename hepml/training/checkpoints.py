@@ -24,7 +24,7 @@ from hepml.models import catalogue
 from hepml.models.identity import identify
 from hepml.models.standardised import standardise
 from hepml.pretrained.archives import DIGEST, digest, read_archive
-from hepml.pretrained.published import named
+from hepml.pretrained.published import PUBLISHED, named
 from hepml.tracking import registry
 from hepml.training.identity import check_resumable, identity_of, weights_of
 
@@ -148,6 +148,12 @@ def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
             "no checkpoint in this folder",
             where=str(path),
             mend="name a run folder that holds checkpoints/best.ckpt",
+        )
+    if not path.is_file() and str(run_or_checkpoint) in PUBLISHED:
+        raise FileError(
+            "these published weights are not on this machine",
+            where=str(run_or_checkpoint),
+            mend=f"hepml pretrained fetch {run_or_checkpoint}",
         )
     if not path.is_file() and path.suffix in EXPORTED:
         raise FileError(

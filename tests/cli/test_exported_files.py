@@ -47,3 +47,17 @@ def test_evaluate_and_predict_take_an_onnx_file_as_they_take_its_run(
     assert main(["export", str(run), "-o", str(tmp_path / "sums.onnx")]) == 0
     assert main(["evaluate", str(tmp_path / "sums.onnx"), test, "-q"]) == 2
     assert "--jet-axis given" in capsys.readouterr().err
+
+
+def test_taggers_and_names_that_cannot_be_exported_are_answered_with_the_mend(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEPML_DATA", str(tmp_path))
+    onnx, jets = str(tmp_path / "t.onnx"), str(tmp_path / "jets.root")
+    for arguments, mend in (
+        (["export", "treenin_toptag", "-o", onnx], "hepml pretrained fetch treenin_toptag"),
+        (["export", "efp_mlp_toptag", "-o", str(tmp_path / "t.txt")], "tagger.onnx or tagger.pt2"),
+        (["predict", onnx, jets, "-o", str(tmp_path / "s.csv")], "hepml export RUN -o t.onnx"),
+    ):
+        assert main(arguments) == 2
+        assert mend in " ".join(capsys.readouterr().err.split())

@@ -218,3 +218,12 @@ def test_a_network_without_its_preprocess_json_is_refused_with_the_mend(cms: Pat
     (tmp_path / "preprocess.json").write_text(json.dumps(told))
     with pytest.raises(HepmlError, match="where the network has"):
         open_exported(alone)
+
+
+def test_files_without_columns_by_name_are_refused_for_a_network_that_reads_them(
+    cms: Path, tmp_path: Path
+) -> None:
+    jets = tmp_path / "jets.npz"
+    np.savez(jets, four_momenta=np.zeros((1, 4)), offsets=np.array([0, 1]))
+    with pytest.raises(HepmlError, match="ROOT, Parquet or Arrow file with its columns"):
+        hepml.predict(open_exported(cms), jets)

@@ -19,9 +19,10 @@ from hepml.data.reading.layouts import Column, Layout, load_mapping
 from hepml.data.reading.scanning import is_number
 from hepml.data.reading.sources import Files, Source, expand, open_root, open_tree, refusing_damage
 from hepml.data.reading.tree_reader import TreeReader, branches_of
-from hepml.errors import ConfigError, DataError, LayoutError, did_you_mean, nearest
+from hepml.errors import ConfigError, DataError, FileError, LayoutError, did_you_mean, nearest
 
 STEP = 20_000
+_WITHOUT_LISTS = (".npz", ".h5", ".hdf5", ".hdf")
 _KEYS = (
     "name", "tree", "columns", "labels", "label_prefix", "weight", "unlabelled",
     "constituents", "jet", "label", "classes",
@@ -163,6 +164,13 @@ class JetLists:
         return self.map.get(name) or Column(branch=name)
 
     def _open(self, source: Source) -> tuple[Any, Mapping[str, str], int]:
+        if source.suffix in _WITHOUT_LISTS:
+            raise FileError(
+                f"a {source.suffix} file of jets has four-momenta, and not the columns by name that an "
+                "experiment's own network reads",
+                where=str(source),
+                mend="give a ROOT, Parquet or Arrow file with its columns (docs/export.md)",
+            )
         directory = open_root(source)
         with refusing_damage(str(source)):
             tree = open_tree(directory, source, self.tree)[1]

@@ -158,6 +158,14 @@ def test_a_collection_without_links_is_refused(tmp_path: Path) -> None:
     assert [c["constituents"] for c in inspect(file).as_dict()["collections"]] == [0, 0]
 
 
+@pytest.mark.parametrize(("index", "kept"), [("pfCandIdx", "PFCand"), ("pFCandsIdx", "PFCands")])
+def test_candidates_that_the_file_does_not_keep_are_called_by_name(tmp_path, index, kept) -> None:
+    kept_out = {n: v for n, v in nano_events().items() if not n.startswith("PFCand_")}
+    branches = {n.replace("pfCandIdx", index): v for n, v in kept_out.items()}
+    with pytest.raises(HepmlError, match=rf"does not keep \(\d+ to '{kept}'\)"):
+        hepml.read_jets(write_tree(tmp_path / "nano.root", "Events", branches), jets="FatJet")
+
+
 def test_indices_beyond_the_candidates_are_refused(tmp_path: Path) -> None:
     branches = nano_events()
     branches["FatJetPFCand_pfCandIdx"] = branches["FatJetPFCand_pfCandIdx"] + 50

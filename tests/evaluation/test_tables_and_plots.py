@@ -251,3 +251,19 @@ def test_of_more_taggers_than_colours_the_best_ten_are_named_and_the_rest_is_gre
     grey = [line for line in axes.lines if line.get_color() == "0.82"]
     assert len(grey) == 5
     assert max(line.get_zorder() for line in grey) < axes.lines[0].get_zorder()
+
+
+def test_figures_of_very_many_classes_keep_their_size() -> None:
+    """JetClass-II has 188: with a panel for each, and a number in each cell, a figure would be 4 m wide."""
+    rng = np.random.default_rng(0)
+    classes, labels = [str(i) for i in range(100)], rng.integers(0, 100, 300)
+    labels[:50] = 70
+    probabilities = rng.dirichlet(np.ones(100), 300)
+    panels = plots.plot_class_scores(labels, probabilities, classes=classes)
+    confusion = plots.plot_confusion_matrix(labels, probabilities, classes=classes)
+    for figure in (panels, confusion):
+        assert max(figure.get_size_inches()) < 30
+    shown = [axes.get_xlabel() for axes in panels.axes if axes.get_visible()]
+    assert 3 < len(shown) < 30
+    assert "Score of 70" in shown
+    assert not confusion.axes[0].texts

@@ -72,7 +72,8 @@ def resolve(
         placed = _placed(tree, jets.candidates, start, stop)
         candidates = placed[0][2] if placed else np.zeros_like(offsets)
         assert candidates is not None
-        found = links.from_table(offsets, candidates, rows, flat[link.jet].content, flat[link.index].content)
+        numbers = flat[link.jet].content, flat[link.index].content
+        found = links.from_table(offsets, candidates, rows, *numbers, into=link.into)
         return found, placed
     if isinstance(link, ElementLink):
         counts, keys, index = _element_parts(tree, link, start, stop)

@@ -13,10 +13,15 @@ from hepml.data.reading.columns import Column
 @dataclass(frozen=True)
 class TableLink:
     """An index table: branches with the number of the jet and of the candidate in the event, one row a
-    link."""
+    link.
+
+    Args:
+        into: the collection that the candidates' numbers are of, where the file does not keep it.
+    """
 
     jet: str
     index: str
+    into: str | None = None
 
 
 @dataclass(frozen=True)

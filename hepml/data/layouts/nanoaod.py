@@ -102,7 +102,8 @@ def _link(table: str, branches: Mapping[str, str]) -> tuple[TableLink | None, tu
         for name in dict.fromkeys(names):
             if f"{name}_pt" in branches:
                 return TableLink(f"{table}_jetIdx", branch), (candidates_named(name, branches),)
-        return TableLink(f"{table}_jetIdx", branch), ()
+        into = f"{stem[:2].upper()}{stem[2:]}" if stem[:2].lower() == "pf" else f"{stem[0].upper()}{stem[1:]}"
+        return TableLink(f"{table}_jetIdx", branch, into), ()
     return None, ()
 
 

@@ -56,13 +56,19 @@ def events_of(offsets: np.ndarray) -> np.ndarray:
 
 
 def from_table(
-    jets: np.ndarray, candidates: np.ndarray, rows: np.ndarray, jet: np.ndarray, index: np.ndarray
+    jets: np.ndarray,
+    candidates: np.ndarray,
+    rows: np.ndarray,
+    jet: np.ndarray,
+    index: np.ndarray,
+    into: str | None = None,
 ) -> Links:
     """Links of an index table: one row a link, with the jet's and the candidate's number in the event.
 
     Args:
         jets, candidates, rows: offsets [E + 1] of jets, candidates and rows of the table.
         jet, index: [rows] numbers in the event; negative for none.
+        into: what the candidates are called, where the file does not keep them.
     """
     event = events_of(rows)
     jet, index = jet.astype(np.int64), index.astype(np.int64)
@@ -79,7 +85,7 @@ def from_table(
         flat,
         lost,
         int(null.sum()),
-        {"rows beyond the collections": lost} if lost else {},
+        {into or "rows beyond the collections": lost} if lost else {},
     )
 
 

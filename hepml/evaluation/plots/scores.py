@@ -32,6 +32,8 @@ __all__ = [
     "save",
 ]
 
+MANY = 21  # classes that a figure has a panel, or cells with numbers, for
+
 
 def plot_scores(
     labels: ArrayLike,
@@ -109,13 +111,21 @@ def plot_class_scores(
     classes: Sequence[str],
     bins: int = 40,
 ) -> Figure:
-    """For each class a panel with the distribution of its score in jets of every class, [N, C] probabilities.
+    """For each class a panel with the distribution of its score in jets of every class, [N, C] probabilities;
+    of more than `MANY` classes, for those with the most jets.
 
     Raises:
         DataError: as `evaluate`.
     """
     y, p, w = check_multiclass(labels, scores, weights)
     names = _names(classes, p.shape[1])
+    title = None
+    if len(names) > MANY:
+        title = f"the {MANY} of {len(names)} classes with the most jets"
+        shown = np.sort(np.argsort(-np.bincount(y, minlength=len(names)), kind="stable")[:MANY])
+        place = np.full(len(names), -1)
+        place[shown] = np.arange(MANY)
+        y, p, names = place[y], p[:, shown], [names[k] for k in shown]
     columns = 2 if len(names) == 4 else min(3, len(names))
     rows = -(-len(names) // columns)
     edges = np.linspace(0, 1, bins + 1)
@@ -152,6 +162,7 @@ def plot_class_scores(
             [f"true {name}" for name, _, _ in present],
             loc="outside upper center",
             ncols=min(5, len(present)),
+            title=title,
         )
     return figure
 
@@ -165,19 +176,20 @@ def plot_confusion_matrix(
     title: str | None = None,
 ) -> Figure:
     """Share of the jets of each true class (row) that gets each class as its highest score (column), in
-    percent.
+    percent; of more than `MANY` classes by colour alone.
 
     Raises:
         DataError: as `evaluate`.
     """
     matrix = 100 * confusion_matrix(labels, scores, weights)
     names = _names(classes, len(matrix))
-    side = max(5.5, 0.85 * len(names) + 2.2)
+    many = len(names) > MANY
+    side = max(5.5, 0.85 * min(len(names), MANY) + 2.2)
     with style(14):
         figure = HouseFigure(side + 1.2, side)
         axes = figure.subplots()
         image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100)
-        for i, row in enumerate(matrix):
+        for i, row in enumerate([] if many else matrix):
             for j, value in enumerate(row):
                 text = "0" if value == 0 else f"{value:.1f}"
                 axes.text(
@@ -194,6 +206,8 @@ def plot_confusion_matrix(
             positions, names, rotation=45 if len(names) > 4 else 0, ha="right" if len(names) > 4 else "center"
         )
         axes.set_yticks(positions, names)
+        if many:  # as high as a row is
+            axes.tick_params(labelsize=min(14, 40 * side / len(names)))
         axes.tick_params(which="both", top=False, right=False, bottom=False, left=False)
         axes.minorticks_off()
         axes.set_xlabel("Predicted class", loc="center")

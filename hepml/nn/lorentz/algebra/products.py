@@ -89,7 +89,8 @@ def _product_by_table(x: Multivectors, y: Multivectors) -> Multivectors:
 def _components(x: Multivectors) -> Tensor:
     """Plain and dual parts as rows, [..., 16, C]."""
     rows = torch.cat((x.scalars[..., None, :], x.vectors, x.bivectors), dim=-2)
-    return rows.unflatten(-1, (rows.shape[-1] // 2, 2)).transpose(-1, -2).flatten(-3, -2)
+    doubled: Tensor = rows.unflatten(-1, (rows.shape[-1] // 2, 2))
+    return doubled.transpose(-1, -2).flatten(-3, -2)
 
 
 def _table() -> tuple[list[list[int]], list[list[int]]]:

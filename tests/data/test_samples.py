@@ -17,7 +17,7 @@ from toys import toy_arrays
 import hepml
 from hepml.cli.main import main
 from hepml.data.dataset import JetDataset
-from hepml.data.reading.inspection import inspect
+from hepml.data.reading.inspection import inspect, inspect_together
 from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import files_of, parse_samples
 from hepml.data.sampling.splitting import parts_by_share
@@ -146,6 +146,19 @@ def test_inspect_shows_the_spectra_before_and_after_the_reweighting_of_a_config(
     for name, drawn in before.histograms.items():
         assert after.histograms[name].sum() == pytest.approx(drawn.sum(), rel=1e-5)  # a class keeps its sum
         assert not np.array_equal(after.histograms[name], drawn)
+
+
+def test_inspect_takes_a_run_config_that_has_no_layout(write, tmp_path) -> None:
+    """Its samples, model and jet collection are none of a layout's keys."""
+    jets, config = write(toy_arrays(300, seed=5)), tmp_path / "run.yaml"
+    reweight = "reweight: {columns: {jet_pt: [540, 580, 600, 620, 660]}, to: flat}"
+    samples = "samples: {a: {files: x.root, label: top}}"
+    config.write_text(f"model: {{name: pfn}}\ndata: {{{samples}, {reweight}}}")
+    assert "jet_pt, reweighted" in inspect(str(jets), str(config)).columns
+    assert "jet_pt, reweighted" in inspect_together([str(jets), str(jets)], str(config)).columns
+    nano = write_tree(tmp_path / "nano.root", "Events", nano_events(20))
+    config.write_text("model: {name: pfn}\ndata: {train: x.root, jets: Jet}")
+    assert inspect(str(nano), str(config)).jets == inspect(str(nano), jets="Jet").jets
 
 
 def test_jets_that_coffea_made_bring_their_own_momenta() -> None:

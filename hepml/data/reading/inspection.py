@@ -26,7 +26,7 @@ from hepml.data.reading.report import DataReport
 from hepml.data.reading.scanning import FileScan
 from hepml.data.reading.sources import Source, expand, open_root, trees_of
 from hepml.data.reading.tree_reader import branches_of
-from hepml.data.sampling.asked import reweighting_in
+from hepml.data.sampling.asked import layout_in, reweighting_in
 from hepml.data.sampling.group_weights import GroupWeights
 from hepml.data.sampling.leaks import leaks
 from hepml.data.sampling.reweighting import Reweighting
@@ -186,6 +186,7 @@ def inspect_together(
     sources = expand(names)
     if len(sources) == 1:
         return _one(names[0] if len(names) == 1 else str(sources[0]), sources[0], layout, jets)
+    asked, layout = reweighting_in(layout), layout_in(layout)
     found = scan(sources, layout, jets)
     lines = tuple(
         {
@@ -209,7 +210,7 @@ def inspect_together(
     readable = Scan(tuple(f for f in found.files if f.problem is None and f.entries))
     if not readable.files:
         return _with(start, jets=0 if layouts else None)
-    shown = _distributions(readable, reweighting_in(layout))
+    shown = _distributions(readable, asked)
     if readable.files[0].events is None:
         start = _with(start, collections=(shown["collection"],))
     shown.pop("collection")
@@ -223,6 +224,7 @@ def _one(
     jets: str | None,
 ) -> Inspection:
     """What one file holds, whose name is shown as it was given."""
+    asked, layout = reweighting_in(layout), layout_in(layout)
     size = None if source.is_remote else os.path.getsize(source.path)
     collections: tuple[Census, ...] = ()
     if source.suffix in HDF5 or source.is_npz:
@@ -264,7 +266,7 @@ def _one(
     known = _layout_name(item)
     if not item.entries:
         return _with(start, layout=known, jets=0, problems=("the tree has no entries",))
-    shown = _distributions(found, reweighting_in(layout))
+    shown = _distributions(found, asked)
     if item.events is None:
         start = _with(start, collections=(shown.pop("collection"),))
     else:

@@ -181,7 +181,7 @@ class ParticleTransformer(Tagger):
             batch = embed(batch)
         jets = grouped(batch)
         total = sum(group.pairs for group in jets)
-        pairs = SymmetricPairs.of(jets.batch.offsets, len(jets.batch.four_momenta), total)
+        pairs = SymmetricPairs.of(jets.batch.offsets, jets.batch.four_momenta.shape[0], total)
         known = pair_features(jets.batch.four_momenta, pairs.i, pairs.j, self.rounded_masses)
         table = self.pair_embed(known)
         per_group = [(group.pairs,) if whole else group.pairs_of_pieces for group in jets]

@@ -226,7 +226,7 @@ def test_onnxruntime_agrees_with_torch(name: str, tmp_path: Path, shared: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pfn", "rnn"])
+@pytest.mark.parametrize("name", ["pfn", "rnn", "part", "particlenet", "lgatr_slim"])
 def test_a_pt2_file_agrees_with_torch_in_a_process_without_hepml(name: str, tmp_path: Path) -> None:
     model = _tagger(name)
     path = tmp_path / "tagger.pt2"

@@ -111,7 +111,7 @@ def to_rest_frame(
 def _energy_above_momentum(p: Tensor, offsets: Tensor) -> Tensor:
     """E - |p| = m² / (E + |p|) of each constituent, zero where the jet's masses are rounding. Shapes: [ΣN, 4]
     -> [ΣN] float64."""
-    m2 = to_packed(resolved_mass_squared(to_dense(p, offsets))[..., None], offsets, len(p))[:, 0]
+    m2 = to_packed(resolved_mass_squared(to_dense(p, offsets))[..., None], offsets, p.shape[0])[:, 0]
     p = p.double()
     momentum = torch.linalg.vector_norm(p[:, 1:], dim=-1)
     above = p[:, 0] + momentum

@@ -58,7 +58,7 @@ class GramVectors:
 
     def mass_squared(self) -> Tensor:
         diagonal = self.gram.diagonal(dim1=-2, dim2=-1)
-        return to_packed(diagonal[..., None], self.pairs.jets, len(self.pairs.degree))[:, 0]
+        return to_packed(diagonal[..., None], self.pairs.jets, self.pairs.degree.shape[0])[:, 0]
 
     def products(self) -> Tensor:
         m2 = self.mass_squared()

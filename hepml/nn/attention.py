@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hepml.nn.dropout import Dropout, dropout
+from hepml.nn.kernels.dropout import Dropout, dropout
 from hepml.packed.rectangle import Rectangle
 from hepml.packed.rectangular import mask_behind
 

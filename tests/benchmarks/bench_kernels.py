@@ -32,6 +32,7 @@ from hepml.nn import kernels
 
 # A tagger that spends its time in the kernel, its arguments, and jets of a batch.
 TAGGERS: dict[str, list[tuple[str, dict[str, Any], int]]] = {
+    "dropout": [("transformer", {}, 64), ("part", {}, 64)],
     "edge_messages": [("particlenet", {}, 64), ("particlenet_lite", {}, 64)],
     "flow": [("hamiltonian_cloud", {}, 128)],
     "fold": [("treenin", {}, 64), ("recnn_gated", {}, 64), ("recnn", {"tree": "descending_pt"}, 64)],

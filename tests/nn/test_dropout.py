@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hepml.nn.dropout import Dropout, dropout
+from hepml.nn import kernels
+from hepml.nn.kernels.dropout import Dropout, dropout
 
 ENTRIES, TIMES = 10_000, 400
 
@@ -68,3 +69,14 @@ def test_few_entries_and_large_shares_are_torch_s_own(entries: int, p: float) ->
     ours = dropout(x, p, True)
     torch.manual_seed(7)
     assert torch.equal(ours, F.dropout(x, p, True))
+
+
+def test_behind_a_closed_gate_it_is_torch_s_own() -> None:
+    x = torch.randn(100, 100)
+    with kernels.disabled("dropout"):
+        torch.manual_seed(7)
+        ours = dropout(x, 0.1, True)
+    torch.manual_seed(7)
+    assert torch.equal(ours, F.dropout(x, 0.1, True))
+    torch.manual_seed(7)
+    assert not torch.equal(ours, dropout(x, 0.1, True)), "the gate was open"

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 Kernel = Literal[
+    "dropout",
     "edge_messages",
     "flow",
     "fold",

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepml.errors import ConfigError
-from hepml.nn.dropout import Dropout
+from hepml.nn.kernels.dropout import Dropout
 from hepml.nn.lorentz.algebra.attention import attend
 from hepml.nn.lorentz.algebra.products import METRIC
 from hepml.packed.rectangle import Rectangle

@@ -7,7 +7,7 @@ training step. How many entries lie between two that are dropped follows the geo
 
 so that a tenth of the numbers is enough for p = 0.1, and each entry is still dropped by itself with
 probability p. The numbers come from torch's default generator: seeds and resumed runs work as ever. On other
-devices, and in a compiled network, torch's dropout is one fused pass already and is used as it is.
+devices, and in a compiled network, torch's dropout is one fused pass already and the gate leaves it alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hepml.nn.kernels.gate import allows
+
 # Shares of this and less, of this many entries and more, are worth it.
 _LARGEST_SHARE = 0.25
 _FEWEST = 8192
@@ -27,7 +29,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """x with each entry zeroed with probability p, and scaled to keep its mean; x itself in evaluation."""
     if not training or p == 0:
         return x
-    if x.device.type != "cpu" or p > _LARGEST_SHARE or x.numel() < _FEWEST or torch.compiler.is_compiling():
+    if p > _LARGEST_SHARE or x.numel() < _FEWEST or not allows("dropout", x, autocast=True):
         return F.dropout(x, p, True)
     keep = torch.full((x.numel() + 2,), 1 / (1 - p), dtype=x.dtype)
     keep.index_fill_(0, dropped(x.numel(), p), 0)

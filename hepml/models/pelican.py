@@ -174,12 +174,12 @@ class PELICAN(Tagger):
                 yield self._piece(x[low:high], is_reference[low:high], halves, dtype)
 
     def _piece(self, x: Tensor, is_reference: Tensor, halves: Halves, dtype: torch.dtype) -> Piece:
-        jets, width = halves.jets, halves.width
-        exact = to_dense(is_reference[:, None], jets, width, fill=False)[..., 0]
-        gram = gram_matrix(to_dense(x, jets, width), exact)
-        own = to_packed(gram.diagonal(dim1=-2, dim2=-1)[..., None], jets, len(x))[:, 0]
+        offsets, width = halves.offsets, halves.width
+        exact = to_dense(is_reference[:, None], offsets, width, fill=False)[..., 0]
+        gram = gram_matrix(to_dense(x, offsets, width), exact)
+        own = to_packed(gram.diagonal(dim1=-2, dim2=-1)[..., None], offsets, len(x))[:, 0]
         products = torch.cat((own, gram.flatten()[halves.in_dense])).to(dtype)
-        start = torch.repeat_interleave(jets[:-1], jets.diff(), output_size=len(x))
+        start = torch.repeat_interleave(offsets[:-1], offsets.diff(), output_size=len(x))
         rank = torch.arange(1, len(x) + 1, device=x.device) - start  # references stand first
         return Piece(halves, products, torch.where(is_reference, rank, 0))
 

@@ -25,14 +25,14 @@ class Halves:
     """The U unordered pairs of M nodes; a tensor of rank 2 is [M + 2 U, C]. Indices are int32.
 
     Args:
-        jets: [B + 1] int64 where the nodes of each jet begin and end.
+        offsets: [B + 1] int64 where the nodes of each jet begin and end.
         first, second: [U] nodes i < j, in rising order.
         starts: [M + 1] where the pairs of each node begin in `of_receiver`.
         of_receiver: [2 U] rows of the two halves (i, j), for each i.
         largest: nodes of the largest jet, where it is known.
     """
 
-    jets: Tensor
+    offsets: Tensor
     first: Tensor
     second: Tensor
     starts: Tensor
@@ -41,16 +41,16 @@ class Halves:
 
     @classmethod
     def of(
-        cls, jets: Tensor, nodes: int | None = None, total: int | None = None, largest: int | None = None
+        cls, offsets: Tensor, nodes: int | None = None, total: int | None = None, largest: int | None = None
     ) -> Halves:
-        """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` are the numbers of
+        """All pairs of jets packed by these offsets [B + 1]; `nodes` and `total` are the numbers of
         nodes and of unordered pairs, and `largest` the nodes of the largest jet, where they are known."""
-        pairs = UnorderedPairs.of(jets, nodes, total)
+        pairs = UnorderedPairs.of(offsets, nodes, total)
         first, second, before = pairs.first, pairs.second, pairs.after
-        counts, device, size = jets.diff(), jets.device, len(first)
+        counts, device, size = offsets.diff(), offsets.device, len(first)
         count = len(before) - 1
         node = torch.arange(count, device=device)
-        start = torch.repeat_interleave(jets[:-1], counts, output_size=count)
+        start = torch.repeat_interleave(offsets[:-1], counts, output_size=count)
         degree = torch.repeat_interleave(counts - 1, counts, output_size=count)
         receiver = torch.repeat_interleave(node, degree, output_size=2 * size)
         starts = F.pad(degree.cumsum(0), (1, 0))
@@ -58,7 +58,7 @@ class Halves:
         sender += sender >= receiver
         low, high = torch.minimum(receiver, sender), torch.maximum(receiver, sender)
         rows = before[low] + high - low - 1 + size * (sender < receiver)
-        return cls(jets, first.int(), second.int(), starts.int(), rows.int(), largest)
+        return cls(offsets, first.int(), second.int(), starts.int(), rows.int(), largest)
 
     @property
     def nodes(self) -> int:
@@ -77,7 +77,7 @@ class Halves:
     @lazy
     def width(self) -> int:
         """Nodes of the largest jet."""
-        return widest(self.jets) if self.largest is None else self.largest
+        return widest(self.offsets) if self.largest is None else self.largest
 
     @lazy
     def of_sender(self) -> Tensor:
@@ -98,13 +98,13 @@ class Halves:
     @lazy
     def jet_starts(self) -> Tensor:
         """[B + 1] where the unordered pairs of each jet begin."""
-        counts = self.jets.diff()
+        counts = self.offsets.diff()
         return F.pad((counts * (counts - 1) // 2).cumsum(0), (1, 0))
 
     @lazy
     def in_dense(self) -> Tensor:
         """[U] position of each (i, j) in the flattened matrices [B, width, width] of the jets."""
-        return in_matrices(self.jets, self.width, self.first, self.second, self.nodes)
+        return in_matrices(self.offsets, self.width, self.first, self.second, self.nodes)
 
     def received(self, off: Tensor) -> Tensor:
         """sum_j T_ij, j ≠ i. Shapes: [2 U, C] -> [M, C]."""

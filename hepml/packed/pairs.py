@@ -53,14 +53,14 @@ class OrderedPairs:
     """Ordered pairs (i, j), i ≠ j, of nodes of the same jet: its complete graph without self-loops.
 
     Args:
-        jets: [B + 1] where the nodes of each jet begin and end.
+        offsets: [B + 1] where the nodes of each jet begin and end.
         receiver: [P] node i of each pair, rising.
         sender: [P] node j.
         degree: [M] pairs of each node as the receiver, one less than its jet has nodes.
         largest: nodes of the largest jet, where it is known.
     """
 
-    jets: Tensor
+    offsets: Tensor
     receiver: Tensor
     sender: Tensor
     degree: Tensor
@@ -68,17 +68,17 @@ class OrderedPairs:
 
     @classmethod
     def of(
-        cls, jets: Tensor, nodes: int | None = None, total: int | None = None, largest: int | None = None
+        cls, offsets: Tensor, nodes: int | None = None, total: int | None = None, largest: int | None = None
     ) -> OrderedPairs:
-        """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` are the numbers of
+        """All pairs of jets packed by these offsets [B + 1]; `nodes` and `total` are the numbers of
         nodes and of pairs, and `largest` the nodes of the largest jet, where they are known."""
-        mask = mask_behind(jets)
+        mask = mask_behind(offsets)
         if mask is not None:
-            return RectangularPairs.of_mask(jets, mask)
-        nodes = int(jets[-1]) if nodes is None else nodes
-        degree = _of_jets(jets.diff() - 1, jets, nodes)
-        receiver, sender = members(degree, _of_jets(jets[:-1], jets, nodes), total)
-        return cls(jets, receiver, sender + (sender >= receiver), degree, largest)
+            return RectangularPairs.of_mask(offsets, mask)
+        nodes = int(offsets[-1]) if nodes is None else nodes
+        degree = _of_jets(offsets.diff() - 1, offsets, nodes)
+        receiver, sender = members(degree, _of_jets(offsets[:-1], offsets, nodes), total)
+        return cls(offsets, receiver, sender + (sender >= receiver), degree, largest)
 
     def __len__(self) -> int:
         return self.receiver.shape[0]
@@ -86,28 +86,28 @@ class OrderedPairs:
     @lazy
     def width(self) -> int:
         """Nodes of the largest jet."""
-        return widest(self.jets) if self.largest is None else self.largest
+        return widest(self.offsets) if self.largest is None else self.largest
 
     @lazy
-    def offsets(self) -> Tensor:
+    def starts(self) -> Tensor:
         """[M + 1] where the pairs of each receiver begin and end."""
         return F.pad(self.degree.cumsum(0), (1, 0))
 
     @lazy
     def reverse(self) -> Tensor:
         """The position of the pair (j, i) for each pair (i, j), [P]."""
-        first = _of_jets(self.jets[:-1], self.jets, len(self.degree))
+        first = _of_jets(self.offsets[:-1], self.offsets, len(self.degree))
         within = self.receiver - first[self.receiver]
-        return self.offsets[self.sender] + within - (self.receiver > self.sender).long()
+        return self.starts[self.sender] + within - (self.receiver > self.sender).long()
 
     @lazy
     def in_dense(self) -> Tensor:
         """Position of each pair in the flattened [B, width, width] matrices of the jets, [P]."""
-        return in_matrices(self.jets, self.width, self.receiver, self.sender, len(self.degree))
+        return in_matrices(self.offsets, self.width, self.receiver, self.sender, len(self.degree))
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the neighbours of each node. Shapes: [P, F] -> [M, F]."""
-        return segment_sum(values, self.offsets)
+        return segment_sum(values, self.starts)
 
     def own(self, values: Tensor) -> Tensor:
         """The values of the pairs that there are, zero for others. Shapes: [P], kept."""
@@ -139,15 +139,15 @@ class RectangularPairs(OrderedPairs):
     j."""
 
     @classmethod
-    def of_mask(cls, jets: Tensor, mask: Tensor) -> RectangularPairs:
-        """Of jets with the offsets `jets` and the mask [B, N]."""
+    def of_mask(cls, offsets: Tensor, mask: Tensor) -> RectangularPairs:
+        """Of jets with these offsets and the mask [B, N]."""
         degree = (mask.sum(1, keepdim=True) - 1).expand(-1, mask.shape[1]).flatten()
-        return cls(jets, *_of_rectangle(mask), degree)
+        return cls(offsets, *_of_rectangle(mask), degree)
 
     @lazy
     def mask(self) -> Tensor:
         """[B, N] which constituents are there."""
-        found = mask_behind(self.jets)
+        found = mask_behind(self.offsets)
         assert found is not None
         return found
 
@@ -188,26 +188,26 @@ class SymmetricPairs:
     j: Tensor
 
     @classmethod
-    def of(cls, jets: Tensor, nodes: int | None = None, total: int | None = None) -> SymmetricPairs:
-        """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` as for
+    def of(cls, offsets: Tensor, nodes: int | None = None, total: int | None = None) -> SymmetricPairs:
+        """All pairs of jets packed by these offsets [B + 1]; `nodes` and `total` as for
         `OrderedPairs.of`."""
-        mask = mask_behind(jets)
+        mask = mask_behind(offsets)
         if mask is not None:
             return cls(*_once_in_rectangle(mask))
-        nodes = int(jets[-1]) if nodes is None else nodes
-        start = _of_jets(jets[:-1], jets, nodes)
-        return cls(*members(torch.arange(1, nodes + 1, device=jets.device) - start, start, total))
+        nodes = int(offsets[-1]) if nodes is None else nodes
+        start = _of_jets(offsets[:-1], offsets, nodes)
+        return cls(*members(torch.arange(1, nodes + 1, device=offsets.device) - start, start, total))
 
     def __len__(self) -> int:
         return self.i.shape[0]
 
     @staticmethod
-    def in_squares(jets: Tensor, width: int, absent: int) -> Tensor:
-        """The row of each (i, j) of the rectangle [B, P, P] of jets with the offsets `jets`, P = width, and
+    def in_squares(offsets: Tensor, width: int, absent: int) -> Tensor:
+        """The row of each (i, j) of the rectangle [B, P, P] of jets with these offsets, P = width, and
         `absent` where either is padding."""
-        mask, at = mask_behind(jets), torch.arange(width, device=jets.device)
+        mask, at = mask_behind(offsets), torch.arange(width, device=offsets.device)
         if mask is None:
-            counts = jets.diff()
+            counts = offsets.diff()
             place, there = at.expand(1, width), at < counts[:, None]
         else:
             counts, place, there = mask.sum(1), mask.cumsum(1) - 1, mask
@@ -223,27 +223,27 @@ class UnorderedPairs:
     """Pairs i < j of constituents of the same jet, each two once.
 
     Args:
-        jets: [B + 1] where the constituents of each jet begin and end.
+        offsets: [B + 1] where the constituents of each jet begin and end.
         first, second: [U] the rows i and j, sorted by i, then by j.
         after: [M + 1]; the pairs with constituent i first are rows after[i]:after[i + 1].
     """
 
-    jets: Tensor
+    offsets: Tensor
     first: Tensor
     second: Tensor
     after: Tensor
 
     @classmethod
-    def of(cls, jets: Tensor, nodes: int | None = None, total: int | None = None) -> UnorderedPairs:
-        """All pairs of jets packed by the offsets `jets` [B + 1]; `nodes` and `total` as for
+    def of(cls, offsets: Tensor, nodes: int | None = None, total: int | None = None) -> UnorderedPairs:
+        """All pairs of jets packed by these offsets [B + 1]; `nodes` and `total` as for
         `OrderedPairs.of`."""
-        mask = mask_behind(jets)
+        mask = mask_behind(offsets)
         if mask is not None:
-            return UnorderedInRectangle(jets, *_of_rectangle(mask), jets[:0])
-        nodes = int(jets[-1]) if nodes is None else nodes
-        row = torch.arange(1, nodes + 1, device=jets.device)
-        sizes = _of_jets(jets[1:], jets, nodes) - row
-        return cls(jets, *members(sizes, row, total), F.pad(sizes.cumsum(0), (1, 0)))
+            return UnorderedInRectangle(offsets, *_of_rectangle(mask), offsets[:0])
+        nodes = int(offsets[-1]) if nodes is None else nodes
+        row = torch.arange(1, nodes + 1, device=offsets.device)
+        sizes = _of_jets(offsets[1:], offsets, nodes) - row
+        return cls(offsets, *members(sizes, row, total), F.pad(sizes.cumsum(0), (1, 0)))
 
     def __len__(self) -> int:
         return self.first.shape[0]
@@ -256,20 +256,20 @@ class UnorderedPairs:
     @lazy
     def before(self) -> Tensor:
         """[M + 1]; the pairs with constituent j second are rows by_second[before[j]:before[j + 1]]."""
-        begin = _of_jets(self.jets[:-1], self.jets, self.nodes)
+        begin = _of_jets(self.offsets[:-1], self.offsets, self.nodes)
         return F.pad((torch.arange(self.nodes, device=begin.device) - begin).cumsum(0), (1, 0))
 
     @lazy
     def by_second(self) -> Tensor:
         """[U] the rows sorted by `second`, then by `first`."""
-        begin = _of_jets(self.jets[:-1], self.jets, self.nodes)
+        begin = _of_jets(self.offsets[:-1], self.offsets, self.nodes)
         j, i = members(self.before.diff(), begin, len(self))
         return self.after[i] + j - i - 1
 
     def share(self, dtype: torch.dtype) -> Tensor:
         """[M] 1/n of the jet of each constituent."""
-        counts = self.jets.diff()
-        return 1.0 / _of_jets(counts, self.jets, self.nodes).to(dtype)
+        counts = self.offsets.diff()
+        return 1.0 / _of_jets(counts, self.offsets, self.nodes).to(dtype)
 
     def differences(self, x: Tensor) -> Tensor:
         """x_i - x_j of each pair. Shapes: [M, C] -> [U, C]."""
@@ -291,7 +291,7 @@ class UnorderedInRectangle(UnorderedPairs):
     there."""
 
     def share(self, dtype: torch.dtype) -> Tensor:
-        mask = mask_behind(self.jets)
+        mask = mask_behind(self.offsets)
         assert mask is not None
         counts = mask.sum(1, keepdim=True).clamp_min(1)
         return (1.0 / counts.to(dtype)).expand(-1, mask.shape[1]).flatten()
@@ -305,7 +305,7 @@ class UnorderedInRectangle(UnorderedPairs):
         return (i * j).flatten(0, 2)
 
     def spread(self, values: Tensor) -> Tensor:
-        mask = mask_behind(self.jets)
+        mask = mask_behind(self.offsets)
         assert mask is not None
         at = torch.arange(mask.shape[1], device=mask.device)
         there = mask[:, :, None] & mask[:, None] & (at[:, None] < at)
@@ -313,16 +313,16 @@ class UnorderedInRectangle(UnorderedPairs):
         return (each.sum(2) - each.sum(1)).flatten(0, 1)
 
     def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mask = mask_behind(self.jets)
+        mask = mask_behind(self.offsets)
         assert mask is not None
         own = x.view(*mask.shape, x.shape[1])
         return own[:, :, None], own[:, None]
 
 
-def in_matrices(jets: Tensor, width: int, row: Tensor, column: Tensor, nodes: int) -> Tensor:
+def in_matrices(offsets: Tensor, width: int, row: Tensor, column: Tensor, nodes: int) -> Tensor:
     """Position of each pair (row, column) of the M packed nodes in the flattened matrices [B, width, width]
     of their jets, [P]."""
-    count = len(jets) - 1
-    jet = _of_jets(torch.arange(count, device=jets.device), jets, nodes)[row]
-    start = jets[jet]
+    count = len(offsets) - 1
+    jet = _of_jets(torch.arange(count, device=offsets.device), offsets, nodes)[row]
+    start = offsets[jet]
     return (jet * width + row - start) * width + column - start

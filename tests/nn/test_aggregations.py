@@ -48,7 +48,7 @@ def to_matrices(t: Tensor, halves: Halves) -> list[Tensor]:
     whole[range(total), range(total)] = t[:total]
     whole[halves.first, halves.second] = t[total : total + size]
     whole[halves.second, halves.first] = t[total + size :]
-    return [whole[low:high, low:high] for low, high in itertools.pairwise(halves.jets.tolist())]
+    return [whole[low:high, low:high] for low, high in itertools.pairwise(halves.offsets.tolist())]
 
 
 def fifteen(t: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def test_rank_1_to_2_and_2_to_0_are_their_definitions(normalisation: str) -> Non
     )
     x = randn(sum(COUNTS), 3, seed=9)
     raised, pooled = to_matrices(up(x, halves), halves), down(to_packed(jets, halves), halves)
-    for b, (low, high) in enumerate(itertools.pairwise(halves.jets.tolist())):
+    for b, (low, high) in enumerate(itertools.pairwise(halves.offsets.tolist())):
         n, own, t = high - low, x[low:high], jets[b]
         if not n:
             assert torch.equal(pooled[b], down.bias)

@@ -92,8 +92,8 @@ class _Piece(NamedTuple):
 
 def _pieces(pairs: OrderedPairs) -> Iterator[_Piece]:
     """Whole jets, as many as fit a piece, one at least."""
-    nodes = pairs.jets
-    ends = pairs.offsets[nodes]  # pairs before each jet
+    nodes = pairs.offsets
+    ends = pairs.starts[nodes]  # pairs before each jet
     share = torch.div(ends[1:] - 1, _PIECE * torch.get_num_threads(), rounding_mode="floor")
     cuts = [0, *(torch.nonzero(share.diff() > 0)[:, 0] + 1).tolist(), len(nodes) - 1]
     bounds = torch.stack((nodes[cuts], ends[cuts])).tolist()
@@ -109,7 +109,7 @@ def _pieces(pairs: OrderedPairs) -> Iterator[_Piece]:
                 pairs.receiver[p:q] - i,
                 pairs.reverse[p:q] - p,
                 rows[: q - p],
-                pairs.offsets[i : k + 1] - p,
+                pairs.starts[i : k + 1] - p,
             )
 
 

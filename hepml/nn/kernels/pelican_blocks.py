@@ -129,7 +129,7 @@ def hidden(w: BlockWeights, x: Tensor, halves: Halves, scratch: Scratch, *, diff
         if differentiable:
             for g in given:
                 g.requires_grad_()
-        made = w.aggregate.of_particles(*given, halves.jets, w.weight)
+        made = w.aggregate.of_particles(*given, halves.offsets, w.weight)
     receiver, sender, own = (t.detach() for t in made)
     s, d = (scratch.take(name, (u, c), like=low) for name in ("sums", "differences"))
     torch.add(up, down, out=s)

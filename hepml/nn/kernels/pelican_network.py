@@ -168,7 +168,7 @@ class _Run:
     ) -> _Sums:
         """Writes the gradients of the last layer over it."""
         asked, sums = _wanted(self.net.pool_weights), _Sums()
-        shares = g_pooled.split([len(piece.halves.jets) - 1 for piece in self.pieces])
+        shares = g_pooled.split([len(piece.halves.offsets) - 1 for piece in self.pieces])
         for i, (piece, t, share) in enumerate(zip(self.pieces, last, shares, strict=True)):
             x, dropped = self._normed(self.last, i, t, scratch)
             with torch.enable_grad():

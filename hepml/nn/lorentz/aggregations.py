@@ -81,13 +81,14 @@ class Aggregate1to2(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor, halves: Halves) -> Tensor:
-        scale = self.scales(halves.jets.diff())
-        mean = segment_sum(x, halves.jets)
+        scale = self.scales(halves.offsets.diff())
+        mean = segment_sum(x, halves.offsets)
         own, column, row = (
-            (x * _spread(scale[:, k], halves.jets, len(x))) @ w for k, w in enumerate(self.weight[:3])
+            (x * _spread(scale[:, k], halves.offsets, len(x))) @ w for k, w in enumerate(self.weight[:3])
         )
-        on_diagonal = own + _spread((mean * scale[:, 3]) @ self.weight[3], halves.jets, len(x))
-        row = row + _spread(torch.addmm(self.bias, mean * scale[:, 4], self.weight[4]), halves.jets, len(x))
+        on_diagonal = own + _spread((mean * scale[:, 3]) @ self.weight[3], halves.offsets, len(x))
+        of_jet = torch.addmm(self.bias, mean * scale[:, 4], self.weight[4])
+        row = row + _spread(of_jet, halves.offsets, len(x))
         first, second = halves.first, halves.second
         return torch.cat(
             (
@@ -135,23 +136,23 @@ class Aggregate2to2(nn.Module):
         off = t[halves.nodes :]
         weight = self.weight
         receiver, sender, own = self.of_particles(
-            diagonal, halves.received(off) + diagonal, halves.sent(off) + diagonal, halves.jets, weight
+            diagonal, halves.received(off) + diagonal, halves.sent(off) + diagonal, halves.offsets, weight
         )
         even = ((up + down) @ (weight[0] + weight[1]) + halves.sums(receiver + sender)) / 2
         odd = ((up - down) @ (weight[0] - weight[1]) + halves.differences(receiver - sender)) / 2
         return torch.cat((own, even + odd, even - odd))
 
     def of_particles(
-        self, diagonal: Tensor, rows: Tensor, columns: Tensor, jets: Tensor, weight: Tensor
+        self, diagonal: Tensor, rows: Tensor, columns: Tensor, offsets: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What T_ij gets of i and of j, and the whole diagonal, without what pairs get of pairs.
 
-        Shapes: T_ii, r and c [M, C], jets [B + 1], `weight` -> [M, C'] three times.
+        Shapes: T_ii, r and c [M, C], offsets [B + 1], `weight` -> [M, C'] three times.
         """
         w = dict(enumerate(weight, start=1))
-        scale = self.scales(jets.diff())
-        s = dict(enumerate(_spread(scale[:, :6], jets, len(diagonal)).unbind(1), start=6))
-        trace, total = segment_sum(diagonal, jets), segment_sum(rows, jets)
+        scale = self.scales(offsets.diff())
+        s = dict(enumerate(_spread(scale[:, :6], offsets, len(diagonal)).unbind(1), start=6))
+        trace, total = segment_sum(diagonal, offsets), segment_sum(rows, offsets)
 
         def of_nodes(first: Tensor, column: int, row: int) -> Tensor:
             x = torch.cat((diagonal, columns * s[column], rows * s[row]), dim=1)
@@ -159,7 +160,7 @@ class Aggregate2to2(nn.Module):
 
         def of_jets(bias: Tensor, trace_: int, total_: int) -> Tensor:
             x = torch.cat((trace * scale[:, trace_ - 6], total * scale[:, total_ - 6]), dim=1)
-            return _spread(torch.addmm(bias, x, torch.cat((w[trace_], w[total_]))), jets, len(diagonal))
+            return _spread(torch.addmm(bias, x, torch.cat((w[trace_], w[total_]))), offsets, len(diagonal))
 
         receiver = of_nodes(w[5], 8, 11) + of_jets(self.bias, 12, 14)
         sender = of_nodes(w[4], 7, 10)
@@ -179,12 +180,12 @@ class Aggregate2to0(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, t: Tensor, halves: Halves) -> Tensor:
-        trace = segment_sum(t[: halves.nodes], halves.jets)
+        trace = segment_sum(t[: halves.nodes], halves.offsets)
         total = trace + halves.of_jets(t[halves.nodes :])
-        x = torch.stack((total, trace), dim=1) * self.scales(halves.jets.diff())
+        x = torch.stack((total, trace), dim=1) * self.scales(halves.offsets.diff())
         return torch.addmm(self.bias, F.leaky_relu(x).flatten(1), self.weight)
 
 
-def _spread(values: Tensor, jets: Tensor, nodes: int) -> Tensor:
+def _spread(values: Tensor, offsets: Tensor, nodes: int) -> Tensor:
     """The value of its jet for each node. Shapes: [B, ...] -> [M, ...]."""
-    return torch.repeat_interleave(values, jets.diff(), dim=0, output_size=nodes)
+    return torch.repeat_interleave(values, offsets.diff(), dim=0, output_size=nodes)

@@ -65,7 +65,7 @@ class FrameNetwork(nn.Module):
         Returns:
             [M, 3, 4] float64, the first time-like.
         """
-        offsets, width = products.pairs.jets, max(1, products.pairs.width)
+        offsets, width = products.pairs.offsets, max(1, products.pairs.width)
         gram = products.gram if products.pairs.width else products.gram.new_zeros((len(offsets) - 1, 1, 1))
         p, scalars, masses = (to_dense(x, offsets, width) for x in (p, scalars, mass[:, None]))
         vectors = self.dense(p, scalars, gram, masses[:, 0, 0], mask_of(offsets, width))

@@ -33,7 +33,7 @@ def pair_statistics(
     share = (pairs.degree.to(a.dtype) / n)[:, None]
     mean_a, mean_b, mean_s = (share * a).sum(0), (share * b).sum(0), s.mean(0)
     a, b, s = a - mean_a, b - mean_b, s - mean_s
-    jet = segment_sum(b, pairs.jets).repeat_interleave(pairs.jets.diff(), dim=0, output_size=len(b))
+    jet = segment_sum(b, pairs.offsets).repeat_interleave(pairs.offsets.diff(), dim=0, output_size=len(b))
     around = (a * (jet - b) + (a + b) * (pairs.sum(s) @ products.T)).sum(0) / n
     own = (share * (a.square() + b.square())).sum(0)
     variance = own + 2 * around + ((products @ (s.T @ s / n)) * products).sum(1)

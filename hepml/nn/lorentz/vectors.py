@@ -51,14 +51,14 @@ class GramVectors:
     ) -> GramVectors:
         """From components [ΣN, 4], made in float64 and kept in `dtype`; `exact` [ΣN] marks vectors that were
         never rounded."""
-        dense = to_dense(x, pairs.jets, pairs.width)
+        dense = to_dense(x, pairs.offsets, pairs.width)
         if exact is not None:
-            exact = to_dense(exact[:, None], pairs.jets, pairs.width, fill=False)[..., 0]
+            exact = to_dense(exact[:, None], pairs.offsets, pairs.width, fill=False)[..., 0]
         return cls(gram_matrix(dense, exact).to(dtype), pairs)
 
     def mass_squared(self) -> Tensor:
         diagonal = self.gram.diagonal(dim1=-2, dim2=-1)
-        return to_packed(diagonal[..., None], self.pairs.jets, self.pairs.degree.shape[0])[:, 0]
+        return to_packed(diagonal[..., None], self.pairs.offsets, self.pairs.degree.shape[0])[:, 0]
 
     def products(self) -> Tensor:
         m2 = self.mass_squared()

@@ -1,5 +1,8 @@
 """`hepml submit`: trainings and benchmarks as batch jobs, and what became of them; `hepml benchmark --gather`
-makes the leaderboard of what they leave."""
+makes the leaderboard of what they leave.
+
+Longer than other files because most of it is the list of options of one command.
+"""
 
 from __future__ import annotations
 

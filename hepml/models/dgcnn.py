@@ -20,7 +20,7 @@ def dgcnn(
     dropout: float = 0.1,
     max_constituents: int | None = None,
 ) -> GraphNetwork:
-    """DGCNN: EdgeConv with a maximum over neighbours, which are searched anew in the space of each layer's
+    """DGCNN: EdgeConv with a maximum over neighbours, which are searched again in the space of each layer's
     features.
 
     x'_i = max_j h(x_i, x_j - x_i) over the k nearest neighbours and i itself, h one linear map with batch

@@ -58,7 +58,7 @@ class GraphNetwork(Tagger):
         neighbours: k of `knn`.
         radius: of `radius`.
         self_loops: also join each constituent to itself.
-        dynamic: search neighbours anew for each layer after the first, in the space of learnt features (with
+        dynamic: search neighbours again for each layer after the first, in the space of learnt features (with
             `knn`).
         edge_columns: edge features (delta_r, ln_delta_r, ln_kt, ln_z, ln_m2), for convolutions that take any;
             empty for none.

@@ -1,6 +1,8 @@
 """`start` a run and report to it: everything goes to the journal first, then, in the background, to MLflow.
 
 No call of a `Tracker` waits for MLflow except `finish`, and that only as long as it promises.
+
+Longer than other files because it is one idea: a run, how it is started, and all that can be said of it.
 """
 
 from __future__ import annotations

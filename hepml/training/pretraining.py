@@ -59,7 +59,7 @@ def mask(
     had.
 
     Args:
-        batch: jets; features that follow from momenta are computed anew.
+        batch: jets; features that follow from momenta are recomputed.
         share: probability of each constituent to be hidden.
         generator: of the choice; torch's own where left out.
     """

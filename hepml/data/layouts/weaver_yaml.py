@@ -3,6 +3,8 @@ selection and weights under hepml's keys.
 
 Expressions are parsed (`hepml.data.reading.expressions`) and never run as code. What has no counterpart is a
 note with the line it stands in; nothing is left out without one.
+
+Longer than other files because it is one idea: one format, translated block by block.
 """
 
 from __future__ import annotations

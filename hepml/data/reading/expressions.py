@@ -4,6 +4,8 @@ The grammar is Python's, as weaver's YAML files write it: `np.log(part_pt / jet_
 0.5`. A name is a branch or another defined column; a number a jet is repeated for each element of a list it
 meets. What is not in the lists here is refused by name when it is parsed. Functions take exactly their
 arguments, so that no expression can write; integers are exact (`hepml.data.reading.numbers`).
+
+Longer than other files because it is one idea: a small language, its checks and its evaluation.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 and what is wrong with it.
 
 The backend of `hepml inspect`. A file whose layout is not known is no error here: the answer says so, and
-which branches look like constituents. A file that cannot be opened at all is one.
+which branches look like constituents. A file that cannot be opened at all is one. The file is long because
+it is one idea: all that `inspect` says, and how it is determined.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def boosted(batch: JetBatch, beta: float) -> JetBatch:
     """The jets seen from a frame that moves along x: every four-momentum boosted, constituents again in the
     order of their pT.
 
-    Stored features that follow from four-momenta are left out, so that a model computes them anew; identities
+    Stored features that follow from four-momenta are left out, so that a model recomputes them; identities
     and charges stay.
 
     Args:
@@ -68,7 +68,7 @@ def boosted(batch: JetBatch, beta: float) -> JetBatch:
             f"{', '.join(fixed)} cannot be boosted", mend="such a tagger has no place in a boost test"
         )
     if batch.features is not None and not batch.feature_names:
-        raise DataError("the features have no names, so that they cannot be computed anew", mend="name them")
+        raise DataError("the features have no names, so that they cannot be recomputed", mend="name them")
     axis = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64, device=batch.device)
     matrix = kinematics.boost(axis, 1 / np.sqrt((1 - beta) * (1 + beta)))
 

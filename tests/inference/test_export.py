@@ -25,7 +25,7 @@ from hepml.inference.exporting.parity import parity
 from hepml.inference.exporting.session import ExportedTagger
 from hepml.inference.exporting.support import REASONS, support
 from hepml.inference.exporting.tagger import form_of
-from hepml.inference.exporting.writing import without_einsum
+from hepml.inference.exporting.writing import fixed_size, without_einsum
 from hepml.inference.prediction import head_of, score
 
 pytest.importorskip("onnxruntime")
@@ -180,6 +180,29 @@ def test_operators_are_written_as_onnxruntime_runs_them_best(tmp_path: Path) -> 
     wanted = _Quick()(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(session.run(None, {"x": x})[0], wanted, atol=1e-6)
     assert session.run(None, {"x": x[:0]})[0].shape == (0, 3)
+
+
+class _Sized(nn.Module):
+    def __init__(self, fixed: bool) -> None:
+        super().__init__()
+        self.fixed = fixed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.flatten(0, 1)
+        return rows + torch.arange(len(rows) if self.fixed else rows.shape[0])
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_size_that_a_layer_fixes_is_found_before_a_pt2_file_keeps_it(fixed: bool) -> None:
+    sizes = {i: torch.export.Dim(name) for i, name in enumerate(("jets", "constituents"))}
+    program = torch.export.export(
+        _Sized(fixed),
+        (torch.ones(3, 6),),
+        dynamic_shapes=(sizes,),
+        prefer_deferred_runtime_asserts_over_guards=True,
+    )
+    found = fixed_size(program)
+    assert ("18" in str(found)) if fixed else found is None
 
 
 def test_every_registered_tagger_exports_or_says_why_not() -> None:

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import math
+import re
 import shutil
 import tempfile
 import warnings
@@ -37,6 +38,8 @@ from hepml.inference.exporting.tagger import (
     name_of,
 )
 
+# A product or sum of the sizes of the inputs, equal to a number.
+_FIXED = re.compile(r"Eq\([s\d*+\s()]*s\d[s\d*+\s()]*, [1-9]\d*\)")
 FORMATS, PRECISIONS = ("onnx", "pt2"), ("float32", "float16")
 
 
@@ -97,6 +100,11 @@ def export(
         entries["gnn_config"] = json.dumps(athena_config(model, made))
     try:
         with outputs.writing(path) as temporary:
+            if format == "pt2" and (size := fixed_size(program)):
+                raise ModelError(
+                    f"{name_of(model)} cannot be exported as pt2: one of its layers fixes a size ({size})",
+                    mend="write the layer with x.shape[0] in place of len(x), or --format onnx",
+                )
             if format == "pt2" and compiled:
                 _write_compiled(program, temporary, entries, model)
             elif format == "pt2":
@@ -208,6 +216,18 @@ def _write_onnx(
     if halved:
         halve_weights(proto)
     onnx.save(proto, path)
+
+
+def fixed_size(program: torch.export.ExportedProgram) -> str | None:
+    """An assertion that makes a size of the example the only one there is, which a pt2 file would keep; None
+    where no layer has made one."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            if "_assert_scalar" in str(node.target):
+                found = _FIXED.search(str(node.args[1]))
+                if found:
+                    return found[0]
+    return None
 
 
 def without_einsum(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:

@@ -71,7 +71,7 @@ class Places:
     """
 
     def __init__(self, where: Rectangle, heads: int) -> None:
-        self.where, self.heads, self.rows = where, heads, len(where.rows)
+        self.where, self.heads, self.rows = where, heads, where.rows.shape[0]
         self.jets, self.width = where.mask.shape
         self.full = self.rows == self.jets * self.width
 

@@ -2,8 +2,7 @@
 and what is wrong with it.
 
 The backend of `hepml inspect`. A file whose layout is not known is no error here: the answer says so, and
-which branches look like constituents. A file that cannot be opened at all is one. The file is long because
-it is one idea: all that `inspect` says, and how it is determined.
+which branches look like constituents. A file that cannot be opened at all is one.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from hepml.data.formats.event_files import collections_of
 from hepml.data.formats.event_scan import Census
 from hepml.data.formats.opening import HDF5
 from hepml.data.packing import jet_matrix
+from hepml.data.reading.inspected import BINS, Column, Inspection, Tree
 from hepml.data.reading.npz import scan_npz
 from hepml.data.reading.ranges import Range, ranges_of
 from hepml.data.reading.reader import LayoutLike, Scan, iterate_chunks, scan
@@ -38,106 +38,9 @@ from hepml.redaction import redact
 # in any file.
 MAIN = ("jet_pt", "jet_eta", "jet_phi", "jet_mass", "jet_nparticles")
 FURTHER = ("jet_sdmass", "jet_tau1", "jet_tau2", "jet_tau3", "jet_tau4", "weight", "aux_pthat")
-BINS = 32
+
+__all__ = ["Column", "Inspection", "Tree", "inspect", "inspect_together"]
 LEAKS_IN = 20_000  # entries in which columns are compared with the classes
-
-
-@dataclass(frozen=True)
-class Tree:
-    """One tree (or, in an npz file, the arrays): kind, entries, branch -> type."""
-
-    kind: str
-    entries: int
-    branches: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Column:
-    """The distribution of one column: range, mean, and a histogram over all jets and of each class.
-
-    Args:
-        lowest, highest, mean: over all finite values.
-        edges: [BINS + 1].
-        histograms: class name (or "jets" without classes) -> [BINS] counts.
-    """
-
-    lowest: float
-    mean: float
-    highest: float
-    edges: np.ndarray
-    histograms: Mapping[str, np.ndarray]
-
-    @property
-    def total(self) -> np.ndarray:
-        """Histogram over all classes, [BINS]."""
-        return np.asarray(sum(self.histograms.values()))
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """The answer of `inspect`.
-
-    Args:
-        file: as it was given.
-        bytes: size of the file, or None for remote ones.
-        trees: by name.
-        tree: the one that is read as jets, or None.
-        layout: name of the layout that fits, or None.
-        jets: number of jets, or None without a layout.
-        classes: class name -> jets; empty without labels.
-        columns: main distributions by name.
-        constituents: names of the raw constituent columns at hand.
-        ranges: of those columns, in the first jets.
-        problems: what is wrong, one line each.
-        hints: how to map a file whose layout is not known.
-        collections: the jet collections of an event file; one, `jets`, of a file with one jet an entry.
-        units: of the momenta in the file.
-        leaks: single columns that alone tell a class (`hepml.data.sampling.leaks`).
-        files: of several files together, one entry a file: file, layout, tree, entries, problem.
-    """
-
-    file: str
-    bytes: int | None
-    trees: Mapping[str, Tree]
-    tree: str | None = None
-    layout: str | None = None
-    jets: int | None = None
-    classes: Mapping[str, int] = field(default_factory=dict)
-    columns: Mapping[str, Column] = field(default_factory=dict)
-    constituents: tuple[str, ...] = ()
-    ranges: Mapping[str, Range] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-    hints: tuple[str, ...] = ()
-    collections: tuple[Census, ...] = ()
-    units: str | None = None
-    leaks: tuple[dict[str, Any], ...] = ()
-    files: tuple[dict[str, Any], ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able values."""
-        return {
-            "file": self.file,
-            **({"files": list(self.files)} if self.files else {}),
-            "bytes": self.bytes,
-            "layout": self.layout,
-            "tree": self.tree,
-            "trees": {
-                name: {"kind": t.kind, "entries": t.entries, "branches": dict(t.branches)}
-                for name, t in self.trees.items()
-            },
-            "jets": self.jets,
-            "collections": [found.as_dict() for found in self.collections],
-            "units": self.units,
-            "leaks": list(self.leaks),
-            "classes": dict(self.classes),
-            "constituents": list(self.constituents),
-            "constituent_ranges": {name: found.as_dict() for name, found in self.ranges.items()},
-            "ranges": {
-                name: {"min": c.lowest, "mean": c.mean, "max": c.highest} for name, c in self.columns.items()
-            },
-            "problems": list(self.problems),
-            "hints": list(self.hints),
-        }
 
 
 def inspect(

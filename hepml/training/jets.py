@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from hepml import paths
 from hepml.data.build import Request
@@ -258,19 +259,37 @@ def _refuse_beside_streaming(settings: DataConfig) -> None:
 
 
 def _check_classes(jets: RunJets) -> None:
+    """Refuses training and test jets of one class before a training, not after it."""
     labels = jets.train.labels
     if labels is None:
         raise DataError(
             "the training jets have no labels",
             mend="use files with label branches, or give data.target to regress a column",
         )
-    counts = np.bincount(np.asarray(labels), minlength=len(jets.classes))
-    present = [name for name, count in zip(jets.classes, counts, strict=False) if count]
+    present, absent = _present(jets.classes, labels)
     if len(present) < 2:
         only = f"only of class '{present[0]}'" if present else "of no class"
         raise DataError(
             f"the training jets are {only}", mend="add files of the other classes, or choose data.classes"
         )
-    absent = [name for name, count in zip(jets.classes, counts, strict=False) if not count]
     if absent:
         jets.notes.append(f"no training jets of class {', '.join(absent)}")
+    for name, tested in jets.tests.items():
+        if tested is None or tested.labels is None or not len(tested):
+            continue
+        present, _ = _present(jets.classes, tested.labels)
+        if len(present) == 1:
+            raise DataError(
+                f"all {len(tested):,} test jets '{name}' are of class '{present[0]}'",
+                where="data.test",
+                mend="a ROC needs two classes: add files, hold out a larger share, or data.test=null",
+            )
+
+
+def _present(classes: Sequence[str], labels: ArrayLike) -> tuple[list[str], list[str]]:
+    """The classes that have jets, and those that have none."""
+    counts = np.bincount(np.asarray(labels), minlength=len(classes))
+    return (
+        [name for name, count in zip(classes, counts, strict=False) if count],
+        [name for name, count in zip(classes, counts, strict=False) if not count],
+    )

@@ -333,6 +333,15 @@ def test_training_jets_of_one_class_are_refused(tiny: Tiny, tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
+def test_test_jets_of_one_class_are_refused_before_the_training(tiny: Tiny, tmp_path: Path) -> None:
+    arrays = toy_arrays(60)
+    arrays["label_QCD"][:], arrays["label_Tbqq"][:] = 1, 0
+    one = write_toy_jets(tmp_path / "one.root", arrays=arrays)
+    with pytest.raises(DataError, match="all 60 test jets 'odd' are of class 'QCD'"):
+        train(tiny(f"data.test={{odd: {one}}}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"lower training\.learning_rate"):
         train(

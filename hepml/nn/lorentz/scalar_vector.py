@@ -129,13 +129,16 @@ class PairAttention(nn.Module):
         """Shapes: [M, 4, V], [M, S], kept; [B, ...] for the first particle of each jet only."""
         v, s = self.project(v, s)
         m, h = s.shape[0], self.heads
-        v, s = v.view(m, 4, 3, h, -1).permute(0, 2, 3, 1, 4), s.view(m, 3, h, -1).to(v.dtype)
+        v, s = (
+            v.view(m, 4, 3, h, self.vectors).permute(0, 2, 3, 1, 4),
+            s.view(m, 3, h, self.scalars).to(v.dtype),
+        )
         qkv = torch.cat((v.flatten(-2), s), dim=-1) * joint_scale(v, s)[..., None]
         with torch.autocast(qkv.device.type, enabled=False):  # the product is indefinite
             found = attend(qkv, self.signs, where, first_only)
         v, s = found.split((4 * self.vectors, self.scalars), dim=-1)
-        v = v.unflatten(-1, (4, self.vectors)).transpose(1, 2).reshape(found.shape[0], 4, -1)
-        out: tuple[Tensor, Tensor] = self.out(v, s.reshape(found.shape[0], -1))
+        v = v.unflatten(-1, (4, self.vectors)).transpose(1, 2).reshape(found.shape[0], 4, h * self.vectors)
+        out: tuple[Tensor, Tensor] = self.out(v, s.reshape(found.shape[0], h * self.scalars))
         return out
 
 

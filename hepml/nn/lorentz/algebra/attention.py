@@ -68,23 +68,23 @@ class MultivectorAttention(nn.Module):
         m, h = s.shape[0], self.heads
         y = normalised(
             Multivectors(
-                y.scalars.view(m, 3, h, -1),
-                y.vectors.view(m, 4, 3, h, -1).permute(0, 2, 3, 1, 4),
-                y.bivectors.view(m, 3, 3, h, -1).permute(0, 2, 3, 1, 4),
+                y.scalars.view(m, 3, h, 2 * self.channels),
+                y.vectors.view(m, 4, 3, h, 2 * self.channels).permute(0, 2, 3, 1, 4),
+                y.bivectors.view(m, 3, 3, h, 2 * self.channels).permute(0, 2, 3, 1, 4),
             )
         )
-        t = F.layer_norm(t.view(m, 3, h, -1), (self.scalars,))
+        t = F.layer_norm(t.view(m, 3, h, self.scalars), (self.scalars,))
         qkv = torch.cat((y.scalars, y.vectors.flatten(-2), y.bivectors.flatten(-2), t), dim=-1)
         found = attend(qkv, self.signs, where, first_only) * self.scale[:, None]
         c = 2 * self.channels
         scalars, vectors, bivectors, t = found.split((c, 4 * c, 3 * c, self.scalars), dim=-1)
         rows = found.shape[0]
         y = Multivectors(
-            scalars.reshape(rows, -1),
-            vectors.unflatten(-1, (4, c)).transpose(1, 2).reshape(rows, 4, -1),
-            bivectors.unflatten(-1, (3, c)).transpose(1, 2).reshape(rows, 3, -1),
+            scalars.reshape(rows, h * c),
+            vectors.unflatten(-1, (4, c)).transpose(1, 2).reshape(rows, 4, h * c),
+            bivectors.unflatten(-1, (3, c)).transpose(1, 2).reshape(rows, 3, h * c),
         )
-        out: tuple[Multivectors, Tensor] = self.out(y, t.reshape(rows, -1))
+        out: tuple[Multivectors, Tensor] = self.out(y, t.reshape(rows, h * self.scalars))
         return out
 
 

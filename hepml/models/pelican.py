@@ -150,7 +150,7 @@ class PELICAN(Tagger):
         rank = torch.arange(1, mask.shape[1] + 1, device=x.device).where(exact, 0)  # references stand first
         species = (rank[..., None] == torch.arange(self.species, device=x.device)).to(dtype)
         labels = F.leaky_relu(dense.one_to_two(self.labels, species, mask))
-        encoded = self.encoder(products.to(dtype).flatten()).view(*products.shape, -1)
+        encoded = self.encoder(products.to(dtype).flatten()).unflatten(0, products.shape)
         t = self.first(torch.cat((encoded, labels), dim=-1))
         for norm, block in zip(self.norms[:-1], self.blocks, strict=True):
             t = dense.two_to_two(block.aggregate, dense.normalised(norm, t), mask)  # type: ignore[arg-type]

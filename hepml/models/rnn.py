@@ -73,7 +73,7 @@ class RecurrentNetwork(Tagger):
         rows, offsets = leading(batch, self.inputs.max_constituents)
         mask = mask_behind(offsets)
         if mask is not None:
-            padded = batch.select(self.inputs.features)[rows].view(*mask.shape, -1)
+            padded = batch.select(self.inputs.features)[rows].unflatten(0, mask.shape)
             logits: Tensor = self.head(last_states(self.rnn, padded, mask.sum(1), self.order == "rising"))
             return logits
         if self.order == "rising":

@@ -140,13 +140,16 @@ def command(
 
         assert run is not None
         console.refuse_jets_as_run(run, f"hepml evaluate RUN {run}; scores in a file: --scores {run}")
+        several = bool(files) and all(evaluate_samples.is_run(word) for word in files or ())
+        if not several:
+            evaluate_samples.refuse_taggers(files or [])
         model = load_model(run)
         from hepml.models.identity import identity_of
 
         if target := identity_of(model).target:
             regression = target
-        if files and all(evaluate_samples.is_run(word) for word in files):
-            samples = evaluate_samples.from_runs([run, *files])
+        if several:
+            samples = evaluate_samples.from_runs([run, *(files or ())])
         elif files:
             samples = evaluate_samples.from_files(
                 model, run, files, layout, batch_size, device, unweighted, quiet

@@ -39,6 +39,24 @@ def is_run(word: str) -> bool:
     return (Path(word) / "scores").is_dir() and (Path(word) / "checkpoints").is_dir()
 
 
+def refuse_taggers(words: list[str]) -> None:
+    """Refuses a tagger where jets belong, before anything is loaded.
+
+    Raises:
+        ConfigError: names it, and how several taggers are measured on the same jets.
+    """
+    from hepml.errors import ConfigError
+
+    for word in words:
+        if is_run(word) or word.startswith("models:/") or Path(word).suffix in (".onnx", ".pt2", ".ckpt"):
+            raise ConfigError(
+                f"'{word}' is a tagger, not jets",
+                where="command line",
+                mend="to measure several on the same jets: hepml predict TAGGER FILES -o NAME.npz for each, "
+                "then hepml evaluate --scores ONE.npz --scores OTHER.npz",
+            )
+
+
 def from_runs(runs: list[str]) -> dict[str, Sample]:
     """The test scores of several runs, named by run and, where there are several, by test set."""
     from hepml.training.checkpoints import load_model

@@ -58,6 +58,7 @@ def test_taggers_and_names_that_cannot_be_exported_are_answered_with_the_mend(
         (["export", "treenin_toptag", "-o", onnx], "hepml pretrained fetch treenin_toptag"),
         (["export", "efp_mlp_toptag", "-o", str(tmp_path / "t.txt")], "tagger.onnx or tagger.pt2"),
         (["predict", onnx, jets, "-o", str(tmp_path / "s.csv")], "hepml export RUN -o t.onnx"),
+        (["evaluate", "efp_mlp_toptag", onnx, jets], "hepml evaluate --scores ONE.npz --scores OTHER.npz"),
     ):
         assert main(arguments) == 2
         assert mend in " ".join(capsys.readouterr().err.split())

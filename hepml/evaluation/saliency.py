@@ -212,7 +212,7 @@ def edge_maps(model: nn.Module, jet: JetBatch) -> list[EdgeMap]:
 
     def neighbours(name: str) -> Any:
         def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            x, near = arguments
+            x, near = arguments[:2]
             there = near < len(x)
             target = torch.arange(len(x), device=near.device)[:, None].expand_as(near)
             found[name] = EdgeMap(name, torch.stack((near[there], target[there])))

@@ -259,7 +259,6 @@ def _refuse_beside_streaming(settings: DataConfig) -> None:
 
 
 def _check_classes(jets: RunJets) -> None:
-    """Refuses training and test jets of one class before a training, not after it."""
     labels = jets.train.labels
     if labels is None:
         raise DataError(
@@ -274,6 +273,14 @@ def _check_classes(jets: RunJets) -> None:
         )
     if absent:
         jets.notes.append(f"no training jets of class {', '.join(absent)}")
+
+
+def check_tests(jets: RunJets) -> None:
+    """Refuses test jets of one class before a training instead of after it.
+
+    Raises:
+        DataError: names the test set and the class.
+    """
     for name, tested in jets.tests.items():
         if tested is None or tested.labels is None or not len(tested):
             continue

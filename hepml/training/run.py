@@ -34,7 +34,7 @@ from hepml.training.building import (
 )
 from hepml.training.callbacks import Killed, Signals
 from hepml.training.fitting import fit_model
-from hepml.training.jets import RunJets, open_jets
+from hepml.training.jets import RunJets, check_tests, open_jets
 from hepml.training.launch import (
     first_decides,
     meeting,
@@ -127,6 +127,8 @@ def _carry_out(context: RunContext, resume: bool) -> dict[str, Any]:
         context.progress.message(note)
     if config.pretraining is not None:
         jets.tests = {}  # nothing is scored: the outputs have learnt nothing
+    if config.data.target is None:
+        check_tests(jets)
     objective = build_objective(config, jets)
     taught = distillation.prepare(config, jets, inputs, objective, context.progress)
     seed_everything(settings.seed)

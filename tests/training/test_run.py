@@ -340,6 +340,8 @@ def test_test_jets_of_one_class_are_refused_before_the_training(tiny: Tiny, tmp_
     with pytest.raises(DataError, match="all 60 test jets 'odd' are of class 'QCD'"):
         train(tiny(f"data.test={{odd: {one}}}"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    nothing_is_scored = ("pretraining={masked: 0.3}", "training.epochs=1", f"data.test={{odd: {one}}}")
+    assert train(tiny(*nothing_is_scored), tmp_path / "pretrained")["epochs"] == 1
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny: Tiny, tmp_path: Path) -> None:

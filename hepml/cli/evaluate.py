@@ -132,6 +132,7 @@ def command(
         console.check_picture(plot)
         refuse_inputs(plot, [run, files, scores, layout], option="--plot")
     regression = None
+    several = run is not None and bool(files) and all(evaluate_samples.is_run(word) for word in files or ())
     samples: dict[str, Sample] = {}
     if scores:
         samples = evaluate_samples.from_scores(scores)
@@ -140,7 +141,6 @@ def command(
 
         assert run is not None
         console.refuse_jets_as_run(run, f"hepml evaluate RUN {run}; scores in a file: --scores {run}")
-        several = bool(files) and all(evaluate_samples.is_run(word) for word in files or ())
         if not several:
             evaluate_samples.refuse_taggers(files or [])
         model = load_model(run)
@@ -168,8 +168,7 @@ def command(
         else _report(name, sample, points, wanted, rejected)
         for name, sample in samples.items()
     }
-    runs = run is not None and files is not None and all(evaluate_samples.is_run(word) for word in files)
-    if not regression and len(samples) > 1 and (paired or runs or not json):
+    if not regression and len(samples) > 1 and (paired or several or not json):
         from hepml.evaluation.pairs import compare_all
 
         for name, tests in compare_all(samples, reports).items():  # type: ignore[arg-type]

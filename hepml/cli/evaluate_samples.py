@@ -46,9 +46,10 @@ def refuse_taggers(words: list[str]) -> None:
         ConfigError: names it, and how several taggers are measured on the same jets.
     """
     from hepml.errors import ConfigError
+    from hepml.training.checkpoints import EXPORTED
 
     for word in words:
-        if is_run(word) or word.startswith("models:/") or Path(word).suffix in (".onnx", ".pt2", ".ckpt"):
+        if is_run(word) or word.startswith("models:/") or Path(word).suffix in (*EXPORTED, ".ckpt"):
             raise ConfigError(
                 f"'{word}' is a tagger, not jets",
                 where="command line",

@@ -134,27 +134,7 @@ def _further(lists: ak.Array) -> Chunk | None:
 
 # what follows from the momentum, by any name
 _IMPLIED = frozenset(
-    [
-        "pt",
-        "eta",
-        "phi",
-        "mass",
-        "E",
-        "e",
-        "t",
-        "x",
-        "y",
-        "z",
-        "rho",
-        "theta",
-        "tau",
-        "M",
-        "m",
-        "px",
-        "py",
-        "pz",
-        "energy",
-    ]
+    (*MOMENTUM, "pt", "eta", "phi", "mass", "E", "e", "t", "x", "y", "z", "rho", "theta", "tau", "M", "m")
 )
 _COLLIDER = ("pt", "eta", "phi", "energy", "mass")
 

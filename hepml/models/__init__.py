@@ -3,7 +3,6 @@
 from hepml.models.catalogue import (
     SYMMETRIES,
     Entry,
-    Tagger,
     count_parameters,
     create,
     entry,
@@ -11,6 +10,7 @@ from hepml.models.catalogue import (
     register,
     registry,
 )
+from hepml.models.identity import Tagger
 
 __all__ = [
     "SYMMETRIES",

@@ -17,13 +17,11 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hepml.data.batch import JetBatch
-from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError, FileError, HepmlError, ModelError, did_you_mean
 from hepml.models.identity import identify
 
@@ -33,20 +31,6 @@ M = TypeVar("M", bound=nn.Module)
 
 # Symmetries that a model may declare; one parametrised test measures every declared claim.
 SYMMETRIES = ("permutation", "lorentz", "rotation", "azimuthal-rotation", "irc-safe", "energy-conserving")
-
-
-class Tagger(Protocol):
-    """What every registered model offers.
-
-    Examples:
-        >>> model = hepml.models.create('mlp', hidden=(4,))
-        >>> callable(model) and model.inputs.four_momenta in (True, False)
-        True
-    """
-
-    inputs: Inputs
-
-    def __call__(self, batch: JetBatch) -> Tensor: ...
 
 
 @dataclass(frozen=True)

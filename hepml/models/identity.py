@@ -104,6 +104,11 @@ class Tagger(nn.Module):
     """Base of the registered models: takes a `JetBatch`, and knows what it is.
 
     Subclasses set `inputs`, which says what they read, and write `forward(batch) -> [B, outputs]`.
+
+    Examples:
+        >>> model = hepml.models.create('mlp', hidden=(4,))
+        >>> isinstance(model, hepml.models.Tagger) and model.inputs.four_momenta in (True, False)
+        True
     """
 
     inputs: Inputs

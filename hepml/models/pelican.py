@@ -30,7 +30,7 @@ from hepml.nn.lorentz.aggregations import Aggregate1to2, Aggregate2to0, Aggregat
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.halves import Halves
 from hepml.packed.rectangle import to_dense, to_packed
-from hepml.packed.rectangular import mask_behind
+from hepml.packed.rectangular import known_mask, mask_behind
 
 # Numbers of the widest tensor of pairs that is taken at a time.
 _NUMBERS = {"cpu": 2**20}
@@ -107,29 +107,30 @@ class PELICAN(Tagger):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
+        logits: Tensor = self.head(self._read_out(batch))
+        return logits
+
+    def _read_out(self, batch: JetBatch) -> Tensor:
+        """What the head reads of each jet: by the definition, the kernel, or on matrices for an exported
+        graph. Shapes: B jets -> [B, hidden]."""
         dtype = self.readout.bias.dtype
         if mask_behind(batch.offsets) is not None:
-            logits: Tensor = self.head(self._in_rectangle(batch, dtype))
-            return logits
+            return self._in_rectangle(batch, dtype)
         across = self.training and any(
             norm.synchronised for norm in self.norms
         )  # ranks measure layer by layer
         if across or not kernels.allows(
             "pelican_network", batch.four_momenta, accelerator=True, autocast=True
         ):
-            logits = self.head(self._pooled(self._whole(batch, dtype)))
-            return logits
+            return self._pooled(self._whole(batch, dtype))
         pieces = list(self._pieces(batch, dtype))
         network = self._network()
         if not pieces:
-            logits = self.head(self.readout.bias.new_zeros((0, self.hidden)))
-            return logits
+            return self.readout.bias.new_zeros((0, self.hidden))
         if self.training:  # batch norms need the statistics of all pairs before the next layer
-            pooled = [network(pieces, training=True)]
-        else:
-            pooled = [network([piece], training=False) for piece in pieces]
-        logits = self.head(torch.cat(pooled))
-        return logits
+            pooled: Tensor = network(pieces, training=True)
+            return pooled
+        return torch.cat([network([piece], training=False) for piece in pieces])
 
     def _pooled(self, piece: Piece) -> Tensor:
         """The definition: layer by layer, of all pairs at once. Shapes: -> [B, hidden]."""
@@ -143,8 +144,7 @@ class PELICAN(Tagger):
     def _in_rectangle(self, batch: JetBatch, dtype: torch.dtype) -> Tensor:
         """The same for an exported graph, on matrices. Shapes: B jets -> [B, hidden]."""
         x, offsets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
-        mask = mask_behind(offsets)
-        assert mask is not None
+        mask = known_mask(offsets)
         exact = is_reference.view(mask.shape)
         products = gram_matrix(x.masked_fill(~mask.flatten()[:, None], 0.0).view(*mask.shape, 4), exact)
         rank = torch.arange(1, mask.shape[1] + 1, device=x.device).where(exact, 0)  # references stand first

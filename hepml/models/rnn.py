@@ -74,8 +74,7 @@ class RecurrentNetwork(Tagger):
         mask = mask_behind(offsets)
         if mask is not None:
             padded = batch.select(self.inputs.features)[rows].unflatten(0, mask.shape)
-            logits: Tensor = self.head(last_states(self.rnn, padded, mask.sum(1), self.order == "rising"))
-            return logits
+            return self._logits(last_states(self.rnn, padded, mask.sum(1), self.order == "rising"))
         if self.order == "rising":
             rows = rows[backwards(offsets)]
         sequences, jets = packed_sequence(batch.select(self.inputs.features)[rows], offsets)
@@ -85,5 +84,8 @@ class RecurrentNetwork(Tagger):
             last = last[0] if isinstance(last, tuple) else last  # an LSTM has a cell state beside
             last = last[-self.directions :].transpose(0, 1).flatten(1)  # of the last layer, both directions
             state = state.to(last.dtype).index_copy(0, jets, last)
-        logits = self.head(state)
+        return self._logits(state)
+
+    def _logits(self, state: Tensor) -> Tensor:
+        logits: Tensor = self.head(state)
         return logits

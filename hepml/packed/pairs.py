@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hepml.packed.lazy import lazy
 from hepml.packed.rectangle import widest
-from hepml.packed.rectangular import mask_behind, spread
+from hepml.packed.rectangular import known_mask, mask_behind, spread
 from hepml.packed.segments import segment_sum
 
 
@@ -41,11 +41,6 @@ def members(sizes: Tensor, first: Tensor, total: int | None = None) -> tuple[Ten
         total = int(ends[-1]) if sizes.shape[0] else 0
     node = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes, output_size=total)
     return node, torch.arange(total, device=sizes.device) + (first - ends + sizes)[node]
-
-
-def _of_jets(values: Tensor, offsets: Tensor, rows: int) -> Tensor:
-    """The value of its jet for each row. Shapes: [B] -> [M]."""
-    return spread(values, offsets, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +71,8 @@ class OrderedPairs:
         if mask is not None:
             return RectangularPairs.of_mask(offsets, mask)
         nodes = int(offsets[-1]) if nodes is None else nodes
-        degree = _of_jets(offsets.diff() - 1, offsets, nodes)
-        receiver, sender = members(degree, _of_jets(offsets[:-1], offsets, nodes), total)
+        degree = spread(offsets.diff() - 1, offsets, nodes)
+        receiver, sender = members(degree, spread(offsets[:-1], offsets, nodes), total)
         return cls(offsets, receiver, sender + (sender >= receiver), degree, largest)
 
     def __len__(self) -> int:
@@ -96,7 +91,7 @@ class OrderedPairs:
     @lazy
     def reverse(self) -> Tensor:
         """The position of the pair (j, i) for each pair (i, j), [P]."""
-        first = _of_jets(self.offsets[:-1], self.offsets, len(self.degree))
+        first = spread(self.offsets[:-1], self.offsets, len(self.degree))
         within = self.receiver - first[self.receiver]
         return self.starts[self.sender] + within - (self.receiver > self.sender).long()
 
@@ -147,9 +142,7 @@ class RectangularPairs(OrderedPairs):
     @lazy
     def mask(self) -> Tensor:
         """[B, N] which constituents are there."""
-        found = mask_behind(self.offsets)
-        assert found is not None
-        return found
+        return known_mask(self.offsets)
 
     @lazy
     def there(self) -> Tensor:
@@ -195,7 +188,7 @@ class SymmetricPairs:
         if mask is not None:
             return cls(*_once_in_rectangle(mask))
         nodes = int(offsets[-1]) if nodes is None else nodes
-        start = _of_jets(offsets[:-1], offsets, nodes)
+        start = spread(offsets[:-1], offsets, nodes)
         return cls(*members(torch.arange(1, nodes + 1, device=offsets.device) - start, start, total))
 
     def __len__(self) -> int:
@@ -242,7 +235,7 @@ class UnorderedPairs:
             return UnorderedInRectangle(offsets, *_of_rectangle(mask), offsets[:0])
         nodes = int(offsets[-1]) if nodes is None else nodes
         row = torch.arange(1, nodes + 1, device=offsets.device)
-        sizes = _of_jets(offsets[1:], offsets, nodes) - row
+        sizes = spread(offsets[1:], offsets, nodes) - row
         return cls(offsets, *members(sizes, row, total), F.pad(sizes.cumsum(0), (1, 0)))
 
     def __len__(self) -> int:
@@ -256,20 +249,20 @@ class UnorderedPairs:
     @lazy
     def before(self) -> Tensor:
         """[M + 1]; the pairs with constituent j second are rows by_second[before[j]:before[j + 1]]."""
-        begin = _of_jets(self.offsets[:-1], self.offsets, self.nodes)
+        begin = spread(self.offsets[:-1], self.offsets, self.nodes)
         return F.pad((torch.arange(self.nodes, device=begin.device) - begin).cumsum(0), (1, 0))
 
     @lazy
     def by_second(self) -> Tensor:
         """[U] the rows sorted by `second`, then by `first`."""
-        begin = _of_jets(self.offsets[:-1], self.offsets, self.nodes)
+        begin = spread(self.offsets[:-1], self.offsets, self.nodes)
         j, i = members(self.before.diff(), begin, len(self))
         return self.after[i] + j - i - 1
 
     def share(self, dtype: torch.dtype) -> Tensor:
         """[M] 1/n of the jet of each constituent."""
         counts = self.offsets.diff()
-        return 1.0 / _of_jets(counts, self.offsets, self.nodes).to(dtype)
+        return 1.0 / spread(counts, self.offsets, self.nodes).to(dtype)
 
     def differences(self, x: Tensor) -> Tensor:
         """x_i - x_j of each pair. Shapes: [M, C] -> [U, C]."""
@@ -291,8 +284,7 @@ class UnorderedInRectangle(UnorderedPairs):
     there."""
 
     def share(self, dtype: torch.dtype) -> Tensor:
-        mask = mask_behind(self.offsets)
-        assert mask is not None
+        mask = known_mask(self.offsets)
         counts = mask.sum(1, keepdim=True).clamp_min(1)
         return (1.0 / counts.to(dtype)).expand(-1, mask.shape[1]).flatten()
 
@@ -305,16 +297,14 @@ class UnorderedInRectangle(UnorderedPairs):
         return (i * j).flatten(0, 2)
 
     def spread(self, values: Tensor) -> Tensor:
-        mask = mask_behind(self.offsets)
-        assert mask is not None
+        mask = known_mask(self.offsets)
         at = torch.arange(mask.shape[1], device=mask.device)
         there = mask[:, :, None] & mask[:, None] & (at[:, None] < at)
         each = values.view(*there.shape, values.shape[1]).masked_fill(~there[..., None], 0.0)
         return (each.sum(2) - each.sum(1)).flatten(0, 1)
 
     def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mask = mask_behind(self.offsets)
-        assert mask is not None
+        mask = known_mask(self.offsets)
         own = x.view(*mask.shape, x.shape[1])
         return own[:, :, None], own[:, None]
 
@@ -323,6 +313,6 @@ def in_matrices(offsets: Tensor, width: int, row: Tensor, column: Tensor, nodes:
     """Position of each pair (row, column) of the M packed nodes in the flattened matrices [B, width, width]
     of their jets, [P]."""
     count = len(offsets) - 1
-    jet = _of_jets(torch.arange(count, device=offsets.device), offsets, nodes)[row]
+    jet = spread(torch.arange(count, device=offsets.device), offsets, nodes)[row]
     start = offsets[jet]
     return (jet * width + row - start) * width + column - start

@@ -62,6 +62,13 @@ def mask_behind(offsets: Tensor) -> Tensor | None:
     return found
 
 
+def known_mask(offsets: Tensor) -> Tensor:
+    """The mask [B, N] of jets that are known to be in a rectangle."""
+    mask = mask_behind(offsets)
+    assert mask is not None
+    return mask
+
+
 def counts_of(offsets: Tensor) -> Tensor:
     """Constituents of each jet, [B] int64, in either layout."""
     mask = mask_behind(offsets)

@@ -21,7 +21,7 @@ from hepml.errors import DataError, ModelError, did_you_mean
 from hepml.packed.neighbours import nearest_neighbours
 from hepml.packed.pair_features import PAIR_FEATURES, pair_features
 from hepml.packed.pairs import OrderedPairs, members
-from hepml.packed.rectangular import mask_behind
+from hepml.packed.rectangular import known_mask, mask_behind
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -112,8 +112,7 @@ def knn_edges(
 def _edges_of_pairs(offsets: Tensor, points: Tensor | None, radius: float, self_loops: bool) -> Tensor:
     """All N² pairs of jets in a rectangle as edges; of pairs that are not joined both ends are the row past
     the last."""
-    mask = mask_behind(offsets)
-    assert mask is not None
+    mask = known_mask(offsets)
     pairs = OrderedPairs.of(offsets)
     there = (mask[:, :, None] & mask[:, None]).flatten()
     if not self_loops:

@@ -21,7 +21,7 @@ from hepml.data.layouts.collections import (
     ReferenceLink,
     TableLink,
 )
-from hepml.data.layouts.derived import DERIVED, INTERMEDIATE, made_by, with_derived
+from hepml.data.layouts.derived import DERIVED, INTERMEDIATE, filled, made_by, with_derived
 from hepml.data.reading import links
 from hepml.data.reading.links import Links
 from hepml.errors import DataError, LayoutError, did_you_mean
@@ -184,14 +184,7 @@ def _collection(
     names = [n for n in dict.fromkeys(names) if n in source]
     flat = _read(tree, [source[n].branch for n in names], offsets, candidates.name, start, stop)
     size = next(iter(flat.values())).shape[0] if flat else 0
-    columns: dict[str, np.ndarray] = {}
-    for name in names:
-        column = source[name]
-        if column.branch is None:
-            columns[name] = np.full(size, column.constant, dtype=np.float32)
-        else:
-            columns[name] = column(flat[column.branch])
-    columns = with_derived(candidates.derive, columns)
+    columns = with_derived(candidates.derive, filled({n: source[n] for n in names}, flat, size))
     out = cartesian(columns, candidates.name, tree.where)
     return out | {n: columns[n].astype(np.float32, copy=False) for n in keep if n in columns and n not in out}
 

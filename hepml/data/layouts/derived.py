@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hepml.data.reading.columns import Column
+
 Columns = Mapping[str, np.ndarray]
 
 
@@ -115,6 +117,18 @@ def made_by(derive: tuple[str, ...], at_hand: set[str]) -> dict[str, str]:
             out |= dict.fromkeys(new, name)
             have |= set(new)
     return out
+
+
+def filled(
+    columns: Mapping[str, Column], branches: Mapping[str, np.ndarray], size: int
+) -> dict[str, np.ndarray]:
+    """Columns by name from branches by name, [size] each; constants where there is no branch."""
+    return {
+        name: np.full(size, column.constant, dtype=np.float32)
+        if column.branch is None
+        else column(branches[column.branch])
+        for name, column in columns.items()
+    }
 
 
 def with_derived(derive: Iterable[str], columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

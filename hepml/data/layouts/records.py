@@ -13,8 +13,8 @@ import numpy as np
 
 from hepml.data.layouts import delphes, nanoaod, physlite
 from hepml.data.layouts.collections import Candidates
-from hepml.data.layouts.derived import with_derived
-from hepml.data.reading.layouts import Column
+from hepml.data.layouts.derived import filled, with_derived
+from hepml.data.reading.columns import Column
 
 _OWN = {"d0_error", "dz_error", "is_photon", "is_charged_hadron", "is_neutral_hadron"}
 _CMS = {"d0Err", "dzErr"}
@@ -46,13 +46,7 @@ def translated(found: Candidates, columns: dict[str, np.ndarray]) -> dict[str, n
     """Flat columns by field as flat columns by hepml's names, in GeV and mm; fields of no meaning here keep
     theirs."""
     size = len(next(iter(columns.values()))) if columns else 0
-    out: dict[str, np.ndarray] = {}
-    for name, column in found.columns.items():
-        if column.branch is None:
-            out[name] = np.full(size, column.constant, dtype=np.float32)
-        else:
-            out[name] = column(columns[column.branch])
-    out = with_derived(found.derive, out)
+    out = with_derived(found.derive, filled(found.columns, columns, size))
     return out | {n: columns[n] for n in found.further if n not in out}
 
 

@@ -27,7 +27,6 @@ from hepml.inference.exporting.preprocess import Preprocess
 from hepml.inference.exporting.tagger import ATHENA, CMSSW, GIVEN, PADDED, Form
 from hepml.models.identity import Tagger, identify
 
-SUFFIXES = (".onnx", ".pt2")
 _SAME_AXIS = 1e-3  # of the energy: more than a file's float32 pT, eta, phi and energy lose
 
 

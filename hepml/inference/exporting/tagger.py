@@ -19,7 +19,7 @@ from hepml.data.jet_columns import DERIVED
 from hepml.errors import ModelError
 from hepml.inference.prediction import head_of, inputs_of, output_names
 from hepml.models.identity import identity_of
-from hepml.packed.rectangular import mask_behind, rectangular
+from hepml.packed.rectangular import known_mask, rectangular
 from hepml.representations.sequence import leading
 
 CONSTITUENTS, GIVEN = "constituents", "given"
@@ -199,9 +199,7 @@ class PaddedTagger(nn.Module):
 
 
 def _flat_mask(offsets: Tensor) -> Tensor:
-    mask = mask_behind(offsets)
-    assert mask is not None
-    return mask.flatten()[:, None]
+    return known_mask(offsets).flatten()[:, None]
 
 
 def _longer(x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepml.packed.halves import Halves
+from hepml.packed.rectangular import spread
 from hepml.packed.segments import segment_sum
 
 Normalisation = Literal["mean", "sum"]
@@ -84,11 +85,11 @@ class Aggregate1to2(nn.Module):
         scale = self.scales(halves.offsets.diff())
         mean = segment_sum(x, halves.offsets)
         own, column, row = (
-            (x * _spread(scale[:, k], halves.offsets, len(x))) @ w for k, w in enumerate(self.weight[:3])
+            (x * spread(scale[:, k], halves.offsets, len(x))) @ w for k, w in enumerate(self.weight[:3])
         )
-        on_diagonal = own + _spread((mean * scale[:, 3]) @ self.weight[3], halves.offsets, len(x))
+        on_diagonal = own + spread((mean * scale[:, 3]) @ self.weight[3], halves.offsets, len(x))
         of_jet = torch.addmm(self.bias, mean * scale[:, 4], self.weight[4])
-        row = row + _spread(of_jet, halves.offsets, len(x))
+        row = row + spread(of_jet, halves.offsets, len(x))
         first, second = halves.first, halves.second
         return torch.cat(
             (
@@ -151,7 +152,7 @@ class Aggregate2to2(nn.Module):
         """
         w = dict(enumerate(weight, start=1))
         scale = self.scales(offsets.diff())
-        s = dict(enumerate(_spread(scale[:, :6], offsets, len(diagonal)).unbind(1), start=6))
+        s = dict(enumerate(spread(scale[:, :6], offsets, len(diagonal)).unbind(1), start=6))
         trace, total = segment_sum(diagonal, offsets), segment_sum(rows, offsets)
 
         def of_nodes(first: Tensor, column: int, row: int) -> Tensor:
@@ -160,7 +161,7 @@ class Aggregate2to2(nn.Module):
 
         def of_jets(bias: Tensor, trace_: int, total_: int) -> Tensor:
             x = torch.cat((trace * scale[:, trace_ - 6], total * scale[:, total_ - 6]), dim=1)
-            return _spread(torch.addmm(bias, x, torch.cat((w[trace_], w[total_]))), offsets, len(diagonal))
+            return spread(torch.addmm(bias, x, torch.cat((w[trace_], w[total_]))), offsets, len(diagonal))
 
         receiver = of_nodes(w[5], 8, 11) + of_jets(self.bias, 12, 14)
         sender = of_nodes(w[4], 7, 10)
@@ -184,8 +185,3 @@ class Aggregate2to0(nn.Module):
         total = trace + halves.of_jets(t[halves.nodes :])
         x = torch.stack((total, trace), dim=1) * self.scales(halves.offsets.diff())
         return torch.addmm(self.bias, F.leaky_relu(x).flatten(1), self.weight)
-
-
-def _spread(values: Tensor, offsets: Tensor, nodes: int) -> Tensor:
-    """The value of its jet for each node. Shapes: [B, ...] -> [M, ...]."""
-    return torch.repeat_interleave(values, offsets.diff(), dim=0, output_size=nodes)

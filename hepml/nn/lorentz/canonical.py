@@ -23,7 +23,7 @@ from hepml.nn.lorentz.frames import FrameNetwork
 from hepml.nn.lorentz.products import gram_matrix
 from hepml.nn.lorentz.rest_frame import RestFrames, to_rest_frame
 from hepml.packed.rectangle import mask_of, to_dense, to_packed
-from hepml.packed.rectangular import mask_behind, rectangular
+from hepml.packed.rectangular import known_mask, mask_behind, rectangular
 from hepml.packed.segments import segment_sum
 
 # Pairs of a group of jets on a CPU, for each thread, and elsewhere: some twenty tensors of so many float64
@@ -98,8 +98,7 @@ def _in_rectangle(
     jets: Tensor,
 ) -> Tensor:
     """The vectors [B · N, 3, 4] of jets in a rectangle, all at once."""
-    mask, extra = mask_behind(batch.offsets), len(references)
-    assert mask is not None
+    mask, extra = known_mask(batch.offsets), len(references)
     count, width = mask.shape
     seen = momenta.view(count, width, 4)
     own = batch.four_momenta.view(count, width, 4)

@@ -18,7 +18,7 @@ from hepml.data.batch import JetBatch
 from hepml.nn.encoder import Grouped, grouped
 from hepml.nn.lorentz.rest_frame import to_rest_frame
 from hepml.packed.rectangle import Rectangle
-from hepml.packed.rectangular import mask_behind, rectangular, widened
+from hepml.packed.rectangular import known_mask, mask_behind, rectangular, widened
 
 ROWS = 768  # constituents of a group on a CPU: activations of a token are some thousand numbers
 
@@ -99,8 +99,7 @@ def _in_rectangle(
     batch: JetBatch, references: Tensor, scale: float, dtype: torch.dtype, features: tuple[str, ...]
 ) -> Tokens:
     """The tokens of jets in a rectangle, as one group."""
-    mask, extra = mask_behind(batch.offsets), len(references) + 1
-    assert mask is not None
+    mask, extra = known_mask(batch.offsets), len(references) + 1
     (count, width), device = mask.shape, batch.device
     momenta, frames = to_rest_frame(batch.four_momenta, batch.offsets)
     first = torch.zeros((count, 1, 4), dtype=dtype, device=device)

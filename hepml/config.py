@@ -212,9 +212,9 @@ def plain(value: Any) -> Any:
 # helpers
 
 
-def _load_file(path: Path, seen: tuple[Path, ...], kinds: Collection[str]) -> Config:
+def _load_file(path: Path, bases: tuple[Path, ...], kinds: Collection[str]) -> Config:
     here = path.resolve()
-    if here in seen:
+    if here in bases:
         raise ConfigError("config includes itself through `base:`", where=str(path))
     values = read_yaml(path)
     if values is None:
@@ -223,11 +223,11 @@ def _load_file(path: Path, seen: tuple[Path, ...], kinds: Collection[str]) -> Co
         raise ConfigError(
             "a config is a mapping of keys to values", where=str(path), mend="see configs/quickstart.yaml"
         )
-    return _over_bases(Config({}, {}, path), values, (*seen, here), kinds)
+    return _over_bases(Config({}, {}, path), values, (*bases, here), kinds)
 
 
 def _over_bases(
-    config: Config, values: Mapping[str, Any], seen: tuple[Path, ...], kinds: Collection[str]
+    config: Config, values: Mapping[str, Any], bases: tuple[Path, ...], kinds: Collection[str]
 ) -> Config:
     """Values of a file, or of a mapping, over what their `base` names: a path beside the file or a name."""
     source = str(config.file) if config.file else "config"
@@ -236,7 +236,7 @@ def _over_bases(
         if not isinstance(name, str):
             raise ConfigError(f"base should be a path, not {name!r}", where=f"{source}, base")
         beside = config.file.parent / name if config.file else Path(name)
-        below = _load_file(beside if beside.is_file() else config_file(name), seen, kinds)
+        below = _load_file(beside if beside.is_file() else config_file(name), bases, kinds)
         _merge(config, below.values, functools.partial(_origin_in, below), kinds)
     own = {key: value for key, value in values.items() if key != "base"}
     _merge(config, own, lambda at: source, kinds)
@@ -316,8 +316,8 @@ def _copy(value: Any) -> Any:
 
 def _refuse_unknown_keys(schema: type[BaseModel], values: Any, config: Config, at: KeyPath) -> None:
     if not isinstance(values, Mapping):
-        found = "nothing" if values is None else repr(values)
-        raise ConfigError(f"expected a mapping, found {found}", where=config.where(at))
+        given = "nothing" if values is None else repr(values)
+        raise ConfigError(f"expected a mapping, found {given}", where=config.where(at))
     if schema.model_config.get("extra") != "forbid":
         return
     known = {name: info.annotation for name, info in schema.model_fields.items()}
@@ -347,7 +347,7 @@ def _schema_in(annotation: Any) -> type[BaseModel] | None:
 def _one_line(problem: ValidationError, config: Config, at: KeyPath, values: Any) -> ConfigError:
     errors = problem.errors(include_url=False)
     first = errors[0]
-    path, value, found = [], values, True
+    path, value, known = [], values, True
     for part in first["loc"]:
         # pydantic adds the branch of a union to the location: keep what is a key of the config
         items = (
@@ -358,9 +358,9 @@ def _one_line(problem: ValidationError, config: Config, at: KeyPath, values: Any
             path.append(str(part))
         elif first["type"] == "missing" and part == first["loc"][-1]:
             path.append(str(part))
-            found = False
+            known = False
     where = config.where((*at, *path))
-    if not found:
+    if not known:
         return ConfigError(f"missing key '{path[-1]}'", where=where, mend="it has no default: give it")
     messages = list(
         dict.fromkeys(_phrase(e["msg"]) for e in errors if tuple(e["loc"])[:1] == tuple(first["loc"])[:1])

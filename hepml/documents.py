@@ -42,13 +42,13 @@ def parse_yaml(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
         at = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
-        told = " ".join(str(problem.problem or problem.context).split())
-        raise ConfigError(f"not valid YAML: {told[:200]}", where=at) from None
+        message = " ".join(str(problem.problem or problem.context).split())
+        raise ConfigError(f"not valid YAML: {message[:200]}", where=at) from None
     except yaml.YAMLError as problem:
         raise ConfigError(f"not valid YAML: {' '.join(str(problem).split())[:200]}", where=source) from None
     except Exception as problem:  # dates that are none, and what else a constructor of PyYAML stumbles over
-        told = " ".join(str(problem).split())[:200] or type(problem).__name__
-        raise ConfigError(f"not valid YAML: {told}", where=source) from None
+        message = " ".join(str(problem).split())[:200] or type(problem).__name__
+        raise ConfigError(f"not valid YAML: {message}", where=source) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -87,20 +87,20 @@ class _Loader(yaml.SafeLoader):
         values, levels = 1 + sum(size for size, _ in sizes), 1 + max((depth for _, depth in sizes), default=0)
         self._sizes[id(node)] = values, levels
         if values > MOST or levels > DEEPEST:
-            told = f"more than {MOST:,} values" if values > MOST else f"more than {DEEPEST} levels"
-            raise yaml.composer.ComposerError(None, None, f"{told} with all aliases", node.start_mark)
+            excess = f"more than {MOST:,} values" if values > MOST else f"more than {DEEPEST} levels"
+            raise yaml.composer.ComposerError(None, None, f"{excess} with all aliases", node.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        keys = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str | int | float | bool) and key in seen:
+            if isinstance(key, str | int | float | bool) and key in keys:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' is given twice", key_node.start_mark
                 )
-            seen.add(key if isinstance(key, str | int | float | bool) else str(key))
+            keys.add(key if isinstance(key, str | int | float | bool) else str(key))
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: Any) -> int:

@@ -188,13 +188,13 @@ def _files_of(word: Any) -> Iterator[Path]:
     if "://" in text:
         return
     for candidate in _readings(text):
-        found = [candidate] if os.path.exists(candidate) else glob.glob(candidate, recursive=True)
-        for name in found:
+        paths = [candidate] if os.path.exists(candidate) else glob.glob(candidate, recursive=True)
+        for name in paths:
             path = Path(name)
             yield path
             if path.is_dir():
                 yield from _inside(path)
-        if found:
+        if paths:
             return
 
 
@@ -220,10 +220,10 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = os.stat(path.expanduser())
+        status = os.stat(path.expanduser())
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _lock_of(final: Path) -> Path:

@@ -104,9 +104,9 @@ def resolve_weights(word: str, config_file: Path | None) -> str:
     """A path of weights, a run or a checkpoint as `resolve_path` gives it; of a bare name such as
     `lorentznet_toptag` the file of that name with one of the endings of weights, where there is one."""
     for ending in ("", *_WEIGHTS):
-        found = resolve_path(word + ending, config_file)
-        if "://" in found or Path(found).exists():
-            return found
+        path = resolve_path(word + ending, config_file)
+        if "://" in path or Path(path).exists():
+            return path
     return resolve_path(word, config_file)
 
 
@@ -130,7 +130,7 @@ def _with_subfolders(folder: Path) -> Iterator[Path]:
 
 @lru_cache(maxsize=64)
 def _subfolders(folder: Path, _changed: int) -> tuple[Path, ...]:
-    found, level = [folder], [folder]
+    folders, level = [folder], [folder]
     for _ in range(_DEPTH):
         level = [
             below
@@ -138,8 +138,8 @@ def _subfolders(folder: Path, _changed: int) -> tuple[Path, ...]:
             for below in sorted(parent.iterdir())
             if below.is_dir() and not below.name.startswith(".") and os.access(below, os.R_OK | os.X_OK)
         ]
-        found += level
-    return tuple(found)
+        folders += level
+    return tuple(folders)
 
 
 def _split_tree(word: str) -> tuple[str, str, str]:

@@ -31,9 +31,9 @@ def redact(text: str) -> str:
     """The text without secrets."""
     if "=" not in text and "@" not in text and "earer" not in text and "asic" not in text:
         return text
-    text = _ADDRESS.sub(lambda found: _address(found[0]), text)
-    text = _ANYWHERE.sub(lambda found: found[1] + HIDDEN, text)
-    return _HEADER.sub(lambda found: f"{found[1]} {HIDDEN}", text)
+    text = _ADDRESS.sub(lambda match: _address(match[0]), text)
+    text = _ANYWHERE.sub(lambda match: match[1] + HIDDEN, text)
+    return _HEADER.sub(lambda match: f"{match[1]} {HIDDEN}", text)
 
 
 def redacted(value: Any) -> Any:
@@ -66,15 +66,15 @@ def _hide(text: str) -> str:
 
 def _inherited() -> dict[str, str]:
     try:
-        found = json.loads(os.environ.get(_VARIABLE, "{}"))
+        secrets = json.loads(os.environ.get(_VARIABLE, "{}"))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return secrets if isinstance(secrets, dict) else {}
 
 
 def _address(text: str) -> str:
     text = _USER.sub(rf"\1{HIDDEN}@", text)
-    return _IN_ADDRESS.sub(lambda found: found[1] + HIDDEN, text)
+    return _IN_ADDRESS.sub(lambda match: match[1] + HIDDEN, text)
 
 
 def _walk(value: Any, change: Any, name: str = "") -> Any:

@@ -142,21 +142,21 @@ def command(
     except processes.Interrupted as stop:
         speak.print(f"stopped by {stop}; the same command goes on")
         return 128 + stop.signum
-    found = board.gather(places, problems)
-    joined = out_of_fold.write(found, output)
+    results = board.gather(places, problems)
+    joined = out_of_fold.write(results, output)
     call = None if gather or not words else _command_line(words or [], seeds, fractions, velocities, folds)
     with label_figures(label, energy, lumi):
-        files = [*writing.write(found, output, command=call), *([joined] if joined else [])]
+        files = [*writing.write(results, output, command=call), *([joined] if joined else [])]
     if planned:
-        for problem in writing.track(found, output, _tracking(planned), files):
+        for problem in writing.track(results, output, _tracking(planned), files):
             speak.print(f"MLflow: {problem}", style="yellow")
-    for remark in found["remarks"]:
+    for remark in results["remarks"]:
         speak.print(f"remark: {remark}", style="dim")
     if json:
-        console.print_json(found)
+        console.print_json(results)
     else:
-        _show(found, output)
-    return 1 if found["failed"] else 0
+        _show(results, output)
+    return 1 if results["failed"] else 0
 
 
 def _plan(
@@ -237,8 +237,8 @@ def _train(planned: Sequence[PlannedRun], workers: int, quiet: bool) -> dict[str
     from hepml.training.benchmark.workers import carry_out
 
     with View(quiet=quiet) as view:
-        done = carry_out(planned, workers, view.show)
-    return {p.run.name: p.problem or "failed" for p in done if p.status == "failed"}
+        processes = carry_out(planned, workers, view.show)
+    return {p.run.name: p.problem or "failed" for p in processes if p.status == "failed"}
 
 
 def _measure(
@@ -258,14 +258,14 @@ def _measure(
     from hepml.training.benchmark.workers import measure
     from hepml.training.run_directory import SUMMARY, RunDirectory
 
-    wanted, seen = [], set()
+    wanted, labels = [], set()
     for folder in folders:
         mark = read_mark(folder)
         if not (folder / SUMMARY).is_file() or not (folder / "checkpoints").is_dir() or mark["share"] != 1:
             continue
-        if not betas and mark["label"] in seen:
+        if not betas and mark["label"] in labels:
             continue
-        seen.add(mark["label"])
+        labels.add(mark["label"])
         known = RunDirectory(folder).read_json(result)
         fits = not betas or (known.get("betas") == list(betas) and known.get("jets", 0) <= (jets or 0))
         if not known or known.get("problem") or not fits:
@@ -296,7 +296,7 @@ def _command_line(
     return shlex.join([*line, "--boost"] if velocities else line)
 
 
-def _show(found: dict[str, Any], output: Path) -> None:
+def _show(results: dict[str, Any], output: Path) -> None:
     from rich.console import Console
 
     from hepml.training.benchmark.tables import rich_tables
@@ -304,8 +304,8 @@ def _show(found: dict[str, Any], output: Path) -> None:
     screen = Console()
     if not screen.is_terminal:
         screen = Console(width=200)  # a file or a pipe has no width: lines are not to be cut for it
-    for table in rich_tables(found):
+    for table in rich_tables(results):
         screen.print(table)
     screen.print(f"leaderboard: {output / 'leaderboard.md'}", highlight=False)
-    if found.get("out_of_fold"):
-        screen.print(f"out-of-fold scores: {found['out_of_fold']['file']}", highlight=False)
+    if results.get("out_of_fold"):
+        screen.print(f"out-of-fold scores: {results['out_of_fold']['file']}", highlight=False)

@@ -28,7 +28,7 @@ class View:
         self.quiet, self.console = quiet, console.err()
         self._live: Live | None = None
         self._said: dict[str, str] = {}
-        self._told = time.monotonic()
+        self._printed = time.monotonic()
 
     def __enter__(self) -> View:
         if self.console.is_terminal and not self.quiet:
@@ -49,22 +49,22 @@ class View:
 
     def _lines(self, runs: Sequence[Progress]) -> None:
         now = time.monotonic()
-        again = now - self._told > _EVERY
+        again = now - self._printed > _EVERY
         for run in runs:
             changed = self._said.get(run.run.name, "waiting") != run.status
             if changed or (again and run.status == "running"):
                 self._said[run.run.name] = run.status
                 self.console.print(Text(line(run)))
         if again:
-            self._told = now
+            self._printed = now
 
 
 def table(runs: Sequence[Progress], most: int = 1000) -> Table:
     """One row a run; where there are more than `most`, those that run or have failed come before the finished
     and the waiting."""
-    done = sum(run.status in ("finished", "kept") for run in runs)
+    finished = sum(run.status in ("finished", "kept") for run in runs)
     out = Table(
-        title=f"{done} of {len(runs)} runs finished", title_justify="left", box=None, padding=(0, 2, 0, 0)
+        title=f"{finished} of {len(runs)} runs finished", title_justify="left", box=None, padding=(0, 2, 0, 0)
     )
     for heading in ("Run", "State", "Epoch", "Val. AUC", "Jets/s", "Time"):
         out.add_column(heading, justify="left" if heading in ("Run", "State") else "right", no_wrap=True)
@@ -85,14 +85,14 @@ def table(runs: Sequence[Progress], most: int = 1000) -> Table:
 def line(run: Progress) -> str:
     """The same as one line."""
     epoch, auc, speed, took = _figures(run)
-    told = f"{run.run.name}: {run.status}"
+    text = f"{run.run.name}: {run.status}"
     if run.epoch:
-        told += f", epoch {epoch}, val_auc {auc}"
+        text += f", epoch {epoch}, val_auc {auc}"
     if run.status == "running" and run.epoch:
-        told += f", {speed} jets/s"
+        text += f", {speed} jets/s"
     if run.seconds and run.status != "kept":
-        told += f", {took}"
-    return f"{told}: {run.problem}" if run.problem else told
+        text += f", {took}"
+    return f"{text}: {run.problem}" if run.problem else text
 
 
 def _figures(run: Progress) -> tuple[str, str, str, str]:

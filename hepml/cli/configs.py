@@ -59,7 +59,7 @@ def copy(
     text = known[wanted].read_text(encoding="utf-8")
     folder = Path(wanted).parent
     # a base is a neighbour of the shipped file; from elsewhere it has its name
-    text = re.sub(r"(?m)^base: (\S+)\.yaml\s*$", lambda found: f"base: {_named(folder, found[1])}", text)
+    text = re.sub(r"(?m)^base: (\S+)\.yaml\s*$", lambda match: f"base: {_named(folder, match[1])}", text)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

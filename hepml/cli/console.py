@@ -134,7 +134,7 @@ class CountingBar:
         self.console = err()
         self._bar: Progress | None = None
         self._task: Any = None
-        self._began = self._told = time.monotonic()
+        self._began = self._printed = time.monotonic()
 
     def __enter__(self) -> CountingBar:
         cli.BARS += 1
@@ -149,9 +149,9 @@ class CountingBar:
             self.total = total
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self.total)
-        elif not self.quiet and time.monotonic() - self._told > PAUSE:
-            self._told = time.monotonic()
-            self.console.print(progress_line(self.what, done, self.total, self._told - self._began))
+        elif not self.quiet and time.monotonic() - self._printed > PAUSE:
+            self._printed = time.monotonic()
+            self.console.print(progress_line(self.what, done, self.total, self._printed - self._began))
 
     def __exit__(self, *problem: object) -> None:
         cli.BARS -= 1
@@ -189,16 +189,16 @@ def _bar_class() -> Callable[[], Any]:
             self.bar: Progress | None = None
             self.task: Any = None
             self.scores: dict[str, Any] = {}
-            self.epochs = self.steps = self.jets = self.seen = self.whole = 0
-            self.began = self.told = time.monotonic()
+            self.epochs = self.steps = self.jets = self.trained = self.whole = 0
+            self.began = self.printed = time.monotonic()
 
         def message(self, text: str) -> None:
             self.console.print(Text(text), style="dim")
 
         def begin(self, epochs: int, steps: int, jets: int, *, first_epoch: int = 0) -> None:
             self.epochs, self.steps, self.jets = epochs, steps, jets
-            self.seen, self.whole = 0, (epochs - first_epoch) * jets
-            self.began = self.told = time.monotonic()
+            self.trained, self.whole = 0, (epochs - first_epoch) * jets
+            self.began = self.printed = time.monotonic()
             self._open()
             if self.bar is not None:
                 self.task = self.bar.add_task(
@@ -207,11 +207,11 @@ def _bar_class() -> Callable[[], Any]:
 
         def step(self, epoch: int, step: int, loss: float | None, jets: int) -> None:
             note = f"step {step}/{self.steps}" + (f"  loss {loss:.4f}" if loss is not None else "")
-            self.seen += jets
+            self.trained += jets
             if self.bar is None:
-                if time.monotonic() - self.told > PAUSE:
-                    self.told = time.monotonic()
-                    line = progress_line("jets", self.seen, self.whole, self.told - self.began)
+                if time.monotonic() - self.printed > PAUSE:
+                    self.printed = time.monotonic()
+                    line = progress_line("jets", self.trained, self.whole, self.printed - self.began)
                     self.console.print(f"epoch {epoch + 1}/{self.epochs}  {note}  {line}")
                 return
             self.bar.update(
@@ -230,7 +230,7 @@ def _bar_class() -> Callable[[], Any]:
                 shown.append(f"{values['loader_seconds']:.1f} s waiting for jets")
             if self.bar is not None:
                 self.bar.update(self.task, completed=(epoch + 1) * self.jets)
-            self.told = time.monotonic()
+            self.printed = time.monotonic()
             self.console.print(Text("  ".join(shown) + ("  *" if best else "")))
 
         def scoring(self, name: str, done: int, jets: int) -> None:

@@ -22,15 +22,15 @@ def list_command(
     if json:
         typer.echo(
             dumps(
-                {name: {**vars(found), "files": dict(found.files)} for name, found in DATASETS.items()},
+                {name: {**vars(dataset), "files": dict(dataset.files)} for name, dataset in DATASETS.items()},
                 indent=2,
             )
         )
         return
-    for name, found in DATASETS.items():
-        typer.echo(f"{name:<11} {found.title} (arXiv:{found.paper}; {found.size})")
-        typer.echo(f"{'':<11} {found.base}")
-        typer.echo(f"{'':<11} then: {found.use}")
+    for name, dataset in DATASETS.items():
+        typer.echo(f"{name:<11} {dataset.title} (arXiv:{dataset.paper}; {dataset.size})")
+        typer.echo(f"{'':<11} {dataset.base}")
+        typer.echo(f"{'':<11} then: {dataset.use}")
 
 
 @app.command()
@@ -142,13 +142,13 @@ def verify(
     """Compare packed jets with their checksums; exit code 2 where something has changed."""
     from hepml.data.cache import verify as check
 
-    found = check(folder)
+    faults = check(folder)
     if json:
-        typer.echo(dumps(found, indent=2))
+        typer.echo(dumps(faults, indent=2))
     else:
-        for home, wrong in found.items():
+        for home, wrong in faults.items():
             typer.echo(f"{home}: {'; '.join(wrong) or 'whole'}")
-    return 2 if any(found.values()) else 0
+    return 2 if any(faults.values()) else 0
 
 
 @app.command("layout-from")
@@ -178,35 +178,35 @@ def layout_from(
     names: list[str] | int | None = None
     if classes is not None:
         names = int(classes) if classes.isdigit() else [n.strip() for n in classes.split(",")]
-    made = translate(yaml, names)
+    translation = translate(yaml, names)
     absent = []
     if check is not None:
-        scanned = scan(check, made.layout)
-        absent = missing_branches(made.layout, scanned.files[0].branches)
-    text = made.text(yaml.name)
+        scanned = scan(check, translation.layout)
+        absent = missing_branches(translation.layout, scanned.files[0].branches)
+    text = translation.text(yaml.name)
     if output is not None:
         with writing(output, wait=True) as temporary:
             temporary.write_text(text)
     if json:
         lines = {
-            "notes": [{"line": line, "note": told} for line, told in made.notes],
-            "untranslated": [{"line": line, "what": told} for line, told in made.untranslated],
+            "notes": [{"line": line, "note": sentence} for line, sentence in translation.notes],
+            "untranslated": [{"line": line, "what": sentence} for line, sentence in translation.untranslated],
         }
-        document = {"layout": made.layout, **lines, "missing_branches": absent}
+        document = {"layout": translation.layout, **lines, "missing_branches": absent}
         typer.echo(dumps({**document, "output": None if output is None else str(output)}, indent=2))
         return
     if output is None:
         typer.echo(text, nl=False)
     err = console.err()
-    for line, told in made.untranslated:
+    for line, sentence in translation.untranslated:
         at = "" if line is None else f", line {line}"
-        err.print(f"not translated{at}: {told}", style="yellow", markup=False, highlight=False)
+        err.print(f"not translated{at}: {sentence}", style="yellow", markup=False, highlight=False)
     for name in absent:
         err.print(f"{check} has no branch {name}", style="yellow", markup=False, highlight=False)
     if output is not None:
-        for line, told in made.notes:
+        for line, sentence in translation.notes:
             at = "" if line is None else f"line {line}: "
-            err.print(f"{at}{told}", markup=False, highlight=False)
+            err.print(f"{at}{sentence}", markup=False, highlight=False)
         typer.echo(f"{output}; train with: hepml train CONFIG data.layout={output} data.train=FILES")
 
 

@@ -31,10 +31,10 @@ def command(
         return 0
     reports = {"test": summary["test"], **summary["tests"]} if summary["test"] else {}
     for name, report in reports.items():
-        told = ", ".join(
+        figures = ", ".join(
             f"{key} {report[key]:.4f}" for key in ("auc", "accuracy", "rmse", "spread") if key in report
         )
-        console.out().print(f"{name}: {told}", markup=False, highlight=False)
+        console.out().print(f"{name}: {figures}", markup=False, highlight=False)
     console.out().print(
         f"{len(runs)} runs, {summary['parameters']:,} parameters -> {output}", markup=False, highlight=False
     )

@@ -64,7 +64,7 @@ def parse_bins(text: str) -> dict[str, list[float] | None]:
     """
     from hepml.errors import ConfigError, did_you_mean
 
-    found: dict[str, list[float] | None] = {}
+    bins: dict[str, list[float] | None] = {}
     for word in text.split(","):
         name, equals, edges = word.strip().partition("=")
         name = name.removeprefix("jet_")
@@ -73,9 +73,9 @@ def parse_bins(text: str) -> dict[str, list[float] | None]:
                 f"no bins of '{name}'", where="--bins", mend=did_you_mean(name, QUANTITIES, noun="quantities")
             )
         try:
-            found[name] = [float(edge) for edge in edges.split(":")] if equals else None
+            bins[name] = [float(edge) for edge in edges.split(":")] if equals else None
         except ValueError:
             raise ConfigError(
                 f"'{edges}' are no edges", where="--bins", mend="write pt=500:550:600"
             ) from None
-    return found
+    return bins

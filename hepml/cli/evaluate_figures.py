@@ -23,7 +23,7 @@ def draw(
     if regression:
         raise ConfigError("a regression has no ROC to plot", where="--plot", mend="leave --plot out")
     curves: dict[str, Any] = {}
-    told: dict[str, None] = {}  # what is told from what; the same for all curves in most figures
+    tasks: dict[str, None] = {}  # what is told from what; the same for all curves in most figures
     for name, sample in samples.items():
         report = reports[name]
         several = "classes" in report
@@ -34,7 +34,7 @@ def draw(
             signals = [report.get("signal", 1)]
         if "signal" in report:
             what = bare_name(str(report["signal"])) if len(signals) == 1 else f"{name}: each class"
-            told[f"{what} against {bare_name(str(report['background']))}"] = None
+            tasks[f"{what} against {bare_name(str(report['background']))}"] = None
         for signal in signals:
             label = name if len(signals) == 1 else bare_name(signal)
             curves[label] = signal_against_background(
@@ -46,5 +46,5 @@ def draw(
                 background=against if "background" in report else 0,
             )
     rows = published_rows(names=list(LANDMARKS)) if published else ()
-    title = next(iter(told)) if len(told) == 1 else None
+    title = next(iter(tasks)) if len(tasks) == 1 else None
     plots.save(plots.plot_roc(curves, title=title, published=rows), path)

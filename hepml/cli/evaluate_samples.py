@@ -79,14 +79,14 @@ def from_run(model: Any, run: str) -> dict[str, Sample]:
     from hepml.evaluation.score_files import read_scores
     from hepml.models.identity import identity_of
 
-    found = sorted((Path(run) / "scores").glob("*.npz"))
-    if not found:
+    paths = sorted((Path(run) / "scores").glob("*.npz"))
+    if not paths:
         raise ConfigError(
             "no jets to score", where="command line", mend=f"name files: hepml evaluate {run} FILES"
         )
     classes = identity_of(model).classes or None
     samples = {}
-    for path in found:
+    for path in paths:
         sheet = read_scores(path)
         values = next(iter(sheet.taggers.values()))
         samples[path.stem] = Sample(sheet.labels, values, sheet.weights, sheet.classes or classes)
@@ -157,11 +157,11 @@ def _from_columns(
     samples: dict[str, Sample] = {}
     for name, paths in named_of(files, model.hepml_name).items():
         with console.CountingBar("jets", model.count(paths, layout), quiet=quiet) as bar:
-            found = model.labelled(paths, batch_size, layout=layout, tell=bar.update)
-        if not quiet and found.unlabelled:
-            console.err().print(f"{name}: {found.unlabelled} jets of no class left out", markup=False)
-        weights = None if unweighted else found.weights
-        samples[name] = Sample(found.labels, found.scores, weights, model.hepml_classes, found.kinematics)
+            scored = model.labelled(paths, batch_size, layout=layout, tell=bar.update)
+        if not quiet and scored.unlabelled:
+            console.err().print(f"{name}: {scored.unlabelled} jets of no class left out", markup=False)
+        weights = None if unweighted else scored.weights
+        samples[name] = Sample(scored.labels, scored.scores, weights, model.hepml_classes, scored.kinematics)
     return samples
 
 

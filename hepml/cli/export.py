@@ -88,7 +88,7 @@ def command(
     if Path(run).suffix in EXPORTED:
         raise ConfigError("this file is exported already", where=run, mend="name the run it was made of")
     with progress.working("exporting"):
-        made = export(
+        exported = export(
             model,
             output,
             format=format or output.suffix.removeprefix("."),
@@ -103,11 +103,11 @@ def command(
     report: dict[str, Any] = {
         "output": str(output),
         "bytes": output.stat().st_size,
-        "inputs": {name: [str(s) for s in sizes] for name, sizes in made.inputs.items()},
-        "columns": list(made.columns),
-        "jet_columns": list(made.jet_columns),
-        "outputs": list(made.outputs),
-        "classes": list(made.classes),
+        "inputs": {name: [str(s) for s in sizes] for name, sizes in exported.inputs.items()},
+        "columns": list(exported.columns),
+        "jet_columns": list(exported.jet_columns),
+        "outputs": list(exported.outputs),
+        "classes": list(exported.classes),
         "parity": as_dicts(rows),
     }
     bad = [row for row in rows if not row.largest <= TOLERANCE]
@@ -119,10 +119,10 @@ def command(
     out.print(
         f"{output} ({report['bytes'] / 1e6:.1f} MB)\n  inputs   {inputs}", markup=False, highlight=False
     )
-    if made.columns:
-        out.print(f"  columns  {', '.join(made.columns)}", markup=False, highlight=False)
+    if exported.columns:
+        out.print(f"  columns  {', '.join(exported.columns)}", markup=False, highlight=False)
     out.print(
-        f"  outputs  {', '.join(made.outputs)} of {', '.join(made.classes)}",
+        f"  outputs  {', '.join(exported.outputs)} of {', '.join(exported.classes)}",
         markup=False,
         highlight=False,
     )

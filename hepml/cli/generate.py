@@ -90,14 +90,16 @@ def command(
     if json:
         console.print_json(report.as_dict())
         return 0
-    made = ", ".join(f"{n:,} {name} ({report.cross_section[name]:.3g} pb)" for name, n in report.jets.items())
+    counts = ", ".join(
+        f"{n:,} {name} ({report.cross_section[name]:.3g} pb)" for name, n in report.jets.items()
+    )
     again = (
         f", {report.chunks_resumed} of {report.chunks} chunks from an earlier run"
         if report.chunks_resumed
         else ""
     )
     console.out().print(
-        f"{report.output}: {made}; {report.size_bytes / 1e6:.1f} MB, {report.seconds:.0f} s, "
+        f"{report.output}: {counts}; {report.size_bytes / 1e6:.1f} MB, {report.seconds:.0f} s, "
         f"{report.jets_per_second:.0f} jets/s{again}",
         markup=False,
         highlight=False,

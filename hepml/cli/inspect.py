@@ -75,89 +75,93 @@ def command(
     if plot is not None:
         check_picture(plot)
     refuse_inputs(plot, [files, layout], option="--plot")
-    found = inspect_together(files, layout, jets)
+    inspection = inspect_together(files, layout, jets)
     if plot is not None:
         from hepml.evaluation.plots.inspection import plot_inspection
         from hepml.evaluation.plots.style import save
 
         with label_figures(label, energy, lumi):
-            save(plot_inspection(found), plot)
+            save(plot_inspection(inspection), plot)
     if as_json:
-        print_json({**found.as_dict(), **({"plot": str(plot)} if plot else {})})
+        print_json({**inspection.as_dict(), **({"plot": str(plot)} if plot else {})})
         return
     console = out()
-    for table in _tables(found, every):
+    for table in _tables(inspection, every):
         console.print(table)
     if plot is not None:
         console.print(f"distributions drawn into {plot}", highlight=False)
 
 
-def _tables(found: Inspection, every: bool) -> list[object]:
+def _tables(inspection: Inspection, every: bool) -> list[object]:
     from rich.markup import escape
     from rich.table import Table
 
-    size = "" if found.bytes is None else f", {found.bytes / 1e6:.1f} MB"
-    parts: list[object] = [f"[bold]{escape(found.file)}[/bold]{size}"]
-    if found.files:
+    size = "" if inspection.bytes is None else f", {inspection.bytes / 1e6:.1f} MB"
+    parts: list[object] = [f"[bold]{escape(inspection.file)}[/bold]{size}"]
+    if inspection.files:
         table = Table("file", "layout", "entries")
-        for line in found.files[: None if every else SHOWN]:
-            told = "[yellow]cannot be read, see below[/yellow]" if line["problem"] else f"{line['entries']:,}"
-            table.add_row(escape(line["file"]), escape(line["layout"] or "none recognised"), told)
-        if not every and len(found.files) > SHOWN:
-            table.add_row(f"… {len(found.files) - SHOWN} more", "--all shows them", "")
+        for line in inspection.files[: None if every else SHOWN]:
+            state = (
+                "[yellow]cannot be read, see below[/yellow]" if line["problem"] else f"{line['entries']:,}"
+            )
+            table.add_row(escape(line["file"]), escape(line["layout"] or "none recognised"), state)
+        if not every and len(inspection.files) > SHOWN:
+            table.add_row(f"… {len(inspection.files) - SHOWN} more", "--all shows them", "")
         parts.append(table)
-    if len(found.trees) > 1:
+    if len(inspection.trees) > 1:
         table = Table("tree", "kind", "entries", "branches")
-        for name, tree in found.trees.items():
+        for name, tree in inspection.trees.items():
             table.add_row(escape(name), tree.kind, f"{tree.entries:,}", f"{len(tree.branches):,}")
         parts.append(table)
     # the tree that jets are read from; where none is known yet, the one with most in it
-    main = found.tree or max(found.trees, key=lambda name: len(found.trees[name].branches), default=None)
-    for name, tree in found.trees.items():
+    main = inspection.tree or max(
+        inspection.trees, key=lambda name: len(inspection.trees[name].branches), default=None
+    )
+    for name, tree in inspection.trees.items():
         if name == main or every:
             parts.append(_branches(name, tree, every))
-    if found.layout is None:
+    if inspection.layout is None:
         parts.append("layout: [yellow]none recognised[/yellow]")
     else:
-        unit = f", momenta in {found.units}" if found.units else ""
-        parts.append(f"layout: [green]{escape(found.layout)}[/green], {found.jets:,} jets{unit}")
-    if found.collections and found.collections[0].name != "jets":
-        parts.append(_collections(found.collections))
-    if found.classes:
-        total = max(sum(found.classes.values()), 1)
+        unit = f", momenta in {inspection.units}" if inspection.units else ""
+        parts.append(f"layout: [green]{escape(inspection.layout)}[/green], {inspection.jets:,} jets{unit}")
+    if inspection.collections and inspection.collections[0].name != "jets":
+        parts.append(_collections(inspection.collections))
+    if inspection.classes:
+        total = max(sum(inspection.classes.values()), 1)
         table = Table("class", "jets", "share")
-        for name, count in found.classes.items():
+        for name, count in inspection.classes.items():
             table.add_row(escape(name), f"{count:,}", f"{count / total:.1%}")
         parts.append(table)
-    if found.columns:
+    if inspection.columns:
         table = Table("column", "lowest", "mean", "highest", "distribution")
-        for name, column in found.columns.items():
+        for name, column in inspection.columns.items():
             row = (f"{x:.4g}" for x in (column.lowest, column.mean, column.highest))
             table.add_row(escape(name), *row, bars(column.total))
         parts.append(table)
-    if found.ranges:
+    if inspection.ranges:
         table = Table("constituents", "lowest", "16 %", "median", "84 %", "highest")
-        for name, each in found.ranges.items():
+        for name, each in inspection.ranges.items():
             five = (each.lowest, each.low, each.median, each.high, each.highest)
             table.add_row(escape(name), *(f"{x:.4g}" for x in five))
         parts.append(table)
     parts += [
         f"[yellow]{escape(leak['column'])} alone tells {escape(leak['class'])} (AUC {leak['auc']:.4f}): "
         "truth must not become an input[/yellow]"
-        for leak in found.leaks
+        for leak in inspection.leaks
     ]
-    parts += [f"[yellow]{escape(problem)}[/yellow]" for problem in found.problems]
-    parts += [escape(hint) for hint in found.hints]
+    parts += [f"[yellow]{escape(problem)}[/yellow]" for problem in inspection.problems]
+    parts += [escape(hint) for hint in inspection.hints]
     return parts
 
 
-def _collections(found: Sequence[Census]) -> Table:
+def _collections(collections: Sequence[Census]) -> Table:
     """The jet collections of an event file: sizes, and where their links lead."""
     from rich.markup import escape
     from rich.table import Table
 
     table = Table("jet collection", "R", "jets", "constituents", "a jet", "from", "links that lead nowhere")
-    for c in found:
+    for c in collections:
         lost = ", ".join(f"{n:,} to {name}" for name, n in c.lost_to.items())
         if c.null_links:
             lost = ", ".join(filter(None, [lost, f"{c.null_links:,} null"]))

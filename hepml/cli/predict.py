@@ -65,7 +65,7 @@ def command(
         names = [*names, *model.names]
     total = count_jets(model, files, layout, jets)
     order: dict[str, int] = {}
-    done = unusable = 0
+    scored = unusable = 0
     sums = np.zeros(len(names))
     with writer(output) as sink, console.CountingBar("jets", total, quiet=quiet) as bar:
         parts = predict_files(
@@ -81,14 +81,14 @@ def command(
                     "entry": part.entries.astype(np.int64),
                 }
             )
-            done += len(part.rows)
+            scored += len(part.rows)
             unusable += part.unusable
             sums += np.nansum(part.rows, axis=0)
-            bar.update(done)
-    usable = max(done - unusable, 1)
+            bar.update(scored)
+    usable = max(scored - unusable, 1)
     report: dict[str, Any] = {
         "output": str(output),
-        "jets": done,
+        "jets": scored,
         "unusable": unusable,
         "files": list(order),
         "columns": names,
@@ -99,7 +99,7 @@ def command(
         return 0
     means = ", ".join(f"{name} {value:.4g}" for name, value in report["mean"].items())
     console.out().print(
-        f"{done:,} jets from {len(order)} file(s) -> {output}; mean {means}", markup=False, highlight=False
+        f"{scored:,} jets from {len(order)} file(s) -> {output}; mean {means}", markup=False, highlight=False
     )
     if unusable:
         console.err().print(

@@ -22,8 +22,8 @@ def list_command(
     from hepml.pretrained.published import PUBLISHED, find
 
     rows = [
-        {"name": name, **vars(found), "address": found.address, "here": str(find(name) or "")}
-        for name, found in PUBLISHED.items()
+        {"name": name, **vars(network), "address": network.address, "here": str(find(name) or "")}
+        for name, network in PUBLISHED.items()
     ]
     if json:
         typer.echo(dumps(rows, indent=2))
@@ -64,15 +64,20 @@ def fetch(
     from hepml.pretrained.published import fetch as download
 
     path = download(name, output, url=url)
-    found = PUBLISHED[name]
+    network = PUBLISHED[name]
     if json:
         typer.echo(
-            dumps({"name": name, "file": str(path), "licence": found.licence, "paper": found.paper}, indent=2)
+            dumps(
+                {"name": name, "file": str(path), "licence": network.licence, "paper": network.paper},
+                indent=2,
+            )
         )
         return
-    checked = "checksum as published" if found.sha256 or found.blob else "no checksum known to check it by"
+    checked = (
+        "checksum as published" if network.sha256 or network.blob else "no checksum known to check it by"
+    )
     console.out().print(
-        f"{path}  {path.stat().st_size / 1e6:.1f} MB, {checked}; {found.licence}, arXiv:{found.paper}\n"
+        f"{path}  {path.stat().st_size / 1e6:.1f} MB, {checked}; {network.licence}, arXiv:{network.paper}\n"
         f"then: model.pretrained: {name}, or hepml predict {path} FILES -o scores.root",
         markup=False,
         highlight=False,

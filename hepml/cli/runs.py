@@ -52,11 +52,11 @@ def show(
     """Everything about one run: parameters, last metrics, data sets, remarks, its place in MLflow."""
     from hepml.tracking.runs import open_run
 
-    found = open_run(run, root)
+    run_record = open_run(run, root)
     if as_json:
-        _print_json(found.as_json())
+        _print_json(run_record.as_json())
     else:
-        _print(*_run_tables(found))
+        _print(*_run_tables(run_record))
 
 
 @app.command()
@@ -105,10 +105,10 @@ def sync(
         _print_json([{**vars(r), "run_dir": str(r.run_dir)} for r in results])
     else:
         for r in results:
-            told = (
+            sentence = (
                 f"{r.run_dir}: {r.problem}" if r.problem else f"{r.run_dir}: {r.sent} entries sent to {r.uri}"
             )
-            typer.echo(told if r.skipped or not r.problem else f"{told} ({r.sent} entries sent)")
+            typer.echo(sentence if r.skipped or not r.problem else f"{sentence} ({r.sent} entries sent)")
             for refused in r.refused:
                 typer.echo(f"  not taken: {refused}")
             if r.torn:
@@ -146,16 +146,16 @@ def promote(
     from hepml.tracking.runs import open_run
     from hepml.training.promotion import promote as register
 
-    found = register(open_run(run, root), name, alias, uri=uri, onnx=onnx)
+    promoted = register(open_run(run, root), name, alias, uri=uri, onnx=onnx)
     if as_json:
-        _print_json({**vars(found), "address": found.address})
+        _print_json({**vars(promoted), "address": promoted.address})
         return
-    typer.echo(f"{found.address}: version {found.version} of {found.name}, of run {found.run_id}")
-    typer.echo(f"  ONNX      {found.onnx or 'left out'}")
-    typer.echo(f"  predict   hepml predict {found.address} FILES -o scores.root")
+    typer.echo(f"{promoted.address}: version {promoted.version} of {promoted.name}, of run {promoted.run_id}")
+    typer.echo(f"  ONNX      {promoted.onnx or 'left out'}")
+    typer.echo(f"  predict   hepml predict {promoted.address} FILES -o scores.root")
     typer.echo(
-        f"  serve     MLFLOW_TRACKING_URI={found.store} mlflow models serve --env-manager local "
-        f"-m {found.address}"
+        f"  serve     MLFLOW_TRACKING_URI={promoted.store} mlflow models serve --env-manager local "
+        f"-m {promoted.address}"
     )
 
 
@@ -305,8 +305,8 @@ def _run_tables(run: Run) -> list[Table]:
     ]
     if run.torn:
         rows.append(("journal", f"{run.torn} torn lines"))
-    for name, told in rows:
-        about.add_row(name, Text(told))
+    for name, entry in rows:
+        about.add_row(name, Text(entry))
     tables = [about]
     if run.metrics:
         metrics = Table("Metric", "Last value", "Step", title_justify="left")
@@ -323,11 +323,11 @@ def _run_tables(run: Run) -> list[Table]:
 
 def _data(run: Run, name: str) -> str:
     """The jets of a data set: how many, from which files, and the digest of their content."""
-    found = run.sources.get(name, {"files": [], "jets": None})
-    files = [os.path.relpath(f) if len(os.path.relpath(f)) < len(f) else f for f in found["files"]]
+    source = run.sources.get(name, {"files": [], "jets": None})
+    files = [os.path.relpath(f) if len(os.path.relpath(f)) < len(f) else f for f in source["files"]]
     more = f" and {len(files) - _FILES} more files" if len(files) > _FILES else ""
-    told = f"{found['jets']:,} jets of " if found["jets"] is not None else ""
-    return f"{told}{', '.join(files[:_FILES])}{more} (digest {run.datasets[name][:12]})"
+    count = f"{source['jets']:,} jets of " if source["jets"] is not None else ""
+    return f"{count}{', '.join(files[:_FILES])}{more} (digest {run.datasets[name][:12]})"
 
 
 def _comparison_table(comparison: Comparison) -> Table:

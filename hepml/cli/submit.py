@@ -165,8 +165,8 @@ def submit(
     output = output.absolute()
     if bind and container is None:
         raise ConfigError("--bind without a container", where="command line", mend="--container IMAGE")
-    seen = kinds.binds([output, Path.cwd()], bind or []) if container else ()
-    around = kinds.Surroundings(kinds.prologue(prologue, module or [], view), container, binds=seen)
+    folders = kinds.binds([output, Path.cwd()], bind or []) if container else ()
+    around = kinds.Surroundings(kinds.prologue(prologue, module or [], view), container, binds=folders)
     jobs = _jobs(system, planned, resources, output, one_job=one_job, dry_run=dry_run)
     if not jobs:
         print(f"nothing to submit, all runs are finished ({len(planned)}): hepml benchmark --gather {output}")
@@ -287,14 +287,14 @@ def _devices(planned: Sequence[PlannedRun]) -> int:
     """`training.devices` of all the runs."""
     from hepml.errors import ConfigError
 
-    found = {run.config.training.devices for run in planned}
-    if len(found) > 1:
+    devices = {run.config.training.devices for run in planned}
+    if len(devices) > 1:
         raise ConfigError(
-            f"runs of one submission have training.devices {', '.join(map(str, sorted(found)))}",
+            f"runs of one submission have training.devices {', '.join(map(str, sorted(devices)))}",
             where="command line",
             mend="submit each number of devices by itself",
         )
-    return found.pop() if found else 1
+    return devices.pop() if devices else 1
 
 
 def _jobs(
@@ -314,11 +314,11 @@ def _jobs(
         words = ("benchmark", "--resume", "--output", str(output))
         return [Job(output.name, words)] if todo else []
     # HTCondor starts one process on its machine, which starts those for the other GPUs
-    told = (
+    flags = (
         [f"training.devices={resources.tasks}"] if system is System.htcondor and resources.tasks > 1 else []
     )
     return [
-        Job(run.name, (*run.words(resume=True), *told), str(run.folder), run.config.training.epochs)
+        Job(run.name, (*run.words(resume=True), *flags), str(run.folder), run.config.training.epochs)
         for run in todo
     ]
 
@@ -390,7 +390,7 @@ def _submit(
     from hepml.cluster import htcondor, local, slurm, submissions
     from hepml.errors import MissingExtraError
 
-    made: list[Any] = []
+    submitted: list[Any] = []
     logs: list[str | None] = []
     if system is System.htcondor:
         path = htcondor.write(_condor_files(jobs, resources, output, last, around, extra), output)
@@ -411,12 +411,14 @@ def _submit(
         logs = [f"{place}/{number}.out" for number in ids]
     else:
         if system is System.slurm:
-            made = slurm.submit(jobs, resources, output, name=output.name, last=last, surroundings=around)
+            submitted = slurm.submit(
+                jobs, resources, output, name=output.name, last=last, surroundings=around
+            )
         else:
-            made = local.submit(jobs, resources, output, around)
-        ids = [str(job.job_id) for job in made]
-        logs = [str(job.paths.stdout) for job in made]
-    everything = [*jobs, *([last] if last and made else [])]
+            submitted = local.submit(jobs, resources, output, around)
+        ids = [str(job.job_id) for job in submitted]
+        logs = [str(job.paths.stdout) for job in submitted]
+    everything = [*jobs, *([last] if last and submitted else [])]
     submissions.add(output, system.value, everything, ids, resources, around, logs, extra)
     if json:
         console.print_json({"jobs": ids, "runs": [job.folder for job in jobs], "output": str(output)})
@@ -426,10 +428,10 @@ def _submit(
         print(f"logs: {output / system.value}   where they are: hepml submit status {output}")
         if system is System.htcondor and ids and last is not None:
             print(f"when all have ended: {last.line}")
-    if not wait or not made:
+    if not wait or not submitted:
         return 0
-    with console.CountingBar("jobs", len(made)) as bar:
-        (slurm if system is System.slurm else local).wait(made, bar.update)
+    with console.CountingBar("jobs", len(submitted)) as bar:
+        (slurm if system is System.slurm else local).wait(submitted, bar.update)
     return _outcome(planned, console.err())
 
 

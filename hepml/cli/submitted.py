@@ -109,23 +109,23 @@ def refuse_queued(runs: Sequence[PlannedRun], output: Path) -> list[PlannedRun]:
     queued = submissions.queued(output)
     # one job that trains everything
     whole = next((row for row in queued.values() if row.folder is None and "--output" in row.words), None)
-    kept, told = [], []
+    kept, busy = [], []
     for run in runs:
         row = queued.get(str(run.folder)) or whole
         if row is not None:
-            told.append(f"{run.name} (job {row.id} of {row.system})")
+            busy.append(f"{run.name} (job {row.id} of {row.system})")
         elif run.folder.is_dir() and is_locked(run.folder):
-            told.append(f"{run.name} (a process is training it)")
+            busy.append(f"{run.name} (a process is training it)")
         else:
             kept.append(run)
-    if told and not kept:
+    if busy and not kept:
         raise ConfigError(
-            f"already queued or running: {', '.join(told)}",
+            f"already queued or running: {', '.join(busy)}",
             where=str(output),
             mend=f"wait, or hepml submit cancel {output}",
         )
-    if told:
-        console.err().print(f"left out, already queued or running: {', '.join(told)}")
+    if busy:
+        console.err().print(f"left out, already queued or running: {', '.join(busy)}")
     return kept
 
 

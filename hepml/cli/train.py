@@ -67,13 +67,13 @@ def command(
     if find_rate:
         from hepml.training import rate_finder
 
-        found = rate_finder.find_rate(run, progress=progress)
-        figure = rate_finder.draw(found, (folder or Path()) / "find-rate.png")
+        curve = rate_finder.find_rate(run, progress=progress)
+        figure = rate_finder.draw(curve, (folder or Path()) / "find-rate.png")
         if json:
-            console.print_json(found)
+            console.print_json(curve)
         else:
-            words = f"training.learning_rate={found['suggested']:.1e}"
-            console.out().print(f"{words}  (least loss at {found['least']:.1e}; drawn in {figure})")
+            words = f"training.learning_rate={curve['suggested']:.1e}"
+            console.out().print(f"{words}  (least loss at {curve['least']:.1e}; drawn in {figure})")
         return 0
     try:
         summary = train(run, folder, resume=resume, progress=progress)

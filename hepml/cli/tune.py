@@ -89,8 +89,8 @@ def command(
             process.wait()
         if helper:
             return 0
-        found = tuning.report(study, config, words, folder)
-        _keep(tracker, found, folder)
+        summary = tuning.report(study, config, words, folder)
+        _keep(tracker, summary, folder)
         status = "FINISHED"
     except Killed as stop:
         status = "KILLED"
@@ -104,9 +104,9 @@ def command(
         if tracker is not None:
             tracker.finish(status)
     if json:
-        console.print_json(found)
+        console.print_json(summary)
     else:
-        _show(found)
+        _show(summary)
     return 0
 
 
@@ -148,31 +148,31 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _keep(tracker: Any, found: dict[str, Any], folder: Path) -> None:
+def _keep(tracker: Any, summary: dict[str, Any], folder: Path) -> None:
     """The table of trials, the best config and the figures, in the folder and in the parent run."""
     import json as jsons
 
     from hepml import outputs
 
-    outputs.write_bytes(folder / "tune.json", (jsons.dumps(found, indent=1, default=str) + "\n").encode())
+    outputs.write_bytes(folder / "tune.json", (jsons.dumps(summary, indent=1, default=str) + "\n").encode())
     if tracker is None:
         return
-    tracker.metrics({"best/val_loss": found["best"]["val_loss"]}, 0)
-    tracker.parameters({"best": found["best"]["parameters"]})
-    for path in (found["best_config"], folder / "tune.json", *found["figures"]):
+    tracker.metrics({"best/val_loss": summary["best"]["val_loss"]}, 0)
+    tracker.parameters({"best": summary["best"]["parameters"]})
+    for path in (summary["best_config"], folder / "tune.json", *summary["figures"]):
         tracker.artifact(Path(path), "plots" if str(path).endswith(".png") else None)
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(summary: dict[str, Any]) -> None:
     from rich.table import Table
 
     from hepml.cli import console
 
-    keys = list(found["best"]["parameters"])
-    table = Table(title=f"{len(found['trials'])} trials of {found['study']}", title_justify="left")
+    keys = list(summary["best"]["parameters"])
+    table = Table(title=f"{len(summary['trials'])} trials of {summary['study']}", title_justify="left")
     for heading in ("trial", "state", "val_loss", "test AUC", *keys):
         table.add_column(heading, justify="right")
-    ended = sorted(found["trials"], key=lambda t: (t["state"] != "complete", t["val_loss"] or float("inf")))
+    ended = sorted(summary["trials"], key=lambda t: (t["state"] != "complete", t["val_loss"] or float("inf")))
     for row in ended:
         given = [_short(row["parameters"].get(key, "")) for key in keys]
         loss = "" if row["val_loss"] is None else f"{row['val_loss']:.5f}"
@@ -180,7 +180,7 @@ def _show(found: dict[str, Any]) -> None:
         table.add_row(str(row["number"]), row["state"], loss, auc, *given)
     screen = console.out()
     screen.print(table)
-    if found["importance"]:
-        told = ", ".join(f"{name} {value:.0%}" for name, value in found["importance"].items())
-        screen.print(f"importance: {told}")
-    screen.print(f"best config: {found['best_config']}")
+    if summary["importance"]:
+        shares = ", ".join(f"{name} {value:.0%}" for name, value in summary["importance"].items())
+        screen.print(f"importance: {shares}")
+    screen.print(f"best config: {summary['best_config']}")

@@ -20,8 +20,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.what = ""
-        self.done = 0
-        self.began = self.told = time.monotonic()
+        self.count = 0
+        self.began = self.printed = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
@@ -30,10 +30,10 @@ class Watch:
             self.close()
             return
         now = time.monotonic()
-        if what != self.what or done < self.done:
+        if what != self.what or done < self.count:
             self.close()
-            self.what, self.began, self.told = what, now, now
-        self.done = done
+            self.what, self.began, self.printed = what, now, now
+        self.count = done
         if total is not None and done >= total:
             self.close()
         elif total is None or now - self.began >= PATIENCE:
@@ -55,6 +55,6 @@ class Watch:
                 self._bar = console.counting_bar(self.what, total, screen)
                 self._task = self._bar.add_task(self.what, total=total)
             self._bar.update(self._task, completed=done, total=total)
-        elif now - self.told >= PAUSE and total is not None:
-            self.told = now
+        elif now - self.printed >= PAUSE and total is not None:
+            self.printed = now
             screen.print(console.progress_line(self.what, done, total, now - self.began))

@@ -219,8 +219,8 @@ def submit(path: Path, jobs: int) -> list[str]:
     except Exception as problem:  # HTCondorException, of whichever bindings these are
         if not type(problem).__module__.startswith("htcondor"):
             raise
-        told = " ".join(str(problem).split()).rstrip(".")
-        raise ClusterError(f"no HTCondor queue takes the jobs from here: {told}", mend=mend) from None
+        message = " ".join(str(problem).split()).rstrip(".")
+        raise ClusterError(f"no HTCondor queue takes the jobs from here: {message}", mend=mend) from None
     return [f"{int(result.cluster())}.{i}" for i in range(jobs)]
 
 
@@ -228,11 +228,11 @@ def present_environment() -> dict[str, str]:
     """What of this environment a job is given."""
     from hepml.tracking.store import public_uri
 
-    found = {name: os.environ[name] for name in _NAMES if os.environ.get(name)}
+    variables = {name: os.environ[name] for name in _NAMES if os.environ.get(name)}
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri and public_uri(uri) == uri:  # one with a password in it is not written into a file
-        found["MLFLOW_TRACKING_URI"] = uri
-    return found
+        variables["MLFLOW_TRACKING_URI"] = uri
+    return variables
 
 
 def _minutes(resources: Resources) -> int:

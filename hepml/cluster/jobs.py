@@ -169,8 +169,8 @@ def minutes(text: str) -> int:
         return _positive(int(text), text)
     units = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?", text)
     clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d)(?::\d\d)?", text)
-    found = units or clock
-    days, hours, rest = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    match = units or clock
+    days, hours, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
     return _positive(1440 * days + 60 * hours + rest, text)
 
 

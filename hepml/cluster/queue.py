@@ -35,8 +35,8 @@ def states(system: str, ids: Sequence[str]) -> dict[str, str] | None:
 
 def alive(system: str, ids: Sequence[str]) -> set[str]:
     """Those of the jobs that wait or run; all of them where the batch system does not answer."""
-    found = states(system, ids)
-    return set(ids) if found is None else {job for job, state in found.items() if state in ALIVE | {"HELD"}}
+    known = states(system, ids)
+    return set(ids) if known is None else {job for job, state in known.items() if state in ALIVE | {"HELD"}}
 
 
 def slurm_states(ids: Iterable[str]) -> dict[str, str] | None:
@@ -82,8 +82,8 @@ def cancel(system: str, ids: Sequence[str]) -> None:
         raise ClusterError(f"there is no {tool} here", mend=f"on a login node: {tool} {' '.join(ids)}")
     asked = subprocess.run([tool, *ids], capture_output=True, text=True, timeout=120, check=False)
     if asked.returncode:
-        told = (asked.stderr or asked.stdout).strip().splitlines() or ["no message"]
-        raise ClusterError(f"{tool} refuses: {told[-1]}", mend=f"{tool} {' '.join(ids)}")
+        message = (asked.stderr or asked.stdout).strip().splitlines() or ["no message"]
+        raise ClusterError(f"{tool} refuses: {message[-1]}", mend=f"{tool} {' '.join(ids)}")
 
 
 def _condor_states(ids: Sequence[str]) -> dict[str, str] | None:
@@ -96,12 +96,12 @@ def _condor_states(ids: Sequence[str]) -> dict[str, str] | None:
         return None
     if asked.returncode:
         return None
-    found = {}
+    states_of = {}
     for row in asked.stdout.splitlines():
         words = row.split()
         if len(words) == 3 and f"{words[0]}.{words[1]}" in wanted:
-            found[f"{words[0]}.{words[1]}"] = _CONDOR.get(int(words[2]), "PENDING")
-    return found
+            states_of[f"{words[0]}.{words[1]}"] = _CONDOR.get(int(words[2]), "PENDING")
+    return states_of
 
 
 def _is_process(job: str) -> bool:

@@ -76,23 +76,23 @@ def submit(
     try:
         executor.update_parameters(**_options(jobs, resources, name, around))
         with executor.batch():
-            made = [executor.submit(_task(job, around, resources)) for job in jobs]
+            submitted = [executor.submit(_task(job, around, resources)) for job in jobs]
     except (submitit.core.utils.FailedJobError, ValueError) as problem:
         raise ClusterError(
             f"Slurm refuses the jobs: {_brief(problem)}", mend="see --partition, --time, --account"
         ) from None
     if last is not None:
-        array = made[0].job_id.partition("_")[0]
+        array = submitted[0].job_id.partition("_")[0]
         more = {**resources.more, "dependency": f"afterany:{array}"}
         executor = submitit.SlurmExecutor(folder=folder)
         small = Resources(60, 1, 0, None, resources.partition, resources.account, 1, more)
         executor.update_parameters(**_options([last], small, f"{name}-last", around))
-        made.append(executor.submit(_task(last, around, small)))
-    return made
+        submitted.append(executor.submit(_task(last, around, small)))
+    return submitted
 
 
 def wait(
-    jobs: Sequence[Any], tell: Callable[[int, int], None] = lambda done, total: None, *, every: float = 2.0
+    jobs: Sequence[Any], tell: Callable[[int, int], None] = lambda ended, total: None, *, every: float = 2.0
 ) -> None:
     """Waits until Slurm has none of the jobs any more; needs no accounting, which many clusters lack.
 
@@ -102,9 +102,9 @@ def wait(
         every: seconds between looks.
     """
     while True:
-        done = sum(job.paths.result_pickle.exists() for job in jobs)
-        tell(done, len(jobs))
-        if done == len(jobs):
+        ended = sum(job.paths.result_pickle.exists() for job in jobs)
+        tell(ended, len(jobs))
+        if ended == len(jobs):
             return
         states = queue.slurm_states([job.job_id for job in jobs])
         if states is not None and not any(state in queue.ALIVE for state in states.values()):
@@ -172,5 +172,5 @@ def _submitit() -> Any:
 
 def _brief(problem: BaseException) -> str:
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    told = [line for line in lines if "error" in line.lower()] or lines
-    return told[-1][:200] if told else type(problem).__name__
+    messages = [line for line in lines if "error" in line.lower()] or lines
+    return messages[-1][:200] if messages else type(problem).__name__

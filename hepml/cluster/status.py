@@ -73,20 +73,20 @@ def _row(row: Submitted, queued: str | None) -> Row:
     record = read_journal(folder) if folder is not None else Record()
     epochs = [e for e in record.of("metrics") if "epoch_seconds" in e["values"]]
     seconds = [float(e["values"]["epoch_seconds"]) for e in epochs]
-    done = max((int(e["step"]) + 1 for e in epochs), default=0)
+    trained = max((int(e["step"]) + 1 for e in epochs), default=0)
     speed = epochs[-1]["values"].get("jets_per_second") if epochs else None
     state = _state(folder, queued) if folder is not None else _state_of_many(row, queued)
     left = None
     if state == "running" and row.epochs and seconds:
-        left = max(0, row.epochs - done) * sum(seconds) / len(seconds)
+        left = max(0, row.epochs - trained) * sum(seconds) / len(seconds)
     problem = None
     if state in ("failed", "left", "held"):
-        told = why_unfinished(folder, record) if folder is not None else None
+        reason = why_unfinished(folder, record) if folder is not None else None
         words = last_words(row.log)
-        problem = words if words and words.startswith("error:") else told or words
+        problem = words if words and words.startswith("error:") else reason or words
     return Row(
-        row.name, row.id, row.system, state, len(record.of("start")), done, row.epochs, speed, left, problem,
-        row.folder,
+        row.name, row.id, row.system, state, len(record.of("start")), trained, row.epochs, speed, left,
+        problem, row.folder,
     )  # fmt: skip
 
 

@@ -110,12 +110,12 @@ def latest(rows: Iterable[Submitted]) -> dict[str, Submitted]:
 def queued(output: Path) -> dict[str, Submitted]:
     """Jobs that wait or run now, by the folder of their run; a batch system is asked once."""
     rows = list(latest(read(output)).values())
-    found: dict[str, Submitted] = {}
+    waiting: dict[str, Submitted] = {}
     for system in sorted({row.system for row in rows}):
         mine = [row for row in rows if row.system == system and row.id]
         living = queue.alive(system, [row.id for row in mine])
-        found |= {row.folder or row.name: row for row in mine if row.id in living}
-    return found
+        waiting |= {row.folder or row.name: row for row in mine if row.id in living}
+    return waiting
 
 
 def resources_of(row: Submitted) -> tuple[Resources, Surroundings]:

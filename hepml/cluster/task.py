@@ -48,13 +48,13 @@ class Task:
         self.words, self.surroundings = tuple(words), surroundings or Surroundings()
         self.folder, self.gpus = folder, gpus
         self._process: subprocess.Popen[bytes] | None = None
-        self._found: float | None = None
+        self._earlier: float | None = None
 
     def __call__(self) -> int:
         typed = shlex.join(["hepml", *self.words])
         if os.environ.get("SLURM_PROCID", "0") == "0":
             print(f"$ {typed}", flush=True)
-        self._found = self._written()
+        self._earlier = self._written()
         self._process = subprocess.Popen(
             self.surroundings.command(self.words, gpus=self.gpus),
             env=self.surroundings.environment(os.environ),
@@ -84,7 +84,7 @@ class Task:
             until = time.monotonic() + _GRACE
             while process.poll() is None and time.monotonic() < until:
                 time.sleep(0.2)
-        if self.folder is not None and self._written() == self._found and requeue.out_of_time(os.environ):
+        if self.folder is not None and self._written() == self._earlier and requeue.out_of_time(os.environ):
             print(
                 f"error: the time limit came before the first new checkpoint of {self.folder}: the slot is "
                 "too short for start-up and one step; submit with a longer --time",

@@ -111,11 +111,11 @@ def check_physical(p: Tensor, offsets: Tensor, *, at_rest: bool = False) -> None
         DataError: such a constituent; names its jet.
     """
     rows = p.detach().cpu().double().numpy()
-    for reason, found in [
+    for reason, wrong in [
         ("NaN or infinite four-momentum", ~np.isfinite(rows).all(axis=1)),
         *unphysical(rows),
     ]:
-        bad = found & rows.any(axis=1)
+        bad = wrong & rows.any(axis=1)
         if reason == "no transverse momentum" and at_rest:
             bad &= rows[:, 3] != 0
         if bad.any():

@@ -38,10 +38,10 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
     lists = ak.to_packed(ak.from_regular(jets["constituents"]))
     offsets, flat = _constituents(lists)
     own = {
-        n: found
+        n: numbers
         for n in ak.fields(jets)
         if n not in ("constituents", label, weight) and jets[n].ndim == 1 and not ak.fields(jets[n])
-        if (found := _numbers(jets[n])).dtype.kind in "biuf"
+        if (numbers := _numbers(jets[n])).dtype.kind in "biuf"
     }
     index = own["index"] if "index" in own else np.arange(len(offsets) - 1)
     entries = np.asarray(index, dtype=np.int64)
@@ -71,10 +71,10 @@ def _constituents(lists: ak.Array) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     import awkward as ak
 
     fields = [n for n in ak.fields(lists) if lists[n].ndim == 2 and not ak.fields(lists[n])]
-    found = candidates_of(fields, _record(lists))
-    if found is not None:
+    candidates = candidates_of(fields, _record(lists))
+    if candidates is not None:
         columns = {n: _floats(ak.flatten(lists[n], axis=1)) for n in fields}
-        flat = translated(found, columns)
+        flat = translated(candidates, columns)
         four = cartesian(flat, "constituents", GIVEN)
         rest = {n: _single(c) for n, c in flat.items() if n not in (*INTERMEDIATE, *_IMPLIED)}
         return _offsets(lists[fields[0]]), four | rest

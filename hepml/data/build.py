@@ -59,23 +59,23 @@ def build(files: Files, request: Request) -> dict[str, Any]:
     Raises:
         HepmlError: see `JetDataset.open`.
     """
-    report, found = DataReport(), look(files, request)
+    report, scanned = DataReport(), look(files, request)
     if request.max_jets is not None:
-        return {**_sampled(found, request, request.max_jets, report), "report": report}
-    columns = GrowingColumns(found.entries)
+        return {**_sampled(scanned, request, request.max_jets, report), "report": report}
+    columns = GrowingColumns(scanned.entries)
     about: dict[str, Any] = {}
-    for piece in packed_chunks(found, request, report, columns):
+    for piece in packed_chunks(scanned, request, report, columns):
         columns.append(columns_of(piece, request))
         about = {n: piece[n] for n in ABOUT}
         piece.clear()  # nothing views the columns when they grow
     return {**as_arguments(columns.finish(), about, request), "report": report}
 
 
-def _sampled(found: Scan, request: Request, most: int, report: DataReport) -> dict[str, Any]:
+def _sampled(scanned: Scan, request: Request, most: int, report: DataReport) -> dict[str, Any]:
     """A random sample of so many jets."""
     pieces: list[dict[str, Any]] = []
     sample = Sample(most)
-    for piece in packed_chunks(found, request, report):
+    for piece in packed_chunks(scanned, request, report):
         pieces.append(piece)
         sample.add(piece)
         sample.thin(pieces, slack=sample.size)
@@ -91,10 +91,10 @@ def _sampled(found: Scan, request: Request, most: int, report: DataReport) -> di
 
 def columns_of(piece: dict[str, Any], request: Request) -> dict[str, np.ndarray | None]:
     """All columns of a piece by name, with jet columns and extras under `jet_columns.` and `extras.`."""
-    found: dict[str, np.ndarray | None] = {n: piece[n] for n in (*PER_CONSTITUENT, *PER_JET)}
-    found |= {f"{JET_COLUMNS}{n}": c for n, c in piece["jet_columns"].items()}
-    found |= beside_columns(piece["collections"])
-    return found | {f"{EXTRAS}{n}": c for n, c in extras_of(piece, request).items()}
+    columns: dict[str, np.ndarray | None] = {n: piece[n] for n in (*PER_CONSTITUENT, *PER_JET)}
+    columns |= {f"{JET_COLUMNS}{n}": c for n, c in piece["jet_columns"].items()}
+    columns |= beside_columns(piece["collections"])
+    return columns | {f"{EXTRAS}{n}": c for n, c in extras_of(piece, request).items()}
 
 
 def as_arguments(columns: dict[str, Any], about: dict[str, Any], request: Request) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class Sample:
 
 
 def packed_chunks(
-    found: Scan,
+    scanned: Scan,
     request: Request,
     report: DataReport,
     columns: GrowingColumns | None = None,
@@ -210,7 +210,7 @@ def packed_chunks(
     """Packed columns chunk by chunk; `report` is complete after the last.
 
     Args:
-        found: the scanned files.
+        scanned: the scanned files.
         request: what is wanted of them.
         report: filled in while chunks are taken.
         columns: where the columns of constituents are to be computed; in new memory where left out.
@@ -219,20 +219,20 @@ def packed_chunks(
     Raises:
         HepmlError: see `JetDataset.open`.
     """
-    found.raise_first()
+    scanned.raise_first()
     for name in request.inputs.extras:
         extra_table.lookup(name)
     names = feature_table.resolve(request.inputs.features) if request.inputs.features else ()
     raw = feature_table.file_columns_for(names)
     classify = request.labels and request.target is None
-    samples = file_samples.SampleMap(request.samples, found) if request.samples else None
-    labelled = found if samples is None else samples.scanned(found)
+    samples = file_samples.SampleMap(request.samples, scanned) if request.samples else None
+    labelled = scanned if samples is None else samples.scanned(scanned)
     mapper = ClassMap(labelled, request.classes) if classify else None
     jets = _jet_columns(request)
     if samples is not None and jets != "all":
-        jets = list(dict.fromkeys([*jets, *samples.columns(found)]))
+        jets = list(dict.fromkeys([*jets, *samples.columns(scanned)]))
     stream = iterate_chunks(
-        [f.source for f in found.files],
+        [f.source for f in scanned.files],
         request.layout,
         columns=raw,
         jet_columns=jets,
@@ -243,7 +243,7 @@ def packed_chunks(
         entry_start=None if span is None else span[0],
         entry_stop=None if span is None else span[1],
         step_size=None,
-        scanned=found,
+        scanned=scanned,
         finite=[
             *request.inputs.jet_features,
             *(c for c in (request.target, request.weights) if isinstance(c, str)),
@@ -253,7 +253,7 @@ def packed_chunks(
         essential=_named(request),
         collections={n: feature_table.file_columns_for(f) for n, f in request.inputs.collections},
     )
-    seen, room = 0, columns.room if columns is not None else None
+    read, room = 0, columns.room if columns is not None else None
     for chunk in stream:
         labels: Any = None
         if samples is not None:
@@ -265,7 +265,7 @@ def packed_chunks(
         weights = _weights(chunk, request)
         if not len(chunk):
             continue
-        seen += len(chunk)
+        read += len(chunk)
         if columns is not None:
             columns.reached = report.read if chunk.events is None else int(chunk.events[-1]) + 1
         if mapper is not None:
@@ -290,7 +290,7 @@ def packed_chunks(
             "feature_names": names,
             "classes": mapper.names if mapper is not None else (),
         }
-    if not seen and span is None:
+    if not read and span is None:
         raise DataError(
             f"no jets left: {report}", mend="loosen the selection or the classes, or repair the file"
         )

@@ -59,18 +59,18 @@ def open_cache(folder: Path, files: Files, request: Request, write: Write | None
         HepmlError: see `JetDataset.open`.
         FileError: the cache cannot be written (a full disk, say); nothing is left of it then.
     """
-    found = look(files, request)
-    home = folder / cache_key(found, request)
+    scanned = look(files, request)
+    home = folder / cache_key(scanned, request)
     if not (home / "meta.json").is_file():
-        _build(home, found, files, request, write or stream)
+        _build(home, scanned, files, request, write or stream)
     return _load(home, request)
 
 
-def cache_key(found: Scan, request: Request) -> str:
+def cache_key(scanned: Scan, request: Request) -> str:
     """A name for what is cached: changes when a file, the layout, the request or the feature table
     changes."""
     h = xxhash.xxh3_128()
-    for item in found.files:
+    for item in scanned.files:
         h.update(
             _stable(
                 (_place_of(item.source), item.tree, item.entries, item.source.identity, item.layout)
@@ -103,7 +103,7 @@ def _stable(value: Any) -> str:
     return repr(value)
 
 
-def _build(home: Path, found: Scan, files: Files, request: Request, write: Write) -> None:
+def _build(home: Path, scanned: Scan, files: Files, request: Request, write: Write) -> None:
     try:
         with outputs.building(home) as partial:
             if partial is None:  # another process was first: its cache is as good
@@ -111,7 +111,7 @@ def _build(home: Path, found: Scan, files: Files, request: Request, write: Write
             if request.max_jets is not None:  # a sample fits in memory
                 _write_all(partial, build(files, request))
             else:
-                write(partial, found, request)
+                write(partial, scanned, request)
     except OSError as problem:
         raise FileError(
             f"the cache cannot be written ({problem.strerror or problem})",
@@ -120,11 +120,11 @@ def _build(home: Path, found: Scan, files: Files, request: Request, write: Write
         ) from problem
 
 
-def stream(partial: Path, found: Scan, request: Request) -> None:
+def stream(partial: Path, scanned: Scan, request: Request) -> None:
     """Packs the jets chunk by chunk."""
     report, writer = DataReport(), ColumnWriter(partial)
     try:
-        for piece in packed_chunks(found, request, report):
+        for piece in packed_chunks(scanned, request, report):
             writer.add(piece, request)
     finally:
         writer.close()
@@ -169,24 +169,24 @@ class ColumnWriter:
         _write_meta(self.folder, {**self.about, "jet_feature_names": request.inputs.jet_features}, report)
 
 
-def _write_all(partial: Path, made: dict[str, Any]) -> None:
-    made = {n: v.numpy() if isinstance(v, torch.Tensor) else v for n, v in made.items()}
-    made["counts"] = np.diff(made["offsets"])
-    columns = {n: made[n] for n in (*PER_CONSTITUENT, *PER_JET) if made.get(n) is not None}
-    columns |= {f"{JET_COLUMNS}{n}": c for n, c in made["jet_columns"].items()}
-    columns |= {f"{EXTRAS}{n}": c.numpy() for n, c in made["extras"].items()}
-    columns |= {n: c for n, c in beside_columns(made["collections"]).items() if c is not None}
+def _write_all(partial: Path, arrays: dict[str, Any]) -> None:
+    arrays = {n: v.numpy() if isinstance(v, torch.Tensor) else v for n, v in arrays.items()}
+    arrays["counts"] = np.diff(arrays["offsets"])
+    columns = {n: arrays[n] for n in (*PER_CONSTITUENT, *PER_JET) if arrays.get(n) is not None}
+    columns |= {f"{JET_COLUMNS}{n}": c for n, c in arrays["jet_columns"].items()}
+    columns |= {f"{EXTRAS}{n}": c.numpy() for n, c in arrays["extras"].items()}
+    columns |= {n: c for n, c in beside_columns(arrays["collections"]).items() if c is not None}
     for name, array in columns.items():
         (partial / f"{name}.bin").write_bytes(np.ascontiguousarray(array).data)
-    about = {n: made[n] for n in ("feature_names", "classes", "jet_feature_names")}
+    about = {n: arrays[n] for n in ("feature_names", "classes", "jet_feature_names")}
     about["columns"] = {n: {"dtype": a.dtype.str, "row": list(a.shape[1:])} for n, a in columns.items()}
-    _write_meta(partial, about, made["report"])
+    _write_meta(partial, about, arrays["report"])
 
 
 def _write_meta(partial: Path, about: dict[str, Any], report: DataReport) -> None:
     sums = {path.name: _checksum(path) for path in sorted(partial.glob("*.bin"))}
-    found = {**about, "format": FORMAT, "report": report.as_dict(), "checksums": sums}
-    (partial / "meta.json").write_text(json.dumps(found))
+    meta = {**about, "format": FORMAT, "report": report.as_dict(), "checksums": sums}
+    (partial / "meta.json").write_text(json.dumps(meta))
 
 
 def _checksum(path: Path) -> str:
@@ -215,8 +215,8 @@ def verify(folder: Path) -> dict[str, list[str]]:
             out[str(home)] = ["meta.json is damaged, or of a version without checksums"]
             continue
         wrong = [f"{name}.bin is absent" for name in columns if not (home / f"{name}.bin").is_file()]
-        there = [(name, found) for name, found in sums.items() if (home / name).is_file()]
-        wrong += [f"{name} has changed" for name, found in there if _checksum(home / name) != found]
+        there = [(name, recorded) for name, recorded in sums.items() if (home / name).is_file()]
+        wrong += [f"{name} has changed" for name, recorded in there if _checksum(home / name) != recorded]
         out[str(home)] = wrong
     return out
 

@@ -50,7 +50,7 @@ def contents(batch: PackedJets) -> list[tuple[str, str]]:
 def text(batch: PackedJets) -> str:
     """At most eight lines."""
     return "\n".join(
-        [f"JetBatch of {headline(batch)}", *(f"  {name:<13} {told}" for name, told in contents(batch))]
+        [f"JetBatch of {headline(batch)}", *(f"  {name:<13} {value}" for name, value in contents(batch))]
     )
 
 
@@ -68,9 +68,9 @@ def as_html(batch: PackedJets) -> str:
     }
     if few.labels is not None and few.labels.ndim == 1:
         columns["label"] = [f"{v:g}" for v in few.labels.tolist()]
-    told = "".join(f"<br><i>{html.escape(name)}</i> {html.escape(what)}" for name, what in contents(batch))
+    lines = "".join(f"<br><i>{html.escape(name)}</i> {html.escape(what)}" for name, what in contents(batch))
     pictures = "".join(picture(few, i) for i in range(min(PICTURES, len(few))))
-    return f"<div><b>JetBatch</b> of {html.escape(headline(batch))}{told}{table(columns)}{pictures}</div>"
+    return f"<div><b>JetBatch</b> of {html.escape(headline(batch))}{lines}{table(columns)}{pictures}</div>"
 
 
 def table(columns: dict[str, Sequence[str]]) -> str:

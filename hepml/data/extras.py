@@ -64,10 +64,10 @@ def lookup(name: str) -> Extra:
     Raises:
         LayoutError: no such extra; names the nearest.
     """
-    found = find(name)
-    if found is None:
+    extra = find(name)
+    if extra is None:
         raise LayoutError(f"unknown extra '{name}'", mend=did_you_mean(name, _EXTRAS, noun="extras at hand"))
-    return found
+    return extra
 
 
 def is_in_graph(name: str) -> bool:

@@ -20,7 +20,7 @@ class JetArray(ak.Array):  # type: ignore[misc]
         from hepml.data.batch import JetBatch
         from hepml.data.display import ROWS
 
-        told = html.escape(str(self.attrs.get("report", "")))
+        report = html.escape(str(self.attrs.get("report", "")))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # columns that a batch leaves out are none of a picture's
@@ -28,7 +28,7 @@ class JetArray(ak.Array):  # type: ignore[misc]
         except (HepmlError, AttributeError, KeyError, TypeError, ValueError):
             # a selection of columns, or an array that was changed: what awkward says of it
             return str(super()._repr_mimebundle_().get("text/html", ""))
-        title = f"<b>{len(self):,} jets</b> {told}<br>the first of them: <b>JetBatch</b>"
+        title = f"<b>{len(self):,} jets</b> {report}<br>the first of them: <b>JetBatch</b>"
         return shown.replace("<b>JetBatch</b>", title, 1)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

@@ -173,11 +173,11 @@ class PackedJets:
         """
         if name in self.extras:
             return self.extras[name]
-        made: dict[str, Tensor] = self.__dict__.setdefault("_made", {})
-        if name not in made:
+        extras: dict[str, Tensor] = self.__dict__.setdefault("_made", {})
+        if name not in extras:
             with torch.no_grad():
-                made[name] = extra_table.lookup(name).build(self.four_momenta, self.offsets)
-        return made[name]
+                extras[name] = extra_table.lookup(name).build(self.four_momenta, self.offsets)
+        return extras[name]
 
     def select_jets(self, names: Sequence[str]) -> Tensor:
         """Jet-level columns by name, [B, len(names)].
@@ -289,8 +289,8 @@ class PackedJets:
         px, py = (self.four_momenta[:, i].detach().cpu().contiguous().numpy() for i in (1, 2))
         kept = torch.from_numpy(leading_rows(px, py, self.offsets.cpu().numpy(), most)).to(self.device)
         offsets = F.pad(self.counts.clamp_max(most).cumsum(0), (1, 0))
-        made = self._taken(offsets, lambda t: t[kept], None)
-        return replace(made, jet_momenta=self.jets)
+        shortened = self._taken(offsets, lambda t: t[kept], None)
+        return replace(shortened, jet_momenta=self.jets)
 
     def without_padding(self) -> Self:
         """Without constituents whose four-momentum is zero, which fill up arrays of fixed size; they are left

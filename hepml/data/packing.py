@@ -76,8 +76,8 @@ def pack(
     used = [*(jet_features or ()), *([target] if target else [])]
     chunk = screen(chunk, bad, report, [n for n in used if n in chunk.jets])
     if report.dropped_bad:
-        told = "; ".join(f"{reason}: {found}" for reason, found in report.bad.items())
-        warnings.warn(f"{report.dropped_bad} jets dropped: {told}", stacklevel=3)
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in report.bad.items())
+        warnings.warn(f"{report.dropped_bad} jets dropped: {reasons}", stacklevel=3)
     if max_constituents is not None:
         chunk = chunk.leading(max_constituents)
     if jet_features is None:
@@ -102,11 +102,12 @@ def pack(
 def _finite(chunk: Chunk, names: Sequence[str]) -> list[str]:
     """Of jet columns that nobody asked for, those that a batch can carry; the others are told."""
     lacking = {n: int((~np.isfinite(chunk.jets[n])).sum()) for n in names}
-    told = [f"{n} ({jets} jets)" for n, jets in lacking.items() if jets]
-    if told:
-        more = f" and {len(told) - 6} more" if len(told) > 6 else ""
+    left_out = [f"{n} ({jets} jets)" for n, jets in lacking.items() if jets]
+    if left_out:
+        more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
         warnings.warn(
-            f"jet columns left out, being NaN, infinite or absent in some jets: {', '.join(told[:6])}{more}",
+            "jet columns left out, being NaN, infinite or absent in some jets: "
+            f"{', '.join(left_out[:6])}{more}",
             stacklevel=4,
         )
     return [n for n in names if not lacking[n]]
@@ -172,11 +173,11 @@ def _beside(kind: type[Jets], chunk: Chunk, name: str, features: Sequence[str], 
             else "name it in the layout (collections)",
         )
     inner = replace(chunk.collections[name], momenta=chunk.jet_momenta())
-    made = batch_of(kind, inner, features, dtype=dtype)
+    packed = batch_of(kind, inner, features, dtype=dtype)
     if features:
-        return made
+        return packed
     raw = {n: torch.from_numpy(c).to(dtype) for n, c in inner.constituents.items() if n not in MOMENTUM}
-    return replace(made, raw=raw)
+    return replace(packed, raw=raw)
 
 
 def prepare(batch: Jets, inputs: Inputs) -> Jets:

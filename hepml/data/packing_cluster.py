@@ -42,7 +42,7 @@ def packing_on(
     """
     client, cluster = _connect(where, jobs)
     try:
-        yield lambda partial, found, request: _pack(client, partial, found, request, tell)
+        yield lambda partial, scanned, request: _pack(client, partial, scanned, request, tell)
     finally:
         client.close()
         if cluster is not None:
@@ -68,9 +68,9 @@ def _connect(where: str, jobs: int) -> tuple[Any, Any]:
     except Exception as problem:
         if cluster is not None:
             cluster.close()
-        told = " ".join(str(problem).split())[:160]
+        message = " ".join(str(problem).split())[:160]
         raise ConfigError(
-            f"no dask cluster at {where} ({type(problem).__name__}: {told})",
+            f"no dask cluster at {where} ({type(problem).__name__}: {message})",
             where="--dask",
             mend="give tcp://HOST:PORT of a running scheduler, its scheduler file, slurm or htcondor",
         ) from problem
@@ -102,12 +102,12 @@ def _not_installed(package: str) -> ConfigError:
 
 
 def _pack(
-    client: Any, partial: Path, found: Scan, request: Request, tell: Callable[[int, int], None]
+    client: Any, partial: Path, scanned: Scan, request: Request, tell: Callable[[int, int], None]
 ) -> None:
-    found.raise_first()
-    found = closed(found)
-    shards = list(cut(found, ShardReader(found, request), SIZE))
-    shared = client.scatter((found, request), broadcast=True, hash=False)
+    scanned.raise_first()
+    scanned = closed(scanned)
+    shards = list(cut(scanned, ShardReader(scanned, request), SIZE))
+    shared = client.scatter((scanned, request), broadcast=True, hash=False)
     home, folder = os.getcwd(), partial.absolute()
     futures = [
         client.submit(_pack_shard, shared, shard, str(folder / f"shard-{i}"), home, pure=False)
@@ -115,10 +115,10 @@ def _pack(
     ]
     report, writer = DataReport(), ColumnWriter(partial)
     try:
-        for done, future in enumerate(futures, 1):
+        for count, future in enumerate(futures, 1):
             _append(future.result(), report, writer)
             future.release()
-            tell(done, len(futures))
+            tell(count, len(futures))
     finally:
         writer.close()
         client.cancel(futures)
@@ -133,12 +133,12 @@ def _pack_shard(shared: tuple[Scan, Request], shard: Shard, folder: str, home: s
     """A task: the columns of a shard in a folder of their own, and what there is to say of them."""
     if os.getcwd() != home:  # relative paths are the client's
         os.chdir(home)
-    found, request = shared
+    scanned, request = shared
     report, place = DataReport(), Path(folder)
     shutil.rmtree(place, ignore_errors=True)  # of a worker that died
     place.mkdir()
     writer = ColumnWriter(place)
-    reader = ShardReader(found, request)
+    reader = ShardReader(scanned, request)
     try:
         for piece in reader.pieces(shard, report):
             writer.add(piece, request)

@@ -29,16 +29,16 @@ def batch_of_padded(
 ) -> Jets:
     """See `JetBatch.from_padded`; `kind` is that class."""
     inside = checked_mask(mask)
-    made = kind.from_arrays(
+    batch = kind.from_arrays(
         packed(four_momenta, inside),
         F.pad(inside.sum(dim=1).cumsum(0), (1, 0)),
         None if features is None else packed(features, inside),
         labels,
         **jets,
     )
-    raw = {name: packed(c, inside).to(made.dtype) for name, c in (columns or {}).items()}
-    own = None if jet_momenta is None else as_tensor(jet_momenta).to(made.dtype)
+    raw = {name: packed(c, inside).to(batch.dtype) for name, c in (columns or {}).items()}
+    own = None if jet_momenta is None else as_tensor(jet_momenta).to(batch.dtype)
     if own is not None:
-        check_rows("jet_momenta", own, len(made))
-        own = torch.from_numpy(jet_columns.settle(own.numpy(), made.jets.numpy()))
-    return replace(made, raw=raw, jet_momenta=own)
+        check_rows("jet_momenta", own, len(batch))
+        own = torch.from_numpy(jet_columns.settle(own.numpy(), batch.jets.numpy()))
+    return replace(batch, raw=raw, jet_momenta=own)

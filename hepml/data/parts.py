@@ -52,8 +52,8 @@ def fold_parts(whole: JetDataset, folds: int, seed: int) -> list[Part]:
         DataError: fewer jets (or events) than parts.
     """
     shares = {str(k): 1.0 / folds for k in range(folds - 1)}
-    found = parts_by_share(len(whole), shares, seed, getattr(whole, "events", None))
-    parts = [Part(whole, indices) for indices in found.values()]
+    rows = parts_by_share(len(whole), shares, seed, getattr(whole, "events", None))
+    parts = [Part(whole, indices) for indices in rows.values()]
     if not all(map(len, parts)):
         raise DataError(f"{len(whole)} jets leave some of {folds} folds empty", mend="ask for fewer folds")
     return parts
@@ -62,8 +62,8 @@ def fold_parts(whole: JetDataset, folds: int, seed: int) -> list[Part]:
 def places_of(part: Part) -> dict[str, np.ndarray]:
     """Where the jets of a part stand: `index` among the jets of the data set, and `entry` in their file."""
     entries = getattr(part.whole, "entries", None)
-    found = {"index": part.indices}
-    return found if entries is None else {**found, "entry": np.asarray(entries)[part.indices]}
+    places = {"index": part.indices}
+    return places if entries is None else {**places, "entry": np.asarray(entries)[part.indices]}
 
 
 def split(whole: JetDataset | Part, shares: dict[str, float], seed: int) -> dict[str, Part]:
@@ -77,8 +77,8 @@ def split(whole: JetDataset | Part, shares: dict[str, float], seed: int) -> dict
         raise DataError(
             f"the shares held out add up to {sum(shares.values()):g}", mend="leave some jets to train on"
         )
-    found = parts_by_share(len(whole), shares, seed, getattr(whole, "events", None))
-    parts = {name or "train": Part(whole, indices) for name, indices in found.items()}
+    rows = parts_by_share(len(whole), shares, seed, getattr(whole, "events", None))
+    parts = {name or "train": Part(whole, indices) for name, indices in rows.items()}
     for name, part in parts.items():
         if not len(part):
             raise DataError(

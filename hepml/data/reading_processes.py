@@ -75,7 +75,7 @@ class _Worker:
             env=environment,
         )
         self.stop = weakref.finalize(self, _end, self.process)
-        self._send((reader.found, reader.request))
+        self._send((reader.scanned, reader.request))
 
     def ask(self, shard: Shard) -> None:
         """Asks for a shard."""
@@ -85,15 +85,15 @@ class _Worker:
         """The jets of the shard that was asked for."""
         assert self.process.stdout is not None
         try:
-            told = _receive(self.process.stdout)
+            reply = _receive(self.process.stdout)
         except EOFError:
             raise DataError(
                 f"a process that reads jets has ended (exit code {self.process.wait()})",
                 mend="it may have been killed for its memory; data.workers=0 reads without",
             ) from None
-        if isinstance(told, BaseException):
-            raise told
-        batch = _unpacked(told)
+        if isinstance(reply, BaseException):
+            raise reply
+        batch = _unpacked(reply)
         assert isinstance(batch, JetBatch)
         return batch
 
@@ -150,8 +150,8 @@ class _Parts(dict[str, Any]):
 
 
 def _serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
-    found, request = _receive(incoming)
-    reader = ShardReader(found, request)
+    scanned, request = _receive(incoming)
+    reader = ShardReader(scanned, request)
     while True:
         try:
             shard = _receive(incoming)

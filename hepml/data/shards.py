@@ -70,16 +70,16 @@ class ShardReader:
         request: what is wanted of them.
     """
 
-    def __init__(self, found: Scan, request: Request) -> None:
-        self.found, self.request = closed(found), request
+    def __init__(self, scanned: Scan, request: Request) -> None:
+        self.scanned, self.request = closed(scanned), request
         self._open: OrderedDict[int, tuple[Any, FileScan]] = OrderedDict()
 
     def pieces(self, shard: Shard, report: DataReport) -> Iterator[dict[str, Any]]:
         """The packed columns of a shard's jets, chunk by chunk."""
-        files = list(self.found.files)
+        files = list(self.scanned.files)
         files[shard.file] = self.opened(shard.file)
-        found = replace(self.found, files=tuple(files))
-        return packed_chunks(found, self.request, report, span=(shard.first, shard.last))
+        scanned = replace(self.scanned, files=tuple(files))
+        return packed_chunks(scanned, self.request, report, span=(shard.first, shard.last))
 
     def read(self, shard: Shard) -> JetBatch:
         """All jets of a shard."""
@@ -90,8 +90,8 @@ class ShardReader:
             columns.append(columns_of(piece, self.request))
             about = {n: piece[n] for n in ABOUT}
         assert about is not None, "only shards with jets are read"
-        made = as_arguments(columns.finish(), about, self.request)
-        return JetDataset(**made).whole
+        arguments = as_arguments(columns.finish(), about, self.request)
+        return JetDataset(**arguments).whole
 
     def close(self) -> None:
         """Closes the files."""
@@ -100,7 +100,7 @@ class ShardReader:
 
     def opened(self, number: int) -> FileScan:
         """The scanned file with its tree open, where it is a file of one tree of jets."""
-        item = self.found.files[number]
+        item = self.scanned.files[number]
         if item.layout is None or item.tree is None:
             return item
         if number in self._open:
@@ -116,7 +116,7 @@ class ShardReader:
         return opened
 
 
-def closed(found: Scan) -> Scan:
+def closed(scanned: Scan) -> Scan:
     """The scan without open files, as it travels to another process."""
 
     def one(item: FileScan) -> FileScan:
@@ -125,7 +125,7 @@ def closed(found: Scan) -> Scan:
             events = replace(events, tree=None)
         return replace(item, opened=None, events=events)
 
-    return replace(found, files=tuple(one(item) for item in found.files))
+    return replace(scanned, files=tuple(one(item) for item in scanned.files))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,14 +175,14 @@ class StreamedJets:
                 where="data.max_jets",
                 mend="data.train_share takes a part of the jets, or leave out data.stream",
             )
-        found = look(files, request).raise_first()
-        reader, report = ShardReader(found, request), DataReport()
+        scanned = look(files, request).raise_first()
+        reader, report = ShardReader(scanned, request), DataReport()
         kept: list[Shard] = []
-        known, row_bytes = GrowingColumns(found.entries), 0
+        known, row_bytes = GrowingColumns(scanned.entries), 0
         hashes: dict[str, Any] = {}
         about: dict[str, Any] = dict.fromkeys(ABOUT, ())
-        before = np.cumsum([0, *(item.entries for item in found.files)])
-        for shard in cut(found, reader):
+        before = np.cumsum([0, *(item.entries for item in scanned.files)])
+        for shard in cut(scanned, reader):
             own, jets = DataReport(), 0
             for piece in reader.pieces(shard, own):
                 jets += len(piece["counts"])
@@ -209,25 +209,25 @@ class StreamedJets:
             raise DataError(
                 f"no jets left: {report}", mend="loosen the selection or the classes, or repair the file"
             )
-        made = known.finish()
-        labels, entries = made["labels"], made.pop("entries")
+        columns_known = known.finish()
+        labels, entries = columns_known["labels"], columns_known.pop("entries")
         shards, bounds = _with_jets(kept, entries)
         if _are_sorted(labels, bounds):
             shards, bounds = _with_jets([part for shard in kept for part in _smaller(shard)], entries)
-        told = [(name, h.hexdigest()) for name, h in sorted(hashes.items())]
+        digests = [(name, h.hexdigest()) for name, h in sorted(hashes.items())]
         return cls(
             reader=reader,
             shards=tuple(shards),
             bounds=bounds,
-            counts=made["counts"],
-            sizes=np.add.reduceat(made["counts"], bounds[:-1], dtype=np.int64),
+            counts=columns_known["counts"],
+            sizes=np.add.reduceat(columns_known["counts"], bounds[:-1], dtype=np.int64),
             kinds=_commonest(labels, bounds)[0],
             labels=None if labels is None else torch.from_numpy(labels),
-            weights=None if made["weights"] is None else torch.from_numpy(made["weights"]),
-            events=made["events"],
+            weights=None if columns_known["weights"] is None else torch.from_numpy(columns_known["weights"]),
+            events=columns_known["events"],
             row_bytes=row_bytes,
             classes=tuple(about["classes"]),
-            digest=xxhash.xxh3_128(repr((told, about)).encode()).hexdigest(),
+            digest=xxhash.xxh3_128(repr((digests, about)).encode()).hexdigest(),
             report=report,
         )
 
@@ -240,8 +240,8 @@ class StreamedJets:
         which = positions(indices, len(self)).numpy()
         if not len(which):
             return replace(self._one_jet.take(torch.zeros(0, dtype=torch.int64)), index=torch.zeros(0).long())
-        found = picked(lambda shard: self.reader.read(self.shards[shard]), self.bounds, which)
-        return replace(found, index=torch.from_numpy(which))
+        picked_jets = picked(lambda shard: self.reader.read(self.shards[shard]), self.bounds, which)
+        return replace(picked_jets, index=torch.from_numpy(which))
 
     @cached_property
     def _one_jet(self) -> JetBatch:
@@ -266,14 +266,14 @@ def picked(part: Callable[[int], JetBatch], bounds: np.ndarray, which: np.ndarra
     return whole.take(torch.from_numpy(back))
 
 
-def cut(found: Scan, reader: ShardReader, size: int = 1) -> Iterator[Shard]:
+def cut(scanned: Scan, reader: ShardReader, size: int = 1) -> Iterator[Shard]:
     """The entries of all files in shards, cut where baskets end, so that none is decompressed twice.
 
     Args:
         size: in units of the usual one.
     """
     before = 0
-    for number, item in enumerate(found.files):
+    for number, item in enumerate(scanned.files):
         for low, high in _ranges(item, number, reader, size):
             yield Shard(number, before + low, before + high)
         before += item.entries
@@ -305,12 +305,12 @@ def _smaller(shard: Shard) -> list[Shard]:
 
 def _commonest(labels: np.ndarray | None, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The commonest class of each shard, and its share there; one for all without classes."""
-    found, share = np.zeros(len(bounds) - 1, dtype=np.int64), np.zeros(len(bounds) - 1)
+    commonest, share = np.zeros(len(bounds) - 1, dtype=np.int64), np.zeros(len(bounds) - 1)
     if labels is not None and labels.dtype.kind == "i":
         for i, (low, high) in enumerate(pairwise(bounds.tolist())):
             counted = np.bincount(np.maximum(labels[low:high], 0))
-            found[i], share[i] = counted.argmax(), counted.max() / (high - low)
-    return found, share
+            commonest[i], share[i] = counted.argmax(), counted.max() / (high - low)
+    return commonest, share
 
 
 def _are_sorted(labels: np.ndarray | None, bounds: np.ndarray) -> bool:

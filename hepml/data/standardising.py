@@ -73,9 +73,9 @@ def wanted(inputs: Inputs, layout: Any) -> dict[str, tuple[str, ...]]:
         layout: of the training files, as a config has it; None where it is recognised.
     """
     written = columns_as_written(layout)
-    found = {"": inputs.features, "jet": inputs.jet_features, **dict(inputs.collections)}
+    places = {"": inputs.features, "jet": inputs.jet_features, **dict(inputs.collections)}
     out = {}
-    for place, names in found.items():
+    for place, names in places.items():
         known = DERIVED if place == "jet" else FEATURES
         own = written.get(place, frozenset())
         out[place] = tuple(n for n in names if n not in known and n.removeprefix(RAW) not in own)
@@ -112,9 +112,9 @@ def _of(batch: JetBatch, place: str, names: Iterable[str]) -> dict[str, Standard
     return {name: Standard.measured(values[:, i].numpy()) for i, name in enumerate(names)}
 
 
-def told(found: Mapping[str, Mapping[str, Standard]], jets: int) -> str:
+def summary(standards: Mapping[str, Mapping[str, Standard]], jets: int) -> str:
     """The line that a run prints."""
-    names = [f"{place}.{n}" if place else n for place, columns in found.items() for n in columns]
+    names = [f"{place}.{n}" if place else n for place, columns in standards.items() for n in columns]
     some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return (
         f"standardised by median and 16-84 % range of {min(jets, MOST_JETS):,} training jets, clipped at "

@@ -104,9 +104,9 @@ class StreamLoader(Steps):
                     del part
                 edges = starts_of(np.array([len(part) for part in parts]))
                 for low in range(0, len(order), PIECE):
-                    found = picked(parts.__getitem__, edges, order[low : low + PIECE])
-                    yield int(begins[number]) + low, found
-                    del found
+                    piece = picked(parts.__getitem__, edges, order[low : low + PIECE])
+                    yield int(begins[number]) + low, piece
+                    del piece
                 del parts
         finally:
             stream.close()  # type: ignore[attr-defined]
@@ -117,15 +117,15 @@ class StreamLoader(Steps):
         edges = jets.bounds if self.indices is None else np.searchsorted(self.indices, jets.bounds)
         order = self._shuffled_shards() if self.shuffle else np.arange(shards)
         low, high = self._first, self._first + int(self._sizes.sum())
-        found, before = [], 0
+        segments, before = [], 0
         for shard in order.tolist():
             many = int(edges[shard + 1] - edges[shard])
             first, last = max(low - before, 0), min(high - before, many)
             before += many
             if last > first:
                 own = np.arange(edges[shard] + first, edges[shard] + last)
-                found.append(_Segment(shard, own if self.indices is None else self.indices[own]))
-        return found
+                segments.append(_Segment(shard, own if self.indices is None else self.indices[own]))
+        return segments
 
     def _shuffled_shards(self) -> np.ndarray:
         """Shards in a random order in which those of one class come as evenly as they can, since files are

@@ -166,17 +166,19 @@ def adaptive_rollout(
         passed = torch.maximum(torch.searchsorted(moments, arrives, right=True), goal)
         count = passed - goal
         if bool(count.any()):
-            seen = count.nonzero()[:, 0]
-            parts = tableau.interpolant(law, z[seen], after[seen], slopes[:, seen], step[seen])
-            for some in _alike(count[seen]):
-                steps = seen[some]
+            recorded = count.nonzero()[:, 0]
+            parts = tableau.interpolant(
+                law, z[recorded], after[recorded], slopes[:, recorded], step[recorded]
+            )
+            for some in _alike(count[recorded]):
+                steps = recorded[some]
                 first, each = goal[steps], torch.arange(int(count[steps[0]]), device=z.device)
                 asked = ahead.unfold(0, len(each), 1).index_select(0, first)
                 share = asked.sub_(t[steps, None]).div_(step[steps])
-                found = tableau.read_off(z[steps], parts[some], share)
+                values = tableau.read_off(z[steps], parts[some], share)
                 rows = (running[steps] * len(moments) + first)[:, None] + each
                 rows.masked_fill_(each >= count[steps, None], nowhere)
-                states.index_copy_(0, rows.flatten(), found.flatten(0, 1))
+                states.index_copy_(0, rows.flatten(), values.flatten(0, 1))
         z = torch.where(good[:, None], after, z)
         derivative = torch.where(good[:, None], slopes[-1], derivative)
         t, goal = arrives, passed

@@ -184,11 +184,11 @@ def descend(
         loss.backward()
         return loss.detach()
 
-    for done in range(0, settings.polish, settings.every):
-        now = min(settings.every, settings.polish - done)
+    for iteration in range(0, settings.polish, settings.every):
+        now = min(settings.every, settings.polish - iteration)
         optimiser.param_groups[0].update(max_iter=now, max_eval=now * 5 // 4)
         optimiser.step(penalised)
-        note(settings.steps + done + now, last)
+        note(settings.steps + iteration + now, last)
 
 
 class WeightMean:

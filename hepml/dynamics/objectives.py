@@ -123,8 +123,8 @@ class Steps:
 OBJECTIVES: dict[str, Any] = {"derivatives": Derivatives, "denoised": Denoised, "steps": Steps}
 
 
-def _error(found: Tensor, wanted: Tensor, relative: bool) -> Tensor:
-    squared = (found - wanted).square()
+def _error(predicted: Tensor, wanted: Tensor, relative: bool) -> Tensor:
+    squared = (predicted - wanted).square()
     if relative:
         squared = squared / (1 + wanted.square().sum(-1, keepdim=True))
     return squared.mean()

@@ -72,15 +72,17 @@ def read_trajectories(path: Path | str) -> Trajectories:
                 raise FileError(
                     f"no array '{name}'", where=str(path), mend=f"it has: {', '.join(there) or 'none'}"
                 )
-        found = {name: read_array(path, name) for name in ("times", "states", "derivatives") if name in there}
+        arrays = {
+            name: read_array(path, name) for name in ("times", "states", "derivatives") if name in there
+        }
     except DataError:  # arrays of objects
         raise FileError(
             "arrays of unequal lengths cannot be read",
             where=str(path),
             mend="cut or interpolate all trajectories to the same times: states [K, T, 2 d]",
         ) from None
-    times = found.pop("times")
-    whole = {name: list(a[None] if a.ndim == 2 else a) for name, a in found.items()}
+    times = arrays.pop("times")
+    whole = {name: list(a[None] if a.ndim == 2 else a) for name, a in arrays.items()}
     try:
         return from_arrays(whole["states"], times, whole.get("derivatives"))
     except DataError as problem:

@@ -57,7 +57,7 @@ def in_bins(
         raise DataError("the edges of the bins do not rise", mend="give at least two rising numbers")
     inside = np.digitize(x, limits) - 1
     inside[x == limits[-1]] = len(limits) - 2  # the last bin holds its upper edge
-    found = []
+    rows = []
     for k, (low, high) in enumerate(pairwise(limits)):
         jets = inside == k
         entry: dict[str, Any] = {"low": float(low), "high": float(high)}
@@ -66,8 +66,8 @@ def in_bins(
             entry[f"{name}_jets"] = int(members.sum())
             entry[f"{name}_efficiency"], entry[f"{name}_efficiency_error"] = share
         background = jets & ~signal
-        found.append({**entry, **_rejection(entry, None if w is None else w[background])})
-    return found
+        rows.append({**entry, **_rejection(entry, None if w is None else w[background])})
+    return rows
 
 
 def jet_pt(dataset: Any, step: int = 20_000) -> NDArray[np.float64]:

@@ -139,7 +139,7 @@ def compare(
     signal, a, w = check_binary(labels, first, weights)
     _, b, _ = check_binary(labels, second, weights)
     right = [(s > cut) == signal for s, cut in zip((a, b), thresholds, strict=True)]
-    found: dict[str, Any] = {
+    tests: dict[str, Any] = {
         "accuracy": compare_accuracy(right[0], right[1], w)._asdict(),
         "auc": compare_auc(signal, a, b, w)._asdict(),
         "rejection": {},
@@ -148,8 +148,8 @@ def compare(
         paired = compare_rejection(signal, a, b, point, w)
         ratio = None if math.isnan(paired.difference) else math.exp(paired.difference)
         difference = None if ratio is None else paired.difference
-        found["rejection"][f"{point:g}"] = {**paired._asdict(), "difference": difference, "ratio": ratio}
-    return found
+        tests["rejection"][f"{point:g}"] = {**paired._asdict(), "difference": difference, "ratio": ratio}
+    return tests
 
 
 def same_jets(*labels: ArrayLike) -> None:
@@ -183,11 +183,11 @@ def _influence(
 ) -> tuple[float, Floats] | None:
     """eps_B at the working point, and each jet's influence on it; None where no background passes."""
     cuts = make_cuts(signal, scores, w)
-    found = rejection_of(cuts, signal_efficiency)
-    if found.lower_limit:
+    rejection = rejection_of(cuts, signal_efficiency)
+    if rejection.lower_limit:
         return None
-    passes = scores >= found.threshold
-    eps_b, eps_s = 1 / found.value, found.signal_efficiency
+    passes = scores >= rejection.threshold
+    eps_b, eps_s = 1 / rejection.value, rejection.signal_efficiency
     # the slope of the ROC there, over the width that the signal sample leaves open
     ws = w[signal]
     width = math.sqrt(float(ws**2 @ (passes[signal] - eps_s) ** 2)) / abs(float(ws.sum()))

@@ -28,7 +28,7 @@ def compare_all(samples: Mapping[str, Tested], reports: Mapping[str, Any]) -> di
         samples: by tagger.
         reports: what `evaluate` gave for them.
     """
-    found: dict[str, dict[str, Any]] = {}
+    table: dict[str, dict[str, Any]] = {}
     for first, second in combinations(samples, 2):
         a, b = samples[first], samples[second]
         if not _same(a.labels, b.labels) or not _same(a.weights, b.weights):
@@ -37,8 +37,8 @@ def compare_all(samples: Mapping[str, Tested], reports: Mapping[str, Any]) -> di
             continue
         tests = _compare(a, b, reports[first], reports[second])
         if tests is not None:
-            found.setdefault(first, {})[second] = tests
-    return found
+            table.setdefault(first, {})[second] = tests
+    return table
 
 
 def _compare(a: Tested, b: Tested, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:

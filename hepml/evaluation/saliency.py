@@ -56,11 +56,11 @@ class Saliency:
     def incompleteness(self, batch: JetBatch) -> float:
         """|sum of integrated gradients - (target - baseline)| over |target - baseline|, each summed over
         jets; 0 if exact."""
-        found = batch.four_momenta.new_zeros(len(batch)).index_add_(0, batch.jet_of, self.of_constituents())
+        sums = batch.four_momenta.new_zeros(len(batch)).index_add_(0, batch.jet_of, self.of_constituents())
         known = torch.isfinite(self.baseline)
         wanted = (self.target - self.baseline)[known]
         scale = float(wanted.abs().sum())
-        return float((found[known] - wanted).abs().sum()) / scale if scale > 0 else 0.0
+        return float((sums[known] - wanted).abs().sum()) / scale if scale > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -172,12 +172,12 @@ def _saliency(
         total = torch.zeros_like(gradient)
         for k in range(steps):
             _, (of_momenta, *of_features) = at((k + 0.5) / steps, momenta=moved)
-            found = [
+            parts = [
                 g
                 for g in (of_features[0] if of_features else None, of_momenta if moved else None)
                 if g is not None
             ]
-            total += torch.cat(found, dim=1)
+            total += torch.cat(parts, dim=1)
         with torch.no_grad():
             baseline, _ = at(0.0, momenta=moved)
     undefined = int((~torch.isfinite(gradient)).sum() + (~torch.isfinite(total)).sum())
@@ -207,7 +207,7 @@ def edge_maps(model: nn.Module, jet: JetBatch) -> list[EdgeMap]:
         raise ModelError(f"edges are drawn one jet at a time, not {len(jet)}", mend="batch.take([i])")
     from torch_geometric.nn import MessagePassing
 
-    found: dict[str, EdgeMap] = {}
+    maps: dict[str, EdgeMap] = {}
     hooks = []
 
     def neighbours(name: str) -> Any:
@@ -215,7 +215,7 @@ def edge_maps(model: nn.Module, jet: JetBatch) -> list[EdgeMap]:
             x, near = arguments[:2]
             there = near < len(x)
             target = torch.arange(len(x), device=near.device)[:, None].expand_as(near)
-            found[name] = EdgeMap(name, torch.stack((near[there], target[there])))
+            maps[name] = EdgeMap(name, torch.stack((near[there], target[there])))
 
         return hook
 
@@ -223,7 +223,7 @@ def edge_maps(model: nn.Module, jet: JetBatch) -> list[EdgeMap]:
         def hook(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
             index = named.get("edge_index", arguments[1] if len(arguments) > 1 else None)
             if isinstance(index, Tensor):
-                found[name] = EdgeMap(name, index)
+                maps[name] = EdgeMap(name, index)
 
         return hook
 
@@ -231,7 +231,7 @@ def edge_maps(model: nn.Module, jet: JetBatch) -> list[EdgeMap]:
         def hook(module: nn.Module, arguments: tuple[Any, ...], result: Any) -> None:
             if isinstance(arguments[0], Tensor) and isinstance(result, Tensor):
                 weights = result.detach().reshape(arguments[0].shape[1], -1).mean(dim=1)
-                found[name] = EdgeMap(name, arguments[0], weights)
+                maps[name] = EdgeMap(name, arguments[0], weights)
 
         return hook
 
@@ -249,7 +249,7 @@ def edge_maps(model: nn.Module, jet: JetBatch) -> list[EdgeMap]:
     finally:
         for handle in hooks:
             handle.remove()
-    return list(found.values())
+    return list(maps.values())
 
 
 def filters(model: nn.Module, features: Sequence[str] = ()) -> Filters | None:

@@ -70,17 +70,20 @@ def mass_sculpting(
         threshold = score_threshold(s[~background], w[~background], efficiency)
         passing = background & (s >= threshold)
         count = int(passing.sum())
-        found: dict[str, Any] = {"divergence": None, "by_chance": None, "by_chance_error": None}
+        divergence: dict[str, Any] = {"divergence": None, "by_chance": None, "by_chance_error": None}
         if count and (after := _spectrum(m[passing], w[passing], edges)).any():
-            found["divergence"] = jensen_shannon(before, after)
+            divergence["divergence"] = jensen_shannon(before, after)
             mb, wb = m[background], w[background]
             chance = []
             for _ in range(random):
                 drawn = rng.choice(len(mb), count, replace=False)
                 if (spectrum := _spectrum(mb[drawn], wb[drawn], edges)).any():
                     chance.append(jensen_shannon(before, spectrum))
-            found["by_chance"], found["by_chance_error"] = float(np.mean(chance)), float(np.std(chance))
-        out[f"{efficiency:g}"] = {**found, "passing": count, "threshold": float(threshold)}
+            divergence["by_chance"], divergence["by_chance_error"] = (
+                float(np.mean(chance)),
+                float(np.std(chance)),
+            )
+        out[f"{efficiency:g}"] = {**divergence, "passing": count, "threshold": float(threshold)}
     return out
 
 

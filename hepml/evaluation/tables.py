@@ -166,15 +166,15 @@ def paired_table(paired: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(heading, justify="right")
         table.add_column("p", justify="right")
     for first, others in paired.items():
-        for second, found in others.items():
+        for second, of_pair in others.items():
             cells = [f"{first} - {second}"]
             for key in ("accuracy", "auc"):
-                cells += [_signed(found[key]), p_value(found[key]["p_value"])]
+                cells += [_signed(of_pair[key]), p_value(of_pair[key]["p_value"])]
             for point in points:
-                entry = found["rejection"].get(point) or {"ratio": None, "p_value": None}
+                entry = of_pair["rejection"].get(point) or {"ratio": None, "p_value": None}
                 ratio, error = entry["ratio"], entry.get("error")
-                told = "—" if ratio is None else f"{ratio:.3f} ± {ratio * (error or 0.0):.3f}"
-                cells += [told, p_value(entry["p_value"])]
+                ratio_text = "—" if ratio is None else f"{ratio:.3f} ± {ratio * (error or 0.0):.3f}"
+                cells += [ratio_text, p_value(entry["p_value"])]
             table.add_row(*cells)
     table.caption = "p: probability of such a difference where there is none (McNemar; DeLong; jet by jet)"
     table.caption_justify = "left"
@@ -202,8 +202,8 @@ def bins_table(entries: Sequence[Mapping[str, Any]], quantity: str, *, title: st
         cells = [f"{b['low']:.4g} to {b['high']:.4g}"]
         for name in ("signal", "background"):
             share = b[f"{name}_efficiency"]
-            told = "—" if share is None else value_with_error(share, b[f"{name}_efficiency_error"])
-            cells += [f"{b[f'{name}_jets']:,}", told]
+            text = "—" if share is None else value_with_error(share, b[f"{name}_efficiency_error"])
+            cells += [f"{b[f'{name}_jets']:,}", text]
         known = b["rejection"] is not None
         limit = bool(b["lower_limit"])
         cells.append(

@@ -93,11 +93,11 @@ def simulate(particles: Particles, rng: np.random.Generator) -> FlowObjects:
         np.abs(particles.z) <= HALF_LENGTH_M * 1e3
     )
     moving = np.hypot(particles.px, particles.py) > 3e-5
-    seen = particles.take(visible & inside & moving)
-    eta, phi, reaches = propagate(seen)
-    seen, eta, phi = seen.take(reaches), eta[reaches], phi[reaches]
-    tracks = track(seen, eta, rng)
-    return energy_flow(seen, eta, phi, tracks, rng)
+    detectable = particles.take(visible & inside & moving)
+    eta, phi, reaches = propagate(detectable)
+    detectable, eta, phi = detectable.take(reaches), eta[reaches], phi[reaches]
+    tracks = track(detectable, eta, rng)
+    return energy_flow(detectable, eta, phi, tracks, rng)
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -170,15 +170,15 @@ def track(particles: Particles, eta: Array, rng: np.random.Generator) -> Tracks:
             and of pT.
     """
     pt = np.hypot(particles.px, particles.py)
-    found = np.flatnonzero(particles.charge != 0)
-    kind = track_kind(particles.pdg[found])
-    keep = rng.random(len(found)) < tracking_efficiency(kind, pt[found], eta[found])
-    found, kind = found[keep], kind[keep]
-    sigma = momentum_resolution(kind, pt[found], eta[found])
-    measured = pt[found] * (1 + sigma * rng.standard_normal(len(found)))
+    charged = np.flatnonzero(particles.charge != 0)
+    kind = track_kind(particles.pdg[charged])
+    keep = rng.random(len(charged)) < tracking_efficiency(kind, pt[charged], eta[charged])
+    charged, kind = charged[keep], kind[keep]
+    sigma = momentum_resolution(kind, pt[charged], eta[charged])
+    measured = pt[charged] * (1 + sigma * rng.standard_normal(len(charged)))
     good = measured > 0
-    found, kind, measured = found[good], kind[good], measured[good]
-    return Tracks(found, kind, measured, momentum_resolution(kind, measured, eta[found]))
+    charged, kind, measured = charged[good], kind[good], measured[good]
+    return Tracks(charged, kind, measured, momentum_resolution(kind, measured, eta[charged]))
 
 
 def track_kind(pdg: Ints) -> NDArray[np.int8]:
@@ -284,8 +284,8 @@ def energy_flow(
         scale[replaced] = (remainder / np.where(shared > 0, shared, 1.0))[track_slot[replaced]]
         remainder = np.where(shared > 0, 0.0, np.maximum(remainder, 0.0))
         remainder = _above_threshold(remainder, resolution(centre, remainder), minimum)
-        made = np.flatnonzero(remainder > 0)
-        neutral.append((made, remainder[made], neutral_kind))
+        excess = np.flatnonzero(remainder > 0)
+        neutral.append((excess, remainder[excess], neutral_kind))
 
     # a track whose tower holds no more than its better-measured neighbours is left with nothing: there is no
     # such object

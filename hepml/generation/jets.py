@@ -66,10 +66,15 @@ def select_jets(flow: FlowObjects, batch: EventBatch, selection: Selection) -> S
     objects = ak.zip({name: ak.unflatten(values[order], counts) for name, values in columns.items()})
     sequence = cluster(objects, _definitions()["anti-kt"])
     least = 0.9 * selection.pt_min
-    found, members = sequence.inclusive_jets(min_pt=least), sequence.constituent_index(min_pt=least)
-    pt = np.hypot(found.px, found.py)
+    clustered, members = sequence.inclusive_jets(min_pt=least), sequence.constituent_index(min_pt=least)
+    pt = np.hypot(clustered.px, clustered.py)
     jets = ak.zip(
-        {"pt": pt, "eta": np.arcsinh(found.pz / pt), "phi": np.arctan2(found.py, found.px), "energy": found.E}
+        {
+            "pt": pt,
+            "eta": np.arcsinh(clustered.pz / pt),
+            "phi": np.arctan2(clustered.py, clustered.px),
+            "energy": clustered.E,
+        }
     )
     best = _pick(jets, batch, selection)
     jet, member = ak.firsts(jets[best]), ak.firsts(members[best])

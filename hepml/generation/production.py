@@ -116,17 +116,19 @@ def generate(
     wanted = _wanted(jets, len(chosen.processes))
     with outputs.owning(store.folder):  # two runs of one output would take each other's chunks
         store.open({"layout": LAYOUT_VERSION, "versions": versions, **asdict(plan)}, resume)
-        made = _Production(chosen, plan, wanted, store, progress).run(workers)
-        report = _write(chosen, plan, made, output, started)
+        production = _Production(chosen, plan, wanted, store, progress).run(workers)
+        report = _write(chosen, plan, production, output, started)
         store.discard()
     return report
 
 
-def _write(chosen: Recipe, plan: _Plan, made: _Production, output: Path, started: float) -> GenerationReport:
+def _write(
+    chosen: Recipe, plan: _Plan, production: _Production, output: Path, started: float
+) -> GenerationReport:
     """Puts the chunks together in a drawn order, writes the file, and reports."""
-    wanted = made.wanted
+    wanted = production.wanted
     parts: list[Columns] = []
-    for process, chunks, number in zip(chosen.processes, made.chunks, wanted, strict=True):
+    for process, chunks, number in zip(chosen.processes, production.chunks, wanted, strict=True):
         parts.append(_assemble(process, chunks, number, plan.unweighted))
     columns = join(parts)
     order = np.random.default_rng(np.random.SeedSequence(plan.seed, spawn_key=(len(wanted), 0))).permutation(
@@ -138,9 +140,10 @@ def _write(chosen: Recipe, plan: _Plan, made: _Production, output: Path, started
         **asdict(plan),
         "description": chosen.description,
         "versions": _versions(),
-        "cross_section_pb": {n: _cross_section(c) for n, c in zip(names, made.chunks, strict=True)},
+        "cross_section_pb": {n: _cross_section(c) for n, c in zip(names, production.chunks, strict=True)},
         "events": {
-            n: int(sum(c.events.sum() for c in chunks)) for n, chunks in zip(names, made.chunks, strict=True)
+            n: int(sum(c.events.sum() for c in chunks))
+            for n, chunks in zip(names, production.chunks, strict=True)
         },
         "processes": [asdict(process) for process in chosen.processes],
     }
@@ -154,10 +157,10 @@ def _write(chosen: Recipe, plan: _Plan, made: _Production, output: Path, started
         events=record["events"],
         cross_section=record["cross_section_pb"],
         weight_range=(float(weights.min()), float(weights.max())),
-        chunks=sum(len(chunks) for chunks in made.chunks),
-        chunks_resumed=made.resumed,
+        chunks=sum(len(chunks) for chunks in production.chunks),
+        chunks_resumed=production.resumed,
         seconds=seconds,
-        jets_per_second=made.fresh_jets / seconds,
+        jets_per_second=production.fresh_jets / seconds,
         size_bytes=output.stat().st_size,
         record=record,
     )
@@ -313,9 +316,9 @@ class _Production:
         """The process that is furthest from its jets, counting the work under way."""
 
         def progress_of(process: int) -> float:
-            done = len(self.chunks[process]) + len(self.waiting[process])
+            chunks = len(self.chunks[process]) + len(self.waiting[process])
             under_way = sum(task.process == process for task in running.values())
-            expected = self.have[process] / max(done, 1) if done else 0.1 * self.plan.events_per_chunk
+            expected = self.have[process] / max(chunks, 1) if chunks else 0.1 * self.plan.events_per_chunk
             ready = sum(len(c.slice_of) for c in self.waiting[process].values())
             return (self.have[process] + ready + under_way * expected) / self.wanted[process]
 

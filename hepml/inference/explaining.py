@@ -87,7 +87,7 @@ def explain_files(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise FileError(f"cannot make the folder ({problem.strerror})", where=str(folder)) from None
-    found = explain.saliency(
+    saliency = explain.saliency(
         model, chosen.batch, target, features=prediction.inputs_of(model).features, steps=steps
     )
     summary: dict[str, Any] = {
@@ -96,21 +96,21 @@ def explain_files(
         "jets": {name: chosen.names.count(name) for name in chosen.classes},
         "entries": chosen.entries.tolist(),
         "steps": steps,
-        "incompleteness": found.incompleteness(chosen.batch),
-        "undefined_gradients": found.undefined,
-        "mean_saliency": mean_by_feature(chosen, found),
+        "incompleteness": saliency.incompleteness(chosen.batch),
+        "undefined_gradients": saliency.undefined,
+        "mean_saliency": mean_by_feature(chosen, saliency),
         "figures": [],
     }
     drawn = _drawn(chosen, draw)
     score = chosen.scores[:, _column(model, aim)]
     discs = [_disc(chosen, i, float(score[i])) for i in drawn]
     radius = _radius(chosen.batch)
-    figures = _saliency_figures(chosen, found, drawn, discs, aim, radius)
+    figures = _saliency_figures(chosen, saliency, drawn, discs, aim, radius)
     figures |= _structure_figures(model, chosen, drawn, discs, radius)
-    seen = explain.filters(model, prediction.inputs_of(model).features)
-    if seen is not None:
-        figures["filters"] = plot_jets.plot_filters(seen)
-        summary["filters"] = {"layer": seen.layer, "shape": list(seen.kernels.shape)}
+    filters = explain.filters(model, prediction.inputs_of(model).features)
+    if filters is not None:
+        figures["filters"] = plot_jets.plot_filters(filters)
+        summary["filters"] = {"layer": filters.layer, "shape": list(filters.kernels.shape)}
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
         summary["figures"].append(f"{name}.png")
@@ -207,23 +207,23 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
     return Jets(batch, np.concatenate(entries), names, present, scores)
 
 
-def mean_by_feature(jets: Jets, found: explain.Saliency) -> dict[str, dict[str, dict[str, float]]]:
+def mean_by_feature(jets: Jets, saliency: explain.Saliency) -> dict[str, dict[str, dict[str, float]]]:
     """For each kind of saliency, class and input: the mean over jets of the sum over constituents of its
     absolute value."""
     out: dict[str, dict[str, dict[str, float]]] = {}
     for kind in KINDS:
-        values = getattr(found, kind).abs().double()
+        values = getattr(saliency, kind).abs().double()
         by_jet = values.new_zeros((len(jets.batch), values.shape[1])).index_add_(0, jets.batch.jet_of, values)
         out[kind] = {}
         for name in jets.classes:
             mean = by_jet[torch.tensor([n == name for n in jets.names])].mean(dim=0)
-            out[kind][name] = dict(zip(found.names, mean.tolist(), strict=True))
+            out[kind][name] = dict(zip(saliency.names, mean.tolist(), strict=True))
     return out
 
 
 def _saliency_figures(
     jets: Jets,
-    found: explain.Saliency,
+    saliency: explain.Saliency,
     drawn: list[int],
     discs: list[plot_jets.Disc],
     aim: str,
@@ -231,10 +231,10 @@ def _saliency_figures(
 ) -> dict[str, Any]:
     rows = {}
     for kind, title in KINDS.items():
-        values = found.of_constituents(kind).double().numpy()
+        values = saliency.of_constituents(kind).double().numpy()
         rows[title] = [values[_rows(jets.batch, i)] for i in drawn]
     figures: dict[str, Any] = {"saliency": plot_jets.plot_saliency(discs, rows, toward=aim, radius=radius)}
-    values, place = found.of_constituents().double().numpy(), _positions(jets.batch)
+    values, place = saliency.of_constituents().double().numpy(), _positions(jets.batch)
     jet_of, edges = jets.batch.jet_of.numpy(), np.linspace(-radius, radius, _BINS + 1)
     maps, counts = {}, {}
     for name in jets.classes:
@@ -245,7 +245,7 @@ def _saliency_figures(
         total, _, _ = np.histogram2d(x, y, bins=[edges, edges], weights=values[inside])
         maps[name] = total / counts[name]
     figures["average_saliency"] = plot_jets.plot_average(maps, radius, toward=aim, radius=radius, jets=counts)
-    means = mean_by_feature(jets, found)["integrated"]
+    means = mean_by_feature(jets, saliency)["integrated"]
     figures["features"] = plot_jets.plot_features(means, kind="integrated gradients")
     return figures
 

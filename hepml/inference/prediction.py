@@ -196,7 +196,7 @@ def layout_for(model: nn.Module, layout: Any = None, jets: str | None = None) ->
 def common_columns(scanned: Any) -> list[str]:
     """The jet columns (one number a jet) that every scanned file has, in the first file's order."""
     names = [set(file.jet_columns) for file in scanned.files]
-    return [name for name in scanned.files[0].jet_columns if all(name in found for found in names)]
+    return [name for name in scanned.files[0].jet_columns if all(name in columns for columns in names)]
 
 
 def score(
@@ -240,7 +240,7 @@ def score_dataset(
     *,
     device: torch.device,
     bf16: bool = False,
-    tell: Callable[[int], None] = lambda done: None,
+    tell: Callable[[int], None] = lambda count: None,
 ) -> np.ndarray:
     """Activated outputs of a data set in its order, [N, C], from the batches of a loader that gives each jet
     once.
@@ -250,30 +250,30 @@ def score_dataset(
     """
     head = head_of(model)
     rows = np.full((len(dataset), width_of(model)), np.nan)
-    seen = np.zeros(len(dataset), dtype=bool)
+    scored = np.zeros(len(dataset), dtype=bool)
     place = _positions(dataset)
-    done = 0
+    count = 0
     with torch.inference_mode():
         for batch in batches:
             with torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
                 outputs = _outputs(model, batch, device)
             assert batch.index is not None
             at = place(batch.index.cpu().numpy())
-            rows[at], seen[at] = head.activation(outputs.double()).cpu().numpy(), True
-            done += len(batch)
-            tell(done)
-    if not seen.all():
-        raise DataError(f"{int((~seen).sum())} of {len(dataset)} jets were not scored")
+            rows[at], scored[at] = head.activation(outputs.double()).cpu().numpy(), True
+            count += len(batch)
+            tell(count)
+    if not scored.all():
+        raise DataError(f"{int((~scored).sum())} of {len(dataset)} jets were not scored")
     return rows
 
 
 def head_of(model: nn.Module) -> Objective:
     """The objective that a model was trained for; categorical over its outputs where it does not say."""
-    told = identity_of(model)
-    named = told.objective
+    identity = identity_of(model)
+    named = identity.objective
     if isinstance(named, Objective):
         return named
-    outputs = int(told.hyperparameters.get("outputs", 2))
+    outputs = int(identity.hyperparameters.get("outputs", 2))
     name = named if isinstance(named, str) else ("bernoulli" if outputs == 1 else "categorical")
     return (
         objectives.objective(name, classes=outputs) if name == "categorical" else objectives.objective(name)

@@ -151,8 +151,8 @@ def variant(
     build.__name__ = build.__qualname__ = name
     build.__module__ = of.__module__
     build.__doc__ = f"{summary}\n\nSymmetry, inputs and arguments as for `{of.__name__}`."
-    made: Any = of
-    build.__annotations__ = typing.get_type_hints(made.__init__ if isinstance(of, type) else of)
+    annotated: Any = of
+    build.__annotations__ = typing.get_type_hints(annotated.__init__ if isinstance(of, type) else of)
     changed = [p.replace(default=differs.get(p.name, p.default)) for p in signature.parameters.values()]
     build.__signature__ = signature.replace(parameters=changed)  # type: ignore[attr-defined]
     enter = register(
@@ -268,8 +268,8 @@ def create(name: str, *, initialisation: Initialisation | None = None, **hyperpa
         >>> model.inputs.features[0]
         'pt_fraction'
     """
-    found = entry(name)
-    build = found.build
+    registered = entry(name)
+    build = registered.build
     parameters = inspect.signature(build).parameters
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         for key in hyperparameters:
@@ -278,8 +278,8 @@ def create(name: str, *, initialisation: Initialisation | None = None, **hyperpa
                     f"model '{name}' takes no '{key}'", mend=did_you_mean(key, parameters, noun="it takes")
                 )
     model = build(**hyperparameters)
-    if found.head_scale != 1 and initialisation != "published":
-        _scale_head(model, found.head_scale)
+    if registered.head_scale != 1 and initialisation != "published":
+        _scale_head(model, registered.head_scale)
     return identify(model, name=name, hyperparameters=dict(hyperparameters))
 
 

@@ -108,8 +108,8 @@ class EnergyFlowPerceptron(Tagger):
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
-        found = [energy_flow_polynomials(batch, self.degree, beta)[:, self.connected] for beta in self.betas]
-        polynomials = torch.cat(found, dim=1)
+        parts = [energy_flow_polynomials(batch, self.degree, beta)[:, self.connected] for beta in self.betas]
+        polynomials = torch.cat(parts, dim=1)
         with torch.autocast(batch.device.type, enabled=False):
             logarithms = torch.log(polynomials + self.floors.to(polynomials.dtype))
             columns = torch.cat((logarithms, observables(batch, self.observables)), dim=1)

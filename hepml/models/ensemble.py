@@ -84,8 +84,8 @@ def joined_inputs(inputs: Sequence[Inputs]) -> Inputs:
 
 def joined_collections(inputs: Sequence[Inputs]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The further collections that several models read, each with the features that any of them asks for."""
-    found: dict[str, dict[str, None]] = {}
+    collections: dict[str, dict[str, None]] = {}
     for each in inputs:
         for name, features in each.collections:
-            found.setdefault(name, {}).update(dict.fromkeys(features))
-    return tuple((name, tuple(features)) for name, features in found.items())
+            collections.setdefault(name, {}).update(dict.fromkeys(features))
+    return tuple((name, tuple(features)) for name, features in collections.items())

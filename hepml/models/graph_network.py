@@ -149,7 +149,7 @@ class GraphNetwork(Tagger):
         x = self.bn_fts(stored[:, : len(self.features)])
         if self.embedding is not None:
             x = self.embedding(x)
-        initial, found = x, []
+        initial, outputs = x, []
         for i, layer in enumerate(self.layers):
             if i and self.dynamic:
                 edges = make_edges(batch, points=x, neighbours=self.neighbours, self_loops=self.self_loops)
@@ -159,9 +159,9 @@ class GraphNetwork(Tagger):
             if self.norms is not None:
                 x = torch.relu(self.norms[i](x))
                 x = x + before if x.shape == before.shape else x
-            found.append(x)
+            outputs.append(x)
         if self.fusion_block is not None:
-            x = self.fusion_block(torch.cat(found, dim=1))
+            x = self.fusion_block(torch.cat(outputs, dim=1))
         pooled = torch.cat((segment_mean(x, batch.offsets), segment_max(x, batch.offsets)), dim=1)
         out: Tensor = self.fc(pooled)
         return out

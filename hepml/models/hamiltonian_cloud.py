@@ -62,19 +62,19 @@ class _Cloud(Tagger):
         self.read = [names.index(name) for name in self.features]
         self.place = [names.index(name) for name in POSITIONS] if self.physical else []
         self.steps, self.step_size, self.interactions = steps, step_size, interactions
-        made = self.dimension * (1 if self.physical else 2) + interactions
-        self.embed = feedforward(len(self.features), embedding, made, activation=nn.GELU)
+        size = self.dimension * (1 if self.physical else 2) + interactions
+        self.embed = feedforward(len(self.features), embedding, size, activation=nn.GELU)
         self.phi = feedforward(2 * self.dimension + interactions, phi, activation=nn.GELU)
         self.f = feedforward(2 * phi[-1], f, outputs, activation=nn.GELU, dropout=dropout)
 
     def phase_space(self, batch: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Positions [ΣN, d], momenta [ΣN, d] and charges [ΣN, K] at the beginning."""
         x = batch.select(self.inputs.features)
-        made = self.embed(x[:, self.read])
+        coordinates = self.embed(x[:, self.read])
         if self.physical:
-            p, charges = made.split((self.dimension, self.interactions), dim=-1)
+            p, charges = coordinates.split((self.dimension, self.interactions), dim=-1)
             return x[:, self.place], p, charges
-        q, p, charges = made.split((self.dimension, self.dimension, self.interactions), dim=-1)
+        q, p, charges = coordinates.split((self.dimension, self.dimension, self.interactions), dim=-1)
         return q, p, charges
 
     def move(self, q: Tensor, p: Tensor, charges: Tensor, pairs: UnorderedPairs) -> tuple[Tensor, Tensor]:

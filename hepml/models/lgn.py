@@ -158,8 +158,10 @@ class LGN(Tagger):
         for level in self.levels:
             features = level(features, vectors, distances)
             invariants.append(_invariants(features))
-        found = torch.cat(invariants, dim=-1)
-        out: Tensor = self.head(segment_sum(found if copies is None else found * copies[:, None], offsets))
+        scalars = torch.cat(invariants, dim=-1)
+        out: Tensor = self.head(
+            segment_sum(scalars if copies is None else scalars * copies[:, None], offsets)
+        )
         return out
 
     def _inputs(self, mass: Tensor, is_reference: Tensor, x: Tensor, vectors: Tensor) -> Features:
@@ -281,12 +283,12 @@ def _square_types(irreps: list[Irrep], largest: int) -> list[Irrep]:
 
 def _squares(features: Features, wanted: dict[Irrep, list[tuple[Irrep, Irrep]]]) -> dict[Irrep, list[Tensor]]:
     """The products of features with features that are wanted, by result."""
-    made: dict[tuple[Irrep, Irrep], dict[Irrep, Tensor]] = {}
+    squares: dict[tuple[Irrep, Irrep], dict[Irrep, Tensor]] = {}
     for pair in dict.fromkeys(pair for pairs in wanted.values() for pair in pairs):
         results = tuple(key for key, pairs in wanted.items() if pair in pairs)
         parts = products(features[pair[0]], features[pair[1]], *pair, results)
-        made[pair] = dict(zip(results, parts, strict=True))
-    return {key: [made[pair][key] for pair in pairs] for key, pairs in wanted.items()}
+        squares[pair] = dict(zip(results, parts, strict=True))
+    return {key: [squares[pair][key] for pair in pairs] for key, pairs in wanted.items()}
 
 
 def _invariants(features: Features) -> Tensor:

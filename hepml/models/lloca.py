@@ -95,16 +95,18 @@ class LLoCa(Tagger):
                 batch.jet_of
             ]
             local = own if self.frame == "jet" else frames(vectors, parallel)
-            seen = batch.with_four_momenta(seen_from(own, momenta, batch.dtype))
+            local_batch = batch.with_four_momenta(seen_from(own, momenta, batch.dtype))
             names = self.wanted.features
             if names:
-                seen = replace(
-                    seen, features=local_features(batch, names, local, momenta, jets), feature_names=names
+                local_batch = replace(
+                    local_batch,
+                    features=local_features(batch, names, local, momenta, jets),
+                    feature_names=names,
                 )
             if batch.jet_features is not None:
-                seen = replace(
-                    seen,
+                local_batch = replace(
+                    local_batch,
                     jet_features=batch.select_jets(self.inputs.jet_features),
                     jet_feature_names=self.inputs.jet_features,
                 )
-        return seen
+        return local_batch

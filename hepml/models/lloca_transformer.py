@@ -102,11 +102,11 @@ class LLoCaTransformer(Tagger):
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
         jets = grouped(batch, _ROWS)
-        seen, maps = self._canonical(jets.batch)
+        features, maps = self._canonical(jets.batch)
         rows = [group.rows for group in jets]
         pooled = [
             self.pooled(x, own, group.where)
-            for x, own, group in zip(seen.split(rows), maps.split(rows), jets, strict=True)
+            for x, own, group in zip(features.split(rows), maps.split(rows), jets, strict=True)
         ]
         logits: Tensor = self.fc(jets.restore(pooled, self.fc.in_features).to(self.fc.weight.dtype))
         return logits
@@ -125,5 +125,5 @@ class LLoCaTransformer(Tagger):
         with torch.autocast(batch.device.type, enabled=False):  # frames are made of products of momenta
             momenta, vectors, jets = frame_vectors(self.predict, batch, self.references)
             own = frames(vectors, torch.finfo(batch.dtype).eps ** 0.5)
-            seen = local_features(batch, self.features, own, momenta, jets)
-            return seen.to(dtype), FrameMaps.of(own, dtype, balanced=self.balanced)
+            features = local_features(batch, self.features, own, momenta, jets)
+            return features.to(dtype), FrameMaps.of(own, dtype, balanced=self.balanced)

@@ -95,12 +95,12 @@ class LundNet(Tagger):
         """Logits, [B, outputs]."""
         graph = lund_graph(batch, self.coordinates, wrapped=self.wrapped, tree=self.tree)
         x = self.bn_fts(graph.values)
-        found = []
+        outputs = []
         degree = _sums(torch.ones_like(x[:, :1]).index_select(0, graph.edges[0]), graph.edges[1], len(x))
         for block in self.edge_convs:
             x = block(x, graph, degree.clamp_min(1))
-            found.append(x)
-        x = self.fusion_block(torch.cat(found, dim=1))
+            outputs.append(x)
+        x = self.fusion_block(torch.cat(outputs, dim=1))
         nodes = _sums(torch.ones_like(x[:, :1]), graph.jet_of, len(batch))
         logits: Tensor = self.fc(_sums(x, graph.jet_of, len(batch)) / nodes.clamp_min(1))
         return logits

@@ -158,15 +158,15 @@ class ParticleTransformer(Tagger):
             jets, rows, biases = self._embedded(batch, whole=True)
             parts: list[tuple[Tensor, Tensor | None]] = []
             for group, h, own in zip(jets, rows, biases, strict=True):
-                seen, pooled = [], []
+                layers, pooled = [], []
                 for block in self.blocks:
-                    seen.append(block.weights(h, group.where, own[0]))  # type: ignore[operator]
+                    layers.append(block.weights(h, group.where, own[0]))  # type: ignore[operator]
                     h = block(h, (group.where,), own)
                 token = self._token(group)
                 for block in self.cls_blocks:
                     token, shares = block.pool(token, h, group.where)  # type: ignore[operator]
                     pooled.append(shares)
-                parts.append((torch.stack(seen), torch.stack(pooled)))
+                parts.append((torch.stack(layers), torch.stack(pooled)))
         finally:
             self.train(training)
         return gather_maps(jets, parts)

@@ -131,12 +131,14 @@ class Transformer(Tagger):
             maps: list[tuple[Tensor, Tensor | None]] = []
             for group, rows in zip(jets, parts, strict=True):
                 h, where = self._sequence(rows, group)
-                bias, seen = where.key_bias(h.dtype), []
+                bias, layers = where.key_bias(h.dtype), []
                 for block in self.blocks:
-                    seen.append(block.weights(h, where, bias))  # type: ignore[operator]
+                    layers.append(block.weights(h, where, bias))  # type: ignore[operator]
                     h = block(h, (where,), (bias,))
-                found = torch.stack(seen)
-                maps.append((found, None) if self.token is None else (found[..., 1:, 1:], found[..., 0, :]))
+                weights = torch.stack(layers)
+                maps.append(
+                    (weights, None) if self.token is None else (weights[..., 1:, 1:], weights[..., 0, :])
+                )
         finally:
             self.train(training)
         return gather_maps(jets, maps)

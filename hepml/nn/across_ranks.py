@@ -131,9 +131,9 @@ def _summed(own: Tensor) -> Tensor:
     total = _reduced(own.detach())
     if not own.requires_grad:
         return total
-    found = own - own.detach() + total
-    found.register_hook(_reduced)
-    return found
+    summed = own - own.detach() + total
+    summed.register_hook(_reduced)
+    return summed
 
 
 def _reduced(own: Tensor) -> Tensor:

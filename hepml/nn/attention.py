@@ -67,8 +67,8 @@ class Attention(nn.Module):
         if mask_behind(pieces[0].offsets) is not None:
             return self._attended_in_rectangle(x, pieces[0], biases[0])
         parts = self.in_proj(x).split([where.rows.shape[0] for where in pieces])
-        found = [self._attended(*each) for each in zip(parts, pieces, biases, strict=True)]
-        return found[0] if len(found) == 1 else torch.cat(found)
+        attended = [self._attended(*each) for each in zip(parts, pieces, biases, strict=True)]
+        return attended[0] if len(attended) == 1 else torch.cat(attended)
 
     def _attended(self, projected: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
         q, k, v = self._queries_keys_values(projected, where)
@@ -138,9 +138,9 @@ class Attention(nn.Module):
         shares = (scores + F.pad(where.key_bias(scores.dtype)[:, 0], (1, 0))).softmax(-1)
         used = dropout(shares, self.dropout, self.training).to(u.dtype)
         collected = used @ u
-        found = (collected.transpose(0, 1) @ values.view(self.heads, size, width).mT).transpose(0, 1)
-        found = found + bias[2 * width :].view(self.heads, size) * used.sum(-1, keepdim=True)
-        return found.reshape(jets, width), shares
+        attended = (collected.transpose(0, 1) @ values.view(self.heads, size, width).mT).transpose(0, 1)
+        attended = attended + bias[2 * width :].view(self.heads, size) * used.sum(-1, keepdim=True)
+        return attended.reshape(jets, width), shares
 
 
 class Block(nn.Module):
@@ -193,8 +193,8 @@ class Block(nn.Module):
     def pool(self, token: Tensor, x: Tensor, where: Rectangle) -> tuple[Tensor, Tensor]:
         """Class attention (arXiv:2103.17239): the class tokens [B, C] after they have looked at the rows x
         [ΣN, C], and the weights [B, H, 1 + P]."""
-        found, shares = self.attn.query(token, self.pre_attn_norm(x), where, self.pre_attn_norm(token))
-        return self._rest(token, found), shares
+        attended, shares = self.attn.query(token, self.pre_attn_norm(x), where, self.pre_attn_norm(token))
+        return self._rest(token, attended), shares
 
     def weights(self, x: Tensor, where: Rectangle, bias: Tensor) -> Tensor:
         """[B, H, P, P] attention weights."""

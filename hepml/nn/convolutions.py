@@ -223,15 +223,17 @@ def _build(
     if edge_columns:
         known |= {"edge_dim": edge_columns, "in_edge_channels": edge_columns, "dim": edge_columns}
     known |= _networks(name, named, inputs, outputs, edge_columns, arguments)
-    made = {k: v for k, v in known.items() if k in named}
-    made |= {k: v for k, v in arguments.items() if k not in made or not isinstance(made[k], nn.Module)}
-    missing = [k for k, p in named.items() if k not in made and p.default is inspect.Parameter.empty]
+    keywords = {k: v for k, v in known.items() if k in named}
+    keywords |= {
+        k: v for k, v in arguments.items() if k not in keywords or not isinstance(keywords[k], nn.Module)
+    }
+    missing = [k for k, p in named.items() if k not in keywords and p.default is inspect.Parameter.empty]
     if missing:
         without = not edge_columns and {"edge_dim", "in_edge_channels", "dim"} & set(missing)
         mend = "give edge_features" if without else f"set them, as {{{missing[0]}: …}}"
         raise ConfigError(f"{name} needs {', '.join(missing)}", where=where, mend=mend)
     try:
-        built: nn.Module = kind(**made)
+        built: nn.Module = kind(**keywords)
     except Exception as problem:
         reason = " ".join(str(problem).split())[:160] or type(problem).__name__
         raise ConfigError(
@@ -261,7 +263,7 @@ def _networks(
         sizes["nn"] = (2 * inputs, outputs)
     if name == "NNConv":
         sizes["nn"] = (edge_columns, inputs * outputs)
-    made: dict[str, nn.Module] = {}
+    networks: dict[str, nn.Module] = {}
     for key, (first, last) in sizes.items():
         wanted = key in named and (named[key].default is inspect.Parameter.empty or key == "pos_nn")
         if not (wanted or (key in named and key in arguments)):
@@ -276,14 +278,14 @@ def _networks(
                 f"'{key}' of {name} is a list of widths", where="convolution_arguments", mend="as [64]"
             )
         ending = () if widths and widths[-1] == last and name != "NNConv" else (last,)
-        made[key] = mlp(first, widths, ending[0] if ending else None)
+        networks[key] = mlp(first, widths, ending[0] if ending else None)
     for key in ("conv", "phi"):
         if key in named:
             inner = str(arguments.get(key, "GCNConv"))
-            made[key] = _build(
+            networks[key] = _build(
                 inner, _kind(inner), inputs, inputs if name != "DirGNNConv" else outputs, 0, {}
             )
-    return made
+    return networks
 
 
 def mlp(inputs: int, widths: Sequence[int], outputs: int | None = None) -> nn.Sequential:

@@ -55,8 +55,8 @@ def _read(rnn: nn.LSTM | nn.GRU, x: Tensor, suffix: str) -> Tensor:
         return (h, c), h.clone()
 
     _, states = scan(one, (first, first.clone()), given)
-    found: Tensor = states.transpose(0, 1)
-    return found
+    outputs: Tensor = states.transpose(0, 1)
+    return outputs
 
 
 def _lstm_step(h: Tensor, c: Tensor, gates: Tensor, w_h: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,8 +44,8 @@ def fold(
     for size in levels:
         merges = slice(start, start + size)
         pair = embedding.index_select(0, children[merges].flatten()).view(size, -1)
-        made = cell(pair, inputs[merges], *weights)
-        embedding = torch.cat((embedding, made.to(leaves.dtype)))
+        merged = cell(pair, inputs[merges], *weights)
+        embedding = torch.cat((embedding, merged.to(leaves.dtype)))
         start += size
     return embedding
 

@@ -59,10 +59,12 @@ class Whiten(AcrossRanks):
     @torch.no_grad()
     def _learn(self, x: Tensor) -> None:
         """Takes rows into mean and covariance (Chan's update); fixes the map when there are enough."""
-        rows, seen, count = x.double(), int(self.seen), len(x)
-        mean, share = rows.mean(0), count / (seen + count)
+        rows, previous, count = x.double(), int(self.seen), len(x)
+        mean, share = rows.mean(0), count / (previous + count)
         step, rows = mean - self.mean.double(), rows - mean
-        known = self.covariance.double() if seen else torch.zeros_like(self.covariance, dtype=torch.float64)
+        known = (
+            self.covariance.double() if previous else torch.zeros_like(self.covariance, dtype=torch.float64)
+        )
         covariance = (
             (1 - share) * known
             + share * (rows.T @ rows / count)
@@ -76,7 +78,7 @@ class Whiten(AcrossRanks):
         self.covariance.copy_(covariance)
         self.spread.copy_(spread)
         self.seen.add_(count)
-        if seen + count >= self.rows:
+        if previous + count >= self.rows:
             variances, directions = torch.linalg.eigh(covariance / torch.outer(spread, spread))
             self.turn.copy_(directions / (variances.clamp_min(0) + self.floor).sqrt())
             self.fixed.fill_(True)

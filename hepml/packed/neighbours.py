@@ -74,11 +74,11 @@ def nearest_neighbours(
     order = order[torch.argsort(jet_of[order], stable=True)]
     points = points[order]
     if in_groups:
-        found = _search_in_groups(points, offsets, k)
+        neighbours = _search_in_groups(points, offsets, k)
     else:
-        found = _search(points, offsets, k, max_count or int(offsets.diff().max()), rows)
+        neighbours = _search(points, offsets, k, max_count or int(offsets.diff().max()), rows)
     names = F.pad(order, (0, 1), value=rows)
-    return torch.empty_like(found).index_copy_(0, order, names[found])
+    return torch.empty_like(neighbours).index_copy_(0, order, names[neighbours])
 
 
 def _search_in_groups(points: Tensor, offsets: Tensor, k: int) -> Tensor:
@@ -112,8 +112,8 @@ def _search_rectangle(points: Tensor, mask: Tensor, k: int, priority: Tensor | N
     absent = ~mask.gather(1, order)[:, None] | (order[:, None] == at[:, None])
     distances = F.pad(distances.masked_fill(absent, torch.inf), (0, k), value=torch.inf)
     nearest, column = (t[..., :k] for t in distances.sort(dim=-1, stable=True))
-    found = F.pad(order, (0, k)).gather(1, column.flatten(1)).view(jets, width, k)
-    rows = found + (torch.arange(jets, device=points.device) * width)[:, None, None]
+    neighbours = F.pad(order, (0, k)).gather(1, column.flatten(1)).view(jets, width, k)
+    rows = neighbours + (torch.arange(jets, device=points.device) * width)[:, None, None]
     return torch.where(torch.isinf(nearest), jets * width, rows).view(jets * width, k)
 
 

@@ -58,8 +58,8 @@ def rectangular(mask: Tensor) -> Tensor:
 
 def mask_behind(offsets: Tensor) -> Tensor | None:
     """The mask [B, N] of jets in a rectangle; None for packed jets."""
-    found: Tensor | None = getattr(offsets, _NAME, None)
-    return found
+    mask: Tensor | None = getattr(offsets, _NAME, None)
+    return mask
 
 
 def known_mask(offsets: Tensor) -> Tensor:

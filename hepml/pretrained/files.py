@@ -48,7 +48,7 @@ def state_of(content: Any) -> dict[str, Tensor] | None:
 
 def arguments_of(content: Any) -> dict[str, Any]:
     """The training arguments that a script left beside the weights, as `args`; empty where there are none."""
-    found = content.get("args") if isinstance(content, Mapping) else None
-    if isinstance(found, argparse.Namespace):
-        found = vars(found)
-    return {str(k): v for k, v in found.items()} if isinstance(found, Mapping) else {}
+    arguments = content.get("args") if isinstance(content, Mapping) else None
+    if isinstance(arguments, argparse.Namespace):
+        arguments = vars(arguments)
+    return {str(k): v for k, v in arguments.items()} if isinstance(arguments, Mapping) else {}

@@ -66,11 +66,11 @@ def read(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]
     held = [(irreps, channels[0])]
     for level, (before, after) in enumerate(pairwise(channels)):
         renamed |= _radial(state, level) | _network(state, level, layers)
-        made = _irreps(state, level)
-        for key in made:
+        irreps_of = _irreps(state, level)
+        for key in irreps_of:
             weight = state[_MIX.format(level) + f"({key[1]}, {key[0]})"]
             renamed[f"levels.{level}.weights.{key[0]}_{key[1]}"] = _mixing(weight, key, irreps, before)
-        irreps = [key for key in made if key != SCALAR] + [SCALAR]
+        irreps = [key for key in irreps_of if key != SCALAR] + [SCALAR]
         held.append((irreps, after))
     renamed["head.weight"] = _head(state["output_layer_atom.lin.weight"], held)
     renamed["head.bias"] = state["output_layer_atom.lin.bias"]
@@ -86,10 +86,10 @@ def settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name, known in (("activation", ACTIVATION), ("beam_mass", 1), ("full_scalars", False)):
         if arguments.get(name, known) != known:
             raise ValueError(f"it was trained with {name} {arguments[name]}, where {known} is known")
-    found: dict[str, Any] = {"scale": float(arguments["scale"])} if "scale" in arguments else {}
+    values: dict[str, Any] = {"scale": float(arguments["scale"])} if "scale" in arguments else {}
     if isinstance(arguments.get("nobj"), int):
-        found |= _padded(arguments["nobj"], bool(arguments.get("add_beams", True)))
-    return found
+        values |= _padded(arguments["nobj"], bool(arguments.get("add_beams", True)))
+    return values
 
 
 def _padded(constituents: int, beams: bool) -> dict[str, int]:
@@ -97,10 +97,10 @@ def _padded(constituents: int, beams: bool) -> dict[str, int]:
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    found = [int(match[1]) for name in state if (match := re.match(pattern, name))]
-    if not found:
+    numbers = [int(match[1]) for name in state if (match := re.match(pattern, name))]
+    if not numbers:
         raise KeyError(re.sub(r"\\|\(\\d\+\)", "", pattern))
-    return 1 + max(found)
+    return 1 + max(numbers)
 
 
 def _irreps(state: Mapping[str, Tensor], level: int) -> list[Irrep]:

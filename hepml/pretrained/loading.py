@@ -103,11 +103,11 @@ def load(path: str | PathLike[str], **hyperparameters: Any) -> nn.Module:
         return _load_own(where)
     state = files.state_of(content)
     if not state:
-        found = f"a {type(content).__name__}"
+        content_text = f"a {type(content).__name__}"
         if isinstance(content, Mapping):
-            found += " with " + ", ".join(str(k) for k in list(content)[:6])
+            content_text += " with " + ", ".join(str(k) for k in list(content)[:6])
         raise ModelError(
-            f"no parameters found, but {found}", where=str(where), mend="save model.state_dict()"
+            f"no parameters found, but {content_text}", where=str(where), mend="save model.state_dict()"
         )
     recipe = next((r for r in RECIPES if r.key in state), None)
     if recipe is None:
@@ -124,15 +124,15 @@ def _build(
     recipe: Recipe, state: State, arguments: Mapping[str, Any], given: Mapping[str, Any], where: Path
 ) -> nn.Module:
     try:
-        told, renamed, classes = recipe.read(state)
+        hyperparameters, renamed, classes = recipe.read(state)
         if recipe.settings is not None:
-            told |= recipe.settings(arguments)
+            hyperparameters |= recipe.settings(arguments)
     except (KeyError, IndexError, ValueError) as error:
         raise ModelError(
             f"weights that look like {recipe.origin} but are not complete: {error}", where=str(where)
         ) from error
     try:
-        model = create(recipe.name, **{**told, **given})
+        model = create(recipe.name, **{**hyperparameters, **given})
         missing, unexpected = model.load_state_dict(renamed, strict=False)
     except ConfigError as error:
         raise ModelError(f"{recipe.origin}: {error}", where=str(where)) from error
@@ -140,17 +140,17 @@ def _build(
         first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
         raise ModelError(f"weights do not fit {recipe.origin}: {first}", where=str(where)) from error
     if missing or unexpected:
-        found = [f"lacks {n}" for n in missing[:3]] + [f"has {n}" for n in unexpected[:3]]
+        differences = [f"lacks {n}" for n in missing[:3]] + [f"has {n}" for n in unexpected[:3]]
         raise ModelError(
-            f"weights do not fit {recipe.origin}: the file " + ", ".join(found),
+            f"weights do not fit {recipe.origin}: the file " + ", ".join(differences),
             where=str(where),
             mend=f"{len(missing)} parameters missing, {len(unexpected)} unknown",
         )
-    outputs = told["outputs"]
+    outputs = hyperparameters["outputs"]
     names = classes if classes is not None else tuple(f"class_{i}" for i in range(outputs))
     head = objective("bernoulli") if outputs == 1 else objective("categorical", classes=outputs)
     identify(model, objective=head, classes=names)
-    log.info("%s: %s, %s", where, recipe.origin, told)
+    log.info("%s: %s, %s", where, recipe.origin, hyperparameters)
     return model.eval()
 
 

@@ -54,5 +54,5 @@ def read(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]
 def _widths(state: Mapping[str, Tensor], pattern: str) -> list[int]:
     """Rows of the matrices of that name, in the order of their numbers; convolution kernels [C', C, 1] are
     matrices here."""
-    found = {int(m[1]): value for name, value in state.items() if (m := re.fullmatch(pattern, name))}
-    return [len(found[number]) for number in sorted(found) if found[number].ndim > 1]
+    layers = {int(m[1]): value for name, value in state.items() if (m := re.fullmatch(pattern, name))}
+    return [len(layers[number]) for number in sorted(layers) if layers[number].ndim > 1]

@@ -50,7 +50,7 @@ def read_particlenet(
 
 
 def _last(state: Mapping[str, Tensor], pattern: str) -> int:
-    numbers = [int(found[1]) for name in state if (found := re.match(pattern, name))]
+    numbers = [int(match[1]) for name in state if (match := re.match(pattern, name))]
     if not numbers:
         raise KeyError(pattern.replace("\\", ""))
     return max(numbers)

@@ -132,7 +132,7 @@ def _theta(y: Tensor, phi: Tensor, beta: float, dtype: torch.dtype) -> Tensor:
 def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Iterator[tuple[Tensor, Tensor]]:
     """Positions of some jets of similar length, [K], and their polynomials of connected multigraphs, [K,
     connected]; all jets in turn."""
-    found = plan(degree)
+    contraction = plan(degree)
     counts = offsets.diff()
     if not len(counts) or not len(p):
         return
@@ -146,7 +146,7 @@ def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Iterator
             last += 1
         which = order[first:last]
         z, y, phi = _dense(table, offsets, which, sizes[last - 1]).unbind(-1)
-        yield which, _contract(z.to(p.dtype), _theta(y, phi, beta, p.dtype), found)
+        yield which, _contract(z.to(p.dtype), _theta(y, phi, beta, p.dtype), contraction)
         first = last
 
 
@@ -173,7 +173,7 @@ def _rapidity(p: Tensor) -> Tensor:
     return pz.sign() * 0.5 * torch.log(size.square().clamp_min(1e-300) / squared.clamp_min(1e-300))
 
 
-def _contract(z: Tensor, theta: Tensor, found: Plan) -> Tensor:
+def _contract(z: Tensor, theta: Tensor, contraction: Plan) -> Tensor:
     """The plan's polynomials of K jets: z [K, N], theta [K, N, N] to [K, connected]."""
     matrices: dict[int, Tensor] = {}
     vectors = {0: torch.ones_like(z)}
@@ -187,14 +187,14 @@ def _contract(z: Tensor, theta: Tensor, found: Plan) -> Tensor:
             weighted[number] = z * vectors[number]
         return weighted[number]
 
-    for (kind, number), unused in zip(found.order, found.unused, strict=True):
+    for (kind, number), unused in zip(contraction.order, contraction.unused, strict=True):
         if kind == "m":
-            matrices[number] = _matrix(found.matrices[number], theta, matrix, weight)
+            matrices[number] = _matrix(contraction.matrices[number], theta, matrix, weight)
         else:
-            vectors[number] = _vector(found.vectors[number], matrix, vectors, weight)
+            vectors[number] = _vector(contraction.vectors[number], matrix, vectors, weight)
         for m in unused:
             del matrices[m]
-    return _close(z, vectors, found)
+    return _close(z, vectors, contraction)
 
 
 def _matrix(
@@ -250,13 +250,13 @@ def _diamond(a: Tensor, b: Tensor, m: Tensor, c: Tensor, d: Tensor, v: Tensor, w
     return out
 
 
-def _close(z: Tensor, vectors: dict[int, Tensor], found: Plan) -> Tensor:
+def _close(z: Tensor, vectors: dict[int, Tensor], contraction: Plan) -> Tensor:
     """Sums over the last vertex, of multigraphs with as many vectors there at a time."""
-    table = torch.stack([vectors[number] for number in found.closing_vectors])  # [V, K, N]
+    table = torch.stack([vectors[number] for number in contraction.closing_vectors])  # [V, K, N]
     parts = []
-    for columns in found.closing_groups:
+    for columns in contraction.closing_groups:
         product = table[columns[0]]
         for column in columns[1:]:
             product = product * table[column]
         parts.append(torch.einsum("vkn,kn->kv", product, z))
-    return torch.cat(parts, dim=1)[:, found.closing_places]
+    return torch.cat(parts, dim=1)[:, contraction.closing_places]

@@ -21,15 +21,15 @@ def connected(degree: int) -> tuple[Edges, ...]:
         return ()
     if degree == 1:
         return (((0, 1, 1),),)
-    found: set[Adjacency] = set()
+    graphs: set[Adjacency] = set()
     for smaller in connected(degree - 1):
         n = vertices(smaller)
         grown = set()
         for i in range(n):
             grown.add(_with_edge(smaller, i, n))
             grown.update(_with_edge(smaller, i, j) for j in range(i + 1, n))
-        found.update(canonical(_adjacency(edges)) for edges in grown)
-    return tuple(sorted(map(_edges, found), key=lambda e: (vertices(e), len(e), e)))
+        graphs.update(canonical(_adjacency(edges)) for edges in grown)
+    return tuple(sorted(map(_edges, graphs), key=lambda e: (vertices(e), len(e), e)))
 
 
 @cache
@@ -98,8 +98,8 @@ def _search(a: Adjacency, colours: tuple[int, ...]) -> Adjacency:
             continue
         tried.append(v)
         single = tuple(2 * c + (c == alike and u != v) for u, c in enumerate(refined))
-        found = _search(a, single)
-        best = found if best is None or found < best else best
+        candidate = _search(a, single)
+        best = candidate if best is None or candidate < best else best
     assert best is not None
     return best
 

@@ -145,17 +145,17 @@ class _Parts:
                 self._step(self._diamond(state, edge), state, used, cost, best)
 
     def _step(
-        self, made: State, state: State, used: frozenset[tuple[str, int]], cost: float, best: list[Any]
+        self, successor: State, state: State, used: frozenset[tuple[str, int]], cost: float, best: list[Any]
     ) -> None:
         fresh: set[tuple[str, int]] = set()
-        for numbers in made[0].values():
+        for numbers in successor[0].values():
             for n in numbers:
                 self._needs(("v", n), used, fresh)
-        for references in made[1].values():
+        for references in successor[1].values():
             for r in references:
                 self._needs(("m", max(r, ~r)), used, fresh)
         more = sum(COSTS[str(self._part(p)[0])] for p in fresh)
-        self._search(made, used | fresh, cost + more, best)
+        self._search(successor, used | fresh, cost + more, best)
 
     def _peel(self, state: State, root: int) -> State:
         while len(state[0]) > 1:
@@ -169,10 +169,10 @@ class _Parts:
         (edge,) = (e for e in between if v in e)
         u = edge[0] if edge[1] == v else edge[1]
         matrix = self._product(between.pop(edge))
-        made = self._vector(
+        vector = self._vector(
             ("branch", matrix if edge[1] == v else self._turn(matrix), self._times(at.pop(v)))
         )
-        at[u] = tuple(sorted((*at[u], made)))
+        at[u] = tuple(sorted((*at[u], vector)))
         return at, between
 
     def _chain(self, state: State, v: int) -> State:
@@ -186,10 +186,10 @@ class _Parts:
         left = left if first[1] == v else self._turn(left)
         right = right if second[0] == v else self._turn(right)
         weight = self._times(at.pop(v))
-        made = self._matrix(
+        matrix = self._matrix(
             ("chain", left, weight, right), ("chain", self._turn(right), weight, self._turn(left))
         )
-        between[a, c] = tuple(sorted((*between.get((a, c), ()), made)))
+        between[a, c] = tuple(sorted((*between.get((a, c), ()), matrix)))
         return at, between
 
     def _diamond(self, state: State, edge: tuple[int, int]) -> State:
@@ -205,8 +205,8 @@ class _Parts:
         # sum_cd A_ac B_bc v_c M_cd w_d C_ad D_bd
         key = ("diamond", matrix(a, c), matrix(b, c), matrix(c, d), matrix(a, d), matrix(b, d), v, w)
         turned = ("diamond", matrix(b, c), matrix(a, c), matrix(c, d), matrix(b, d), matrix(a, d), v, w)
-        made = self._matrix(key, turned)
-        return at, {edge: tuple(sorted((*between[edge], made)))}
+        product = self._matrix(key, turned)
+        return at, {edge: tuple(sorted((*between[edge], product)))}
 
     # ------------------------------------------------------------------ names
 

@@ -180,12 +180,13 @@ def edge_features(batch: JetBatch, edges: Tensor, names: Sequence[str] = EDGE_FE
     momenta = batch.four_momenta
     if mask_behind(batch.offsets) is not None:  # absent edges end at the row past the last
         momenta = torch.nn.functional.pad(momenta, (0, 0, 0, 1))
-    found = pair_features(momenta, edges[0], edges[1])
+    pair_values = pair_features(momenta, edges[0], edges[1])
     at = {name: i for i, name in enumerate(PAIR_FEATURES)}
     columns = [
-        found[:, at["ln_delta_r"]].exp() if name == "delta_r" else found[:, at[name]] for name in names
+        pair_values[:, at["ln_delta_r"]].exp() if name == "delta_r" else pair_values[:, at[name]]
+        for name in names
     ]
-    return torch.stack(columns, dim=1) if columns else found.new_zeros((edges.shape[1], 0))
+    return torch.stack(columns, dim=1) if columns else pair_values.new_zeros((edges.shape[1], 0))
 
 
 def to_pyg(

@@ -41,12 +41,12 @@ def hardest(batch: JetBatch, most: int) -> Tensor:
     width = max(1, batch.max_count)
     table = square.new_full((len(batch) * width,), -1.0)
     table = table.index_copy_(0, rows_in_dense(batch.offsets, width), square).view(-1, width)
-    found = []
+    positions = []
     for _ in range(most):
         at = table.argmax(dim=1, keepdim=True)  # the first of equal ones, as in a stable sort
         table.scatter_(1, at, -1.0)
-        found.append(at)
-    return (starts + torch.cat(found, dim=1)).clamp_max(last)
+        positions.append(at)
+    return (starts + torch.cat(positions, dim=1)).clamp_max(last)
 
 
 def _squares(batch: JetBatch) -> Tensor:

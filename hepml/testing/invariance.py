@@ -138,12 +138,12 @@ def assert_invariant(
     violation, worst = _measure(model, group, batch, dtype, gammas, repeats, seed, tolerance)
     log.info("%s, %s", type(model).__name__, worst)
     if violation is not None:
-        found, allowed = violation
+        deviation, allowed = violation
         raise AssertionError(
             f"{type(model).__name__} is not invariant under {group}: relative deviation "
-            f"{found.relative:.3g} > {allowed:.3g} "
-            f"in jet {found.jet} under {found.element}: outputs {_shown(found.before)} became "
-            f"{_shown(found.after)}"
+            f"{deviation.relative:.3g} > {allowed:.3g} "
+            f"in jet {deviation.jet} under {deviation.element}: outputs {_shown(deviation.before)} became "
+            f"{_shown(deviation.after)}"
         )
     return worst
 
@@ -175,15 +175,15 @@ def _measure(
     violation: tuple[Deviation, float] | None = None
     by_gamma: dict[float, float] = {}
     for element in elements:
-        found = _deviation(group, element, before, _outputs(model, element.act(batch)))
-        by_gamma[element.gamma] = max(by_gamma.get(element.gamma, 0.0), found.relative)
+        deviation = _deviation(group, element, before, _outputs(model, element.act(batch)))
+        by_gamma[element.gamma] = max(by_gamma.get(element.gamma, 0.0), deviation.relative)
         allowed = default_tolerance(dtype, element.gamma) if tolerance is None else tolerance
-        if worst is None or found.relative > worst.relative:
-            worst = found
-        if found.relative > allowed and (
-            violation is None or found.relative / allowed > violation[0].relative / violation[1]
+        if worst is None or deviation.relative > worst.relative:
+            worst = deviation
+        if deviation.relative > allowed and (
+            violation is None or deviation.relative / allowed > violation[0].relative / violation[1]
         ):
-            violation = found, allowed
+            violation = deviation, allowed
     assert worst is not None, "a group without elements"
     return violation, Deviation(**{**worst.__dict__, "by_gamma": by_gamma})
 

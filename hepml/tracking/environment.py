@@ -51,7 +51,7 @@ def capture_environment() -> dict[str, Any]:
         >>> 'python' in str(hepml.tracking.capture_environment()).lower()
         True
     """
-    found = {
+    environment = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
@@ -64,7 +64,7 @@ def capture_environment() -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
         "packages": _packages(),
     }
-    return dict(redacted(found))
+    return dict(redacted(environment))
 
 
 def capture_git(path: Path | str) -> dict[str, Any] | None:
@@ -90,7 +90,7 @@ def capture_git(path: Path | str) -> dict[str, Any] | None:
     changed = [e[3:] for e in entries if not e.startswith("??")]
     diff = (_git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or "") if changed else ""
     cut = len(diff.encode()) > DIFF_LIMIT
-    found = {
+    description = {
         "commit": commit.strip(),
         "branch": (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
         "dirty": bool(changed),
@@ -99,7 +99,7 @@ def capture_git(path: Path | str) -> dict[str, Any] | None:
         "diff": diff.encode()[:DIFF_LIMIT].decode(errors="ignore") if cut else diff,
         "diff_cut": cut,
     }
-    return dict(redacted(found))
+    return dict(redacted(description))
 
 
 def capture_source() -> dict[str, Any]:
@@ -147,7 +147,7 @@ def provenance_tags(environment: Mapping[str, Any] | None, git: Mapping[str, Any
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             ["git", *arguments],
             cwd=folder,
             capture_output=True,
@@ -157,7 +157,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.decode(errors="replace")
+    return completed.stdout.decode(errors="replace")
 
 
 def _processor() -> dict[str, Any]:
@@ -197,12 +197,12 @@ def _accelerators() -> list[str]:
 
 
 def _packages() -> dict[str, str]:
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
         if name:
-            found.setdefault(name, distribution.version)
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+            versions.setdefault(name, distribution.version)
+    return dict(sorted(versions.items(), key=lambda item: item[0].lower()))
 
 
 def user_name() -> str:

@@ -17,8 +17,8 @@ def last_words(log: Path | str | None) -> str | None:
     except OSError:
         return None
     errors = [line for line in lines[-80:] if line.startswith("error:")]
-    told = errors or lines
-    return told[-1][:300] if told else None
+    candidates = errors or lines
+    return candidates[-1][:300] if candidates else None
 
 
 def why_unfinished(folder: Path, record: Record | None = None) -> str | None:

@@ -50,28 +50,28 @@ def save(
         TrackingError: the module was not made by `hepml.models.create`.
         FileError: the folder cannot be written.
     """
-    told = identity_of(module)
-    if told.name is None:
+    identity = identity_of(module)
+    if identity.name is None:
         raise TrackingError(
             f"{type(module).__name__} does not say how it was made",
             mend="make models with hepml.models.create",
         )
     inputs = cast(Inputs, module.inputs)
-    head = objective_spec(objective if objective is not None else told.objective)
-    names = classes if classes is not None else told.classes
+    head = objective_spec(objective if objective is not None else identity.objective)
+    names = classes if classes is not None else identity.classes
     description: dict[str, Any] = {
         "format": 1,
         "hepml": hepml.__version__,
-        "name": told.name,
-        "hyperparameters": dict(told.hyperparameters),
+        "name": identity.name,
+        "hyperparameters": dict(identity.hyperparameters),
         "objective": head,
         "classes": list(names or ()),
         "features": list(inputs.features) if _given(inputs.features) else [],
         "jet_features": [n for n in inputs.jet_features if not _derived(n)],
         "max_constituents": inputs.max_constituents,
-        "standards": told.standards,
-        "target": told.target,
-        "layout": told.layout,
+        "standards": identity.standards,
+        "target": identity.target,
+        "layout": identity.layout,
     }
     jets = example_batch.take(torch.arange(min(EXAMPLE_JETS, len(example_batch))))
     arrays = {"four_momenta": jets.four_momenta, "offsets": jets.offsets}
@@ -156,13 +156,13 @@ def register(client: MlflowClient, experiment: str, run_id: str, name: str) -> s
     from mlflow.exceptions import MlflowException
 
     try:
-        for found in client.search_logged_models([experiment], filter_string=f"name = '{name}'"):
-            if found.source_run_id == run_id:
-                return str(found.model_id)
-        made = client.create_logged_model(
+        for logged in client.search_logged_models([experiment], filter_string=f"name = '{name}'"):
+            if logged.source_run_id == run_id:
+                return str(logged.model_id)
+        logged = client.create_logged_model(
             experiment, name=name, source_run_id=run_id, model_type="jet tagger"
         )
-        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     except (MlflowException, AttributeError) as error:
         if isinstance(error, MlflowException) and error.error_code not in (
             "ENDPOINT_NOT_FOUND",
@@ -170,7 +170,7 @@ def register(client: MlflowClient, experiment: str, run_id: str, name: str) -> s
         ):
             raise
         return None
-    return str(made.model_id)
+    return str(logged.model_id)
 
 
 def _signature(description: dict[str, Any]) -> ModelSignature:

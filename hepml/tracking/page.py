@@ -55,14 +55,14 @@ def link_model(client: MlflowClient, run_id: str, model_id: str, entry: Entry, r
         title = dataset_title(jets["files"]) or jets["name"]
         linked = {"dataset_name": title, "dataset_digest": jets["digest"][:36]}
     metrics, tags = {}, {}
-    for told in record.of("metrics"):
-        for name, value in told["values"].items():
-            if told.get("final"):
+    for report in record.of("metrics"):
+        for name, value in report["values"].items():
+            if report.get("final"):
                 tags[names.accepted(name).replace("/", ".")] = f"{value:.6g}"
-            elif told["step"] == entry.get("step") and name.startswith("val_"):
+            elif report["step"] == entry.get("step") and name.startswith("val_"):
                 # the same values at the same times: what the run has of them stays as it is
                 metrics[name] = Metric(
-                    names.accepted(name), value, told["time"], told["step"], model_id=model_id,
+                    names.accepted(name), value, report["time"], report["step"], model_id=model_id,
                     run_id=run_id, **linked,
                 )  # fmt: skip
     if metrics:

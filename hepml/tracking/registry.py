@@ -89,10 +89,10 @@ def promote(
             mend=f"hepml runs sync {run.path} --uri sqlite:///mlflow.db, or give --uri",
         )
     if run.waiting != 0 or run.run_id is None or uri is not None:
-        [done] = sync(run.path, uri, force=True)
-        if done.problem:
+        [state] = sync(run.path, uri, force=True)
+        if state.problem:
             raise TrackingError(
-                f"the run cannot be sent to MLflow: {done.problem}",
+                f"the run cannot be sent to MLflow: {state.problem}",
                 where=str(run.path),
                 mend="mend the store",
             )
@@ -101,20 +101,20 @@ def promote(
     store = authenticated(tracking_uri(uri or run.uri))
     with _refusals(store):
         client = open_store(store)
-        if not any(found.path == "model" for found in client.list_artifacts(run.run_id)):
+        if not any(artifact.path == "model" for artifact in client.list_artifacts(run.run_id)):
             raise TrackingError(
                 "MLflow has no model of this run",
                 where=str(run.path),
                 mend="a run reports its model when it ends: train it to the end (hepml train --resume)",
             )
-        told = _send_onnx(client, run.run_id, Path(onnx)) if isinstance(onnx, Path) else str(onnx or "")
+        onnx_uri = _send_onnx(client, run.run_id, Path(onnx)) if isinstance(onnx, Path) else str(onnx or "")
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
         source = f"{client.get_run(run.run_id).info.artifact_uri}/model"
-        made = client.create_model_version(name, source=source, run_id=run.run_id)
+        version = client.create_model_version(name, source=source, run_id=run.run_id)
         if alias:
-            client.set_registered_model_alias(name, alias, str(made.version))
-    return Promoted(name, str(made.version), alias, run.run_id, public_uri(store), told)
+            client.set_registered_model_alias(name, alias, str(version.version))
+    return Promoted(name, str(version.version), alias, run.run_id, public_uri(store), onnx_uri)
 
 
 def fetch(address: str, folder: Path, uri: str | None = None) -> Path:
@@ -134,15 +134,17 @@ def fetch(address: str, folder: Path, uri: str | None = None) -> Path:
         client = open_store(store)
         name, version = _version(client, address, store)
         place = client.get_model_version_download_uri(name, version)
-        got = Path(mlflow.artifacts.download_artifacts(place, dst_path=str(folder), tracking_uri=store))
-    found = next(got.rglob("model.json"), None)
-    if found is None:
+        downloaded = Path(
+            mlflow.artifacts.download_artifacts(place, dst_path=str(folder), tracking_uri=store)
+        )
+    description = next(downloaded.rglob("model.json"), None)
+    if description is None:
         raise TrackingError(
             "this registered model is not one of hepml's",
             where=address,
             mend="register a run with `hepml runs promote`",
         )
-    return found.parent
+    return description.parent
 
 
 def load(address: str, uri: str | None = None) -> nn.Module:
@@ -156,15 +158,15 @@ def load(address: str, uri: str | None = None) -> nn.Module:
 
     with tempfile.TemporaryDirectory(prefix="hepml-registered-") as scratch:
         packaged = PackagedModel(fetch(address, Path(scratch), uri))
-    told, model = packaged.description, packaged.module
-    head = told["objective"]
-    made = objectives.objective(head["name"], **_arguments(head, int(told["outputs"])))
+    description, model = packaged.description, packaged.module
+    head = description["objective"]
+    objective = objectives.objective(head["name"], **_arguments(head, int(description["outputs"])))
     identify(
         model,
-        objective=made,
-        classes=tuple(told["classes"]),
-        target=told.get("target"),
-        layout=told.get("layout"),
+        objective=objective,
+        classes=tuple(description["classes"]),
+        target=description.get("target"),
+        layout=description.get("layout"),
     )
     return model.eval()
 
@@ -210,7 +212,7 @@ def _send_onnx(client: MlflowClient, run_id: str, path: Path) -> str:
     import onnx
 
     network = onnx.load(path)
-    told = {entry.key: entry.value for entry in network.metadata_props}
+    metadata = {entry.key: entry.value for entry in network.metadata_props}
     with tempfile.TemporaryDirectory(prefix="hepml-onnx-") as scratch:
         folder = Path(scratch) / _ONNX
         mlflow.onnx.save_model(
@@ -218,7 +220,7 @@ def _send_onnx(client: MlflowClient, run_id: str, path: Path) -> str:
             str(folder),
             signature=signature_of(network),
             pip_requirements=["onnx", "onnxruntime", "mlflow"],
-            metadata={"hepml": {k: told[k] for k in ("hepml.model", "hepml.classes") if k in told}},
+            metadata={"hepml": {k: metadata[k] for k in ("hepml.model", "hepml.classes") if k in metadata}},
         )
         client.log_artifacts(run_id, str(folder), _ONNX)
     return f"runs:/{run_id}/{_ONNX}"
@@ -231,12 +233,12 @@ def signature_of(network: Any) -> ModelSignature:
     from onnx.helper import tensor_dtype_to_np_dtype
 
     def specs(values: Any) -> Any:
-        found: list[Any] = []
+        tensors: list[Any] = []
         for value in values:
             tensor = value.type.tensor_type
             shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
-            found.append(TensorSpec(tensor_dtype_to_np_dtype(tensor.elem_type), shape, value.name))
-        return Schema(found)
+            tensors.append(TensorSpec(tensor_dtype_to_np_dtype(tensor.elem_type), shape, value.name))
+        return Schema(tensors)
 
     return ModelSignature(inputs=specs(network.graph.input), outputs=specs(network.graph.output))
 

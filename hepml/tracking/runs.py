@@ -125,8 +125,8 @@ def list_runs(root: Path | str = "runs") -> list[Run]:
         >>> 't_list' in [run.name for run in hepml.tracking.list_runs('runs')]
         True
     """
-    found = [open_directory(folder) for folder in _folders(Path(root))]
-    return sorted(found, key=lambda run: run.started or 0, reverse=True)
+    runs = [open_directory(folder) for folder in _folders(Path(root))]
+    return sorted(runs, key=lambda run: run.started or 0, reverse=True)
 
 
 def open_run(run: Path | str, root: Path | str = "runs") -> Run:

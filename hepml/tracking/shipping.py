@@ -123,11 +123,11 @@ class Shipper:
         experiment = experiment_id(self.client, self.uri, opening["experiment"])
         key = opening["key"]
         # The answer to an earlier request may have been lost: the run is found again by its key.
-        found = self.client.search_runs(
+        matches = self.client.search_runs(
             [experiment], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1
         )
-        if found:
-            run_id = found[0].info.run_id
+        if matches:
+            run_id = matches[0].info.run_id
             self._doubtful = True
         else:
             tags = {

@@ -33,7 +33,7 @@ class Sink:
         self.problem: str | None = None
         self._gather, self._grace = gather, grace
         self._wake, self._stop, self._abandon = threading.Event(), threading.Event(), threading.Event()
-        self._done = threading.Event()
+        self._ended = threading.Event()
         self._steps = 0
         self.shipper = Shipper(run_dir, uri, self._abandon.is_set)
         self._thread = threading.Thread(target=self._run, name="hepml-tracking", daemon=True)
@@ -53,11 +53,11 @@ class Sink:
         self._stop.set()
         self._wake.set()
         started = moved = time.monotonic()
-        seen = self._progress()
-        while not self._done.wait(0.05):
+        position = self._progress()
+        while not self._ended.wait(0.05):
             now = time.monotonic()
-            if self._progress() != seen:
-                seen, moved = self._progress(), now
+            if self._progress() != position:
+                position, moved = self._progress(), now
             opened = (
                 self.shipper.requests > 0
             )  # before that MLflow is imported or a store made: slow, but no sign of death
@@ -65,7 +65,7 @@ class Sink:
                 self.problem = self.problem or f"{public_uri(self.uri)} does not answer"
                 break
         self._abandon.set()
-        return self._done.is_set() and self.problem is None
+        return self._ended.is_set() and self.problem is None
 
     def _progress(self) -> tuple[int, int]:
         return self._steps, self.shipper.requests
@@ -97,7 +97,7 @@ class Sink:
                 if last:
                     return
         finally:
-            self._done.set()
+            self._ended.set()
 
     def _failed(self, error: Exception, failures: int) -> None:
         self.problem = reason(error)

@@ -144,24 +144,24 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         path = sqlite_path(uri)
         artifacts = None if path is None else (path.parent / "mlruns" / _slug(name)).as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=artifacts))
         except MlflowException:
-            found = client.get_experiment_by_name(name)  # another process was faster
-            if found is None:
+            experiment = client.get_experiment_by_name(name)  # another process was faster
+            if experiment is None:
                 raise
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         raise TrackingError(
             f"the experiment '{name}' is deleted",
             where=public_uri(uri),
-            mend=f"mlflow experiments restore --experiment-id {found.experiment_id}, or choose another "
+            mend=f"mlflow experiments restore --experiment-id {experiment.experiment_id}, or choose another "
             "tracking.experiment",
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _make_sqlite(path: Path) -> None:

@@ -147,7 +147,7 @@ class Tracker:
     def __init__(self, journal: Journal, sink: Sink | None, system_interval: float = 0.0) -> None:
         self.run_dir = journal.run_dir
         self._journal, self._sink = journal, sink
-        self._seen: dict[tuple[str, int], float] = {}
+        self._latest: dict[tuple[str, int], float] = {}
         self._repeated = 0
         self._omitted: dict[str, int] = {}
         self._old_handler: Any = None
@@ -184,8 +184,8 @@ class Tracker:
                 chart with one point of each, gets them as a table, and the journal as metrics.
         """
         kept, omitted = finite(values)
-        if self._seen:
-            again = [n for n, v in kept.items() if self._seen.get((n, step)) == v]
+        if self._latest:
+            again = [n for n, v in kept.items() if self._latest.get((n, step)) == v]
             self._repeated += len(again)
             kept = {n: v for n, v in kept.items() if n not in again}
         for n in omitted:
@@ -196,7 +196,7 @@ class Tracker:
 
     def has_reported(self, name: str, step: int) -> bool:
         """Whether the run reported a metric at a step before it was resumed."""
-        return (name, step) in self._seen
+        return (name, step) in self._latest
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """Parameters, nested ones flattened to `key.sub`."""
@@ -380,9 +380,9 @@ class Tracker:
     def _remember(self, entries: list[dict[str, Any]]) -> None:
         for entry in entries:
             for name, value in entry["values"].items():
-                self._seen[name, entry["step"]] = value
+                self._latest[name, entry["step"]] = value
         if self._sampler is not None:
-            own = [step for name, step in self._seen if name.startswith("system/")]
+            own = [step for name, step in self._latest if name.startswith("system/")]
             self._sampler.step = max(own, default=-1) + 1
 
     def _notes(self) -> list[str]:
@@ -436,10 +436,10 @@ def _adopt(run_dir: Path, uri: str, run_id: str) -> None:
 
 
 def _provenance(run_dir: Path) -> dict[str, str]:
-    found: list[Any] = []
+    records: list[Any] = []
     for file in ("environment.json", "git.json"):
         try:
-            found.append(json.loads((run_dir / file).read_text()))
+            records.append(json.loads((run_dir / file).read_text()))
         except (OSError, ValueError):
-            found.append(None)
-    return provenance_tags(*found)
+            records.append(None)
+    return provenance_tags(*records)

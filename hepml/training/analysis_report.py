@@ -62,16 +62,16 @@ def analyse(pair: Binary, masses: np.ndarray, temperature: float | None) -> dict
     labels, scores, weights = pair
     if not 0 < labels.sum() < len(labels) or (weights is not None and (weights < 0).any()):
         return {}
-    found: dict[str, Any] = {}
+    analyses: dict[str, Any] = {}
     with suppress(HepmlError):  # all background jets of one mass
-        found["sculpting"] = mass_sculpting(labels, scores, masses, weights, random=RANDOM)
+        analyses["sculpting"] = mass_sculpting(labels, scores, masses, weights, random=RANDOM)
     if scores.min() >= 0 and scores.max() <= 1:
-        found["calibration"] = {"ece": calibration.reliability(labels, scores, weights)["ece"]}
+        analyses["calibration"] = {"ece": calibration.reliability(labels, scores, weights)["ece"]}
         if temperature is not None:
             better = calibration.with_temperature(scores, temperature)
             ece = calibration.reliability(labels, better, weights)["ece"]
-            found["calibration"] |= {"temperature": temperature, "ece_with_temperature": ece}
-    return found
+            analyses["calibration"] |= {"temperature": temperature, "ece_with_temperature": ece}
+    return analyses
 
 
 def temperature_of(

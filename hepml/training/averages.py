@@ -58,11 +58,11 @@ class WeightAverage:
 
 def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What is averaged: trained parameters and the running statistics of batch norms, by name."""
-    found: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    tensors: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
     for prefix, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             for name in ("running_mean", "running_var"):
                 statistic = getattr(module, name)
                 if statistic is not None:
-                    found[f"{prefix}.{name}" if prefix else name] = statistic
-    return found
+                    tensors[f"{prefix}.{name}" if prefix else name] = statistic
+    return tensors

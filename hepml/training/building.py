@@ -56,11 +56,11 @@ def given_model(config: RunConfig) -> nn.Module | None:
 def create_model(config: RunConfig, given: nn.Module | None, outputs: int) -> nn.Module:
     """The model that the config names, with fresh weights."""
     name, hyperparameters = config.model_name, config.hyperparameters
-    told = identity_of(given)
-    if given is not None and name in (None, told.name):
+    identity = identity_of(given)
+    if given is not None and name in (None, identity.name):
         # the weights say how they were trained; what the config says goes before
-        name = told.name
-        hyperparameters = {**told.hyperparameters, **hyperparameters}
+        name = identity.name
+        hyperparameters = {**identity.hyperparameters, **hyperparameters}
         hyperparameters.pop("outputs", None)
     assert name is not None
     if given is None:
@@ -74,13 +74,13 @@ def _of_layout(config: RunConfig, name: str) -> dict[str, Any]:
     layout = layout_of(config.data)
     if layout is None:
         return {}
-    found = {
+    arguments = {
         "features": layout.features,
         "max_constituents": layout.max_constituents,
         "collections": dict(layout.collection_features),
     }
     takes = inspect.signature(catalogue.entry(name).build).parameters
-    return {key: value for key, value in found.items() if value and key in takes}
+    return {key: value for key, value in arguments.items() if value and key in takes}
 
 
 def model_inputs(config: RunConfig, given: nn.Module | None) -> Inputs:
@@ -157,18 +157,18 @@ def build_model(
     if asked.collections:
         apart = [name for name in config.training.augment if not AUGMENTATIONS[name].further]
         if apart:
-            told = ", ".join(name for name, _ in asked.collections)
+            listed = ", ".join(name for name, _ in asked.collections)
             whole = ", ".join(name for name, kind in AUGMENTATIONS.items() if kind.further)
             raise ConfigError(
-                f"{apart[0]} does not move the further collections ({told})",
+                f"{apart[0]} does not move the further collections ({listed})",
                 where="training.augment",
                 mend=f"leave it out (those that do: {whole}), or leave out model.collections",
             )
     fresh = None
     if config.pretrained:
         fresh = frozenset(initialise_from(model, config.pretrained))
-        told = ", ".join(sorted({name.rpartition(".")[0] or name for name in fresh})) or "none"
-        progress.message(f"weights from {config.pretrained}; new layers: {told}")
+        listed = ", ".join(sorted({name.rpartition(".")[0] or name for name in fresh})) or "none"
+        progress.message(f"weights from {config.pretrained}; new layers: {listed}")
     if config.training.freeze:
         frozen = freeze(model, config.training.freeze)
         left = catalogue.count_parameters(model)
@@ -195,9 +195,9 @@ def _standardise(
     names = standardising.wanted(inputs, with_jets(config.data.layout, config.data.jets))
     if not names:
         return
-    found = standardising.measure(jets.train, names)
-    standardise(model, {p: {n: s.as_dict() for n, s in of.items()} for p, of in found.items()})
-    progress.message(standardising.told(found, len(jets.train)))
+    measured = standardising.measure(jets.train, names)
+    standardise(model, {p: {n: s.as_dict() for n, s in of.items()} for p, of in measured.items()})
+    progress.message(standardising.summary(measured, len(jets.train)))
 
 
 def checkpoint_identity(
@@ -211,15 +211,15 @@ def checkpoint_identity(
     layout = with_jets(config.data.layout, config.data.jets)
     if isinstance(layout, str) and layout.endswith((".yaml", ".yml")):
         layout = load_mapping(layout)  # the file may be gone when the model is used
-    told = identity_of(model)
+    identity = identity_of(model)
     return {
         "version": hepml.__version__,
-        "name": told.name,
-        "hyperparameters": plain(told.hyperparameters),
+        "name": identity.name,
+        "hyperparameters": plain(identity.hyperparameters),
         "objective": {"name": objective.name, "arguments": head},
         "classes": list(jets.classes) if objective.task == "classification" else [],
         "target": config.data.target,
-        "standards": plain(told.standards),
+        "standards": plain(identity.standards),
         "layout": plain(layout) if isinstance(layout, dict) else layout,
         "config": redacted(config.model_dump(mode="json")),
     }

@@ -210,11 +210,11 @@ class RunKeeper(L.Callback):
         if last_of_epoch:
             return  # the end of the epoch writes its own checkpoint, and ends the run where that was asked
         asked, due = self._look(trainer)
-        done, batches = batch_idx + 1, self.settings.accumulate
-        if done % batches:
+        position, batches = batch_idx + 1, self.settings.accumulate
+        if position % batches:
             return  # gradients that wait for their step are in no checkpoint
         every = self.settings.checkpoint_every
-        if asked or due or (every and done // every > (done - batches) // every):
+        if asked or due or (every and position // every > (position - batches) // every):
             self._save(trainer, LAST)
         if asked:
             raise Killed(asked, self.folder.parent)
@@ -278,10 +278,10 @@ class RunKeeper(L.Callback):
             return None, False
         steps, since = self._last_look
         pace = (time.monotonic() - since) / max(1, self._steps - steps)
-        told = torch.tensor([self.signals.received or 0, due, pace], dtype=torch.float64)
-        told = told.to(trainer.strategy.root_device)
-        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
-        asked, due, pace = int(told[0]), bool(told[1]), float(told[2])
+        signals = torch.tensor([self.signals.received or 0, due, pace], dtype=torch.float64)
+        signals = signals.to(trainer.strategy.root_device)
+        torch.distributed.all_reduce(signals, torch.distributed.ReduceOp.MAX)
+        asked, due, pace = int(signals[0]), bool(signals[1]), float(signals[2])
         self._last_look = (self._steps, time.monotonic())
         self._next_look = self._steps + min(_MOST_STEPS, max(1, int(REFRESH / max(pace, 1e-9))))
         return asked or None, due

@@ -27,14 +27,14 @@ def changed_copies(whole: JetBatch, settings: CopiesConfig) -> JetBatch:
         settings: how many, and which changes.
     """
     bare = JetBatch(whole.four_momenta, whole.offsets, jet_momenta=whole.jet_momenta)
-    made = []
+    copies = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         for _ in range(settings.number):
             for first in range(0, len(bare), CHUNK):
                 some = bare.slice(first, min(first + CHUNK, len(bare)))
-                made.append(augmentation.apply(settings.changes, some))
-    return JetBatch.concatenate(made)
+                copies.append(augmentation.apply(settings.changes, some))
+    return JetBatch.concatenate(copies)
 
 
 def as_read(copies: JetBatch, inputs: Inputs) -> JetBatch:
@@ -67,8 +67,8 @@ def as_read(copies: JetBatch, inputs: Inputs) -> JetBatch:
     )
 
 
-def told(jets: int, settings: CopiesConfig) -> str:
-    """For a message."""
+def summary(jets: int, settings: CopiesConfig) -> str:
+    """How many copies, and how they were changed, as the line of a message."""
     return (
         f"copies: {settings.number * jets:,} of {jets:,} training jets, changed by "
         f"{', '.join(settings.changes)} (seed {settings.seed})"

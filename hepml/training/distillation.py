@@ -33,7 +33,7 @@ from hepml.errors import ConfigError, DataError, FileError
 from hepml.objectives import Objective
 from hepml.training import augmentation
 from hepml.training.checkpoints import write_atomically
-from hepml.training.copies import as_read, changed_copies, told
+from hepml.training.copies import as_read, changed_copies, summary
 from hepml.training.jets import RunJets, open_dataset
 from hepml.training.progress import Progress
 from hepml.training.recipe_config import DistillConfig
@@ -112,20 +112,20 @@ def prepare(
             whole = _reopened(config, labelled, Inputs(), "the copies")
         copies = changed_copies(whole.batch(np.arange(len(whole))), settings.copies)
         jets.copies = len(copies)
-        progress.message(told(len(jets.train), settings.copies))
+        progress.message(summary(len(jets.train), settings.copies))
         jets.train = join(jets.train, JetDataset.from_batch(as_read(copies, inputs)))
     total, weights = None, 0.0
     for teacher in settings.teachers:
         tutor = open_teacher(teacher, jets.classes)
-        seen = jets.train
+        dataset = jets.train
         if not tutor.can_read(inputs):
-            seen = _reopened(config, labelled, tutor.inputs, f"the teacher {tutor.name}")
+            dataset = _reopened(config, labelled, tutor.inputs, f"the teacher {tutor.name}")
             if copies is not None:
-                seen = join(seen, JetDataset.from_batch(as_read(copies, tutor.inputs)))
-        found = teacher.weight * _scores(tutor, seen, settings, progress)
-        total = found if total is None else total + found
+                dataset = join(dataset, JetDataset.from_batch(as_read(copies, tutor.inputs)))
+        scores = teacher.weight * _scores(tutor, dataset, settings, progress)
+        total = scores if total is None else total + scores
         weights += teacher.weight
-        _tell_symmetries(tutor, seen, config.training.augment, progress)
+        _tell_symmetries(tutor, dataset, config.training.augment, progress)
     assert total is not None
     which = indices_of(jets.train)
     rows = np.full((int(which.max()) + 1, total.shape[1]), np.nan, dtype=np.float32)
@@ -215,12 +215,12 @@ def _scores(tutor: Tutor, dataset: Any, settings: DistillConfig, progress: Progr
         known, rows = cache.find(keys)
         if known.any():
             progress.message(f"teacher {tutor.name}: {int(known.sum()):,} scores from {cache.path}")
-        absent, done = np.flatnonzero(~known), []
+        absent, parts = np.flatnonzero(~known), []
         for part in _pieces(len(absent)):
-            done.append(tutor.log_probabilities(dataset.batch(absent[part]), settings.batch_size))
-            progress.scoring(f"teacher {tutor.name}", sum(map(len, done)), len(absent))
-        if done:
-            scored = np.concatenate(done)
+            parts.append(tutor.log_probabilities(dataset.batch(absent[part]), settings.batch_size))
+            progress.scoring(f"teacher {tutor.name}", sum(map(len, parts)), len(absent))
+        if parts:
+            scored = np.concatenate(parts)
             rows = np.zeros((len(keys), scored.shape[1]), np.float32) if rows is None else rows
             rows[absent] = scored
             kept = cache.add(keys[absent], scored)
@@ -289,8 +289,8 @@ class Cache:
         """Keys [N, 2] and rows [N, C]; nothing where there is no file or an unreadable one, since scores may
         always be computed again."""
         try:
-            with np.load(self.path) as found:
-                return found["keys"], found["rows"]
+            with np.load(self.path) as arrays:
+                return arrays["keys"], arrays["rows"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return np.zeros((0, 2), np.uint64), None
 
@@ -303,9 +303,9 @@ class Cache:
         at = {tuple(key): i for i, key in enumerate(have.tolist())}
         places = np.array([at.get(tuple(key), -1) for key in keys.tolist()], dtype=np.int64)
         known = places >= 0
-        found = np.zeros((len(keys), rows.shape[1]), np.float32)
-        found[known] = rows[places[known]]
-        return known, found
+        scores = np.zeros((len(keys), rows.shape[1]), np.float32)
+        scores[known] = rows[places[known]]
+        return known, scores
 
     def add(self, keys: np.ndarray, rows: np.ndarray) -> bool:
         """Keeps more scores; whether that could be done."""

@@ -96,9 +96,9 @@ def assemble(members: Sequence[nn.Module], names: Sequence[str] = ()) -> nn.Modu
         ConfigError: members that tell other classes apart, or have other objectives.
     """
     names = names or [f"member {i}" for i in range(len(members))]
-    told = [identity_of(member) for member in members]
-    first = told[0]
-    for name, member, one in zip(names, members, told, strict=True):
+    identities = [identity_of(member) for member in members]
+    first = identities[0]
+    for name, member, one in zip(names, members, identities, strict=True):
         if one.name is None or not isinstance(head_of(member), type(head_of(members[0]))):
             raise ConfigError(
                 f"{name} has the objective {head_of(member).name}, {names[0]} has {head_of(members[0]).name}",
@@ -115,7 +115,7 @@ def assemble(members: Sequence[nn.Module], names: Sequence[str] = ()) -> nn.Modu
                 mend="give both the same objective: {name: gaussian, centre: …, width: …}",
             )
     blocks = []
-    for one in told:
+    for one in identities:
         own = {key: plain(value) for key, value in one.hyperparameters.items() if key != "outputs"}
         blocks.append({"name": one.name, **own})
     ensemble = models.create("ensemble", outputs=head_of(members[0]).outputs, members=blocks)
@@ -135,21 +135,21 @@ def _common_standards(members: Sequence[nn.Module], names: Sequence[str]) -> dic
     Raises:
         ConfigError: two members read a column with different standardisations.
     """
-    found: dict[str, dict[str, Any]] = {}
+    standards: dict[str, dict[str, Any]] = {}
     for member in members:
         for place, columns in standards_of(member).items():
-            found.setdefault(place, {}).update(columns)
+            standards.setdefault(place, {}).update(columns)
     for name, member in zip(names, members, strict=True):
         own, inputs = standards_of(member), inputs_of(member)
         read = {"": resolve(inputs.features), "jet": inputs.jet_features, **dict(inputs.collections)}
-        for place, columns in found.items():
+        for place, columns in standards.items():
             for column in set(columns) & set(read.get(place, ())):
                 if own.get(place, {}).get(column) != columns[column]:
                     raise ConfigError(
                         f"{name} standardises {column} by other numbers than another member",
                         mend="join runs that were trained on the same jets",
                     )
-    return found
+    return standards
 
 
 def _what(one: Any) -> str:
@@ -157,11 +157,11 @@ def _what(one: Any) -> str:
 
 
 def _described(ensemble: nn.Module) -> dict[str, Any]:
-    told = identity_of(ensemble)
+    identity = identity_of(ensemble)
     return {
-        "name": told.name,
-        "hyperparameters": plain(dict(told.hyperparameters)),
-        "standards": plain(dict(told.standards)),
+        "name": identity.name,
+        "hyperparameters": plain(dict(identity.hyperparameters)),
+        "standards": plain(dict(identity.standards)),
     }
 
 
@@ -218,14 +218,14 @@ def _report(
 
 def _tests(config: RunConfig, ensemble: nn.Module, progress: Progress) -> dict[str, Any]:
     """The test sets that are files and are here; shares of the training jets are left out, and said so."""
-    found: dict[str, Any] = {}
+    tests: dict[str, Any] = {}
     classes = identity_of(ensemble).classes or None
     for name, source in config.data.tests().items():
         if isinstance(source, float):
             progress.message(f"{name}: not scored, it is a share of the training jets")
             continue
         try:
-            found[name] = open_dataset(config.data, source, ensemble.inputs, classes)  # type: ignore[arg-type]
+            tests[name] = open_dataset(config.data, source, ensemble.inputs, classes)  # type: ignore[arg-type]
         except FileError as problem:
             progress.message(f"{name}: not scored, {problem.what}")
-    return found
+    return tests

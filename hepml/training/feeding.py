@@ -57,10 +57,12 @@ class Stream:
     def _batches(self) -> Iterator[JetBatch]:
         # a generator: nothing happens before the first batch is asked for, when Lightning knows the epoch
         if self.position is not None:
-            epoch, seen = self.position()
+            epoch, position = self.position()
             self.loader.set_epoch(epoch)
-            if seen:
-                self.loader.load_state_dict({**self.loader.state_dict(), "epoch": epoch, "position": seen})
+            if position:
+                self.loader.load_state_dict(
+                    {**self.loader.state_dict(), "epoch": epoch, "position": position}
+                )
         batches = iter(self.loader)
         while True:
             since = time.monotonic()

@@ -156,20 +156,23 @@ class Run:
             )
         rows = published_rows(names=list(published)) if published else ()
         figure = plot_roc(curves, title=f"{first['signal']} against {first['background']}", published=rows)
-        told = self.config.get("evaluation") or {}
-        with style(), labelled(Label(told.get("label"), told.get("energy"), told.get("luminosity"))):
+        settings = self.config.get("evaluation") or {}
+        with (
+            style(),
+            labelled(Label(settings.get("label"), settings.get("energy"), settings.get("luminosity"))),
+        ):
             put_label(figure)
         return figure
 
     def __repr__(self) -> str:
         lines = [f"Run {self.path} ({self.status})"]
-        lines += [f"  {name:<10} {value}" for name, value in self._told().items()]
+        lines += [f"  {name:<10} {value}" for name, value in self._entries().items()]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in self._told().items()
+            for name, value in self._entries().items()
         )
         picture = self.path / "plots" / "roc.png"
         drawn = ""
@@ -179,9 +182,9 @@ class Run:
         where = html.escape(str(self.path))
         return f"<div><b>Run</b> {where} ({self.status})<table>{rows}</table>{drawn}</div>"
 
-    def _told(self) -> dict[str, str]:
+    def _entries(self) -> dict[str, str]:
         test = self.record.test
-        told = {
+        entries = {
             "model": self.record.model,
             "parameters": _number(self.summary.get("parameters"), ",d"),
             "epochs": _number(self.summary.get("epochs"), "d"),
@@ -189,8 +192,8 @@ class Run:
             "AUC": _number(test.get("auc"), ".4f"),
         }
         for point, value in (test.get("rejection") or {}).items():
-            told[f"1/eB at {point}"] = _number((value or {}).get("value"), ".4g")
-        return {name: str(value) for name, value in told.items() if value is not None}
+            entries[f"1/eB at {point}"] = _number((value or {}).get("value"), ".4g")
+        return {name: str(value) for name, value in entries.items() if value is not None}
 
 
 def train(
@@ -319,11 +322,11 @@ def leaderboard(runs: Iterable[Run | Path | str] | Path | str = "runs") -> pd.Da
     import pandas as pd
 
     if isinstance(runs, str | Path):
-        found = [Run(record.path) for record in tracking.list_runs(runs)]
+        records = [Run(record.path) for record in tracking.list_runs(runs)]
     else:
-        found = [run if isinstance(run, Run) else open_run(run) for run in runs]
+        records = [run if isinstance(run, Run) else open_run(run) for run in runs]
     rows = []
-    for run in found:
+    for run in records:
         test = run.record.test
         points = {
             f"rejection_{point}": (value or {}).get("value")

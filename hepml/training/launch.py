@@ -56,10 +56,10 @@ def meeting(ranks: Ranks, settings: TrainingConfig) -> Iterator[None]:
             "nccl" if on_gpu else "gloo", rank=ranks.rank, world_size=ranks.size, timeout=_MEET
         )
     except (RuntimeError, ValueError) as problem:
-        told = " ".join(str(problem).split())[:160]
+        message = " ".join(str(problem).split())[:160]
         raise ConfigError(
             f"rank {ranks.rank} of {ranks.size} does not find the others "
-            f"({os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}): {told}",
+            f"({os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}): {message}",
             where="environment",
             mend="start all of them together with srun or torchrun; MASTER_ADDR and MASTER_PORT say where",
         ) from None
@@ -95,20 +95,20 @@ def first_decides(ranks: Ranks, action: Callable[[], T]) -> T | None:
     """
     if not ranks.outside:
         return action() if ranks.first else None
-    told: list[Any] = [None, None]
+    decision: list[Any] = [None, None]
     if ranks.first:
         try:
-            told[0] = action()
+            decision[0] = action()
         except HepmlError as problem:
-            told[1] = problem
+            decision[1] = problem
         except BaseException as problem:
-            told[1] = HepmlError(f"the first rank failed: {type(problem).__name__}: {problem}")
-            dist.broadcast_object_list(told, src=0)
+            decision[1] = HepmlError(f"the first rank failed: {type(problem).__name__}: {problem}")
+            dist.broadcast_object_list(decision, src=0)
             raise
-    dist.broadcast_object_list(told, src=0)
-    if told[1] is not None:
-        raise told[1]
-    out: T | None = told[0]
+    dist.broadcast_object_list(decision, src=0)
+    if decision[1] is not None:
+        raise decision[1]
+    out: T | None = decision[0]
     return out
 
 

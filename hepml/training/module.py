@@ -209,10 +209,10 @@ class TrainingModule(L.LightningModule):
             self.epoch_metrics |= {f"val_{task}_{key}": value for key, value in figures.items()}
         if self.apart is not None:  # the best checkpoint is the one with the smallest sum, as in training
             score = self.apart.score(self.objective, parameters.float())
-            found = float(self.apart.of_jets(score, gathered[3], labels, weights))
+            correlation = float(self.apart.of_jets(score, gathered[3], labels, weights))
             self.epoch_metrics["val_likelihood"] = self.epoch_metrics["val_loss"]
-            self.epoch_metrics["val_distance_correlation"] = found
-            self.epoch_metrics["val_loss"] += self.apart.strength * found
+            self.epoch_metrics["val_distance_correlation"] = correlation
+            self.epoch_metrics["val_loss"] += self.apart.strength * correlation
         # for callbacks of the user that monitor one of them, as Lightning's EarlyStopping
         self.log_dict(dict(self.epoch_metrics))
 

@@ -111,8 +111,8 @@ def _groups(
 def _soap(groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
     from pytorch_optimizer import SOAP  # slow to import, and rarely wanted
 
-    made: torch.optim.Optimizer = SOAP(groups, lr=lr, betas=betas)
-    return made
+    optimizer: torch.optim.Optimizer = SOAP(groups, lr=lr, betas=betas)
+    return optimizer
 
 
 def _muon(

@@ -79,7 +79,7 @@ def decide(environment: Mapping[str, str], devices: int = 1) -> Ranks:
     """
     read = _Reader(environment)
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        found = _torchrun(read)
+        ranks = _torchrun(read)
     elif CHILD in environment and read.number(SPEAKER, 0) > 0:
         rank = read.number(SPEAKER, 0)
         return Ranks("self", max(devices, rank + 1), rank, rank)
@@ -91,21 +91,21 @@ def decide(environment: Mapping[str, str], devices: int = 1) -> Ranks:
             mend="start with torchrun, which sets both, or unset WORLD_SIZE",
         )
     elif _in_a_step(read):
-        found = _slurm(read)
+        ranks = _slurm(read)
     else:
         _refuse_lone_tasks(read, devices)
         return Ranks("self", devices)
-    if found.size == 1:
+    if ranks.size == 1:
         return Ranks("self", devices)
-    if devices not in (1, found.per_node, found.size):
-        started = {"torchrun": "torchrun started", "slurm": "srun started", "self": ""}[found.launcher]
+    if devices not in (1, ranks.per_node, ranks.size):
+        started = {"torchrun": "torchrun started", "slurm": "srun started", "self": ""}[ranks.launcher]
         raise ConfigError(
-            f"training.devices={devices}, and {started} {found.size} processes on {found.nodes} "
-            f"node{'s' if found.nodes > 1 else ''}",
+            f"training.devices={devices}, and {started} {ranks.size} processes on {ranks.nodes} "
+            f"node{'s' if ranks.nodes > 1 else ''}",
             where="training.devices",
-            mend=f"leave it out, which takes all {found.size}, or start as many",
+            mend=f"leave it out, which takes all {ranks.size}, or start as many",
         )
-    return found
+    return ranks
 
 
 def refuse_ranks(environment: Mapping[str, str], what: str) -> None:
@@ -114,10 +114,10 @@ def refuse_ranks(environment: Mapping[str, str], what: str) -> None:
     Raises:
         ConfigError: this is one of several ranks.
     """
-    found = decide(environment)
-    if found.outside:
+    ranks = decide(environment)
+    if ranks.outside:
         raise ConfigError(
-            f"{what} is one process, and this is one of {found.size} that were started together",
+            f"{what} is one process, and this is one of {ranks.size} that were started together",
             where="environment",
             mend="start it without srun or torchrun; --workers or a job array do several at a time",
         )

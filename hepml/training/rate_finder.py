@@ -96,16 +96,16 @@ def find_rate(
     return {"suggested": least / 10, "least": least, "rates": rates, "losses": losses, "smoothed": smoothed}
 
 
-def draw(found: dict[str, Any], path: Path) -> Path:
+def draw(curve: dict[str, Any], path: Path) -> Path:
     """The loss against the rate, with the suggestion."""
     from hepml.evaluation.plots.style import COLOURS, HouseFigure, save, style
 
     with style():
         figure = HouseFigure(8, 6)
         axes = figure.subplots()
-        axes.plot(found["rates"], found["losses"], color=COLOURS[4], linewidth=1, label="loss of a batch")
-        axes.plot(found["rates"], found["smoothed"], color=COLOURS[0], label="smoothed")
-        axes.axvline(found["suggested"], color=COLOURS[1], linestyle="--", label=f"{found['suggested']:.1e}")
+        axes.plot(curve["rates"], curve["losses"], color=COLOURS[4], linewidth=1, label="loss of a batch")
+        axes.plot(curve["rates"], curve["smoothed"], color=COLOURS[0], label="smoothed")
+        axes.axvline(curve["suggested"], color=COLOURS[1], linestyle="--", label=f"{curve['suggested']:.1e}")
         axes.set_xscale("log")
         axes.set_xlabel("Learning rate")
         axes.set_ylabel("Training loss")

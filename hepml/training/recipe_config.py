@@ -105,14 +105,14 @@ class DistillConfig(Schema):
             weights: of a path or name of published weights.
         """
 
-        def found(one: Teacher) -> Teacher:
+        def located(one: Teacher) -> Teacher:
             if one.pretrained is not None:
                 return one.model_copy(update={"pretrained": weights(one.pretrained)})
             return one.model_copy(
                 update={key: absolute(v) for key in ("run", "onnx") if (v := getattr(one, key)) is not None}
             )
 
-        teachers = [found(one) for one in self.teachers]
+        teachers = [located(one) for one in self.teachers]
         unlabelled = None if self.unlabelled is None else absolute(self.unlabelled)
         teacher = teachers if isinstance(self.teacher, list) else teachers[0]
         return self.model_copy(update={"teacher": teacher, "unlabelled": unlabelled})

@@ -155,15 +155,15 @@ def auxiliary_figures(
     side.to(device).eval()
     size = config.training.eval_batch_size or 2 * config.training.batch_size
     dtype = next(model.parameters()).dtype
-    found = {}
+    figures = {}
     for name, dataset in jets.tests.items():
         for batch in loader_of(dataset, size, buckets=True):
             moved = batch.to(device).to(dtype)
             with torch.inference_mode():
                 model(moved)
             side.measure(moved)
-        found[name] = {"auxiliary": side.figures()}
-    return found
+        figures[name] = {"auxiliary": side.figures()}
+    return figures
 
 
 def summarise(

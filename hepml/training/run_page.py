@@ -58,18 +58,18 @@ def roc_table(curves: Mapping[str, Against], points: int = 100) -> dict[str, lis
     """ROC curves in columns: signal efficiencies in even steps, the background efficiency at each, and the
     rejection, null where no background passes."""
     at = np.arange(1, points + 1) / points
-    found: dict[str, list[Any]] = {
+    table: dict[str, list[Any]] = {
         key: [] for key in ("test set", "signal efficiency", "background efficiency", "rejection")
     }
     for name, (labels, scores, weights) in curves.items():
         curve = roc_curve(labels, scores, weights)
         order = np.argsort(curve.signal_efficiency, kind="stable")
         passing = np.interp(at, curve.signal_efficiency[order], curve.background_efficiency[order])
-        found["test set"] += [name] * points
-        found["signal efficiency"] += [round(float(x), 6) for x in at]
-        found["background efficiency"] += [float(f"{x:.6g}") for x in passing]
-        found["rejection"] += [float(f"{1 / x:.6g}") if x > 0 else None for x in passing]
-    return found
+        table["test set"] += [name] * points
+        table["signal efficiency"] += [round(float(x), 6) for x in at]
+        table["background efficiency"] += [float(f"{x:.6g}") for x in passing]
+        table["rejection"] += [float(f"{1 / x:.6g}") if x > 0 else None for x in passing]
+    return table
 
 
 def figure_tags(summary: dict[str, Any]) -> dict[str, str]:
@@ -92,14 +92,14 @@ def _headline(report: dict[str, Any]) -> dict[str, str]:
 def _figures(report: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
     """The figures of a report that stand for themselves, and its rejections by signal efficiency."""
     plain = {key: report.get(key) for key in ("accuracy", "auc", "rmse", "bias")}
-    found = {
+    figures = {
         point: at.get("value")
         for point, at in (report.get("rejection") or {}).items()
         if isinstance(at, dict)
     }
     return (
         {key: value for key, value in plain.items() if isinstance(value, float)},
-        {point: value for point, value in found.items() if isinstance(value, int | float)},
+        {point: value for point, value in figures.items() if isinstance(value, int | float)},
     )
 
 

@@ -126,7 +126,7 @@ class SideTasks(nn.Module):
     def __init__(self, model: nn.Module, tasks: Sequence[Task], probe: JetBatch, outputs: int) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self._seen: dict[str, list[Tensor]] = {}  # by what a row is
+        self._outputs: dict[str, list[Tensor]] = {}  # by what a row is
         self._rows: dict[str, int] = {}
         model.register_forward_pre_hook(lambda module, given: self._begin(given[0]))
         places = find_layers(model, probe, outputs)
@@ -153,23 +153,23 @@ class SideTasks(nn.Module):
             layer.register_forward_hook(lambda module, given, out: self._take("constituent", _first(out)))
 
     def _begin(self, batch: JetBatch) -> None:
-        self._seen = {"jet": [], "constituent": []}
+        self._outputs = {"jet": [], "constituent": []}
         self._rows = {"jet": len(batch), "constituent": batch.four_momenta.shape[0]}
 
     def _take(self, of: str, rows: Tensor) -> None:
         """Keeps what a layer has seen or made: of a model that takes a few jets at a time, all pieces; of one
         that asks the layer again, the last answer."""
-        kept = self._seen[of]
+        kept = self._outputs[of]
         kept.append(rows)
         while len(kept) > 1 and sum(map(len, kept)) > self._rows[of]:
             kept.pop(0)
 
     def parameters_of(self, task: Task) -> Tensor:
         """The head's outputs for the batch that the model has just seen, [B or ΣN, outputs]."""
-        seen = torch.cat(self._seen[task.of])
+        rows = torch.cat(self._outputs[task.of])
         head = self.heads[task.name]
         assert isinstance(head, nn.Linear)
-        out: Tensor = head(seen.to(head.weight.dtype))
+        out: Tensor = head(rows.to(head.weight.dtype))
         return out
 
     def loss(self, batch: JetBatch) -> Tensor:
@@ -189,12 +189,12 @@ class SideTasks(nn.Module):
 
     def add(self, task: Task, nll: Tensor, parameters: Tensor, target: Tensor) -> None:
         """Adds up what `figures` needs of some targets."""
-        found = task.objective.activation(parameters.double())
+        predictions = task.objective.activation(parameters.double())
         if task.objective.task == "regression":
-            residual = found[:, 0] - target.double()
+            residual = predictions[:, 0] - target.double()
             rows = (nll.double(), residual.square(), residual, torch.ones_like(residual))
         else:
-            right = (found.argmax(dim=1) == target).double()
+            right = (predictions.argmax(dim=1) == target).double()
             rows = (nll.double(), right, torch.zeros_like(right), torch.ones_like(right))
         sums = torch.stack([row.sum() for row in rows])
         self.sums[task.name] = self.sums.get(task.name, torch.zeros_like(sums)) + sums
@@ -234,16 +234,16 @@ class SideTasks(nn.Module):
 def find_layers(model: nn.Module, probe: JetBatch, outputs: int) -> dict[str, tuple[nn.Module, int]]:
     """The layers whose input (`jet`) and output (`constituent`) heads can read, each with its width."""
     rows, jets = probe.four_momenta.shape[0], len(probe)
-    found: dict[str, tuple[nn.Module, int]] = {}
+    layers: dict[str, tuple[nn.Module, int]] = {}
 
     def look(module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
         tensor = _first(out)
         if not isinstance(tensor, Tensor) or tensor.ndim != 2:
             return
         if isinstance(module, nn.Linear) and tensor.shape == (jets, outputs):
-            found["jet"] = (module, module.in_features)
+            layers["jet"] = (module, module.in_features)
         if tensor.shape[0] == rows and tensor.shape[1] > 1 and tensor.is_floating_point():
-            found["constituent"] = (module, tensor.shape[1])
+            layers["constituent"] = (module, tensor.shape[1])
 
     hooks = [module.register_forward_hook(look) for module in model.modules() if module is not model]
     training, first = model.training, next(model.parameters())
@@ -254,7 +254,7 @@ def find_layers(model: nn.Module, probe: JetBatch, outputs: int) -> dict[str, tu
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return found
+    return layers
 
 
 def _first(out: Any) -> Any:

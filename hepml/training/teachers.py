@@ -140,10 +140,10 @@ def open_teacher(teacher: Teacher, classes: tuple[str, ...]) -> Tutor:
         raise ConfigError(
             "the teacher is a regression", where=str(path), mend="give one that tells classes apart"
         )
-    told = identity_of(model)
-    named = told.bare_classes
+    identity = identity_of(model)
+    named = identity.bare_classes
     ours = tuple(str(name).removeprefix("label_") for name in classes)
-    outputs = len(named) or int(told.hyperparameters.get("outputs", len(ours)))
+    outputs = len(named) or int(identity.hyperparameters.get("outputs", len(ours)))
     if outputs != len(ours):
         raise ConfigError(
             f"the teacher tells {outputs} classes apart ({', '.join(named)}), this run has {len(ours)}",

@@ -171,12 +171,12 @@ def report(study: Any, config: Path | str, overrides: Sequence[str], folder: Pat
     Raises:
         ConfigError: no trial has ended well.
     """
-    done = [t for t in study.trials if t.state.name == "COMPLETE" and t.value is not None]
-    if not done:
+    trials = [t for t in study.trials if t.state.name == "COMPLETE" and t.value is not None]
+    if not trials:
         raise ConfigError(
             "no trial has ended well", where=str(folder), mend="see its trials, or a wider space"
         )
-    best = min(done, key=lambda t: float(t.value))
+    best = min(trials, key=lambda t: float(t.value))
     run = load_run_config(config, [*overrides, *_words(best.params)])
     text = f"# trial {best.number} of {len(study.trials)}: val_loss {best.value:.6g}\n"
     outputs.write_bytes(folder / BEST, (text + configs.dump_yaml(configs.plain_values(run))).encode())
@@ -197,8 +197,8 @@ def report(study: Any, config: Path | str, overrides: Sequence[str], folder: Pat
         ],
         "best": {"number": best.number, "val_loss": best.value, "parameters": dict(best.params)},
         "best_config": str(folder / BEST),
-        "importance": _importance(study, done),
-        "figures": _figures(study, done, folder),
+        "importance": _importance(study, trials),
+        "figures": _figures(study, trials, folder),
     }
 
 
@@ -310,8 +310,8 @@ def _number(value: Any, key: str, where: str) -> float | int | None:
         raise ConfigError(f"'{value}' of '{key}' is no number", where=where, mend="as 1e-4") from None
 
 
-def _importance(study: Any, done: Sequence[Any]) -> dict[str, float]:
-    if len(done) < 2:
+def _importance(study: Any, trials: Sequence[Any]) -> dict[str, float]:
+    if len(trials) < 2:
         return {}
     try:
         return {k: float(v) for k, v in _optuna().importance.get_param_importances(study).items()}
@@ -319,9 +319,9 @@ def _importance(study: Any, done: Sequence[Any]) -> dict[str, float]:
         return {}
 
 
-def _figures(study: Any, done: Sequence[Any], folder: Path) -> list[str]:
+def _figures(study: Any, trials: Sequence[Any], folder: Path) -> list[str]:
     """Importance, parallel coordinates and the course of the search, where there is something to draw."""
-    if len(done) < 2:
+    if len(trials) < 2:
         return []
     import warnings
 
@@ -335,7 +335,7 @@ def _figures(study: Any, done: Sequence[Any], folder: Path) -> list[str]:
         "parallel": draw.plot_parallel_coordinate,
         "history": draw.plot_optimization_history,
     }
-    made = []
+    paths = []
     for name, plot in kinds.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -345,5 +345,5 @@ def _figures(study: Any, done: Sequence[Any], folder: Path) -> list[str]:
                 continue
             plt.gcf().savefig(place / f"{name}.png", dpi=150, bbox_inches="tight")
         plt.close("all")
-        made.append(str(place / f"{name}.png"))
-    return made
+        paths.append(str(place / f"{name}.png"))
+    return paths

@@ -75,7 +75,7 @@ def test_a_store_that_comes_back_gets_everything_without_sync(tmp_path: Path, st
     for _ in range(600):
         if tracker.problem is not None:
             break
-        tracker._sink._done.wait(0.1)
+        tracker._sink._ended.wait(0.1)
     assert tracker.problem is not None
     place.unlink()
     place.mkdir()

@@ -33,9 +33,9 @@ class ArrowFile:
         try:
             self._tree = ArrowTree(path)
         except Exception as problem:
-            told = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            message = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
             raise FileError(
-                f"the {self.kind} file cannot be read ({told[:120]})", where=path, mend="copy it again"
+                f"the {self.kind} file cannot be read ({message[:120]})", where=path, mend="copy it again"
             ) from problem
 
     def __getitem__(self, name: str) -> ArrowTree:

@@ -53,8 +53,8 @@ def beside(
         linked = own.complete(jets, replace(layout, link=link, jet={}), tree.kinds, tree.where)
         links, placed = resolve(tree, linked, offsets, start, stop)
         if links.lost:
-            told = f"{links.lost:,} links of '{jets.name}' to '{asked.collection}' lead nowhere"
-            raise LayoutError(told, where=tree.where)
+            message = f"{links.lost:,} links of '{jets.name}' to '{asked.collection}' lead nowhere"
+            raise LayoutError(message, where=tree.where)
         index, counts = links.index, links.counts
     else:
         candidates = own.candidates_of(link, jets, tree.kinds, tree.where)
@@ -68,8 +68,8 @@ def beside(
         phi = np.arctan2(momenta["py"], momenta["px"])
         jet, index = pairs_within(offsets, *place, at, eta, phi, asked.dr)
         counts = np.bincount(jet, minlength=len(keep))
-    found = columns_of(tree, placed, columns, start, stop)
+    values = columns_of(tree, placed, columns, start, stop)
     if not keep.all():
         index, counts = index[np.repeat(keep, counts)], counts[keep]
-    ordered = {n: found[n][index] for n in (*MOMENTUM, *(n for n in found if n not in MOMENTUM))}
+    ordered = {n: values[n][index] for n in (*MOMENTUM, *(n for n in values if n not in MOMENTUM))}
     return starts_of(counts), ordered

@@ -79,10 +79,10 @@ def scan_events(
     where = f"{source}:{name}"
     events = EventTree(tree, where, None if source.is_remote else source.path, kinds)
     asked = layout or EventLayout(name="events", constituents=())
-    found = find(events, layout, podio_ids(directory))
-    if layout is None and not found:
+    collections = find(events, layout, podio_ids(directory))
+    if layout is None and not collections:
         return None
-    return EventFile(asked, choose(events, found, asked), kinds, tree if keep else None)
+    return EventFile(asked, choose(events, collections, asked), kinds, tree if keep else None)
 
 
 def collections_of(directory: Any, source: Source, name: str | None, layout: object) -> tuple[Census, ...]:
@@ -96,11 +96,11 @@ def collections_of(directory: Any, source: Source, name: str | None, layout: obj
     if asked is None and not recognises(kinds):
         return ()
     events = EventTree(tree, f"{source}:{name}", None if source.is_remote else source.path, kinds)
-    found = {jets.name: jets for jets in find(events, asked, podio_ids(directory))}
+    by_name = {jets.name: jets for jets in find(events, asked, podio_ids(directory))}
     if asked is not None and asked.link is not None:
-        chosen = choose(events, list(found.values()), asked).jets
-        found[chosen.name] = chosen
-    return tuple(census(events, jets) for jets in found.values())
+        chosen = choose(events, list(by_name.values()), asked).jets
+        by_name[chosen.name] = chosen
+    return tuple(census(events, jets) for jets in by_name.values())
 
 
 def read_event_file(

@@ -91,11 +91,11 @@ def find(
 ) -> list[JetCollection]:
     """The jet collections of a tree, each with where its links may lead."""
     family = layout.family if layout else None
-    found = jet_collections(tree.kinds, family, ids)
-    return [_with_targets(tree, jets, ids) for jets in found]
+    collections = jet_collections(tree.kinds, family, ids)
+    return [_with_targets(tree, jets, ids) for jets in collections]
 
 
-def choose(tree: EventTree, found: Sequence[JetCollection], layout: EventLayout | None) -> Chosen:
+def choose(tree: EventTree, collections: Sequence[JetCollection], layout: EventLayout | None) -> Chosen:
     """The collection that the layout names, or the widest with constituents.
 
     Raises:
@@ -103,7 +103,7 @@ def choose(tree: EventTree, found: Sequence[JetCollection], layout: EventLayout 
             not keep.
     """
     layout = layout or EventLayout(name="events", constituents=())
-    by_name = {jets.name: jets for jets in found}
+    by_name = {jets.name: jets for jets in collections}
     wanted = layout.collection
     if wanted is not None:
         if wanted not in by_name and layout.link is None:
@@ -122,14 +122,14 @@ def choose(tree: EventTree, found: Sequence[JetCollection], layout: EventLayout 
             tree.where,
         )
         return Chosen(jets, tuple(n for n, j in by_name.items() if j.link and n != wanted), named=True)
-    order = sorted(found, key=lambda j: (j.truth, -(j.radius or 0.0), j.name.endswith("Puppi")))
+    order = sorted(collections, key=lambda j: (j.truth, -(j.radius or 0.0), j.name.endswith("Puppi")))
     usable = []
-    seen: list[tuple[JetCollection, Census]] = []
+    examined: list[tuple[JetCollection, Census]] = []
     for jets in order:
         if jets.link is None:
             continue
         census = peek(tree, jets)
-        seen.append((jets, census))
+        examined.append((jets, census))
         if census.constituents and not census.lost_links and census.problem is None:
             usable.append(jets)
             if len(usable) == 1 and not jets.truth:
@@ -143,12 +143,12 @@ def choose(tree: EventTree, found: Sequence[JetCollection], layout: EventLayout 
         )
         return Chosen(jets, rest)
     if (
-        seen
-        and not any(c.constituents or c.lost_links for _, c in seen)
-        and not any(c.problem for _, c in seen)
+        examined
+        and not any(c.constituents or c.lost_links for _, c in examined)
+        and not any(c.problem for _, c in examined)
     ):
-        return Chosen(seen[0][0], tuple(j.name for j, _ in seen[1:]))  # linked, but the file is empty
-    raise _none_usable(seen, found, tree.where)
+        return Chosen(examined[0][0], tuple(j.name for j, _ in examined[1:]))  # linked, but the file is empty
+    raise _none_usable(examined, collections, tree.where)
 
 
 def census(tree: EventTree, jets: JetCollection, start: int = 0, stop: int | None = None) -> Census:
@@ -267,7 +267,7 @@ def _long_enough(
     return offsets is not None and bool((index < np.diff(offsets)[events]).all())
 
 
-def _refuse(seen: Census, jets: JetCollection, others: Sequence[str], where: str) -> None:
+def _refuse(census: Census, jets: JetCollection, others: Sequence[str], where: str) -> None:
     if jets.link is None:
         raise LayoutError(
             f"jet collection '{jets.name}' has no link to constituents in this file",
@@ -276,22 +276,22 @@ def _refuse(seen: Census, jets: JetCollection, others: Sequence[str], where: str
             if others
             else "give a file that keeps them (NanoAOD from v15 on, PFNano), or layout.constituents",
         )
-    if seen.problem is not None:
-        raise LayoutError(seen.problem, where=where if where not in seen.problem else None)
-    if seen.lost_links:
-        total = seen.lost_links + seen.constituents + seen.null_links
-        raise lost_links(jets, seen.lost_links, total, seen.lost_to, where)
+    if census.problem is not None:
+        raise LayoutError(census.problem, where=where if where not in census.problem else None)
+    if census.lost_links:
+        total = census.lost_links + census.constituents + census.null_links
+        raise lost_links(jets, census.lost_links, total, census.lost_to, where)
 
 
 def _none_usable(
-    seen: Sequence[tuple[JetCollection, Census]], found: Sequence[JetCollection], where: str
+    examined: Sequence[tuple[JetCollection, Census]], collections: Sequence[JetCollection], where: str
 ) -> LayoutError:
-    lost = next(((j, c) for j, c in seen if c.lost_links), None)
+    lost = next(((j, c) for j, c in examined if c.lost_links), None)
     if lost is not None:
         jets, c = lost
         return lost_links(jets, c.lost_links, c.lost_links + c.constituents + c.null_links, c.lost_to, where)
-    problem = next((c.problem for _, c in seen if c.problem), None)
-    names = ", ".join(j.name for j in found)
+    problem = next((c.problem for _, c in examined if c.problem), None)
+    names = ", ".join(j.name for j in collections)
     return LayoutError(
         problem or f"no jet collection with constituents ({names} have none)",
         where=None if problem else where,

@@ -65,11 +65,11 @@ class EventTree:
         """
         names = list(dict.fromkeys(names))
         quick = [n for n in names if hasattr(self.tree, "branches") and _QUICK.match(self.kinds.get(n, ""))]
-        found = self._reader.read(quick, start, stop) if quick else {}
+        columns = self._reader.read(quick, start, stop) if quick else {}
         for name in names:
-            if name not in found:
-                found[name] = self._list(name, start, stop)
-        return {name: found[name] for name in names}
+            if name not in columns:
+                columns[name] = self._list(name, start, stop)
+        return {name: columns[name] for name in names}
 
     def nested(self, name: str, start: int, stop: int) -> Nested:
         """A branch with lists within lists.

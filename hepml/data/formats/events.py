@@ -136,8 +136,8 @@ def _chunk(
     )
     place = (view["jet_eta"], view["jet_phi"]) if layout.beside else (np.zeros(0), np.zeros(0))
     for name, asked, wanted in _wanted(layout, collections, tree.where):
-        at, found = beside(tree, jets, layout, asked, view.offsets, place, wanted, keep, start, stop)
-        chunk.collections[name] = Chunk(at, found, {}, chunk.entries, tree.where, at_rest=True)
+        at, columns_beside = beside(tree, jets, layout, asked, view.offsets, place, wanted, keep, start, stop)
+        chunk.collections[name] = Chunk(at, columns_beside, {}, chunk.entries, tree.where, at_rest=True)
     return chunk
 
 

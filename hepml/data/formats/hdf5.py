@@ -210,20 +210,22 @@ class Salt:
                 pt = np.abs(MEV / own["qOverP"].astype(np.float64)) / np.cosh(track_eta)
         else:
             pt = own["pt_frac" if "pt_frac" in own else "ptfrac"] * jet_pt[jet_of]
-        found: dict[str, np.ndarray] = cartesian(pt, track_eta, track_phi, _PION)
+        constituents: dict[str, np.ndarray] = cartesian(pt, track_eta, track_phi, _PION)
         if "qOverP" in own:
-            found["charge"] = np.sign(own["qOverP"])
-        found["is_charged_hadron"] = np.ones(len(jet_of))
-        found |= {"d0": own["d0"]} if "d0" in own else {}
+            constituents["charge"] = np.sign(own["qOverP"])
+        constituents["is_charged_hadron"] = np.ones(len(jet_of))
+        constituents |= {"d0": own["d0"]} if "d0" in own else {}
         along = next((n for n in ("z0SinTheta", "z0") if n in own), None)
-        found |= {"dz": own[along]} if along else {}
-        found |= {n: v for n, v in own.items() if n not in found and n not in ("pt", "eta", "phi")}
+        constituents |= {"dz": own[along]} if along else {}
+        constituents |= {
+            n: v for n, v in own.items() if n not in constituents and n not in ("pt", "eta", "phi")
+        }
         momenta = stacked(cartesian(jet_pt, eta, phi, jets["mass"] * MEV)) if "mass" in self._jet else None
         return chunk_of(
             self,
             start,
             starts_of(valid.sum(axis=1)),
-            found,
+            constituents,
             {n: jets[n] for n in self._numbers} | {"jet_pt": jet_pt.astype(np.float32)},
             columns,
             jet_columns,
@@ -235,14 +237,14 @@ class Salt:
     def _labels(self, jets: np.ndarray) -> np.ndarray | None:
         if self._label is None:
             return None
-        found = jets[self._label]
+        values = jets[self._label]
         if self._named and self._label == "flavour_label":
-            return class_indices(found, len(self._named))
+            return class_indices(values, len(self._named))
         out: np.ndarray = np.minimum(
-            class_indices(found, 2**62), NONE
+            class_indices(values, 2**62), NONE
         )  # fractions stay what they are: no class index
         for i, flavour in enumerate(_FLAVOURS.values()):
-            out[found == flavour] = i
+            out[values == flavour] = i
         return out
 
 
@@ -291,10 +293,10 @@ class JetNet:
                 pt = jets["jet_pt"].astype(np.float64) if "jet_pt" in jets else np.ones(high - low)
                 eta = jets["jet_eta"].astype(np.float64) if "jet_eta" in jets else np.zeros(high - low)
                 rows = p[real]
-                found = cartesian(rows[:, 2] * pt[jet_of], rows[:, 0] + eta[jet_of], rows[:, 1])
+                momenta = cartesian(rows[:, 2] * pt[jet_of], rows[:, 0] + eta[jet_of], rows[:, 1])
                 labels = class_indices(jets["jet_type"], len(self.classes)) if "jet_type" in jets else None
                 yield chunk_of(
-                    self, low, starts_of(real.sum(axis=1)), found, jets, columns, jet_columns, labels
+                    self, low, starts_of(real.sum(axis=1)), momenta, jets, columns, jet_columns, labels
                 )
 
 

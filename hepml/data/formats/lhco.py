@@ -50,7 +50,7 @@ class Lhco:
             jets = [jet for row in values for jet in _cluster(row[:2100].reshape(-1, 3))]
             counts = np.array([len(jet) for jet in jets], dtype=np.int64)
             rows = np.concatenate(jets) if jets else np.zeros((0, 4))
-            found = {n: rows[:, i] for i, n in enumerate(("energy", "px", "py", "pz"))}
+            momenta = {n: rows[:, i] for i, n in enumerate(("energy", "px", "py", "pz"))}
             event = np.repeat(np.arange(low, high), LEADING)
             own: dict[str, np.ndarray] = {
                 "event": event,
@@ -61,7 +61,7 @@ class Lhco:
                 self,
                 low * LEADING,
                 np.concatenate([[0], np.cumsum(counts)]),
-                found,
+                momenta,
                 own,
                 columns,
                 jet_columns,
@@ -86,6 +86,6 @@ def _cluster(particles: np.ndarray) -> list[np.ndarray]:
         jet.set_user_index(i)
         inputs.append(jet)
     sequence = fastjet.ClusterSequence(inputs, fastjet.JetDefinition(fastjet.antikt_algorithm, RADIUS))
-    found = fastjet.sorted_by_pt(sequence.inclusive_jets(LEAST_PT))[:LEADING]
-    out = [rows[[c.user_index() for c in jet.constituents()]] for jet in found]
+    clustered = fastjet.sorted_by_pt(sequence.inclusive_jets(LEAST_PT))[:LEADING]
+    out = [rows[[c.user_index() for c in jet.constituents()]] for jet in clustered]
     return out + [np.zeros((0, 4))] * (LEADING - len(out))

@@ -104,7 +104,7 @@ def pairs_within(
 
 def _place(columns: dict[str, str], named: dict[str, str | None]) -> list[str] | None:
     for form in (("eta", "phi"), ("px", "py", "pz")):
-        found = [named.get(n) for n in form]
-        if all(found):
-            return [b for b in found if b]
+        branches = [named.get(n) for n in form]
+        if all(branches):
+            return [b for b in branches if b]
     return None

@@ -60,11 +60,11 @@ class _Pieces:
     ) -> Chunk:
         rows = slice(int(piece.offsets[low]), int(piece.offsets[high]))
         p = piece.four_momenta[rows]
-        found = {n: np.ascontiguousarray(p[:, i]) for i, n in enumerate(("energy", "px", "py", "pz"))}
-        found |= {_SPELT.get(n, n): v[rows] for n, v in piece.columns.items()}
+        constituents = {n: np.ascontiguousarray(p[:, i]) for i, n in enumerate(("energy", "px", "py", "pz"))}
+        constituents |= {_SPELT.get(n, n): v[rows] for n, v in piece.columns.items()}
         offsets = piece.offsets[low : high + 1] - piece.offsets[low]
         labels = np.asarray(piece.labels[low:high], dtype=np.int64)
-        return chunk_of(self, at + low, offsets, found, {}, columns, jet_columns, labels)
+        return chunk_of(self, at + low, offsets, constituents, {}, columns, jet_columns, labels)
 
 
 class TopTagging(_Pieces):

@@ -73,8 +73,8 @@ def resolve(
         candidates = placed[0][2] if placed else np.zeros_like(offsets)
         assert candidates is not None
         numbers = flat[link.jet].content, flat[link.index].content
-        found = links.from_table(offsets, candidates, rows, *numbers, into=link.into)
-        return found, placed
+        resolved = links.from_table(offsets, candidates, rows, *numbers, into=link.into)
+        return resolved, placed
     if isinstance(link, ElementLink):
         counts, keys, index = _element_parts(tree, link, start, stop)
         _same_counts(offsets, counts, jets.name, link.branch, tree.where, start)
@@ -94,7 +94,7 @@ def resolve(
     wanted = {named[i] for i in ids if i in named}
     placed = _placed(tree, [c for c in jets.candidates if c.name in wanted], start, stop)
     where = {c.name: (base, at) for c, base, at in placed if at is not None}
-    found = links.from_objects(
+    resolved = links.from_objects(
         offsets,
         flat[link.begin].content,
         flat[link.end].content,
@@ -104,7 +104,7 @@ def resolve(
         {i: where[named[i]] for i in ids if i in named and named[i] in where},
         link.names,
     )
-    return found, placed
+    return resolved, placed
 
 
 def columns_of(
@@ -159,8 +159,8 @@ _IMPLIED = (
 
 def available(candidates: Candidates) -> list[str]:
     """Canonical columns of a collection besides its momentum."""
-    made = made_by(candidates.derive, set(candidates.columns))
-    names = [n for n in (*candidates.columns, *made) if n not in _IMPLIED and n not in INTERMEDIATE]
+    derived = made_by(candidates.derive, set(candidates.columns))
+    names = [n for n in (*candidates.columns, *derived) if n not in _IMPLIED and n not in INTERMEDIATE]
     return list(dict.fromkeys(names))
 
 
@@ -173,13 +173,13 @@ def _collection(
     stop: int,
 ) -> dict[str, np.ndarray]:
     keep = available(candidates) if wanted is None else [n for n in wanted if n not in _IMPLIED]
-    made = made_by(candidates.derive, set(candidates.columns))
+    derived = made_by(candidates.derive, set(candidates.columns))
     source = {**candidates.further, **candidates.columns}
     names = _momentum_columns(candidates)
     for name in keep:
         if name in candidates.columns or name in candidates.further:
             names.append(name)
-    for name in dict.fromkeys(made[n] for n in (*keep, *names) if n in made):
+    for name in dict.fromkeys(derived[n] for n in (*keep, *names) if n in derived):
         names += [*DERIVED[name].needs, *(t for t in DERIVED[name].takes if t in candidates.columns)]
     names = [n for n in dict.fromkeys(names) if n in source]
     flat = _read(tree, [source[n].branch for n in names], offsets, candidates.name, start, stop)
@@ -267,14 +267,14 @@ def _references(
         ids.append(flat.content)
         base += int(at[-1])
     empty = np.zeros(0, dtype=np.int64)
-    found = links.from_references(
+    resolved = links.from_references(
         offsets,
         nested.counts,
         _numbers(nested.content),
         np.concatenate(events) if events else empty,
         np.concatenate(ids) if ids else empty,
     )
-    return found, placed
+    return resolved, placed
 
 
 def _element_parts(

@@ -111,9 +111,9 @@ def made_by(derive: tuple[str, ...], at_hand: set[str]) -> dict[str, str]:
     out: dict[str, str] = {}
     have = set(at_hand)
     for name in derive:
-        found = DERIVED[name]
-        if set(found.needs) <= have:
-            new = [g for g in found.gives if g not in have]
+        recipe = DERIVED[name]
+        if set(recipe.needs) <= have:
+            new = [g for g in recipe.gives if g not in have]
             out |= dict.fromkeys(new, name)
             have |= set(new)
     return out

@@ -26,7 +26,7 @@ def find(branches: Mapping[str, str], ids: Mapping[int, str] | None = None) -> l
         ids: collection id -> name, from the file's metadata; where it keeps none, a relation is taken to
             lead to the reconstructed particles.
     """
-    found = []
+    collections = []
     at_hand = [b for b, kind in branches.items() if b.endswith(".momentum.x") and is_list(kind)]
     particles = [b[: -len(".momentum.x")] for b in at_hand]
     for name in particles:
@@ -48,7 +48,7 @@ def find(branches: Mapping[str, str], ids: Mapping[int, str] | None = None) -> l
                 {key: n for key, n in (ids or {}).items() if n in targets},
                 dict(ids or {}),
             )
-        found.append(
+        collections.append(
             JetCollection(
                 name=name,
                 layout="edm4hep",
@@ -71,7 +71,7 @@ def find(branches: Mapping[str, str], ids: Mapping[int, str] | None = None) -> l
                 },
             )
         )
-    return found
+    return collections
 
 
 def _relation(name: str, branches: Mapping[str, str]) -> str | None:

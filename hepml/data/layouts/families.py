@@ -43,9 +43,9 @@ def jet_collections(
     else:
         tried = [name for name, (recognises, _) in FAMILIES.items() if recognises(branches)]
     for name in tried:
-        found = edm4hep.find(branches, ids) if name == "edm4hep" else FAMILIES[name][1](branches)
-        if found:
-            return found
+        collections = edm4hep.find(branches, ids) if name == "edm4hep" else FAMILIES[name][1](branches)
+        if collections:
+            return collections
     return []
 
 

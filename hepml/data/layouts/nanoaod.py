@@ -46,14 +46,14 @@ def find(branches: Mapping[str, str]) -> list[JetCollection]:
             tables[_GENERATED.get(jets, jets)] = table
     names = [n.removesuffix("_pt") for n, kind in branches.items() if n.endswith("_pt") and is_list(kind)]
     names = [n for n in names if f"{n}_eta" in branches and f"{n}_phi" in branches]
-    found = []
+    collections = []
     for name in names:
         if name not in tables and not re.search(r"Jets?(AK\d+|Puppi|CHS)?$", name):
             continue
         if re.match(r"(Sub|CorrT1|SoftActivity)", name):
             continue
-        found.append(_jets(name, tables.get(name), branches))
-    return found if tables or any(n in names for n in ("FatJet", "Jet")) else []
+        collections.append(_jets(name, tables.get(name), branches))
+    return collections if tables or any(n in names for n in ("FatJet", "Jet")) else []
 
 
 def recognises(branches: Mapping[str, str]) -> bool:

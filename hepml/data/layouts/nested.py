@@ -41,7 +41,7 @@ def find(branches: Mapping[str, str]) -> list[JetCollection]:
     """The jet collections whose constituents are nested in them."""
     nested = groups({b for b, kind in branches.items() if is_nested(kind)})
     flat = groups({b for b, kind in branches.items() if is_list(kind)})
-    found = []
+    collections = []
     for prefix, columns in nested.items():
         if not has_momentum(columns):
             continue
@@ -60,7 +60,7 @@ def find(branches: Mapping[str, str]) -> list[JetCollection]:
             for k, b in flat[owner].items()
             if k in ("pt", "eta", "phi", "mass", "energy", "px", "py", "pz")
         }
-        found.append(
+        collections.append(
             JetCollection(
                 name=name,
                 layout="nested",
@@ -76,7 +76,7 @@ def find(branches: Mapping[str, str]) -> list[JetCollection]:
                 truth=name.lower().startswith(("gen", "truth")),
             )
         )
-    return found
+    return collections
 
 
 def groups(branches: set[str]) -> dict[str, dict[str, str]]:

@@ -45,18 +45,18 @@ SEPARATORS = "_./:"
 
 
 def complete(
-    found: JetCollection | None, layout: EventLayout, branches: Mapping[str, str], where: str
+    recognised: JetCollection | None, layout: EventLayout, branches: Mapping[str, str], where: str
 ) -> JetCollection:
     """The collection that the layout describes: what it spells out over what the file tells.
 
     Args:
-        found: what the file's own layout says of the collection, or None.
+        recognised: what the file's own layout says of the collection, or None.
 
     Raises:
         LayoutError: a collection or a branch that is not there.
     """
-    name = layout.collection or (found.name if found else "")
-    jets = found or _jets(name, branches, where)
+    name = layout.collection or (recognised.name if recognised else "")
+    jets = recognised or _jets(name, branches, where)
     if layout.jet:
         momentum = {**jets.momentum, **layout.jet}
         for column in layout.jet.values():

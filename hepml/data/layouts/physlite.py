@@ -55,17 +55,21 @@ def recognises(branches: Mapping[str, str]) -> bool:
 def find(branches: Mapping[str, str]) -> list[JetCollection]:
     """The jet collections of a PHYSLITE tree."""
     stores = _stores(branches)
-    kept = {name: made for name in stores if (made := candidates_named(name, stores[name])) is not None}
+    kept = {
+        name: candidates
+        for name in stores
+        if (candidates := candidates_named(name, stores[name])) is not None
+    }
     keys = {store_key(name, number): name for name in kept for number in _class_ids(name)}
     lost = {store_key(n, number): n for n in _BUILT_FROM if n not in kept for number in _class_ids(n)}
-    found = []
+    collections = []
     for name, store in stores.items():
         if "Jet" not in name or "TauJet" in name or not {"pt", "eta", "phi"} <= store.keys():
             continue
         link = next((store[s] for s in _LINKS if s in store), None)
         mass = {"mass": Column(store["m"], unit=MEV)} if "m" in store else {}
         flavour = "HadronConeExclTruthLabelID" in store
-        found.append(
+        collections.append(
             JetCollection(
                 name=name,
                 layout="physlite",
@@ -87,7 +91,7 @@ def find(branches: Mapping[str, str]) -> list[JetCollection]:
                 labels=FLAVOUR if flavour else {},
             )
         )
-    return found
+    return collections
 
 
 def _class_ids(name: str) -> tuple[int, ...]:

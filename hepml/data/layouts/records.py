@@ -42,22 +42,22 @@ def candidates_of(fields: Collection[str], record: str | None = None) -> Candida
     return None
 
 
-def translated(found: Candidates, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def translated(candidates: Candidates, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Flat columns by field as flat columns by hepml's names, in GeV and mm; fields of no meaning here keep
     theirs."""
     size = len(next(iter(columns.values()))) if columns else 0
-    out = with_derived(found.derive, filled(found.columns, columns, size))
-    return out | {n: columns[n] for n in found.further if n not in out}
+    out = with_derived(candidates.derive, filled(candidates.columns, columns, size))
+    return out | {n: columns[n] for n in candidates.further if n not in out}
 
 
-def _without(prefix: str, found: Candidates) -> Candidates:
+def _without(prefix: str, candidates: Candidates) -> Candidates:
     """The same with fields in the place of branches."""
 
     def field(c: Column) -> Column:
         return c if c.branch is None else replace(c, branch=c.branch.removeprefix(prefix))
 
     return replace(
-        found,
-        columns={n: field(c) for n, c in found.columns.items()},
-        further={n: field(c) for n, c in found.further.items()},
+        candidates,
+        columns={n: field(c) for n, c in candidates.columns.items()},
+        further={n: field(c) for n, c in candidates.further.items()},
     )

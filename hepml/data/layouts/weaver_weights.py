@@ -28,16 +28,16 @@ def reweighting(section: Mapping[str, Any], base: str | None) -> tuple[dict[str,
     shares = section.get("class_weights") or [1] * len(classes)
     if len(shares) != len(classes):
         return None, [*lost, "class_weights"]
-    found: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "columns": {str(n): [float(e) for e in edges] for n, edges in columns.items()},
         "to": method,
         "groups": {str(n): float(share) for n, share in zip(classes, shares, strict=True)},
         "threshold": float(section.get("reweight_threshold", 10)),
     }
     if section.get("reweight_hists"):
-        found["histograms"] = section["reweight_hists"]
+        settings["histograms"] = section["reweight_hists"]
     if base is not None:
-        found["base"] = base
+        settings["base"] = base
     if section.get("reweight_discard_under_overflow", True) is False:
-        found["outside"] = "keep"
-    return found, lost
+        settings["outside"] = "keep"
+    return settings, lost

@@ -57,8 +57,8 @@ class Translation:
     def text(self, source: str) -> str:
         """The layout as YAML, with what was found on the way as comments."""
         lines = [f"# Translated from {source} by `hepml data layout-from`."]
-        for kind, found in (("", self.notes), ("NOT TRANSLATED ", self.untranslated)):
-            lines += [f"# {kind}{_at(line)}{sentence}" for line, sentence in found]
+        for kind, sentences in (("", self.notes), ("NOT TRANSLATED ", self.untranslated)):
+            lines += [f"# {kind}{_at(line)}{sentence}" for line, sentence in sentences]
         body = yaml.dump(self.layout, Dumper=Dumper, sort_keys=False, width=140, allow_unicode=True)
         return "\n".join(lines) + "\n" + body
 
@@ -100,7 +100,7 @@ class _Translator:
         classes: Sequence[str] | int | None,
     ) -> None:
         self.content, self.lines, self.where, self.classes = content, lines, where, classes
-        self.made = Translation()
+        self.translation = Translation()
         self.define: dict[str, str] = {}
         self.named: dict[str, None] = {}  # every branch or variable that the YAML mentions
 
@@ -124,8 +124,8 @@ class _Translator:
         layout |= inputs | labels | weights
         if self.define:
             layout["define"] = self.define
-        self.made.layout = layout
-        return self.made
+        self.translation.layout = layout
+        return self.translation
 
     # ------------------------------------------------------------------ sections
 
@@ -150,20 +150,20 @@ class _Translator:
         return True
 
     def selections(self) -> dict[str, str]:
-        found = {}
+        flags = {}
         for key, ours in (("selection", "selection"), ("test_time_selection", "test_selection")):
             text = self.content.get(key)
             if not text:
                 continue
             name = f"weaver_{ours}"
             if self.add(name, str(text), (key,)):
-                found[ours] = f"{name} != 0"
-        if found:
+                flags[ours] = f"{name} != 0"
+        if flags:
             self.note(
                 ("selection",),
                 "selections apply to the jets of a training; predict scores every jet of a file",
             )
-        return found
+        return flags
 
     def inputs(self) -> dict[str, Any]:
         groups: dict[str, dict[str, Any]] = {}
@@ -249,12 +249,15 @@ class _Translator:
             centre, scale = given.get("center"), given.get("scale", 1)
             bounds = (given.get("min", _CLIP[0]), given.get("max", _CLIP[1]))
         else:
-            told = value if isinstance(value, list) else [value]
-            centre = told[1] if len(told) > 1 else "auto" if automatic else None
-            scale = told[2] if len(told) > 2 else 1
-            bounds = (told[3] if len(told) > 3 else _CLIP[0], told[4] if len(told) > 4 else _CLIP[1])
-            if len(told) > 5 and told[5] not in (0, None):
-                self.note(("inputs",), f"{name}: pad value {told[5]}: nothing is padded here")
+            entries = value if isinstance(value, list) else [value]
+            centre = entries[1] if len(entries) > 1 else "auto" if automatic else None
+            scale = entries[2] if len(entries) > 2 else 1
+            bounds = (
+                entries[3] if len(entries) > 3 else _CLIP[0],
+                entries[4] if len(entries) > 4 else _CLIP[1],
+            )
+            if len(entries) > 5 and entries[5] not in (0, None):
+                self.note(("inputs",), f"{name}: pad value {entries[5]}: nothing is padded here")
         if centre == "auto":
             return {"branch": name, "standardise": True}
         if centre is None:
@@ -279,10 +282,10 @@ class _Translator:
                     spelt[part] = there
             for form in _FORMS:
                 if set(form) <= set(spelt):
-                    found = {part: spelt[part] for part in form}
-                    told = ", ".join(found.values())
-                    self.note(("inputs",), f"{stem}: no vectors: four-momenta are taken from {told}")
-                    return found
+                    parts = {part: spelt[part] for part in form}
+                    listed = ", ".join(parts.values())
+                    self.note(("inputs",), f"{stem}: no vectors: four-momenta are taken from {listed}")
+                    return parts
         raise LayoutError(
             f"the four-momenta of '{stem}' are not in this YAML",
             where=self.where,
@@ -325,16 +328,16 @@ class _Translator:
         return {"label": label, "classes": number if isinstance(number, int) else list(number)}
 
     def one_hot(self, values: Sequence[str], key: tuple[str, ...]) -> dict[str, Any]:
-        found = {}
+        labels = {}
         for i, text in enumerate(values):
             name = text if text.isidentifier() else f"label_{i}"
             if name != text and not self.add(name, text, key):
                 continue
             if self.there(name):
-                found[name.removeprefix("label_")] = name
+                labels[name.removeprefix("label_")] = name
             else:
                 self.lost(key, f"label {name}: its variable is not translated")
-        return {"labels": found}
+        return {"labels": labels}
 
     def largest(self, label: str) -> int | None:
         """The classes of an integer label, from the largest `label < N` among the definitions."""
@@ -357,16 +360,16 @@ class _Translator:
         base = section.get("reweight_basewgt")
         if base and not self.add("weaver_base_weight", str(base), ("weights", "reweight_basewgt")):
             base = None
-        found, lost = reweighting(section, "weaver_base_weight" if base else None)
+        settings, lost = reweighting(section, "weaver_base_weight" if base else None)
         for word in lost:
             self.lost(("weights", word), f"weights.{word}: it has no counterpart")
-        if found is None:
+        if settings is None:
             return {}
         self.note(
             ("weights",),
             "weaver draws jets with these weights; here they weight the loss, which is the same on average",
         )
-        return {"reweight": found}
+        return {"reweight": settings}
 
     def carried(self) -> None:
         for key in ("observers", "monitor_variables"):
@@ -397,10 +400,10 @@ class _Translator:
         return all(self.there(n) for n in Expression(self.define[name]).names)
 
     def note(self, key: tuple[str, ...], sentence: str) -> None:
-        self.made.notes.append((self.line(key), sentence))
+        self.translation.notes.append((self.line(key), sentence))
 
     def lost(self, key: tuple[str, ...], sentence: str) -> None:
-        self.made.untranslated.append((self.line(key), sentence))
+        self.translation.untranslated.append((self.line(key), sentence))
 
     def line(self, key: tuple[str, ...]) -> int | None:
         """The line of a key, or of the nearest above it."""

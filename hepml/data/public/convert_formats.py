@@ -364,5 +364,7 @@ def _read_store(path: Path, whole: bool) -> None:
 
 
 def _unreadable(path: Path, problem: Exception) -> FileError:
-    told = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-    return FileError(f"the HDF5 file cannot be read ({told[:120]})", where=str(path), mend="fetch it again")
+    message = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    return FileError(
+        f"the HDF5 file cannot be read ({message[:120]})", where=str(path), mend="fetch it again"
+    )

@@ -57,14 +57,14 @@ def read_headers(path: Path | str) -> dict[str, Header]:
         FileError: not an npz file, damaged or truncated.
         DataError: an array of Python objects.
     """
-    found: dict[str, Header] = {}
+    headers: dict[str, Header] = {}
     with refusing(path), zipfile.ZipFile(path) as archive:
         if not lists_all(archive, Path(path)):
             raise broken(path, "its list of arrays is not whole")
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
-            if name == member.filename or name in found:
-                raise broken(path, f"it holds '{member.filename}'" + " twice" * (name in found))
+            if name == member.filename or name in headers:
+                raise broken(path, f"it holds '{member.filename}'" + " twice" * (name in headers))
             with archive.open(member) as stream:
                 header = read_header(stream)
                 if header.dtype.hasobject:
@@ -75,8 +75,8 @@ def read_headers(path: Path | str) -> dict[str, Header]:
                     )
                 if stream.tell() + _bytes_of(header) != member.file_size:
                     raise broken(path, f"array '{name}' is not as long as it says")
-            found[name] = header
-    return found
+            headers[name] = header
+    return headers
 
 
 def lists_all(archive: zipfile.ZipFile, path: Path) -> bool:
@@ -85,8 +85,8 @@ def lists_all(archive: zipfile.ZipFile, path: Path) -> bool:
     end = 22 + len(archive.comment)
     with open(path, "rb") as stream:
         stream.seek(-end, 2)
-        told = int.from_bytes(stream.read(12)[10:12], "little")
-    return told in (0xFFFF, len(archive.infolist()))  # 0xFFFF: the number stands elsewhere
+        entries = int.from_bytes(stream.read(12)[10:12], "little")
+    return entries in (0xFFFF, len(archive.infolist()))  # 0xFFFF: the number stands elsewhere
 
 
 def read_header(stream: Any) -> Header:
@@ -115,8 +115,8 @@ def refusing(path: Path | str) -> Iterator[None]:
 
 def broken(path: Path | str, problem: object) -> FileError:
     """The line for a file that is not what it should be."""
-    told = " ".join(str(problem).split())[:120] or type(problem).__name__
-    return FileError(f"not an npz file, or a damaged one ({told})", where=str(path), mend="copy it again")
+    message = " ".join(str(problem).split())[:120] or type(problem).__name__
+    return FileError(f"not an npz file, or a damaged one ({message})", where=str(path), mend="copy it again")
 
 
 def check_momenta(four_momenta: Header, where: str) -> None:

@@ -95,8 +95,8 @@ class BasketReader:
         """
         if self._pool is None or len(names) < 2:
             return {name: self._column(name, start, stop) for name in names}
-        found = self._pool.map(lambda name: self._column(name, start, stop), names)
-        return dict(zip(names, found, strict=True))
+        columns = self._pool.map(lambda name: self._column(name, start, stop), names)
+        return dict(zip(names, columns, strict=True))
 
     def _branch(self, name: str) -> Any:
         if name not in self._branches:
@@ -161,15 +161,15 @@ class BasketReader:
             self._kept[name] = number, content, offsets
         return content, offsets
 
-    def _basket(self, seek: int, told: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def _basket(self, seek: int, packed_size: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Content of a basket (valid until this thread reads the next) and the byte offset of each entry and
         the end.
 
         Args:
             seek: where it begins.
-            told: bytes that the tree says it has.
+            packed_size: bytes that the tree says it has.
         """
-        whole = self._bytes(seek, max(told, _KEY.size))
+        whole = self._bytes(seek, max(packed_size, _KEY.size))
         size, _, uncompressed, _, key_length = _KEY.unpack(whole[: _KEY.size].tobytes())
         if len(whole) < size:
             whole = self._bytes(seek, size)
@@ -196,10 +196,10 @@ class BasketReader:
         since pages of a mapped file would count as memory of this process."""
         if size > (most := os.fstat(self._file).st_size):  # a damaged length
             size = max(most - seek, 0)
-        buffer, got = self._buffer("stored", size), 0
-        while got < size and (n := os.preadv(self._file, [buffer[got:].data], seek + got)):
-            got += n
-        return buffer[:got]
+        buffer, filled = self._buffer("stored", size), 0
+        while filled < size and (n := os.preadv(self._file, [buffer[filled:].data], seek + filled)):
+            filled += n
+        return buffer[:filled]
 
     def _buffer(self, name: str, size: int) -> np.ndarray:
         buffer = getattr(self._scratch, name, None)
@@ -235,16 +235,20 @@ def _kind(branch: Any) -> tuple[np.dtype, bool, int] | None:
     from uproot.interpretation.jagged import AsJagged
     from uproot.interpretation.numerical import AsDtype
 
-    found = branch.interpretation
-    inner = found.content if isinstance(found, AsJagged) else found
+    interpretation = branch.interpretation
+    inner = interpretation.content if isinstance(interpretation, AsJagged) else interpretation
     if type(inner) is not AsDtype:
         return None
     dtype = np.dtype(inner.from_dtype)
     if dtype.kind not in "fiub" or dtype.shape or dtype.subdtype is not None or inner.inner_shape:
         return None
-    if not isinstance(found, AsJagged):
+    if not isinstance(interpretation, AsJagged):
         return dtype, False, 0
-    return (dtype, True, found.header_bytes) if found.header_bytes in (0, _VECTOR_HEADER) else None
+    return (
+        (dtype, True, interpretation.header_bytes)
+        if interpretation.header_bytes in (0, _VECTOR_HEADER)
+        else None
+    )
 
 
 def _decompress(stored: Any, out: Any) -> None:
@@ -258,22 +262,22 @@ def _decompress(stored: Any, out: Any) -> None:
         if len(block) != packed or len(into) != unpacked:
             raise ValueError("damaged basket: a compressed block ends early")
         if h[:2] == b"ZS":
-            done = cramjam.zstd.decompress_into(block, into)
+            written = cramjam.zstd.decompress_into(block, into)
         elif h[:2] == b"L4":
             if xxhash.xxh64_intdigest(block[_LZ4_CHECKSUM:]) != int.from_bytes(
                 block[:_LZ4_CHECKSUM].tobytes(), "big"
             ):
                 raise ValueError("damaged basket: its checksum does not fit")
-            done = cramjam.lz4.decompress_block_into(block[_LZ4_CHECKSUM:], into, output_len=unpacked)
+            written = cramjam.lz4.decompress_block_into(block[_LZ4_CHECKSUM:], into, output_len=unpacked)
         elif h[:2] == b"ZL":
             content = zlib.decompress(block, bufsize=unpacked)
-            done = len(content)
-            if done == unpacked:
+            written = len(content)
+            if written == unpacked:
                 into[:] = np.frombuffer(content, dtype=np.uint8)
         else:
             raise NotPlainError(h[:2].decode("latin1"))
-        if done != unpacked:
-            raise ValueError(f"damaged basket: {done} bytes where {unpacked} belong")
+        if written != unpacked:
+            raise ValueError(f"damaged basket: {written} bytes where {unpacked} belong")
         at, filled = at + _BLOCK + packed, filled + unpacked
     if filled != len(out):
         raise ValueError(f"damaged basket: {filled} bytes where {len(out)} belong")

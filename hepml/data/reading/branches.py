@@ -18,12 +18,12 @@ def kinds_of(tree: Any) -> dict[str, str]:
     file's order. A name that occurs twice stands for the first."""
     if _KEPT in vars(tree):
         return dict(vars(tree)[_KEPT])
-    found: dict[str, str] = {}
+    kinds: dict[str, str] = {}
     pairs = _of_tree(tree.branches) if hasattr(tree, "branches") else _of_records(tree.field_records)
     for name, kind in pairs:
-        found.setdefault(name, kind)
-    setattr(tree, _KEPT, found)
-    return dict(found)
+        kinds.setdefault(name, kind)
+    setattr(tree, _KEPT, kinds)
+    return dict(kinds)
 
 
 def _of_tree(branches: Any) -> Iterator[tuple[str, str]]:

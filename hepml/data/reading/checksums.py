@@ -73,6 +73,6 @@ def _compare(data: Any, what: str) -> None:
     whole = memoryview(data)
     if len(whole) < _SUM.size:
         raise ChecksumError(f"{what} ends early")
-    (told,) = _SUM.unpack(whole[-_SUM.size :])
-    if xxhash.xxh3_64_intdigest(whole[: -_SUM.size]) != told:
+    (checksum,) = _SUM.unpack(whole[-_SUM.size :])
+    if xxhash.xxh3_64_intdigest(whole[: -_SUM.size]) != checksum:
         raise ChecksumError(f"{what} does not fit its checksum")

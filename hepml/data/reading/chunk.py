@@ -185,9 +185,9 @@ class Chunk:
         and `jet_energy` nor the constituents say."""
         if self.momenta is None:
             return False
-        told = from_collider_columns(canonical_columns(self.jets))
-        told = self.summed() if told is None else settle(told, self.summed())
-        return not np.array_equal(told, self.momenta, equal_nan=True)
+        implied = from_collider_columns(canonical_columns(self.jets))
+        implied = self.summed() if implied is None else settle(implied, self.summed())
+        return not np.array_equal(implied, self.momenta, equal_nan=True)
 
 
 def canonical_columns(jets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

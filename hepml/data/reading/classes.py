@@ -36,16 +36,16 @@ class ClassMap:
         LayoutError: no labels, or a class that no file has; names the nearest.
     """
 
-    def __init__(self, found: Scan, wanted: Classes | None) -> None:
-        self.layouts = {str(f.source): f.layout for f in found.files}
-        where = str(found.files[0].source)
-        if not found.classes:
+    def __init__(self, scanned: Scan, wanted: Classes | None) -> None:
+        self.layouts = {str(f.source): f.layout for f in scanned.files}
+        where = str(scanned.files[0].source)
+        if not scanned.classes:
             raise LayoutError(
                 "these files have no labels", where=where, mend="add labels to the layout, or set data.target"
             )
         if wanted is None:
-            self.names = found.classes
-            table = {name: i for i, name in enumerate(found.classes)}
+            self.names = scanned.classes
+            table = {name: i for i, name in enumerate(scanned.classes)}
         else:
             groups = wanted if isinstance(wanted, Mapping) else {str(n): str(n) for n in wanted}
             self.names = tuple(str(n) for n in groups)
@@ -54,7 +54,7 @@ class ClassMap:
                 for label in [labels] if isinstance(labels, str | int) else labels:
                     table[str(label)] = i
         self._known = set(table)
-        without = [str(f.source) for f in found.files if f.entries and not f.classes]
+        without = [str(f.source) for f in scanned.files if f.entries and not f.classes]
         if without:
             raise LayoutError(
                 "no labels, though other files of the list have some",
@@ -63,26 +63,27 @@ class ClassMap:
             )
         # Integer labels of an npz file without names count the classes that were asked for.
         self._plain = wanted is not None and all(
-            f.source.is_npz and not names_classes(f.source) for f in found.files
+            f.source.is_npz and not names_classes(f.source) for f in scanned.files
         )
         if self._plain:
-            if len(found.classes) > len(self.names):
+            if len(scanned.classes) > len(self.names):
                 raise DataError(
-                    f"label {len(found.classes) - 1} for {len(self.names)} classes ({', '.join(self.names)})",
+                    f"label {len(scanned.classes) - 1} for {len(self.names)} classes "
+                    f"({', '.join(self.names)})",
                     where=where,
                     mend="save the class names in the npz file as `classes`, or ask for all of them",
                 )
-            self._table = np.arange(len(found.classes), dtype=np.int64)
+            self._table = np.arange(len(scanned.classes), dtype=np.int64)
             return
         for label in table:
-            if label not in found.classes and label.removeprefix("label_") not in found.classes:
+            if label not in scanned.classes and label.removeprefix("label_") not in scanned.classes:
                 raise LayoutError(
                     f"class '{label}' not found",
                     where=where,
-                    mend=did_you_mean(label, found.classes, noun="classes at hand"),
+                    mend=did_you_mean(label, scanned.classes, noun="classes at hand"),
                 )
         self._table = np.array(
-            [table.get(n, table.get(f"label_{n}", -1)) for n in found.classes], dtype=np.int64
+            [table.get(n, table.get(f"label_{n}", -1)) for n in scanned.classes], dtype=np.int64
         )
 
     def __call__(self, chunk: Chunk, report: DataReport) -> tuple[Chunk, np.ndarray]:

@@ -52,8 +52,8 @@ def _wait(child: int) -> int | None:
     """How the child ended; None where it had to be ended."""
     begun, pause = time.monotonic(), 0.001
     while time.monotonic() < begun + _PATIENCE:
-        found, end = os.waitpid(child, os.WNOHANG)
-        if found:
+        ended, end = os.waitpid(child, os.WNOHANG)
+        if ended:
             return end
         time.sleep(pause)
         pause = min(2 * pause, 0.05)

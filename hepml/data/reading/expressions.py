@@ -344,10 +344,10 @@ def _element_of(node: ast.Subscript) -> int | None:
     at = node.slice
     if isinstance(at, ast.Tuple) and len(at.elts) == 2 and ast.unparse(at.elts[0]) == ":":
         try:
-            found = ast.literal_eval(at.elts[1])
+            number = ast.literal_eval(at.elts[1])
         except ValueError:
             return None
-        return found if isinstance(found, int) else None
+        return number if isinstance(number, int) else None
     return None
 
 
@@ -395,14 +395,14 @@ class Definitions:
 
     def kinds(self, branches: Mapping[str, str]) -> dict[str, str]:
         """Branches and defined columns with their types; those whose branches are absent are left out."""
-        found = dict(branches)
+        types = dict(branches)
         for name in self.order:
             expression = self.expressions[name]
-            found.pop(name, None)
-            if all(other in found for other in expression.names):
-                lists = expression.is_list(lambda n: "[" in found[n] or "vector<" in found[n])
-                found[name] = "double[]" if lists else "double"
-        return found
+            types.pop(name, None)
+            if all(other in types for other in expression.names):
+                lists = expression.is_list(lambda n: "[" in types[n] or "vector<" in types[n])
+                types[name] = "double[]" if lists else "double"
+        return types
 
     def branches(self, names: list[str]) -> list[str]:
         """The branches to read for these names."""
@@ -416,15 +416,15 @@ class Definitions:
 
     def complete(self, flat: Mapping[str, Flat], names: list[str], where: str) -> dict[str, Flat]:
         """The columns of these names, from the branches that were read."""
-        found = dict(flat)
+        columns = dict(flat)
         needed = self._needed(names)
         entries = next((len(f.content) if f.offsets is None else len(f.offsets) - 1) for f in flat.values())
         for name in self.order:
             if name in needed:
-                made = self.expressions[name](found, where)
-                content = made.content if made.content.ndim else np.full(entries, made.content)
-                found[name] = Flat(content, made.offsets)
-        return {name: found[name] for name in names}
+                value = self.expressions[name](columns, where)
+                content = value.content if value.content.ndim else np.full(entries, value.content)
+                columns[name] = Flat(content, value.offsets)
+        return {name: columns[name] for name in names}
 
     def _needed(self, names: list[str]) -> set[str]:
         out: set[str] = set()

@@ -74,23 +74,23 @@ class GatheredChunks:
         whole = replace(whole, at_rest=any(s.at_rest for s in self._shells))
         if not self.jets:
             return whole
-        made = self._columns.finish()
+        columns = self._columns.finish()
         return replace(
             whole,
-            offsets=starts_of(made["counts"]),
-            constituents={n: made[f"{_CONSTITUENTS}{n}"] for n in whole.constituents},
-            jets={n: made[f"{_JETS}{n}"] for n in whole.jets},
+            offsets=starts_of(columns["counts"]),
+            constituents={n: columns[f"{_CONSTITUENTS}{n}"] for n in whole.constituents},
+            jets={n: columns[f"{_JETS}{n}"] for n in whole.jets},
             collections={
-                name: self._collection(name, other, made) for name, other in whole.collections.items()
+                name: self._collection(name, other, columns) for name, other in whole.collections.items()
             },
-            **{name: made[name] for name in _ONE_A_JET},
+            **{name: columns[name] for name in _ONE_A_JET},
         )
 
-    def _collection(self, name: str, shell: Chunk, made: dict[str, np.ndarray]) -> Chunk:
+    def _collection(self, name: str, shell: Chunk, gathered: dict[str, np.ndarray]) -> Chunk:
         """A further collection of all jets."""
-        offsets = starts_of(made[f"{name}{_WITHIN}"])
-        columns = {n: made[f"{name}{_WITHIN}{n}"] for n in shell.constituents}
-        return replace(shell, offsets=offsets, constituents=columns, entries=made["entries"])
+        offsets = starts_of(gathered[f"{name}{_WITHIN}"])
+        columns = {n: gathered[f"{name}{_WITHIN}{n}"] for n in shell.constituents}
+        return replace(shell, offsets=offsets, constituents=columns, entries=gathered["entries"])
 
 
 def _shell_of(chunk: Chunk) -> Chunk:

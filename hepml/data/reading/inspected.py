@@ -98,12 +98,12 @@ class Inspection:
                 for name, t in self.trees.items()
             },
             "jets": self.jets,
-            "collections": [found.as_dict() for found in self.collections],
+            "collections": [entry.as_dict() for entry in self.collections],
             "units": self.units,
             "leaks": list(self.leaks),
             "classes": dict(self.classes),
             "constituents": list(self.constituents),
-            "constituent_ranges": {name: found.as_dict() for name, found in self.ranges.items()},
+            "constituent_ranges": {name: entry.as_dict() for name, entry in self.ranges.items()},
             "ranges": {
                 name: {"min": c.lowest, "mean": c.mean, "max": c.highest} for name, c in self.columns.items()
             },

@@ -91,7 +91,7 @@ def inspect_together(
     if len(sources) == 1:
         return _one(names[0] if len(names) == 1 else str(sources[0]), sources[0], layout, jets)
     asked, layout = reweighting_in(layout), layout_in(layout)
-    found = scan(sources, layout, jets)
+    scanned = scan(sources, layout, jets)
     lines = tuple(
         {
             "file": str(item.source),
@@ -100,7 +100,7 @@ def inspect_together(
             "entries": item.entries,
             "problem": None if item.problem is None else str(item.problem),
         }
-        for item in found.files
+        for item in scanned.files
     )
     layouts = {str(line["layout"]): None for line in lines if line["layout"]}
     start = Inspection(
@@ -109,9 +109,9 @@ def inspect_together(
         {},
         layout=", ".join(layouts) or None,
         files=lines,
-        problems=tuple(str(problem) for problem in found.problems),
+        problems=tuple(str(problem) for problem in scanned.problems),
     )
-    readable = Scan(tuple(f for f in found.files if f.problem is None and f.entries))
+    readable = Scan(tuple(f for f in scanned.files if f.problem is None and f.entries))
     if not readable.files:
         return _with(start, jets=0 if layouts else None)
     shown = _distributions(readable, asked)
@@ -132,10 +132,10 @@ def _one(
     size = None if source.is_remote else os.path.getsize(source.path)
     collections: tuple[Census, ...] = ()
     if source.suffix in HDF5 or source.is_npz:
-        found = scan([source], layout, jets)
-        flat = found.files[0].flat
-        if found.files[0].problem is not None and source.suffix in HDF5:
-            return Inspection(redact(file), size, {}, problems=(str(found.files[0].problem),))
+        scanned = scan([source], layout, jets)
+        flat = scanned.files[0].flat
+        if scanned.files[0].problem is not None and source.suffix in HDF5:
+            return Inspection(redact(file), size, {}, problems=(str(scanned.files[0].problem),))
     else:
         flat = None
     if flat is not None:
@@ -143,16 +143,16 @@ def _one(
     elif source.is_npz:
         entries, _, keys = scan_npz(source)
         trees = {"npz": Tree("npz", entries, keys)}
-        found = scan([source], layout, jets)
+        scanned = scan([source], layout, jets)
     else:
         with open_root(source) as directory:
             trees = {
                 name: Tree(kind, int((tree := directory[name]).num_entries), branches_of(tree))
                 for name, kind in trees_of(directory, str(source)).items()
             }
-            found = scan([source], layout, jets, directory)
-            collections = collections_of(directory, source, found.files[0].tree, found.files[0].layout)
-    item = found.files[0]
+            scanned = scan([source], layout, jets, directory)
+            collections = collections_of(directory, source, scanned.files[0].tree, scanned.files[0].layout)
+    item = scanned.files[0]
     if item.problem is not None and item.tree is None and source.tree is not None:
         raise item.problem  # a tree that was named is never replaced by another
     start = Inspection(redact(file), size, trees, item.tree)
@@ -170,7 +170,7 @@ def _one(
     known = _layout_name(item)
     if not item.entries:
         return _with(start, layout=known, jets=0, problems=("the tree has no entries",))
-    shown = _distributions(found, asked)
+    shown = _distributions(scanned, asked)
     if item.events is None:
         start = _with(start, collections=(shown.pop("collection"),))
     else:
@@ -192,16 +192,16 @@ def _layout_name(item: FileScan) -> str | None:
     return item.layout.name if item.layout else None
 
 
-def _distributions(found: Scan, reweighting: Reweighting | GroupWeights | None) -> dict[str, Any]:
+def _distributions(scanned: Scan, reweighting: Reweighting | GroupWeights | None) -> dict[str, Any]:
     """Counts, ranges and histograms of all files, read chunk by chunk; columns of a reweighting before and
     after it."""
     report = DataReport()
-    at_hand = [set(item.branches if item.events is None else item.events.columns) for item in found.files]
+    at_hand = [set(item.branches if item.events is None else item.events.columns) for item in scanned.files]
     common = set.intersection(*at_hand)
     asked = () if reweighting is None else tuple(reweighting.columns)
     wanted = [*MAIN, *(name for name in FURTHER if name in common)]
     wanted += [name for name in asked if name not in wanted]
-    events = any(item.events is not None for item in found.files)
+    events = any(item.events is not None for item in scanned.files)
     read = [n for n in wanted if n in common] if events else wanted
     rows: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -212,7 +212,11 @@ def _distributions(found: Scan, reweighting: Reweighting | GroupWeights | None) 
     census = Census("jets")
     try:
         for chunk in iterate_chunks(
-            [item.source for item in found.files], jet_columns=read, bad="keep", report=report, scanned=found
+            [item.source for item in scanned.files],
+            jet_columns=read,
+            bad="keep",
+            report=report,
+            scanned=scanned,
         ):
             constituents = tuple(chunk.constituents)
             ranges = ranges or ranges_of(chunk.constituents)
@@ -232,25 +236,25 @@ def _distributions(found: Scan, reweighting: Reweighting | GroupWeights | None) 
     label = np.concatenate(labels) if labelled else None
     classes: dict[str, int] = {}
     if label is not None:
-        counted = np.bincount(label[label >= 0], minlength=len(found.classes))
-        many = len(found.classes) > 20
-        classes = {n: int(c) for n, c in zip(found.classes, counted, strict=False) if c or not many}
+        counted = np.bincount(label[label >= 0], minlength=len(scanned.classes))
+        many = len(scanned.classes) > 20
+        classes = {n: int(c) for n, c in zip(scanned.classes, counted, strict=False) if c or not many}
         if (label < 0).any():
             problems.append(f"{int((label < 0).sum())} jets whose labels do not sum to 1")
         if len([c for c in classes.values() if c]) == 1:
             problems.append("jets of one class only: enough to score, not to train a classifier")
     columns = {
-        n: _column(values[:, i], label, classes, found.classes) for i, n in enumerate(wanted) if len(values)
+        n: _column(values[:, i], label, classes, scanned.classes) for i, n in enumerate(wanted) if len(values)
     }
     if reweighting is not None and label is not None and len(values):
         at = {name: values[:, i] for i, name in enumerate(wanted)}
-        weights = reweighting.factors({n: at[n] for n in asked}, label, found.classes)
+        weights = reweighting.factors({n: at[n] for n in asked}, label, scanned.classes)
         for n in reweighting.edges if isinstance(reweighting, GroupWeights) else asked:
-            after = _column(at[n], label, classes, found.classes, weights)
+            after = _column(at[n], label, classes, scanned.classes, weights)
             columns = {**columns, f"{n}, reweighted": after}
     return {
-        "leaks": _leaks(found) if len([c for c in classes.values() if c]) > 1 else (),
-        "jets": census.jets if events else found.entries,
+        "leaks": _leaks(scanned) if len([c for c in classes.values() if c]) > 1 else (),
+        "jets": census.jets if events else scanned.entries,
         "collection": census,
         "classes": classes,
         "columns": columns,
@@ -260,9 +264,9 @@ def _distributions(found: Scan, reweighting: Reweighting | GroupWeights | None) 
     }
 
 
-def _leaks(found: Scan) -> tuple[dict[str, Any], ...]:
+def _leaks(scanned: Scan) -> tuple[dict[str, Any], ...]:
     """Jet columns of the first jets that alone tell a class; the labels themselves are left out."""
-    item = found.files[0]
+    item = scanned.files[0]
     own: set[str] = set()
     if item.layout is not None:
         own = {*item.layout.label_branches(item.branches).values(), str(item.layout.label)}
@@ -274,7 +278,7 @@ def _leaks(found: Scan) -> tuple[dict[str, Any], ...]:
     labels = []
     try:
         for chunk in iterate_chunks(
-            [item.source], item.layout, columns=[], jet_columns=names, bad="keep", scanned=found,
+            [item.source], item.layout, columns=[], jet_columns=names, bad="keep", scanned=scanned,
             entry_stop=min(item.entries, LEAKS_IN),
         ):  # fmt: skip
             for n in names:
@@ -286,7 +290,7 @@ def _leaks(found: Scan) -> tuple[dict[str, Any], ...]:
         return ()
     joined = {n: np.concatenate(c) for n, c in columns.items()}
     return tuple(
-        leaks({n: c for n, c in joined.items() if c.ndim == 1}, np.concatenate(labels), found.classes)
+        leaks({n: c for n, c in joined.items() if c.ndim == 1}, np.concatenate(labels), scanned.classes)
     )
 
 

@@ -64,14 +64,14 @@ class JetLists:
 
     def __init__(self, files: Files | Sequence[Source], layout: Any = None) -> None:
         self.sources = expand(files)
-        told = _mapping(layout)
-        self.tree = told.get("tree")
+        mapping = _mapping(layout)
+        self.tree = mapping.get("tree")
         self.map = {
-            str(k): Column.parse(v, f"layout.columns.{k}") for k, v in (told.get("columns") or {}).items()
+            str(k): Column.parse(v, f"layout.columns.{k}") for k, v in (mapping.get("columns") or {}).items()
         }
-        self.label_branches = {str(k): str(v) for k, v in (told.get("labels") or {}).items()}
-        self.weight = told.get("weight")
-        self.drops = told.get("unlabelled") == "drop"
+        self.label_branches = {str(k): str(v) for k, v in (mapping.get("labels") or {}).items()}
+        self.weight = mapping.get("weight")
+        self.drops = mapping.get("unlabelled") == "drop"
         self.entries = 0
 
     def check(self, needed: Sequence[str], reader: str) -> JetLists:
@@ -201,24 +201,24 @@ def _mapping(layout: Any) -> Mapping[str, Any]:
 def _lists(
     columns: Mapping[str, Column], flat: Mapping[str, Any], where: str
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    found = {}
+    lists = {}
     for name, column in columns.items():
         if column.branch is None:
             continue
         content, offsets = flat[column.branch]
         if offsets is None:
             raise LayoutError(f"'{column.branch}' is one number a jet, where a list is wanted", where=where)
-        found[name] = (column(content), offsets)
+        lists[name] = (column(content), offsets)
     for name, column in columns.items():
         if column.branch is not None:
             continue
         # a constant stands for each constituent of the collection whose name begins alike
-        beside = max(found, key=lambda other: _alike(name, other), default=None)
+        beside = max(lists, key=lambda other: _alike(name, other), default=None)
         if beside is None:
             raise LayoutError(f"'{name}' is a constant, and no list tells of what", where=where)
-        offsets = found[beside][1]
-        found[name] = (np.full(int(offsets[-1]), column.constant, np.float32), offsets)
-    return found
+        offsets = lists[beside][1]
+        lists[name] = (np.full(int(offsets[-1]), column.constant, np.float32), offsets)
+    return lists
 
 
 def _alike(one: str, other: str) -> int:

@@ -105,11 +105,11 @@ class Layout:
         """One-hot labels that this file has: class name -> branch, in the layout's order, then the file's."""
         branches = list(branches)
         at_hand = set(branches)
-        found = {name: branch for name, branch in self.labels.items() if branch in at_hand}
+        labels = {name: branch for name, branch in self.labels.items() if branch in at_hand}
         if self.label_prefix:
             p = self.label_prefix
-            found.update({b[len(p) :]: b for b in branches if b.startswith(p) and b[len(p) :] not in found})
-        return found
+            labels.update({b[len(p) :]: b for b in branches if b.startswith(p) and b[len(p) :] not in labels})
+        return labels
 
     def check(self, branches: Iterable[str], where: str, *, momenta_only: bool = False) -> None:
         """Refuses a tree that lacks a branch which this layout needs.
@@ -259,10 +259,10 @@ def checked_standardise(value: Any, key: str) -> str | None:
     Raises:
         ConfigError: anything else.
     """
-    told: str | None = {True: "auto", False: "none", None: None}.get(value, value)
-    if told not in ("auto", "none", None):
+    choice: str | None = {True: "auto", False: "none", None: None}.get(value, value)
+    if choice not in ("auto", "none", None):
         raise ConfigError(f"standardise is '{value}'", where=key, mend="auto or none")
-    return told
+    return choice
 
 
 def missing_branch(branch: str, at_hand: Iterable[str], where: str) -> LayoutError:
@@ -280,14 +280,14 @@ def _collection(value: Any, key: str) -> Collection:
             "a collection is a mapping of columns to branches", where=key, mend="docs/data-layouts.md"
         )
     columns = {str(k): Column.parse(v, f"{key}.{k}") for k, v in value.items()}
-    made = Collection(columns)
-    if not made.momentum_form:
+    collection = Collection(columns)
+    if not collection.momentum_form:
         raise ConfigError(
             f"no momentum among the columns {', '.join(columns)}",
             where=key,
             mend="map px, py, pz or pt, eta, phi or pt, delta_eta, delta_phi",
         )
-    return made
+    return collection
 
 
 def load_mapping(path: str | Path) -> dict[str, Any]:

@@ -193,14 +193,14 @@ def from_objects(
     null = number < 0
     shifted = {key + 1: where for key, where in _unsigned(containers).items()}
     named = {key + 1: name for key, name in _unsigned(names or {}).items()}
-    found = from_elements(jets, short, np.where(null, 0, (keys & 0xFFFFFFFF) + 1), number, shifted, named)
+    links = from_elements(jets, short, np.where(null, 0, (keys & 0xFFFFFFFF) + 1), number, shifted, named)
     towards = {
         f"collection id {int(n.rsplit(' ', 1)[1]) - 1}" if n.startswith("container key") else n: number
-        for n, number in found.towards.items()
+        for n, number in links.towards.items()
     }
     if cut:
         towards["rows beyond the relation"] = cut
-    return Links(found.counts, found.index, found.lost + cut, found.null, towards)
+    return Links(links.counts, links.index, links.lost + cut, links.null, towards)
 
 
 def from_lists(counts: np.ndarray) -> Links:

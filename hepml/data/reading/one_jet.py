@@ -20,14 +20,14 @@ def refuse_events(layout: Layout, branches: Mapping[str, str], where: str) -> No
     Raises:
         LayoutError: names the collections, and how to read their jets.
     """
-    found = {
+    collections = {
         match["name"]
         for name, kind in branches.items()
         if ("[" in kind or "vector<" in kind) and (match := _JETS.match(name))
     }
-    if not found and not recognises(branches):
+    if not collections and not recognises(branches):
         return
-    known = ", ".join(sorted(found)[:4]) or "see hepml inspect"
+    known = ", ".join(sorted(collections)[:4]) or "see hepml inspect"
     raise LayoutError(
         f"an entry of this tree is an event with lists of jets ({known}), and the layout '{layout.name}' "
         "would read it as one jet",

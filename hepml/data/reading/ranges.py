@@ -46,5 +46,5 @@ class Range:
 
 def ranges_of(columns: Mapping[str, np.ndarray]) -> dict[str, Range]:
     """The range of each column that has numbers."""
-    found = {name: Range.of(np.asarray(values)) for name, values in columns.items()}
-    return {name: each for name, each in found.items() if each is not None}
+    ranges = {name: Range.of(np.asarray(values)) for name, values in columns.items()}
+    return {name: each for name, each in ranges.items() if each is not None}

@@ -100,11 +100,11 @@ def read_jets(
     """
     report = DataReport()
     layout = with_jets(layout, jets)
-    found = scan(files, layout, missing_columns=missing_columns)
-    _say_others(found)
-    to_classes = None if classes is None else ClassMap(found, classes)
+    scanned = scan(files, layout, missing_columns=missing_columns)
+    _say_others(scanned)
+    to_classes = None if classes is None else ClassMap(scanned, classes)
     first = entry_start or 0
-    last = found.entries if entry_stop is None else min(entry_stop, found.entries)
+    last = scanned.entries if entry_stop is None else min(entry_stop, scanned.entries)
     gathered, momentum, hinted = GatheredChunks(last - first), False, False
     for chunk in iterate_chunks(
         files,
@@ -118,7 +118,7 @@ def read_jets(
         bad=bad,
         report=report,
         step_size=None,
-        scanned=found,
+        scanned=scanned,
         missing_columns=missing_columns,
         collections="all",
     ):
@@ -204,20 +204,20 @@ def iterate_chunks(
         collections: further collections to read, with raw columns of each; "all" for all of the layout.
     """
     report = DataReport() if report is None else report
-    found = (scanned or scan(files, layout, missing_columns=missing_columns)).raise_first()
-    classes = found.classes
+    scanned = (scanned or scan(files, layout, missing_columns=missing_columns)).raise_first()
+    classes = scanned.classes
     chosen = Selection(selection) if selection else None
     first, before = entry_start or 0, 0
-    last = found.entries if entry_stop is None else min(entry_stop, found.entries)
+    last = scanned.entries if entry_stop is None else min(entry_stop, scanned.entries)
     if first < 0 or last <= first:
         raise DataError(
             f"no entries between {first} and {entry_stop}",
-            where=f"{found.entries} entries",
+            where=f"{scanned.entries} entries",
             mend="widen the range",
         )
     plans = reconcile(
-        found.files,
-        [str(item.source) for item in found.files],
+        scanned.files,
+        [str(item.source) for item in scanned.files],
         columns,
         jet_columns or (),
         essential=[*essential, *(chosen.names if chosen else ())],
@@ -226,7 +226,7 @@ def iterate_chunks(
         policy=missing_columns,
         report=report,
     )
-    for item, plan in zip(found.files, plans, strict=True):
+    for item, plan in zip(scanned.files, plans, strict=True):
         low, high = max(first - before, 0), min(last - before, item.entries)
         first_event = before
         before += item.entries
@@ -255,9 +255,9 @@ def iterate_chunks(
     progress.tell("entries read", last, last)
 
 
-def _say_others(found: Scan) -> None:
+def _say_others(scanned: Scan) -> None:
     """Warns of the jet collections that were not read, where none was asked for by name."""
-    for item in found.files:
+    for item in scanned.files:
         if item.events is not None and item.events.chosen.others and not item.events.chosen.named:
             chosen = item.events.chosen
             warnings.warn(
@@ -313,8 +313,8 @@ def _chunks(
     assert item.layout is not None
     where = f"{item.source}:{item.tree}"
     branches = branches_needed(item.layout, item.branches, columns, needed, where, weights, collections)
-    made = item.layout.definitions
-    stored = made.branches(branches)
+    definitions = item.layout.definitions
+    stored = definitions.branches(branches)
     with nullcontext() if item.opened is not None else open_root(item.source) as directory:
         tree = item.opened if item.opened is not None else open_tree(directory, item.source, item.tree)[1]
         lists = [n for n in stored if not is_number(item.branches[n])]
@@ -324,8 +324,8 @@ def _chunks(
         for low, high in ranges:
             with refusing_damage(where):
                 flat = reader.read(stored, low, high)
-            if made:
-                flat = made.complete(flat, branches, where)
+            if definitions:
+                flat = definitions.complete(flat, branches, where)
             yield assemble(
                 item.layout, flat, item.branches, columns, needed, low, where, weights, collections
             )

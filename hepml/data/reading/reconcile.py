@@ -175,14 +175,15 @@ class _Notes:
     """Sentences for the report: columns by what was done with them and in which files."""
 
     def __init__(self) -> None:
-        self.found: dict[tuple[str, str], list[str]] = {}
+        self.columns: dict[tuple[str, str], list[str]] = {}
 
-    def add(self, done: str, column: str, where: Iterable[str]) -> None:
-        self.found.setdefault((done, _some(where)), []).append(column)
+    def add(self, remark: str, column: str, where: Iterable[str]) -> None:
+        self.columns.setdefault((remark, _some(where)), []).append(column)
 
     def lines(self) -> list[str]:
         return [
-            f"{done}: {_some(columns, 8)} (not in {where})" for (done, where), columns in self.found.items()
+            f"{remark}: {_some(columns, 8)} (not in {where})"
+            for (remark, where), columns in self.columns.items()
         ]
 
 
@@ -321,27 +322,27 @@ def _constituent_columns(file: File) -> list[str]:
     """Raw constituent columns besides the four-momentum that a file has."""
     if file.layout is None:
         return []
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for group in file.layout.constituents:
         for name, column in group.columns.items():
             if column.branch is None or column.branch in file.branches:
-                found[name] = None
-    return [n for n in found if n not in _IN_MOMENTA]
+                names[name] = None
+    return [n for n in names if n not in _IN_MOMENTA]
 
 
 def _jet_columns(file: File) -> list[str]:
     """Jet columns of one number a jet that a file has."""
     own = getattr(file, "jet_columns", None)
-    found = (
+    names = (
         list(own) if own is not None else [n for n, k in file.branches.items() if number_type(k) is not None]
     )
     if file.layout is not None:
-        found += [
+        names += [
             n
             for n, c in file.layout.columns.items()
-            if n not in found and (c.branch is None or c.branch in file.branches)
+            if n not in names and (c.branch is None or c.branch in file.branches)
         ]
-    return found
+    return names
 
 
 def _has_weights(file: File) -> bool:

@@ -113,10 +113,12 @@ class DataReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The counts as JSON-able values."""
-        found: dict[str, Any] = dict(self.__dict__)
+        entries: dict[str, Any] = dict(self.__dict__)
         for name in ("bad", "unlike"):
-            found[name] = {reason: {"jets": b.jets, "first": b.where} for reason, b in found[name].items()}
-        return found
+            entries[name] = {
+                reason: {"jets": b.jets, "first": b.where} for reason, b in entries[name].items()
+            }
+        return entries
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataReport:
@@ -131,8 +133,8 @@ class DataReport:
         """What does not add up, though every number may be right by itself."""
         lines = [
             f"{what} of the constituents' sum is neither the jet's own nor off as is usual in this file: "
-            f"{found}; kept"
-            for what, found in self.unlike.items()
+            f"{sizes}; kept"
+            for what, sizes in self.unlike.items()
         ]
         return lines + ([self.units] if self.units else [])
 
@@ -141,7 +143,7 @@ class DataReport:
         text = [f"{self.kept} of {self.read} jets kept from {files}"]
         if self.classes:
             text.append("classes: " + ", ".join(f"{name} {n}" for name, n in self.classes.items()))
-        text += [f"{reason}: {found}" for reason, found in self.bad.items()]
+        text += [f"{reason}: {bad}" for reason, bad in self.bad.items()]
         text += [f"{count} {words}" for words, count in self._counts().items()]
         text += self.doubts()
         for name, jets in self.sentinels.items():
@@ -159,7 +161,7 @@ class DataReport:
             "read": f"{self.read:,}",
             "kept": f"{self.kept:,}",
             **{f"class {html.escape(name)}": f"{n:,}" for name, n in self.classes.items()},
-            **{html.escape(reason): html.escape(str(found)) for reason, found in self.bad.items()},
+            **{html.escape(reason): html.escape(str(bad)) for reason, bad in self.bad.items()},
             **{words: f"{count:,}" for words, count in self._counts().items()},
             **{html.escape(name): f"{jets:,} jets" for name, jets in self.sentinels.items()},
         }

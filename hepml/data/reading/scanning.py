@@ -73,9 +73,9 @@ class Scan:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names of all files: those of the layout in its order, then the others as they come."""
-        found = dict.fromkeys(name for f in self.files for name in f.classes)
+        names = dict.fromkeys(name for f in self.files for name in f.classes)
         known = [n for f in self.files if f.layout for n in (*f.layout.labels, *f.layout.classes)]
-        return tuple(dict.fromkeys([n for n in known if n in found] + list(found)))
+        return tuple(dict.fromkeys([n for n in known if n in names] + list(names)))
 
     @property
     def problems(self) -> list[HepmlError]:
@@ -158,10 +158,10 @@ def _scan_file(
             where = f"{source}:{name}"
             fits = layout or recognise(branches)
             if fits is None or isinstance(fits, EventLayout):
-                found = scan_events(directory, tree, source, name, fits, keep)
-                if found is not None:
+                events = scan_events(directory, tree, source, name, fits, keep)
+                if events is not None:
                     return FileScan(
-                        source, name, entries, found.kinds, found.layout, found.classes, events=found
+                        source, name, entries, events.kinds, events.layout, events.classes, events=events
                     )
     except HepmlError as problem:
         return FileScan(source, name, entries, branches, layout, problem=problem)

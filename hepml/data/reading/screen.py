@@ -47,10 +47,10 @@ def screen(
         chunk = replace(chunk, collections={n: without_padding(c) for n, c in chunk.collections.items()})
     _note_sentinels(chunk, finite, report)
     bad: np.ndarray | None = None
-    found = _findings(chunk, finite)
+    findings = _findings(chunk, finite)
     for name, other in chunk.collections.items():
-        found += [(f"{name}: {reason}", value, jets) for reason, value, jets in _findings(other, ())]
-    for reason, value, jets in found:
+        findings += [(f"{name}: {reason}", value, jets) for reason, value, jets in _findings(other, ())]
+    for reason, value, jets in findings:
         first = int(np.nonzero(jets)[0][0])
         where = _place(chunk, first)
         if policy == "refuse":
@@ -154,9 +154,9 @@ def _note_sentinels(chunk: Chunk, finite: Sequence[str], report: DataReport) -> 
     if chunk.weights is not None:
         used["weight"] = chunk.weights
     for name, values in used.items():
-        found = sentinels(values)
-        if found is not None:
-            report.add_sentinel(name, *found)
+        sentinel = sentinels(values)
+        if sentinel is not None:
+            report.add_sentinel(name, *sentinel)
 
 
 def _place(chunk: Chunk, jet: int) -> str:
@@ -166,8 +166,8 @@ def _place(chunk: Chunk, jet: int) -> str:
 
 
 def _note_sums(chunk: Chunk, report: DataReport) -> None:
-    found, units = unlike_their_sums(chunk)
-    for what, jets in found:
+    deviations, units = unlike_their_sums(chunk)
+    for what, jets in deviations:
         first = int(np.nonzero(jets)[0][0])
         report.add_unlike(what, int(jets.sum()), _place(chunk, first))
     report.units = report.units or units or ""
@@ -175,12 +175,12 @@ def _note_sums(chunk: Chunk, report: DataReport) -> None:
 
 def _findings(chunk: Chunk, finite: Sequence[str]) -> list[tuple[str, float, np.ndarray]]:
     """(reason, first value, which jets [B]) for every column with something bad."""
-    found = []
+    findings = []
 
     def of_constituents(reason: str, rows: np.ndarray, column: np.ndarray) -> None:
         jets = np.zeros(len(chunk), dtype=bool)
         jets[np.searchsorted(chunk.offsets, np.nonzero(rows)[0], side="right") - 1] = True
-        found.append((reason, float(column[rows][0]), jets))
+        findings.append((reason, float(column[rows][0]), jets))
 
     for name, column in chunk.constituents.items():
         if not _sums_to_finite(column) and not (is_finite := np.isfinite(column)).all():
@@ -192,7 +192,7 @@ def _findings(chunk: Chunk, finite: Sequence[str]) -> list[tuple[str, float, np.
         if rows.any():
             of_constituents(reason, rows, {"|": pz, "n": energy}.get(reason[0], energy))
     if chunk.momenta is not None:
-        found += _of_jet_momenta(chunk.momenta, chunk.counts > 0)
+        findings += _of_jet_momenta(chunk.momenta, chunk.counts > 0)
     columns = {f"'{name}'": chunk.jets[name] for name in dict.fromkeys(finite) if name in chunk.jets}
     if chunk.weights is not None:
         columns["weight"] = chunk.weights
@@ -200,21 +200,21 @@ def _findings(chunk: Chunk, finite: Sequence[str]) -> list[tuple[str, float, np.
         if values.dtype.kind == "f" and not _sums_to_finite(values):
             rows = ~np.isfinite(values)
             if rows.any():
-                found.append((f"NaN or infinite {name}", float(values[rows][0]), rows))
-    return found
+                findings.append((f"NaN or infinite {name}", float(values[rows][0]), rows))
+    return findings
 
 
 def _of_jet_momenta(p: np.ndarray, has_constituents: np.ndarray) -> list[tuple[str, float, np.ndarray]]:
     """What is wrong with the jets' own four-momenta [B, 4]; a jet without constituents may have none."""
-    found = []
+    findings = []
     infinite = ~np.isfinite(p).all(axis=1)
     if infinite.any():
-        found.append(("NaN or infinite jet momentum", float("nan"), infinite))
+        findings.append(("NaN or infinite jet momentum", float("nan"), infinite))
     for reason, rows in unphysical(p):
         rows = rows & has_constituents & ~infinite
         if rows.any() and reason != "energy below momentum":  # a groomed mass may go with another energy
-            found.append((f"jet momentum: {reason}", float(p[rows][0, 0]), rows))
-    return found
+            findings.append((f"jet momentum: {reason}", float(p[rows][0, 0]), rows))
+    return findings
 
 
 def _sums_to_finite(values: np.ndarray) -> bool:

@@ -88,12 +88,12 @@ def expand(files: Files | Source | Iterable[Source]) -> list[Source]:
     if isinstance(files, Source):
         return [files]
     items: Iterable[Any] = [files] if isinstance(files, str | os.PathLike) else files
-    found: list[Source] = []
+    sources: list[Source] = []
     for item in items:
-        found += [item] if isinstance(item, Source) else _expand_one(os.fspath(item))
-    if not found:
+        sources += [item] if isinstance(item, Source) else _expand_one(os.fspath(item))
+    if not sources:
         raise FileError("no input files", mend="name at least one ROOT or npz file")
-    return found
+    return sources
 
 
 def open_root(source: Source) -> Any:

@@ -42,15 +42,15 @@ def unlike_their_sums(chunk: Chunk) -> tuple[list[tuple[str, np.ndarray]], str |
         eta, phi = np.arcsinh(pz / pt) - np.arcsinh(own[:, 3] / own_pt), np.arctan2(py, px)
         phi = np.abs(phi - np.arctan2(own[:, 2], own[:, 1]))
         angle = np.hypot(eta, np.minimum(phi, 2 * math.pi - phi))
-        found = {what: _unusual(ratio) for what, ratio in sizes.items()}
-        found["direction"] = _far(angle)
-    told = []
-    for what, rows in found.items():
+        outliers = {what: _unusual(ratio) for what, ratio in sizes.items()}
+        outliers["direction"] = _far(angle)
+    deviations = []
+    for what, rows in outliers.items():
         if rows.any():
             jets = np.zeros(len(chunk), dtype=bool)
             jets[np.flatnonzero(there)[rows]] = True
-            told.append((what, jets))
-    return told, _units(sizes["transverse momentum"])
+            deviations.append((what, jets))
+    return deviations, _units(sizes["transverse momentum"])
 
 
 def _unusual(ratio: np.ndarray) -> np.ndarray:

@@ -62,8 +62,8 @@ class TreeReader:
         step = step or (IN_CACHE if self._baskets is not None else STEP)
         edges = np.array([start, stop])
         if self._baskets is not None and (lists := [n for n in names if self._is_quick(n)]):
-            found = self._baskets.edges(lists[0])
-            edges = np.concatenate([[start], found[(found > start) & (found < stop)], [stop]])
+            starts = self._baskets.edges(lists[0])
+            edges = np.concatenate([[start], starts[(starts > start) & (starts < stop)], [stop]])
         first = start
         while first < stop:
             reach = edges[(edges > first) & (edges <= first + step)]
@@ -84,14 +84,14 @@ class TreeReader:
             LayoutError: a branch that is neither numbers nor lists of numbers.
         """
         quick = [name for name in names if self._is_quick(name)]
-        found: dict[str, Flat] = {}
+        columns: dict[str, Flat] = {}
         try:
             if self._baskets is not None and quick:
                 try:
-                    found = {n: Flat(*f) for n, f in self._baskets.read(quick, start, stop).items()}
+                    columns = {n: Flat(*f) for n, f in self._baskets.read(quick, start, stop).items()}
                 except NotPlainError:
                     self._baskets = None
-            rest = [name for name in names if name not in found]
+            rest = [name for name in names if name not in columns]
             arrays = self._arrays_again(rest, start, stop) if rest else None
         except FileError:
             raise
@@ -103,8 +103,8 @@ class TreeReader:
             ) from problem
         for name in rest:
             assert arrays is not None
-            found[name] = self._flat(arrays[name], name)
-        return {name: found[name] for name in names}
+            columns[name] = self._flat(arrays[name], name)
+        return {name: columns[name] for name in names}
 
     def _arrays_again(self, names: Sequence[str], start: int, stop: int) -> Any:
         """Branches by uproot; over a network it is tried once more."""
@@ -142,12 +142,12 @@ def _numbers(array: ak.Array, name: str, where: str) -> np.ndarray:
     try:
         if array.layout.is_option:
             array = ak.fill_none(ak.values_astype(array, np.float64), np.nan)
-        found = np.asarray(ak.to_numpy(array, allow_missing=False))
+        numbers = np.asarray(ak.to_numpy(array, allow_missing=False))
     except Exception as problem:
         raise _unusable(name, where, str(array.type)) from problem
-    if found.ndim != 1 or found.dtype.kind not in "biuf":
+    if numbers.ndim != 1 or numbers.dtype.kind not in "biuf":
         raise _unusable(name, where, str(array.type))
-    return found
+    return numbers
 
 
 def _unusable(name: str, where: str, kind: str) -> LayoutError:

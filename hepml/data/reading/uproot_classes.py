@@ -25,7 +25,7 @@ def restore_classes() -> None:
 @cache
 def _own_versions() -> list[tuple[Any, dict[int, Any]]]:
     """uproot's versions of each class, by the names they have in its own modules (`Model_TBranch_v13`)."""
-    found = []
+    kinds = []
     for kind in uproot.classes.values():
         if not kind.__module__.startswith("uproot.models."):
             continue
@@ -33,5 +33,5 @@ def _own_versions() -> list[tuple[Any, dict[int, Any]]]:
         models = vars(sys.modules[kind.__module__]).items()
         versions = {int(match[1]): model for name, model in models if (match := pattern.match(name))}
         if versions:
-            found.append((kind, versions))
-    return found
+            kinds.append((kind, versions))
+    return kinds

@@ -130,7 +130,7 @@ class GroupWeights:
         """
         raw: dict[str, np.ndarray] = {}
         shares: dict[str, float] = {}
-        found: dict[str, np.ndarray] = {}
+        factors: dict[str, np.ndarray] = {}
         edges = [np.asarray(e) for e in self.edges.values()]
         for name in self.groups:
             chosen = np.asarray(columns[name]) == 1
@@ -156,12 +156,12 @@ class GroupWeights:
                 else:
                     ratio = np.nan_to_num(first / histogram, posinf=0)
                     ratio = ratio / np.percentile(ratio[ratio > 0], 100 - self.threshold)
-                found[name] = np.clip(ratio, 0, 1)
-                shares[name] = float(np.sum(histogram * found[name])) / share
+                factors[name] = np.clip(ratio, 0, 1)
+                shares[name] = float(np.sum(histogram * factors[name])) / share
         least_events = min(shares.values()) * _MOST
         for name in self.groups:
-            found[name] = found[name] * np.float32(least_events / shares[name])
+            factors[name] = factors[name] * np.float32(least_events / shares[name])
         if self.base is not None:
-            reference = np.percentile(self.weights(columns, found), 100 - self.threshold)
-            found = {name: histogram / reference for name, histogram in found.items()}
-        return found
+            reference = np.percentile(self.weights(columns, factors), 100 - self.threshold)
+            factors = {name: histogram / reference for name, histogram in factors.items()}
+        return factors

@@ -23,7 +23,7 @@ def leaks(
     Returns:
         `{"column", "class", "auc"}`, the strongest class of each column.
     """
-    found = []
+    rows = []
     for name, values in columns.items():
         if values.dtype.kind not in "fiub":
             continue
@@ -35,8 +35,8 @@ def leaks(
             if auc is not None and (best is None or max(auc, 1 - auc) > best[0]):
                 best = max(auc, 1 - auc), label
         if best is not None and best[0] > LIMIT:
-            found.append({"column": name, "class": best[1], "auc": round(best[0], 6)})
-    return found
+            rows.append({"column": name, "class": best[1], "auc": round(best[0], 6)})
+    return rows
 
 
 def _auc(x: np.ndarray, positive: np.ndarray) -> float | None:

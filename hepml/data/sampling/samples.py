@@ -109,7 +109,7 @@ class SampleMap:
         DataError: a file in two samples, or weights that add up to nothing.
     """
 
-    def __init__(self, samples: Sequence[Sample], found: Scan) -> None:
+    def __init__(self, samples: Sequence[Sample], scanned: Scan) -> None:
         self.samples = {s.name: s for s in samples}
         self._of: dict[str, Sample] = {}
         for sample in samples:
@@ -122,17 +122,17 @@ class SampleMap:
                     )
                 self._of[source.path] = sample
         self.classes = tuple(dict.fromkeys(s.label for s in samples if s.label is not None))
-        self._scale = {s.name: self._scale_of(s, found) for s in samples}
+        self._scale = {s.name: self._scale_of(s, scanned) for s in samples}
 
-    def scanned(self, found: Scan) -> Scan:
+    def scanned(self, scan: Scan) -> Scan:
         """The same files with the samples' classes."""
         if not self.classes:
-            return found
-        return replace(found, files=tuple(replace(f, classes=self.classes) for f in found.files))
+            return scan
+        return replace(scan, files=tuple(replace(f, classes=self.classes) for f in scan.files))
 
-    def columns(self, found: Scan) -> list[str]:
+    def columns(self, scanned: Scan) -> list[str]:
         """Columns of event weights to read."""
-        return list(dict.fromkeys(c for f in found.files if (c := self._weight(f)) is not None))
+        return list(dict.fromkeys(c for f in scanned.files if (c := self._weight(f)) is not None))
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """The chunk with its sample's class and weights."""
@@ -154,12 +154,12 @@ class SampleMap:
             return None
         return sample.weight or ("genWeight" if "genWeight" in file.jet_columns else None)
 
-    def _scale_of(self, sample: Sample, found: Scan) -> tuple[float, str | None]:
+    def _scale_of(self, sample: Sample, scanned: Scan) -> tuple[float, str | None]:
         """cross-section x luminosity / sum of event weights, and the column of those weights."""
         if sample.cross_section is None:
             return 1.0, None
         total, squares, column = 0.0, 0.0, None
-        for file in found.files:
+        for file in scanned.files:
             if self._of.get(file.source.path) is not sample:
                 continue
             column = self._weight(file)

@@ -95,10 +95,10 @@ def render(angle: Tensor) -> Tensor:
 def read_angle(pixels: Tensor) -> Tensor:
     """The angle of the rod in a frame, from the direction of the centre of brightness. Shapes: [..., 28 * 28]
     -> [...]."""
-    seen, true = (t.to(pixels) for t in _directions())
-    found = _direction(pixels)
-    above = torch.searchsorted(seen, found.contiguous()).clamp(1, len(seen) - 1)
-    share = (found - seen[above - 1]) / (seen[above] - seen[above - 1])
+    directions, true = (t.to(pixels) for t in _directions())
+    direction = _direction(pixels)
+    above = torch.searchsorted(directions, direction.contiguous()).clamp(1, len(directions) - 1)
+    share = (direction - directions[above - 1]) / (directions[above] - directions[above - 1])
     return true[above - 1] + share * (true[above] - true[above - 1])
 
 

@@ -49,16 +49,16 @@ def notebook_energies(
     known = train.states[:, 2:].flatten(0, 1)
     with torch.no_grad():
         pairs = train.pairs()[0]
-        seen = torch.cat([model.encode(model.compress(x)) for x in pairs.split(2000)]).double()
-        ones = torch.ones(len(seen), 1, dtype=torch.float64)
-        fitted = torch.linalg.lstsq(torch.cat((seen, ones), dim=1), known).solution
+        codes = torch.cat([model.encode(model.compress(x)) for x in pairs.split(2000)]).double()
+        ones = torch.ones(len(codes), 1, dtype=torch.float64)
+        fitted = torch.linalg.lstsq(torch.cat((codes, ones), dim=1), known).solution
         decoded = model.restore(model.decode(roll_latents(model, movies.pixels[:, :frames])))
         again = model.encode(model.compress(decoded)).double()
-    found = again @ fitted[:-1] + fitted[-1]
-    truth = movies.states[:, 2 : found.shape[1] + 2]
-    found[:, 0] = truth[:, 0]
-    times = FRAME * torch.arange(found.shape[1], dtype=torch.float64)
-    return Reference(truth, times), Rollouts(found, 0)
+    predicted = again @ fitted[:-1] + fitted[-1]
+    truth = movies.states[:, 2 : predicted.shape[1] + 2]
+    predicted[:, 0] = truth[:, 0]
+    times = FRAME * torch.arange(predicted.shape[1], dtype=torch.float64)
+    return Reference(truth, times), Rollouts(predicted, 0)
 
 
 def roll_latents(model: PixelLaw, pixels: Tensor) -> Tensor:

@@ -68,9 +68,9 @@ class PixelLaw(nn.Module):
         self.register_buffer("basis", torch.zeros(components or 0, SIDE * SIDE))
         self.register_buffer("average", torch.zeros(SIDE * SIDE))
         frames = 1 if by_frame else 2
-        seen, coordinates = frames * (components or SIDE * SIDE), latent * frames // 2
-        self.encoder = _Residual(seen, width, coordinates, autoencoder_activation)
-        self.decoder = _Residual(coordinates, width, seen, autoencoder_activation)
+        observation, coordinates = frames * (components or SIDE * SIDE), latent * frames // 2
+        self.encoder = _Residual(observation, width, coordinates, autoencoder_activation)
+        self.decoder = _Residual(coordinates, width, observation, autoencoder_activation)
         self.law = network(law, latent, **law_arguments)
 
     def look(self, data: Frames) -> None:
@@ -92,19 +92,21 @@ class PixelLaw(nn.Module):
         out: Tensor = (frames @ self.basis.T).flatten(-2)
         return out
 
-    def restore(self, seen: Tensor) -> Tensor:
+    def restore(self, observation: Tensor) -> Tensor:
         """Stacked frames from what the decoder gives. Shapes: [..., 2 * components] -> [..., 2 * 28 * 28]."""
         if self.components is None:
-            return seen
-        out: Tensor = (seen.unflatten(-1, (2, self.components)) @ self.basis + self.average).flatten(-2)
+            return observation
+        out: Tensor = (observation.unflatten(-1, (2, self.components)) @ self.basis + self.average).flatten(
+            -2
+        )
         return out
 
-    def encode(self, seen: Tensor) -> Tensor:
+    def encode(self, observation: Tensor) -> Tensor:
         """Latent coordinates of what `compress` gives. Shapes: [..., 2 * components] -> [..., latent]."""
         if not self.by_frame:
-            out: Tensor = self.encoder(seen)
+            out: Tensor = self.encoder(observation)
             return out
-        first, second = self.encoder(seen.unflatten(-1, (2, -1))).unbind(-2)
+        first, second = self.encoder(observation.unflatten(-1, (2, -1))).unbind(-2)
         return torch.cat((first, second - first), dim=-1)
 
     def decode(self, z: Tensor) -> Tensor:

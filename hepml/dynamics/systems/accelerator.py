@@ -142,13 +142,13 @@ class Fodo(System):
 
     def invariants(self, q: Tensor, p: Tensor) -> Tensor:
         """The same of (x, y) and (px, py). Shapes: [..., 2], [..., 2] -> [..., 2]."""
-        found = []
+        forms = []
         for i, matrix in enumerate(self.cell_matrices()):
             m, u, v = matrix.to(q), q[..., i], p[..., i]
             # sin(mu) times the form: m12 x'² + (m11 - m22) x x' - m21 x², positive by the sign of m12
             form = m[0, 1] * v**2 + (m[0, 0] - m[1, 1]) * u * v - m[1, 0] * u**2
-            found.append(form / torch.sqrt(1 - (m.trace() / 2) ** 2) * torch.sign(m[0, 1]))
-        return torch.stack(found, dim=-1)
+            forms.append(form / torch.sqrt(1 - (m.trace() / 2) ** 2) * torch.sign(m[0, 1]))
+        return torch.stack(forms, dim=-1)
 
     def exact(self, z0: Tensor, times: Tensor) -> Tensor:
         """Transfer matrices from element to element; every state must start at s = 0, and `times` must rise

@@ -31,13 +31,13 @@ def plot_sculpting(
     Raises:
         DataError: as `mass_sculpting`.
     """
-    found = mass_sculpting(labels, scores, masses, weights, signal_efficiencies=signal_efficiencies)
+    sculpting = mass_sculpting(labels, scores, masses, weights, signal_efficiencies=signal_efficiencies)
     y, s, m = np.asarray(labels), np.asarray(scores), np.asarray(masses, dtype=np.float64)
     w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     low, high = np.quantile(m[y == 0], (0.0, 0.995)).tolist()
     edges = np.linspace(low, high, bins + 1)
     curves = [("all background", y == 0)]
-    for point, values in found.items():
+    for point, values in sculpting.items():
         shown = "none passes" if values["divergence"] is None else f"JSD {values['divergence']:.3f} bit"
         curves.append((rf"$\epsilon_S$ = {point}: {shown}", (y == 0) & (s >= values["threshold"])))
     with style():
@@ -68,13 +68,13 @@ def plot_reliability(samples: Mapping[str, Sequence[Any]], *, bins: int = 15) ->
         axes = figure.subplots()
         axes.plot((0, 1), (0, 1), color="#717581", linewidth=1)
         for (name, (y, s, w)), (colour, line) in zip(samples.items(), looks(len(samples)), strict=True):
-            found = reliability(y, s, w, bins=bins)
+            table = reliability(y, s, w, bins=bins)
             x, share, error = (
-                [row[key] for row in found["bins"]] for key in ("score", "signal_share", "error")
+                [row[key] for row in table["bins"]] for key in ("score", "signal_share", "error")
             )
             axes.errorbar(
                 x, share, yerr=error, color=colour, linestyle=line, marker="o", markersize=4, capsize=2,
-                label=f"{name}, ECE {found['ece']:.3f}",
+                label=f"{name}, ECE {table['ece']:.3f}",
             )  # fmt: skip
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)

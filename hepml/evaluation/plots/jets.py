@@ -201,9 +201,9 @@ def plot_features(means: Mapping[str, Mapping[str, float]], *, kind: str) -> Fig
     return figure
 
 
-def plot_filters(found: Filters) -> Figure:
+def plot_filters(filters: Filters) -> Figure:
     """The first kernels of a model: pictures for images, a table of weights for maps and sequences."""
-    kernels = found.kernels.float().cpu().numpy()
+    kernels = filters.kernels.float().cpu().numpy()
     limit = _limit(np.abs(kernels), share=99.5)
     norm = Normalize(-limit, limit)
     with style(12):
@@ -217,12 +217,12 @@ def plot_filters(found: Filters) -> Figure:
                 axes.set_axis_off()
             for axes, kernel in zip(panels, shown_of, strict=False):
                 shown = axes.imshow(kernel, cmap=SIGNED, norm=norm)
-            figure.suptitle(f"{found.layer}: {len(shown_of)} of {len(kernels)} filters", fontsize="medium")
+            figure.suptitle(f"{filters.layer}: {len(shown_of)} of {len(kernels)} filters", fontsize="medium")
             extend = _extend(shown_of, norm)
             figure.colorbar(shown, ax=list(panels), label="weight", shrink=0.8, extend=extend)
             return figure
         table = kernels.reshape(len(kernels), -1)
-        names = all_words(found.inputs) or tuple(str(i) for i in range(kernels.shape[1]))
+        names = all_words(filters.inputs) or tuple(str(i) for i in range(kernels.shape[1]))
         places = kernels.shape[2] if kernels.ndim == 3 else 1
         order = np.argsort(-np.abs(table).max(axis=1), kind="stable")
         figure = HouseFigure(min(14.0, 0.09 * len(table) + 4.2), max(3.0, 0.27 * table.shape[1] + 1.5))
@@ -231,7 +231,7 @@ def plot_filters(found: Filters) -> Figure:
         axes.set_yticks(np.arange(len(names)) * places + (places - 1) / 2, names)
         axes.minorticks_off()
         axes.tick_params(axis="both", length=0)
-        axes.set_xlabel(f"units of {found.layer}, strongest first")
+        axes.set_xlabel(f"units of {filters.layer}, strongest first")
         for k in range(1, len(names)):
             if places > 1:
                 axes.axhline(k * places - 0.5, color="0.7", linewidth=0.8)

@@ -157,7 +157,7 @@ def _curve(cuts: Cuts, grid: NDArray[np.float64]) -> _Curve:
 def _draw_published(axes: Axes, rows: Sequence[Published]) -> list[float]:
     """The working points of published taggers, joined: the curves themselves are in no paper. Returns the
     rejections."""
-    found: list[float] = []
+    values: list[float] = []
     for i, row in enumerate(rows):
         points = sorted((float(e), *value) for e, value in row.rejection.items())
         x, y, spread = zip(*points, strict=True)
@@ -166,8 +166,8 @@ def _draw_published(axes: Axes, rows: Sequence[Published]) -> list[float]:
             marker=_MARKERS[i % len(_MARKERS)], markersize=6,
             label=f"{row.name}, AUC {row.auc:.4f} (published)",
         )  # fmt: skip
-        found += y
-    return found
+        values += y
+    return values
 
 
 def _draw_limit(axes: Axes, grid: NDArray[np.float64], curve: _Curve, colour: str) -> None:

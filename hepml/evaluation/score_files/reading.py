@@ -120,14 +120,14 @@ def _predicted(columns: Mapping[str, NDArray[Any]], name: str, where: str) -> Sc
         return ScoreSheet(_labels(columns[key], where), {name: scores}, weights, classes)
     one_hot = []
     for c in classes:
-        found = next((k for k in (c, f"label_{bare_name(c)}", bare_name(c)) if k in columns), None)
-        if found is None:
+        column = next((k for k in (c, f"label_{bare_name(c)}", bare_name(c)) if k in columns), None)
+        if column is None:
             raise LayoutError(
                 f"no column says which jets are of class '{c}'",
                 where=where,
                 mend="score files with labels, or give the jets themselves: hepml evaluate RUN FILES",
             )
-        one_hot.append(one_number_a_jet(columns[found], f"column '{found}'", len(scores), where))
+        one_hot.append(one_number_a_jet(columns[column], f"column '{column}'", len(scores), where))
     truth = one_hot_labels(one_hot, len(scores))
     odd = np.flatnonzero(truth < 0)
     if len(odd):
@@ -145,8 +145,8 @@ def _labels(given: NDArray[Any], where: str) -> NDArray[Any]:
 
 
 def _weights(columns: Mapping[str, NDArray[Any]], jets: int, where: str) -> NDArray[Any] | None:
-    found = next((columns[k] for k in _WEIGHTS if k in columns), None)
-    return None if found is None else one_number_a_jet(found, "weights", jets, where)
+    column = next((columns[k] for k in _WEIGHTS if k in columns), None)
+    return None if column is None else one_number_a_jet(column, "weights", jets, where)
 
 
 def _missing(path: Path) -> FileError:

@@ -162,23 +162,25 @@ def _check(path: Path, rows: int) -> None:
         import uproot
 
         with uproot.open(path) as file:
-            found = int(file[TREE].num_entries)
+            written = int(file[TREE].num_entries)
     elif path.suffix == ".parquet":
         import pyarrow.parquet
 
-        found = int(pyarrow.parquet.read_metadata(path).num_rows)
+        written = int(pyarrow.parquet.read_metadata(path).num_rows)
     elif path.suffix == ".csv":
         with open(path) as file:
-            found = sum(1 for _ in file) - 1
+            written = sum(1 for _ in file) - 1
     elif path.suffix == ".h5":
         import tables
 
         with tables.open_file(str(path)) as file:
-            found = int(file.root[H5_TABLE].nrows)
+            written = int(file.root[H5_TABLE].nrows)
     else:
         with np.load(path) as file:
-            found = len(file[file.files[0]])
-    if found != rows:
+            written = len(file[file.files[0]])
+    if written != rows:
         raise FileError(
-            f"{found} rows were written for {rows} jets", where=str(path), mend="this is a defect: report it"
+            f"{written} rows were written for {rows} jets",
+            where=str(path),
+            mend="this is a defect: report it",
         )

@@ -66,16 +66,16 @@ class CmsTagger(Tagger):
     def __init__(self, path: Path, session: Any, preprocess: Path | None = None) -> None:
         super().__init__()
         self.path = path
-        found = preprocess or form.beside(path)
-        if found is None:
+        file = preprocess or form.beside(path)
+        if file is None:
             raise FileError(
                 "this file has no `hepml.classes` and no preprocess.json beside it",
                 where=str(path),
                 mend="write it with `hepml export`, or put CMSSW's preprocess.json into its folder",
             )
-        self.preprocess: Preprocess = form.read(found)
+        self.preprocess: Preprocess = form.read(file)
         self._session = session
-        self._check(found)
+        self._check(file)
         names = self.preprocess.outputs
         self._places = {name: i for i, name in enumerate(names) if _class_of(name) is not None}
         if not self._places:
@@ -92,13 +92,13 @@ class CmsTagger(Tagger):
             for name in names
         ]
 
-    def _check(self, found: Path) -> None:
+    def _check(self, file: Path) -> None:
         """Refuses a `preprocess.json` of another network."""
         given = {i.name: i.shape for i in self._session.get_inputs()}
         if set(given) != set(self.preprocess.inputs):
             raise FileError(
                 f"inputs {', '.join(self.preprocess.inputs)}, where the network has {', '.join(given)}",
-                where=str(found),
+                where=str(file),
                 mend="put the preprocess.json that belongs to the network beside it",
             )
         for name, shape in given.items():
@@ -106,7 +106,7 @@ class CmsTagger(Tagger):
             if len(shape) != 3 or (isinstance(shape[1], int) and shape[1] != width):
                 raise FileError(
                     f"{width} columns in '{name}', where the network has {shape}",
-                    where=str(found),
+                    where=str(file),
                     mend="put the preprocess.json that belongs to the network beside it",
                 )
         outputs = [o.shape[-1] for o in self._session.get_outputs()]
@@ -116,7 +116,7 @@ class CmsTagger(Tagger):
         ):
             raise FileError(
                 f"{len(self.preprocess.outputs)} output_names, where the network has {total} outputs",
-                where=str(found),
+                where=str(file),
                 mend="put the preprocess.json that belongs to the network beside it",
             )
 
@@ -162,7 +162,7 @@ class CmsTagger(Tagger):
         batch_size: int = 512,
         *,
         layout: Any = None,
-        tell: Callable[[int], None] = lambda done: None,
+        tell: Callable[[int], None] = lambda scored: None,
     ) -> Labelled:
         """Probabilities of the classes with labels, for a report.
 
@@ -170,7 +170,7 @@ class CmsTagger(Tagger):
             DataError: files without labels, or jets of no class that the layout does not let go.
         """
         reader = JetLists(files, layout).check(self._needed(), str(self.path))
-        parts, done = [], 0
+        parts, scored = [], 0
         numbers = [n for n in ("jet_pt", "jet_eta") if n in reader.numbers()]
         for lists in reader.chunks(self._needed(), self.branches, numbers):
             if lists.labels is None:
@@ -188,8 +188,8 @@ class CmsTagger(Tagger):
                     mend="write `unlabelled: drop` into the layout to leave them out",
                 )
             parts.append((lists, self.classes_of(self.score(lists, batch_size))))
-            done += len(lists)
-            tell(done)
+            scored += len(lists)
+            tell(scored)
         labels = np.concatenate([lists.labels for lists, _ in parts if lists.labels is not None])
         kept = labels >= 0
 
@@ -221,8 +221,8 @@ class CmsTagger(Tagger):
         one = any(i.shape[0] == 1 for i in self._session.get_inputs())
         for jets in self.preprocess.groups(counts, 1 if one else batch_size):
             given = {name: block.fill(columns, jets) for name, block in self.preprocess.inputs.items()}
-            found = self._session.run(None, given)
-            rows[jets] = np.concatenate([f.reshape(len(jets), -1) for f in found], axis=1)
+            outputs = self._session.run(None, given)
+            rows[jets] = np.concatenate([f.reshape(len(jets), -1) for f in outputs], axis=1)
         return rows
 
     def classes_of(self, rows: np.ndarray) -> np.ndarray:
@@ -234,21 +234,21 @@ class CmsTagger(Tagger):
         return [name for name in self.preprocess.columns if not name.endswith("_mask")]
 
     def _columns(self, lists: Lists) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        found = dict(lists.columns)
+        columns = dict(lists.columns)
         for name, block in self.preprocess.inputs.items():
             beside = [
-                found[column]
+                columns[column]
                 for other in self.preprocess.companions(name)
                 for column in self.preprocess.inputs[other].variables
-                if column in found
+                if column in columns
             ]
             for column in block.variables:
-                if column not in found:  # a mask
+                if column not in columns:  # a mask
                     if not beside:
                         raise DataError(f"no list tells how long '{column}' is", where=lists.file)
                     offsets = beside[0][1]
-                    found[column] = (np.ones(int(offsets[-1]), np.float32), offsets)
-            lengths = {column: found[column][1] for column in block.variables}
+                    columns[column] = (np.ones(int(offsets[-1]), np.float32), offsets)
+            lengths = {column: columns[column][1] for column in block.variables}
             first = next(iter(lengths))
             for column, offsets in lengths.items():
                 if not np.array_equal(offsets, lengths[first]):
@@ -257,7 +257,7 @@ class CmsTagger(Tagger):
                         where=lists.file,
                         mend="map columns of one collection",
                     )
-        return found
+        return columns
 
 
 def _class_of(name: str) -> str | None:

@@ -49,16 +49,16 @@ def _in_code(problem: BaseException, network: nn.Module) -> str:
         id(layer): name.removeprefix("padded.").removeprefix("model")
         for name, layer in network.named_modules()
     }
-    found = ""
+    place = ""
     for one in _chain(problem):
         for frame, line in traceback.walk_tb(_traceback(one)):
             layer = frame.f_locals.get("self")
             if isinstance(layer, nn.Module) and id(layer) in names and frame.f_code.co_name != "_call_impl":
                 name = names[id(layer)].lstrip(".")
                 where = f"{Path(frame.f_code.co_filename).name} line {line}"
-                found = f"layer '{name or 'the tagger itself'}' ({type(layer).__name__}, {where}): "
-        if found:
-            return found
+                place = f"layer '{name or 'the tagger itself'}' ({type(layer).__name__}, {where}): "
+        if place:
+            return place
     return ""
 
 

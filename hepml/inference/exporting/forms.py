@@ -91,8 +91,8 @@ class AthenaTagger(nn.Module):
         mask = torch.ones_like(track_features[:, 0], dtype=torch.bool)[None]
         columns = track_features[None, :, 4:] if self.form.columns else None
         own = jet_features[:, 4:] if self.form.jet_columns else None
-        found, _ = self.padded(track_features[None, :, :4], mask, columns, own, jet_features[:, :4])
-        return tuple(found[0].unbind(0))
+        scores, _ = self.padded(track_features[None, :, :4], mask, columns, own, jet_features[:, :4])
+        return tuple(scores[0].unbind(0))
 
 
 def preprocess_of(model: nn.Module, form: Form) -> Preprocess:

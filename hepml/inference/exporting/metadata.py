@@ -24,7 +24,7 @@ def describe(model: nn.Module, form: Form) -> dict[str, str]:
     arguments = {k: v for k, v in vars(head).items() if isinstance(v, int | float)}
     if head.name == "bernoulli":
         arguments = {}
-    found: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "hepml.version": __version__,
         "hepml.model": name,
         "hepml.hyperparameters": json.dumps(dict(identity.hyperparameters), default=str),
@@ -43,7 +43,7 @@ def describe(model: nn.Module, form: Form) -> dict[str, str]:
         "hepml.paper": entry.paper if entry else "",
         "hepml.form": form.kind,
     }
-    return {key: str(value) for key, value in found.items()}
+    return {key: str(value) for key, value in entries.items()}
 
 
 def of_run(source: Path | str) -> dict[str, str]:
@@ -53,10 +53,10 @@ def of_run(source: Path | str) -> dict[str, str]:
     folder = (
         path if path.is_dir() else next((p for p in path.parents if (p / "summary.json").is_file()), None)
     )
-    found = {"hepml.run": str(path)}
+    entries = {"hepml.run": str(path)}
     if folder is None:
-        return found
-    found["hepml.run"] = folder.name
+        return entries
+    entries["hepml.run"] = folder.name
     for file in ("summary.json", "environment.json"):
         try:
             content = json.loads((folder / file).read_text())
@@ -64,10 +64,10 @@ def of_run(source: Path | str) -> dict[str, str]:
             continue
         for key, value in _walk(content):
             if key in ("git_commit", "commit") and isinstance(value, str):
-                found.setdefault("hepml.commit", value)
+                entries.setdefault("hepml.commit", value)
             if key == "digest" and isinstance(value, dict) and "train" in value:
-                found.setdefault("hepml.training_digest", str(value["train"]))
-    return found
+                entries.setdefault("hepml.training_digest", str(value["train"]))
+    return entries
 
 
 def _walk(content: Any) -> list[tuple[str, Any]]:

@@ -122,19 +122,19 @@ class ExportedTagger(Tagger):
         return padded(batch, self.form, self.inputs.features, extra)
 
     def _preprocess(self) -> Preprocess:
-        found = preprocess.beside(self.path)
-        if found is None:
+        file = preprocess.beside(self.path)
+        if file is None:
             raise FileError(
                 "no preprocess.json beside this file, which was exported with --form cmssw",
                 where=str(self.path),
                 mend="copy it from where the file came from, or export again",
             )
-        read = preprocess.read(found)
+        read = preprocess.read(file)
         if {n: len(b.variables) for n, b in read.inputs.items()} != {
             n: sizes[1] for n, sizes in self.form.inputs.items()
         }:
             raise FileError(
-                "these inputs are not those of the network", where=str(found), mend="export it again"
+                "these inputs are not those of the network", where=str(file), mend="export it again"
             )
         return read
 
@@ -252,7 +252,7 @@ def _open_pt2(path: Path) -> tuple[Any, dict[str, str]]:
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            found = program(**{name: torch.from_numpy(value) for name, value in inputs.items()})
-        return dict(zip(json.loads(metadata["hepml.outputs"]), (t.numpy() for t in found), strict=True))
+            outputs = program(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+        return dict(zip(json.loads(metadata["hepml.outputs"]), (t.numpy() for t in outputs), strict=True))
 
     return run, metadata

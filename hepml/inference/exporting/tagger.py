@@ -58,24 +58,24 @@ class Form:
         columns, jet_columns, jets, n = len(self.columns), len(self.jet_columns), "jets", "constituents"
         if self.kind == ATHENA:
             return {"jet_features": (1, 4 + jet_columns), "track_features": (n, 4 + columns)}
-        found: dict[str, tuple[Size, ...]]
+        sizes: dict[str, tuple[Size, ...]]
         if self.kind == CMSSW:
-            found = {"pf_vectors": (jets, 4, n), "pf_mask": (jets, 1, n)}
+            sizes = {"pf_vectors": (jets, 4, n), "pf_mask": (jets, 1, n)}
             if self.features:
-                found = {"pf_features": (jets, len(self.features), n), **found}
+                sizes = {"pf_features": (jets, len(self.features), n), **sizes}
             if self.jet_columns:
-                found["jet_features"] = (jets, jet_columns, 1)
+                sizes["jet_features"] = (jets, jet_columns, 1)
             if self.jet_axis == GIVEN:
-                found["jet_vectors"] = (jets, 4, 1)
-            return found
-        found = {"four_momenta": (jets, n, 4), "mask": (jets, n)}
+                sizes["jet_vectors"] = (jets, 4, 1)
+            return sizes
+        sizes = {"four_momenta": (jets, n, 4), "mask": (jets, n)}
         if columns:
-            found["columns"] = (jets, n, columns)
+            sizes["columns"] = (jets, n, columns)
         if jet_columns:
-            found["jet_columns"] = (jets, jet_columns)
+            sizes["jet_columns"] = (jets, jet_columns)
         if self.jet_axis == GIVEN:
-            found["jet_four_momenta"] = (jets, 4)
-        return found
+            sizes["jet_four_momenta"] = (jets, 4)
+        return sizes
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -194,8 +194,8 @@ class PaddedTagger(nn.Module):
         table = dict(batch.columns)
         if raw is not None:
             table.update(zip(self.form.columns, raw.unbind(1), strict=True))
-        found = feature_table.compute(names, table).masked_fill(~_flat_mask(batch.offsets), 0.0)
-        return replace(batch, features=found, feature_names=names)
+        features = feature_table.compute(names, table).masked_fill(~_flat_mask(batch.offsets), 0.0)
+        return replace(batch, features=features, feature_names=names)
 
 
 def _flat_mask(offsets: Tensor) -> Tensor:

@@ -92,12 +92,12 @@ def export(
     if jet_axis not in (CONSTITUENTS, GIVEN):
         raise ConfigError(f"unknown jet axis '{jet_axis}'", mend=f"{CONSTITUENTS} or {GIVEN}")
     refuse(model)
-    made = form_of(model, jet_axis, form)
-    program = exported_program(model, made)
-    entries = {**describe(model, made), "hepml.precision": precision, **(metadata or {})}
+    exported = form_of(model, jet_axis, form)
+    program = exported_program(model, exported)
+    entries = {**describe(model, exported), "hepml.precision": precision, **(metadata or {})}
     path = Path(output)
     if form == ATHENA:
-        entries["gnn_config"] = json.dumps(athena_config(model, made))
+        entries["gnn_config"] = json.dumps(athena_config(model, exported))
     try:
         with outputs.writing(path) as temporary:
             if format == "pt2" and (size := fixed_size(program)):
@@ -110,12 +110,12 @@ def export(
             elif format == "pt2":
                 torch.export.save(program, temporary, extra_files={"hepml.json": json.dumps(entries)})
             else:
-                _write_onnx(program, temporary, made, entries, model, halved=precision == "float16")
+                _write_onnx(program, temporary, exported, entries, model, halved=precision == "float16")
             if form == CMSSW:
-                preprocess_of(model, made).write(path.parent / NAME, of=path)
+                preprocess_of(model, exported).write(path.parent / NAME, of=path)
     except OSError as problem:
         raise outputs.cannot_write(path, problem) from None
-    return made
+    return exported
 
 
 def refuse(model: nn.Module) -> None:
@@ -162,7 +162,7 @@ def example_inputs(form: Form, jets: int = 3, constituents: int = 5) -> dict[str
     """Some made-up jets in this form."""
     generator = torch.Generator().manual_seed(0)
     numbers = {"jets": jets, "constituents": constituents}
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, sizes in form.inputs.items():
         shape = [numbers[size] if isinstance(size, str) else size for size in sizes]
         x = torch.rand(shape, generator=generator)
@@ -173,13 +173,13 @@ def example_inputs(form: Form, jets: int = 3, constituents: int = 5) -> dict[str
         if name in ("pf_vectors", "jet_vectors"):
             p = x[:, :3] * 20
             x = torch.cat((p, p.norm(dim=1, keepdim=True)), dim=1)
-        found[name] = x
+        tensors[name] = x
     mask = torch.arange(constituents) < torch.arange(constituents - jets + 1, constituents + 1)[:, None]
-    if "mask" in found:
-        found["mask"] = mask
-    if "pf_mask" in found:
-        found["pf_mask"] = mask[:, None].float()
-    return found
+    if "mask" in tensors:
+        tensors["mask"] = mask
+    if "pf_mask" in tensors:
+        tensors["pf_mask"] = mask[:, None].float()
+    return tensors
 
 
 def _write_onnx(
@@ -224,9 +224,9 @@ def fixed_size(program: torch.export.ExportedProgram) -> str | None:
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             if "_assert_scalar" in str(node.target):
-                found = _FIXED.search(str(node.args[1]))
-                if found:
-                    return found[0]
+                match = _FIXED.search(str(node.args[1]))
+                if match:
+                    return match[0]
     return None
 
 
@@ -247,12 +247,12 @@ def _write_compiled(
 
     try:
         with _quiet(), tempfile.TemporaryDirectory(prefix="hepml-compiled-") as scratch:
-            made = aoti_compile_and_package(
+            package = aoti_compile_and_package(
                 program,
                 package_path=str(Path(scratch) / "tagger.pt2"),
                 inductor_configs={"aot_inductor.metadata": {"hepml.json": json.dumps(dict(entries))}},
             )
-            shutil.copyfile(made, path)
+            shutil.copyfile(package, path)
     except Exception as problem:  # no compiler, or one that does not take the code
         raise failure(problem, model, program=program) from problem
 

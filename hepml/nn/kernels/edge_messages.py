@@ -111,12 +111,12 @@ class _EdgeMessages(torch.autograd.Function):
                     x = _first_layer(own[start:stop], other, near[piece], h)
                 else:
                     x = _relu_(norms[layer].apply(kept[-1][piece], h))
-                made = torch.mm(x, turned, out=y[piece])
+                products = torch.mm(x, turned, out=y[piece])
                 if fixed:
                     continue
-                exact = wide[: len(made)].copy_(made) if compute != a.dtype else made
+                exact = wide[: len(products)].copy_(products) if compute != a.dtype else products
                 total += exact.sum(0)
-                squares += torch.mul(exact, exact, out=wide[: len(made)]).sum(0)
+                squares += torch.mul(exact, exact, out=wide[: len(products)]).sum(0)
             if fixed:
                 mean, variance = fixed[layer + 1]
             else:
@@ -167,17 +167,17 @@ class _EdgeMessages(torch.autograd.Function):
                 stop = min(start + step, m)
                 piece = slice(start * k, stop * k)
                 n = (stop - start) * k
-                made = y[piece]
+                products = y[piece]
                 if (
                     g_kept is None
                 ):  # the last layer: every neighbour has the same share of the mean's gradient
-                    exact = wide[:n].copy_(made) if compute != a.dtype else made
+                    exact = wide[:n].copy_(products) if compute != a.dtype else products
                     z = torch.addcmul(norm.bias, exact, norm.gain).view(stop - start, k, -1)
                     passed = torch.ops.aten.threshold_backward(incoming[start:stop, None].expand_as(z), z, 0)
                     g = torch.addcmul(offset, exact, slope, out=wide[:n]).add_(passed.view(n, -1))
                     g = g_y[:n].copy_(g) if compute != a.dtype else g
                 else:
-                    g = torch.addcmul(offset, made, slope, out=g_y[:n]).addcmul_(g_kept[piece], gain)
+                    g = torch.addcmul(offset, products, slope, out=g_y[:n]).addcmul_(g_kept[piece], gain)
                 if layer == 0:
                     x = _first_layer(ctx.own[start:stop], ctx.other, near[piece], h)
                 else:

@@ -80,8 +80,8 @@ class _Flow(torch.autograd.Function):
         mass = hamiltonian.log_inverse_mass.detach().exp()
         with torch.enable_grad():
             charges = charges.detach().requires_grad_()
-            made = products(charges, ctx.pairs)
-        coupling = made.detach().requires_grad_()
+            pair_products = products(charges, ctx.pairs)
+        coupling = pair_products.detach().requires_grad_()
         by_coupling, by_mass = torch.zeros_like(coupling), torch.zeros_like(mass)
         by_weights = [torch.zeros_like(w) for w in weights]
         for _ in range(ctx.steps):
@@ -92,10 +92,12 @@ class _Flow(torch.autograd.Function):
             with torch.enable_grad():
                 at = middle.requires_grad_()
                 force = hamiltonian.force(at, coupling, ctx.pairs)
-                found = torch.autograd.grad(force, (at, coupling, *weights), h * by_p, allow_unused=True)
-            by_q = by_q + found[0]
-            by_coupling += found[1]
-            for total, part in zip(by_weights, found[2:], strict=True):
+                derivatives = torch.autograd.grad(
+                    force, (at, coupling, *weights), h * by_p, allow_unused=True
+                )
+            by_q = by_q + derivatives[0]
+            by_coupling += derivatives[1]
+            for total, part in zip(by_weights, derivatives[2:], strict=True):
                 if part is not None:
                     total += part
             # Undo the kick and the first drift.
@@ -103,7 +105,7 @@ class _Flow(torch.autograd.Function):
             by_mass += 0.5 * h * (p * by_q).sum(0)
             by_p = by_p + 0.5 * h * mass * by_q
             q = middle.detach() - 0.5 * h * mass * p
-        (by_charges,) = torch.autograd.grad(made, charges, by_coupling)
+        (by_charges,) = torch.autograd.grad(pair_products, charges, by_coupling)
         for w, total in zip(weights, by_weights, strict=True):
             if w is hamiltonian.log_inverse_mass:
                 total += by_mass * mass  # d exp(l)/dl

@@ -62,8 +62,8 @@ def drops(entries: int, p: float, seed: int, device: torch.device) -> Tensor:
     generator = torch.Generator(device).manual_seed(seed)
     expected = entries * p
     gaps = torch.empty(int(expected + 8 * expected**0.5) + 32, dtype=torch.int64, device=device)
-    found = gaps.geometric_(p, generator=generator).cumsum(0) - 1
-    return found[: int((found < entries).sum())]
+    positions = gaps.geometric_(p, generator=generator).cumsum(0) - 1
+    return positions[: int((positions < entries).sum())]
 
 
 class BlockWeights(NamedTuple):
@@ -99,14 +99,14 @@ class BlockWeights(NamedTuple):
             linear.bias.detach().to(low),
         )
 
-    def finish(self, found: Gradients) -> None:
+    def finish(self, gradients: Gradients) -> None:
         """The gradients of the bases that the weight is made of."""
         bases = [q for q in self.aggregate.bases() if q.requires_grad]
         if bases:
             for basis, gradient in zip(
-                bases, torch.autograd.grad(self.whole, bases, found.of(self.weight)), strict=True
+                bases, torch.autograd.grad(self.whole, bases, gradients.of(self.weight)), strict=True
             ):
-                found.add(basis, gradient)
+                gradients.add(basis, gradient)
 
 
 class Hidden(NamedTuple):
@@ -129,8 +129,8 @@ def hidden(w: BlockWeights, x: Tensor, halves: Halves, scratch: Scratch, *, diff
         if differentiable:
             for g in given:
                 g.requires_grad_()
-        made = w.aggregate.of_particles(*given, halves.offsets, w.weight)
-    receiver, sender, own = (t.detach() for t in made)
+        aggregates = w.aggregate.of_particles(*given, halves.offsets, w.weight)
+    receiver, sender, own = (t.detach() for t in aggregates)
     s, d = (scratch.take(name, (u, c), like=low) for name in ("sums", "differences"))
     torch.add(up, down, out=s)
     torch.sub(up, down, out=d)
@@ -140,7 +140,7 @@ def hidden(w: BlockWeights, x: Tensor, halves: Halves, scratch: Scratch, *, diff
     h[:m] = own
     torch.add(p, q, out=h[m : m + u])
     torch.sub(p, q, out=h[m + u :])
-    return Hidden(s, d, F.leaky_relu_(h, SLOPE), made, given)
+    return Hidden(s, d, F.leaky_relu_(h, SLOPE), aggregates, given)
 
 
 def message(w: BlockWeights, h: Tensor, out: Tensor | None = None) -> Tensor:
@@ -191,7 +191,7 @@ def backward(
     seed: int,
     halves: Halves,
     after: Callable[[Tensor], Tensor],
-    found: Gradients,
+    gradients: Gradients,
     scratch: Scratch,
 ) -> Tensor:
     """The gradient with respect to gain t + bias, [M + 2 U, C] in scratch memory; those of weights, gain and
@@ -202,12 +202,12 @@ def backward(
     """
     m, u = halves.nodes, len(halves)
     normed = normalise(t, gain, bias, p, seed, scratch)
-    s, d, h, made, given = hidden(w, normed.x, halves, scratch, differentiable=True)
+    s, d, h, aggregates, given = hidden(w, normed.x, halves, scratch, differentiable=True)
     made_next = message(w, h, scratch.take("next", (len(h), len(w.shift)), like=h))
     g = after(made_next)
     g = torch.ops.aten.leaky_relu_backward.grad_input(g, made_next, SLOPE, True, grad_input=g)
-    found.add(linear.weight, (g.t() @ h).to(linear.weight.dtype))
-    found.add(linear.bias, g.sum(0, dtype=gain.dtype))
+    gradients.add(linear.weight, (g.t() @ h).to(linear.weight.dtype))
+    gradients.add(linear.bias, g.sum(0, dtype=gain.dtype))
     y = torch.mm(g, w.message, out=scratch.take("hidden gradient", h.shape, like=h))
     y = torch.ops.aten.leaky_relu_backward.grad_input(y, h, SLOPE, True, grad_input=y)
 
@@ -218,10 +218,10 @@ def backward(
         for q in (w.aggregate.scales.alphas, w.aggregate.bias, w.aggregate.diagonal_bias)
         if q is not None and q.requires_grad
     ]
-    of_given = torch.autograd.grad(made, (*given, w.weight, *rest), ends)
+    of_given = torch.autograd.grad(aggregates, (*given, w.weight, *rest), ends)
     g_diagonal, g_rows, g_columns, of_weight = of_given[:4]
     for parameter, gradient in zip(rest, of_given[4:], strict=True):
-        found.add(parameter, gradient)
+        gradients.add(parameter, gradient)
 
     # h holds nothing that is needed any more
     total = torch.add(up, down, out=h[m : m + u])
@@ -229,7 +229,7 @@ def backward(
     of_sums, of_differences = (s.t() @ total).to(gain.dtype), (d.t() @ change).to(gain.dtype)
     of_weight[0] += (of_sums + of_differences) / 2
     of_weight[1] += (of_sums - of_differences) / 2
-    found.add(w.weight, of_weight)
+    gradients.add(w.weight, of_weight)
     even = halves.sums(((g_rows + g_columns) / 2).to(s.dtype)).addmm_(total, w.sums.t())
     odd = halves.differences(((g_rows - g_columns) / 2).to(s.dtype)).addmm_(change, w.differences.t())
     x = normed.x

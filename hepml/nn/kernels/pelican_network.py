@@ -142,29 +142,31 @@ class _Run:
         """Gradients with respect to the products of each piece, and to weights."""
         if not self.kept:  # the first backward pass wrote over it
             self.forward(keep=True)
-        net, found, scratch = self.net, Gradients(), Scratch()
+        net, collected, scratch = self.net, Gradients(), Scratch()
         weights = [BlockWeights.of(*block, self.low) for block in net.blocks]
         gradients = self.kept.pop(self.last)
-        sums = self._through_pool(g_pooled, gradients, found, scratch)
+        sums = self._through_pool(g_pooled, gradients, collected, scratch)
         for k in range(self.last - 1, -1, -1):
-            after = self._through(k + 1, sums, found)
+            after = self._through(k + 1, sums, collected)
             sums = _Sums()
             for i, given in enumerate(gradients):
                 t = self._tensor(k, i, weights, scratch)
-                g = self._through_block(weights[k], k, i, t, partial(after, scratch, given), found, scratch)
+                g = self._through_block(
+                    weights[k], k, i, t, partial(after, scratch, given), collected, scratch
+                )
                 sums.add(g, t)
                 given.copy_(g)
-            weights.pop().finish(found)
+            weights.pop().finish(collected)
             self.kept.pop(k, None)
-        after = self._through(0, sums, found)
+        after = self._through(0, sums, collected)
         of_products = [
-            self._through_embedding(i, partial(after, scratch, given), found)
+            self._through_embedding(i, partial(after, scratch, given), collected)
             for i, given in enumerate(gradients)
         ]
-        return of_products, found
+        return of_products, collected
 
     def _through_pool(
-        self, g_pooled: Tensor, last: list[Tensor], found: Gradients, scratch: Scratch
+        self, g_pooled: Tensor, last: list[Tensor], collected: Gradients, scratch: Scratch
     ) -> _Sums:
         """Writes the gradients of the last layer over it."""
         asked, sums = _wanted(self.net.pool_weights), _Sums()
@@ -175,7 +177,7 @@ class _Run:
                 x = x.detach().requires_grad_()
                 g, *rest = torch.autograd.grad(self.net.pool(x, piece.halves), [x, *asked], share)
             for weight, gradient in zip(asked, rest, strict=True):
-                found.add(weight, gradient)
+                collected.add(weight, gradient)
             if dropped is not None:
                 g.view(-1).index_fill_(0, dropped, 0.0)
             sums.add(g, t)
@@ -189,25 +191,25 @@ class _Run:
         i: int,
         t: Tensor,
         after: Callable[[Tensor], Tensor],
-        found: Gradients,
+        collected: Gradients,
         scratch: Scratch,
     ) -> Tensor:
         level, halves, linear = self.levels[k], self.pieces[i].halves, self.net.blocks[k][1]
         norm = level.gain, level.bias, self.p, self._seed(k, i)
-        return pair_blocks.backward(weights, linear, t, *norm, halves, after, found, scratch)
+        return pair_blocks.backward(weights, linear, t, *norm, halves, after, collected, scratch)
 
     def _through_embedding(
-        self, i: int, after: Callable[[Tensor], Tensor], found: Gradients
+        self, i: int, after: Callable[[Tensor], Tensor], collected: Gradients
     ) -> Tensor | None:
         piece = self.pieces[i]
         with torch.enable_grad():
             products = piece.products.detach().requires_grad_(piece.products.requires_grad)
             t = self.net.embed(Piece(piece.halves, products, piece.species), self.low)
             asked = _wanted([products, *self.net.embed_weights])
-            made = torch.autograd.grad(t, asked, after(t.detach())) if asked else ()
-        for weight, gradient in zip(asked, made, strict=True):
-            found.add(weight, gradient)
-        return found.of(products)
+            gradients = torch.autograd.grad(t, asked, after(t.detach())) if asked else ()
+        for weight, gradient in zip(asked, gradients, strict=True):
+            collected.add(weight, gradient)
+        return collected.of(products)
 
     def _tensors(self) -> list[Tensor]:
         """A tensor of pairs of the whole batch, as its pieces."""
@@ -257,7 +259,9 @@ class _Run:
         gain = scale * norm.weight * torch.rsqrt(variance + norm.eps)
         return _Level(gain, scale * norm.bias - gain * mean, mean, variance, rows)
 
-    def _through(self, k: int, sums: _Sums, found: Gradients) -> Callable[[Scratch, Tensor, Tensor], Tensor]:
+    def _through(
+        self, k: int, sums: _Sums, collected: Gradients
+    ) -> Callable[[Scratch, Tensor, Tensor], Tensor]:
         """The backward pass of a norm: from the gradient with respect to its result, and t, to that with
         respect to t."""
         norm, level, scale = self.net.norms[k], self.levels[k], 1 / (1 - self.p)
@@ -271,15 +275,15 @@ class _Run:
                 gain = norm.weight * torch.rsqrt(variance + norm.eps)
                 bias = norm.bias - gain * mean
                 asked += [mean, variance]
-            made = (
+            gradients = (
                 torch.autograd.grad((gain, bias), asked, (scale * sums.gain, scale * sums.bias))
                 if asked
                 else ()
             )
-        own = dict(zip(map(id, asked), made, strict=True))
+        own = dict(zip(map(id, asked), gradients, strict=True))
         for weight in (norm.weight, norm.bias):
             if id(weight) in own:
-                found.add(weight, own[id(weight)])
+                collected.add(weight, own[id(weight)])
         slope = shift = None
         if mean is not None and level.mean is not None:
             slope = own[id(variance)] * (2 / level.rows)
@@ -321,10 +325,10 @@ class _Pooled(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         run, given = ctx.run, ctx.saved_tensors  # which complains of weights that have changed since
         with torch.autocast(gradients[0].device.type, enabled=False):
-            of_products, found = run.backward(gradients[0])
+            of_products, collected = run.backward(gradients[0])
         weights = run.net.weights
         assert len(given) == len(of_products) + len(weights)
-        return (None, *of_products, *(found.of(w) for w in weights))
+        return (None, *of_products, *(collected.of(w) for w in weights))
 
 
 def _wanted(tensors: list[Tensor]) -> list[Tensor]:

@@ -52,14 +52,14 @@ def attention_step(
     v: list[Tensor], s: list[Tensor], weights: AttentionWeights, heads: int, where: list[Places]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """x + attention(norm(x)) of some groups of jets. Shapes: [4, M, V], [M, S] of each, kept."""
-    made = _AttentionStep.apply(heads, where, *weights, *v, *s)
-    return list(made[: len(v)]), list(made[len(v) :])
+    outputs = _AttentionStep.apply(heads, where, *weights, *v, *s)
+    return list(outputs[: len(v)]), list(outputs[len(v) :])
 
 
 def mlp_step(v: list[Tensor], s: list[Tensor], weights: MLPWeights) -> tuple[list[Tensor], list[Tensor]]:
     """x + MLP(norm(x)) of some groups of jets. Shapes: [4, M, V], [M, S] of each, kept."""
-    made = _MLPStep.apply(*weights, *v, *s)
-    return list(made[: len(v)]), list(made[len(v) :])
+    outputs = _MLPStep.apply(*weights, *v, *s)
+    return list(outputs[: len(v)]), list(outputs[len(v) :])
 
 
 class Places:
@@ -335,8 +335,8 @@ class _AttentionStep(torch.autograd.Function):
             of_out_vectors.addmm_(_flat(g_v).t(), _flat(ov))
             of_out_scalars.addmm_(g_s.t(), os)
             of_out_bias += g_s.sum(0)
-            found = heads.joined((_flat(g_v) @ w.out_vectors).view(4, len(s), -1), g_s @ w.out_scalars)
-            (g,) = where.dense(found, 1)
+            g_attended = heads.joined((_flat(g_v) @ w.out_vectors).view(4, len(s), -1), g_s @ w.out_scalars)
+            (g,) = where.dense(g_attended, 1)
             of_qkv = g.new_empty((3, *g.shape))
             g_shares = torch.bmm(g, x.transpose(1, 2))
             g_shares = torch.ops.aten._softmax_backward_data(g_shares, shares, -1, shares.dtype)

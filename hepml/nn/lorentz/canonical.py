@@ -85,8 +85,8 @@ def frame_vectors(
             skip=extra,
         )
         parts.append(to_packed(vectors.flatten(2), own, at.stop - at.start))
-    found = torch.cat(parts) if parts else momenta.new_zeros((0, 12))
-    return momenta, found.new_empty(found.shape).index_copy(0, rows, found).unflatten(1, (3, 4)), jets
+    triples = torch.cat(parts) if parts else momenta.new_zeros((0, 12))
+    return momenta, triples.new_empty(triples.shape).index_copy(0, rows, triples).unflatten(1, (3, 4)), jets
 
 
 def _in_rectangle(
@@ -100,17 +100,19 @@ def _in_rectangle(
     """The vectors [B · N, 3, 4] of jets in a rectangle, all at once."""
     mask, extra = known_mask(batch.offsets), len(references)
     count, width = mask.shape
-    seen = momenta.view(count, width, 4)
+    rectangle = momenta.view(count, width, 4)
     own = batch.four_momenta.view(count, width, 4)
     exact = F.pad(mask.new_zeros(mask.shape), (extra, 0), value=True)
     if extra:
         fixed = references.to(momenta).expand(count, extra, 4)
         boosted = rest.boost(fixed.flatten(0, 1), rectangular(mask.new_ones((count, extra))))
-        seen = torch.cat((boosted.view(count, extra, 4), seen), dim=1)
+        rectangle = torch.cat((boosted.view(count, extra, 4), rectangle), dim=1)
         own = torch.cat((references.to(own).expand(count, extra, 4), own), dim=1)
     vectors = network.dense(
-        seen,
-        F.pad(torch.eye(extra, dtype=seen.dtype, device=seen.device), (0, 0, 0, width)).expand(count, -1, -1),
+        rectangle,
+        F.pad(torch.eye(extra, dtype=rectangle.dtype, device=rectangle.device), (0, 0, 0, width)).expand(
+            count, -1, -1
+        ),
         gram_matrix(own, exact if extra else None),
         jets[:, 0],
         F.pad(mask, (extra, 0), value=True),
@@ -149,11 +151,11 @@ def seen_from(matrices: Tensor, p: Tensor, dtype: torch.dtype) -> Tensor:
     Momenta along z are given a trace of x, where angles have derivatives. Shapes: [M, 4, 4], [M, 4] -> [M,
     4].
     """
-    seen = (matrices @ p[..., None])[..., 0]
-    energy = seen[:, :1].detach().abs()
-    seen = torch.where(seen.abs() < torch.finfo(dtype).eps ** 0.6 * energy, 0.0, seen)
-    trace = F.pad(1e-12 * energy, (1, 2)) * (seen[:, 1:3] == 0).all(dim=1, keepdim=True)
-    return torch.where(trace > 0, trace, seen).to(dtype)
+    components = (matrices @ p[..., None])[..., 0]
+    energy = components[:, :1].detach().abs()
+    components = torch.where(components.abs() < torch.finfo(dtype).eps ** 0.6 * energy, 0.0, components)
+    trace = F.pad(1e-12 * energy, (1, 2)) * (components[:, 1:3] == 0).all(dim=1, keepdim=True)
+    return torch.where(trace > 0, trace, components).to(dtype)
 
 
 def local_features(
@@ -173,8 +175,8 @@ def local_features(
         torch.arange(momenta.shape[0], device=batch.device),
         seen_from(frames, jets[batch.jet_of], batch.dtype),
     )
-    made = [
+    values = [
         feature_table.lookup(name)(columns) if follows_from_momenta(name) else batch.select((name,))[:, 0]
         for name in names
     ]
-    return torch.stack(made, dim=-1).to(batch.dtype)
+    return torch.stack(values, dim=-1).to(batch.dtype)

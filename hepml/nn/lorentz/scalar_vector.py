@@ -75,8 +75,8 @@ class PairLinear(nn.Module):
 
     def forward(self, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Shapes: [..., 4, V], [..., S] -> [..., 4, V'], [..., S']."""
-        made = v[..., :0] if self.vectors is None else _linear(v, self.vectors)
-        return made, self.scalars(s)
+        vectors = v[..., :0] if self.vectors is None else _linear(v, self.vectors)
+        return vectors, self.scalars(s)
 
 
 class PairGLU(nn.Module):
@@ -135,10 +135,10 @@ class PairAttention(nn.Module):
         )
         qkv = torch.cat((v.flatten(-2), s), dim=-1) * joint_scale(v, s)[..., None]
         with torch.autocast(qkv.device.type, enabled=False):  # the product is indefinite
-            found = attend(qkv, self.signs, where, first_only)
-        v, s = found.split((4 * self.vectors, self.scalars), dim=-1)
-        v = v.unflatten(-1, (4, self.vectors)).transpose(1, 2).reshape(found.shape[0], 4, h * self.vectors)
-        out: tuple[Tensor, Tensor] = self.out(v, s.reshape(found.shape[0], h * self.scalars))
+            attended = attend(qkv, self.signs, where, first_only)
+        v, s = attended.split((4 * self.vectors, self.scalars), dim=-1)
+        v = v.unflatten(-1, (4, self.vectors)).transpose(1, 2).reshape(attended.shape[0], 4, h * self.vectors)
+        out: tuple[Tensor, Tensor] = self.out(v, s.reshape(attended.shape[0], h * self.scalars))
         return out
 
 
@@ -193,8 +193,8 @@ class PairBlock(nn.Module):
         """The same for some groups of jets: on a CPU by hand, with the weights' gradients summed on the
         way."""
         if not s or not self._by_hand(v[0], s[0]):
-            made = [self(x, y, p.where) for x, y, p in zip(v, s, places, strict=True)]
-            return [v for v, _ in made], [s for _, s in made]
+            outputs = [self(x, y, p.where) for x, y, p in zip(v, s, places, strict=True)]
+            return [v for v, _ in outputs], [s for _, s in outputs]
         by_component = [
             x.transpose(0, 1).contiguous() for x in v
         ]  # which they are already after a block by hand

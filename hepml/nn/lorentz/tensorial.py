@@ -109,8 +109,8 @@ class TensorialAttention(nn.Module):
         """
         qkv = self.in_proj(x)
         with torch.autocast(x.device.type, enabled=False):  # the product is indefinite
-            found = self._attended(qkv.to(frames.local.dtype), frames, where)
-        out: Tensor = self.out_proj(found)
+            attended = self._attended(qkv.to(frames.local.dtype), frames, where)
+        out: Tensor = self.out_proj(attended)
         return out
 
     def _attended(self, qkv: Tensor, frames: FrameMaps, where: Rectangle) -> Tensor:
@@ -120,8 +120,8 @@ class TensorialAttention(nn.Module):
             m, 4, 3, h, self.vectors
         )
         parts = (scalars.view(m, 3, h, self.scalars), common.permute(0, 2, 3, 1, 4).flatten(-2))
-        found = attend(torch.cat(parts, dim=-1), self.signs.to(qkv.dtype), where)
-        scalars, vectors = found.split((self.scalars, 4 * self.vectors), dim=-1)
+        attended = attend(torch.cat(parts, dim=-1), self.signs.to(qkv.dtype), where)
+        scalars, vectors = attended.split((self.scalars, 4 * self.vectors), dim=-1)
         vectors = vectors.unflatten(-1, (4, self.vectors)).transpose(1, 2).reshape(m, 4, h * self.vectors)
         return torch.cat((scalars.flatten(1), torch.bmm(frames.local, vectors).flatten(1)), dim=1)
 

@@ -79,8 +79,8 @@ def jet_tokens(
     scalars[first.flatten()] = torch.eye(extra, scalars.shape[1], dtype=dtype, device=device).repeat(count, 1)
     if extra > 1:
         each = (extra - 1) * torch.arange(count + 1, device=device)
-        seen = frames.boost(references.to(device, torch.float64).repeat(count, 1), each)
-        vectors[first[:, 1:].flatten()] = seen.to(dtype)
+        boosted = frames.boost(references.to(device, torch.float64).repeat(count, 1), each)
+        vectors[first[:, 1:].flatten()] = boosted.to(dtype)
     if features:
         scalars[rows, extra:] = ordered.select(features).to(dtype)
     groups, low = [], 0

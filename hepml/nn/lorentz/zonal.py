@@ -173,8 +173,8 @@ def zonal_messages(
     zeroth, first = distances.matrices(weights).chunk(2)
     everything = torch.cat(list(features.values()), dim=-1)
     results = {irrep: tuple(decomposition(VECTOR, irrep, largest)) for irrep in irreps}
-    made = [products(vectors, features[irrep], VECTOR, irrep, results[irrep]) for irrep in irreps]
-    carried = [part for parts in made for part in parts]
+    messages = [products(vectors, features[irrep], VECTOR, irrep, results[irrep]) for irrep in irreps]
+    carried = [part for parts in messages for part in parts]
     plain = distances.sums(zeroth, everything)
     moved = distances.sums(first, torch.cat((everything, *carried), dim=-1))
     sizes = [dimension(irrep) for irrep in irreps]

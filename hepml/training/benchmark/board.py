@@ -65,9 +65,9 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
             if name not in failed:
                 place = RunDirectory(folder)
                 ended = place.read_json(STATE).get("status")
-                told = f"ended as {ended}" if ended else "has not finished"
-                told = why_unfinished(folder) or told
-                failed[name] = place.read_json("failed.json").get("problem") or told
+                reason = f"ended as {ended}" if ended else "has not finished"
+                reason = why_unfinished(folder) or reason
+                failed[name] = place.read_json("failed.json").get("problem") or reason
             continue
         failed.pop(name, None)
         # the same tagger trained on all jets and on all folds but one: two rows
@@ -164,7 +164,7 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
             {(s.get("digest") or {}).get(key) for s in summaries},
         ]
         remarks += [f"{label}: the seeds have different {key} jets"] * any(
-            len(seen) > 1 for seen in different
+            len(values) > 1 for values in different
         )
     costs = [run["cost"] for run in runs if run["cost"].get("flops") is not None]
     bad_cost = next((run["cost"]["problem"] for run in runs if run["cost"].get("problem")), None)
@@ -228,12 +228,12 @@ def _paired(taggers: list[dict[str, Any]], remarks: list[str]) -> list[dict[str,
         except HepmlError as problem:
             remarks.append(f"{row['label']}: not compared with the others: {problem.what}")
     best = next(iter(samples), "")
-    found = []
+    comparisons = []
     for name in list(samples)[1:]:
         tests = compare_all({best: samples[best], name: samples[name]}, reports).get(best, {}).get(name)
         if tests is not None:
-            found.append({"first": best, "second": name, **tests})
-    return found
+            comparisons.append({"first": best, "second": name, **tests})
+    return comparisons
 
 
 def _report(reports: list[dict[str, Any]]) -> dict[str, Any]:
@@ -324,8 +324,8 @@ def _published(summary: dict[str, Any]) -> dict[str, Any] | None:
     """The published row of a top tagger; other classes have no table here."""
     if {bare_name(c).lower() for c in summary.get("classes") or ()} not in _TOP_TAGGING:
         return None
-    found = published_for(summary["model"])
-    return None if found is None else found._asdict()
+    figures = published_for(summary["model"])
+    return None if figures is None else figures._asdict()
 
 
 def _fractions(groups: dict[tuple[str, float], list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -337,8 +337,10 @@ def _fractions(groups: dict[tuple[str, float], list[dict[str, Any]]]) -> list[di
         for share in shares:
             summaries = [run["summary"] for run in groups[label, share]]
             report = _report([s["test"] for s in summaries])
-            made = [{"seed": run["seed"], "folder": run["folder"]} for run in groups[label, share]]
-            points.append({"share": share, "train": summaries[0]["jets"]["train"], "runs": made, **report})
+            runs_of_point = [{"seed": run["seed"], "folder": run["folder"]} for run in groups[label, share]]
+            points.append(
+                {"share": share, "train": summaries[0]["jets"]["train"], "runs": runs_of_point, **report}
+            )
         out.append({"label": label, "points": points})
     return out
 

@@ -199,14 +199,14 @@ def measure_run(
         return
     for name in wanted:
         try:
-            found = (
+            figures = (
                 cost(model, dataset, config, seconds=seconds)
                 if name == COST
                 else boost_scan(model, dataset, config, betas, boost_jets)
             )
         except Exception as problem:
-            found = {"problem": f"{type(problem).__name__}: {problem}"}
-        place.write_json(name, found)
+            figures = {"problem": f"{type(problem).__name__}: {problem}"}
+        place.write_json(name, figures)
 
 
 def main(words: Sequence[str] | None = None) -> None:

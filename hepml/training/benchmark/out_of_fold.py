@@ -40,17 +40,17 @@ def write(board: dict[str, Any], output: Path) -> Path | None:
         if not runs:
             continue
         try:
-            found, scores = _joined(runs)
+            joined, scores = _joined(runs)
         except (HepmlError, KeyError, ValueError) as problem:
             board["remarks"].append(f"{row['label']}: no out-of-fold scores: {_what(problem)}")
             continue
-        if columns and not np.array_equal(columns["labels"], found["labels"]):
+        if columns and not np.array_equal(columns["labels"], joined["labels"]):
             board["remarks"].append(f"{row['label']}: no out-of-fold scores: it was trained on other jets")
             continue
-        columns = columns or found
+        columns = columns or joined
         columns[row["label"]] = scores.astype(np.float32)
         classes = row["classes"] if scores.ndim == 2 else None
-        report = evaluate(found["labels"], scores, found.get("weights"), classes=classes or None)
+        report = evaluate(joined["labels"], scores, joined.get("weights"), classes=classes or None)
         reports[row["label"]] = report
     if not reports:
         return None

@@ -180,13 +180,13 @@ def digest(config: RunConfig) -> str:
 
 def find_runs(places: Iterable[Path | str]) -> list[Path]:
     """Run folders below some places, those put aside left out."""
-    found: list[Path] = []
+    folders: list[Path] = []
     for place in places:
         root = Path(place)
         hits = sorted(p.parent for name in (SUMMARY, MARK) for p in root.rglob(name) if ASIDE not in str(p))
         hits = [p for p in hits if p.name != "artifacts"]  # MLflow's copies
-        found += [p for p in dict.fromkeys(hits) if p not in found]
-    return found
+        folders += [p for p in dict.fromkeys(hits) if p not in folders]
+    return folders
 
 
 def prepared(output: Path | str) -> list[PlannedRun]:
@@ -230,12 +230,12 @@ def read_mark(folder: Path) -> dict[str, Any]:
     except ConfigError:
         values = {}
 
-    def told(block: str, key: str, otherwise: float) -> Any:
+    def number(block: str, key: str, otherwise: float) -> Any:
         below = values.get(block) if isinstance(values, dict) else None
-        found = below.get(key, otherwise) if isinstance(below, dict) else otherwise
-        return found if isinstance(found, int | float) else otherwise
+        value = below.get(key, otherwise) if isinstance(below, dict) else otherwise
+        return value if isinstance(value, int | float) else otherwise
 
-    seed, share = told("training", "seed", 0), told("data", "train_share", 1.0)
+    seed, share = number("training", "seed", 0), number("data", "train_share", 1.0)
     return {
         "label": summary.get("config") or summary.get("model") or folder.name,
         "seed": seed,
@@ -353,7 +353,7 @@ def _sizes(source: Any) -> Any:
     if source is None or isinstance(source, float):
         return source
     try:
-        found = expand(source)
+        sources = expand(source)
     except FileError:
         return None  # the run itself says what is missing
-    return [Path(s.path).stat().st_size if Path(s.path).is_file() else None for s in found]
+    return [Path(s.path).stat().st_size if Path(s.path).is_file() else None for s in sources]

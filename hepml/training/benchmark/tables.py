@@ -142,8 +142,8 @@ def _quality(board: Mapping[str, Any]) -> Sheet:
                 published += [figure, NONE] if several else [figure]
             for p in points:
                 value, spread = known["rejection"].get(p) or (None, None)
-                told = [NONE if value is None else f"{value:g}", NONE if spread is None else f"{spread:g}"]
-                published += told if several else told[:1]
+                columns = [NONE if value is None else f"{value:g}", NONE if spread is None else f"{spread:g}"]
+                published += columns if several else columns[:1]
             sheet.rows.append([*published, *[""] * (2 * len(others))])
     counts = {row["jets"].get("train") for row in board["taggers"]}
     tested = {row["jets"].get(first) for row in board["taggers"]}

@@ -103,12 +103,12 @@ def carry_out(
     everything = [Progress(run) for run in runs]
     waiting: list[tuple[Progress, bool]] = []
     for progress in everything:
-        found = prepare(progress.run)
-        if found == "finished":
+        state = prepare(progress.run)
+        if state == "finished":
             progress.status = "kept"
             progress.look()
         else:
-            waiting.append((progress, found == "started"))
+            waiting.append((progress, state == "started"))
     devices = _devices()
     running: dict[int, tuple[Progress, subprocess.Popen[bytes]]] = {}
     with _signals() as received:
@@ -241,9 +241,11 @@ def _settle(progress: Progress, code: int) -> None:
         progress.status = "finished"
         return
     progress.status = "failed"
-    told = last_words(progress.run.folder / LOG) or "no message"
+    message = last_words(progress.run.folder / LOG) or "no message"
     by = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    progress.problem = told.removeprefix("error: ") if told.startswith("error: ") else f"{by}: {told}"
+    progress.problem = (
+        message.removeprefix("error: ") if message.startswith("error: ") else f"{by}: {message}"
+    )
     RunDirectory(progress.run.folder).write_json("failed.json", {"problem": progress.problem, "code": code})
 
 

@@ -219,7 +219,7 @@ def _error(figure: Mapping[str, Any]) -> float | None:
 
 def _published(rows: Any, point: str) -> dict[str, Any]:
     known = [row["published"] for row in rows if row["published"] and row["published"]["parameters"]]
-    found = {k["name"]: (k["parameters"], *k["rejection"][point]) for k in known if point in k["rejection"]}
+    taggers = {k["name"]: (k["parameters"], *k["rejection"][point]) for k in known if point in k["rejection"]}
     if known and point == "0.3":  # PELICAN's own curve by size
-        found |= {f"PELICAN {n:,}": (n, value, None) for n, _, value in PELICAN_BY_SIZE}
-    return found
+        taggers |= {f"PELICAN {n:,}": (n, value, None) for n, _, value in PELICAN_BY_SIZE}
+    return taggers

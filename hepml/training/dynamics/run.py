@@ -164,10 +164,10 @@ def _train_one(
     torch.manual_seed(seed)
     progress.begin(label, seed, settings.steps + settings.polish)
     began = time.perf_counter()
-    found, trained = task.train(label, seed, tell)
+    metrics, trained = task.train(label, seed, tell)
     report = {
         "seed": seed,
-        **found,
+        **metrics,
         "seconds": time.perf_counter() - began,
         "parameters": sum(p.numel() for p in trained.network.parameters()),
     }

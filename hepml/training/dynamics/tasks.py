@@ -78,7 +78,7 @@ class Task(ABC):
         }
         paths: dict[str, Tensor] = {plots.TRUTH: self.truth.states[0], **whole}
         energies = {n: self.system.hamiltonian(z) for n, z in paths.items()}
-        made = [
+        plots_drawn = [
             folder.write_figure(
                 "phase_space", plots.phase_space(paths, self.system.coordinates, space=space)
             ),
@@ -88,8 +88,8 @@ class Task(ABC):
             ),
         ]
         if self.config.animate:
-            made.append(plots.animate(folder.path / "plots" / "rollout.gif", paths, space=space))
-        return made
+            plots_drawn.append(plots.animate(folder.path / "plots" / "rollout.gif", paths, space=space))
+        return plots_drawn
 
 
 class MotionTask(Task):
@@ -120,20 +120,20 @@ class MotionTask(Task):
         net = self.build(label)
         fitted = fit(net, self.training, self.test, self.config.settings(label), seed=seed, progress=tell)
         e = self.config.evaluation
-        found = follow(net, self.truth, method=e.method, tolerance=e.tolerance, substeps=e.substeps)
+        rollouts = follow(net, self.truth, method=e.method, tolerance=e.tolerance, substeps=e.substeps)
         losses = {"train_loss": fitted.train_loss, "test_loss": fitted.test_loss}
-        return {**losses, **energy_report(self.system, self.truth, found)}, Trained(
-            net, fitted.history, found
+        return {**losses, **energy_report(self.system, self.truth, rollouts)}, Trained(
+            net, fitted.history, rollouts
         )
 
     def draw(self, folder: RunDirectory, trained: Mapping[str, Trained]) -> list[Path]:
-        made = super().draw(folder, trained)
+        figures = super().draw(folder, trained)
         if self.system.dimension == 2:
             laws: dict[str, Any] = {plots.TRUTH: self.system}
             laws |= {n: copy.deepcopy(t.network).double() for n, t in trained.items()}
             reach = 1.2 * float(self.truth.states.abs().max())
-            made.append(folder.write_figure("vector_field", plots.vector_field(laws, reach)))
-        return made
+            figures.append(folder.write_figure("vector_field", plots.vector_field(laws, reach)))
+        return figures
 
 
 class PixelTask(Task):
@@ -168,14 +168,14 @@ class PixelTask(Task):
         )
         e = self.config.evaluation
         try:
-            found = Rollouts(pixels.follow_pixels(model, self.test, len(self.truth.states)), 0)
+            rollouts = Rollouts(pixels.follow_pixels(model, self.test, len(self.truth.states)), 0)
             notebook = pixels.notebook_energies(model, self.training, e.trajectories, e.seed)
         except DivergenceError:
-            found = Rollouts(torch.full_like(self.truth.states, torch.nan), len(self.truth.states))
-            notebook = (self.truth, found)
-        shown = energy_report(self.system, self.truth, found)
+            rollouts = Rollouts(torch.full_like(self.truth.states, torch.nan), len(self.truth.states))
+            notebook = (self.truth, rollouts)
+        shown = energy_report(self.system, self.truth, rollouts)
         report = {**energy_report(self.system, *notebook), "energy_mse_frames": shown["energy_mse"]}
-        return {"train_loss": train_loss, "test_loss": test_loss, **report}, Trained(model, history, found)
+        return {"train_loss": train_loss, "test_loss": test_loss, **report}, Trained(model, history, rollouts)
 
 
 def make_task(config: DynamicsConfig) -> Task:

@@ -75,10 +75,10 @@ class MultivectorAttention(nn.Module):
         )
         t = F.layer_norm(t.view(m, 3, h, self.scalars), (self.scalars,))
         qkv = torch.cat((y.scalars, y.vectors.flatten(-2), y.bivectors.flatten(-2), t), dim=-1)
-        found = attend(qkv, self.signs, where, first_only) * self.scale[:, None]
+        attended = attend(qkv, self.signs, where, first_only) * self.scale[:, None]
         c = 2 * self.channels
-        scalars, vectors, bivectors, t = found.split((c, 4 * c, 3 * c, self.scalars), dim=-1)
-        rows = found.shape[0]
+        scalars, vectors, bivectors, t = attended.split((c, 4 * c, 3 * c, self.scalars), dim=-1)
+        rows = attended.shape[0]
         y = Multivectors(
             scalars.reshape(rows, h * c),
             vectors.unflatten(-1, (4, c)).transpose(1, 2).reshape(rows, 4, h * c),
@@ -101,5 +101,5 @@ def attend(qkv: Tensor, signs: Tensor, where: Rectangle, first_only: bool = Fals
         q = q[:, :, :1]
     padded = torch.compiler.is_compiling() or q.device.type != "cpu" or rows < where.mask.numel()
     bias = where.key_bias(q.dtype).expand(-1, 1, q.shape[2], -1) if padded else None
-    found = F.scaled_dot_product_attention(q * signs, k, v, bias).transpose(1, 2)
-    return found[:, 0] if first_only else where.packed(found)
+    attended = F.scaled_dot_product_attention(q * signs, k, v, bias).transpose(1, 2)
+    return attended[:, 0] if first_only else where.packed(attended)

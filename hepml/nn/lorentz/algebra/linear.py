@@ -67,8 +67,8 @@ class MultivectorLinear(nn.Module):
         if self.mask is not None:
             weight = weight * self.mask
             bias = None if bias is None else bias * (self.mask[:, 0] if len(self.mask) else 1.0)
-        made = F.linear(given, weight, bias)
-        scalars, more = made.split((2 * self.outputs, made.shape[-1] - 2 * self.outputs), dim=-1)
+        products = F.linear(given, weight, bias)
+        scalars, more = products.split((2 * self.outputs, products.shape[-1] - 2 * self.outputs), dim=-1)
         if self.invariants_only:
             return Multivectors(
                 scalars, scalars[..., None, :][..., :0, :], scalars[..., None, :][..., :0, :]

@@ -81,8 +81,8 @@ def _product_by_table(x: Multivectors, y: Multivectors) -> Multivectors:
     partner = torch.tensor(_PARTNERS, device=device).flatten()
     signs = torch.tensor(_SIGNS, dtype=right.dtype, device=device)[..., None]
     each = right.index_select(-2, partner).view(*batch, components, components, channels) * signs
-    made = (left[..., None, :] * each).sum(-3)
-    parts = made.unflatten(-2, (8, 2)).transpose(-1, -2).flatten(-2)
+    product = (left[..., None, :] * each).sum(-3)
+    parts = product.unflatten(-2, (8, 2)).transpose(-1, -2).flatten(-2)
     return Multivectors(parts[..., 0, :], parts[..., 1:5, :], parts[..., 5:, :])
 
 

@@ -77,6 +77,7 @@ class JetLoader(Steps):
 
     def __iter__(self) -> Iterator[JetBatch]:
         order, bounds = self._plan()
+        self.step_jets = np.diff(bounds)  # buckets are taken in another order
         for step in range(self._begin(), len(self)):
             self._position += 1
             # every so-manieth jet: where a step is sorted by length, all ranks have long and short ones

@@ -46,6 +46,7 @@ class Steps:
         self.epoch = 0
         self._position = self._resume_at = 0
         self._sizes = share_out(jets, batch_size, world_size, self.step_size, drop_last)
+        self.step_jets = self._sizes  # jets of each step of the epoch over all ranks, in order
 
     def __len__(self) -> int:
         """Batches an epoch on this rank; the same on all."""

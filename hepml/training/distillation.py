@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from hepml.objectives import Objective
 from hepml.training import augmentation
 from hepml.training.checkpoints import write_atomically
 from hepml.training.copies import as_read, changed_copies, summary
-from hepml.training.jets import RunJets, open_dataset
+from hepml.training.jets import RunJets, open_dataset, open_training
 from hepml.training.progress import Progress
 from hepml.training.recipe_config import DistillConfig
 from hepml.training.run_config import RunConfig
@@ -100,7 +101,7 @@ def prepare(
         return None
     if objective.task != "classification":
         raise ConfigError("distill is for classification", where="distill", mend="leave out data.target")
-    labelled = jets.train
+    labelled, further = jets.train, None
     if settings.unlabelled is not None:
         further = open_dataset(config.data, settings.unlabelled, inputs, labels=False)
         progress.message(f"unlabelled: {further.report}")
@@ -109,7 +110,7 @@ def prepare(
     if settings.copies is not None:
         whole = jets.train
         if inputs.max_constituents is not None:
-            whole = _reopened(config, labelled, Inputs(), "the copies")
+            whole = _reopened(config, labelled, further, Inputs(), "the copies")
         copies = changed_copies(whole.batch(np.arange(len(whole))), settings.copies)
         jets.copies = len(copies)
         progress.message(summary(len(jets.train), settings.copies))
@@ -117,9 +118,11 @@ def prepare(
     total, weights = None, 0.0
     for teacher in settings.teachers:
         tutor = open_teacher(teacher, jets.classes)
+        if tutor.remark:
+            progress.message(tutor.remark)
         dataset = jets.train
         if not tutor.can_read(inputs):
-            dataset = _reopened(config, labelled, tutor.inputs, f"the teacher {tutor.name}")
+            dataset = _reopened(config, labelled, further, tutor.inputs, f"the teacher {tutor.name}")
             if copies is not None:
                 dataset = join(dataset, JetDataset.from_batch(as_read(copies, tutor.inputs)))
         scores = teacher.weight * _scores(tutor, dataset, settings, progress)
@@ -189,26 +192,36 @@ def join(labelled: Any, further: JetDataset) -> JetDataset:
 # scores, kept by content
 
 
-def _reopened(config: RunConfig, labelled: Any, inputs: Inputs, reader: str) -> Any:
+def _reopened(
+    config: RunConfig, labelled: Any, further: JetDataset | None, inputs: Inputs, reader: str
+) -> Any:
     """The training and unlabelled jets with other inputs, in the order in which the student has them."""
     assert config.distill is not None
-    whole = open_dataset(config.data, config.data.train, inputs, labelled.classes)
-    known = root_of(labelled)
-    same = whole.entries is None or np.array_equal(whole.entries, known.entries)  # type: ignore[arg-type]
-    if len(whole) != len(known) or not same:
+    whole = open_training(config.data, inputs, labelled.classes)
+    _refuse_other_jets(root_of(labelled), whole, reader)
+    own = Part(whole, indices_of(labelled))
+    if further is None:
+        return own
+    beside = open_dataset(config.data, config.distill.unlabelled, inputs, labels=False)  # type: ignore[arg-type]
+    _refuse_other_jets(further, beside, reader)
+    return join(own, beside)
+
+
+def _refuse_other_jets(known: JetDataset, other: JetDataset, reader: str) -> None:
+    """Refuses files of which a reader with other inputs keeps other jets than the student."""
+    same = known.entries is None or other.entries is None or np.array_equal(known.entries, other.entries)
+    if len(other) != len(known) or not same:
         raise DataError(
-            f"{len(known):,} jets are fit for the student, {len(whole):,} for {reader}",
+            f"{len(known):,} jets are fit for the student, {len(other):,} for {reader}"
+            + ("" if len(other) != len(known) else ", and they are not the same"),
             where="distill.teacher",
             mend="leave out those that `hepml inspect` calls bad, with data.selection",
         )
-    own = Part(whole, indices_of(labelled))
-    if config.distill.unlabelled is None:
-        return own
-    return join(own, open_dataset(config.data, config.distill.unlabelled, inputs, labels=False))
 
 
 def _scores(tutor: Tutor, dataset: Any, settings: DistillConfig, progress: Progress) -> np.ndarray:
-    """Log-probabilities of a data set's jets by one teacher, [N, C]: those that the cache has from there."""
+    """Log-probabilities of a data set's jets by one teacher in the order of the run's classes, [N, C]: those
+    that the cache has from there."""
     cache = Cache(settings.cache, tutor.digest)
     with cache.locked():  # several ranks, or runs, want the same scores: one computes them
         keys = np.concatenate([jet_keys(dataset.batch(part), tutor) for part in _pieces(len(dataset))])
@@ -233,7 +246,7 @@ def _scores(tutor: Tutor, dataset: Any, settings: DistillConfig, progress: Progr
             f"the teacher {tutor.name} has no finite score for {lost:,} of {len(rows):,} jets",
             mend="look at the jets with `hepml inspect`, or use another teacher",
         )
-    return rows
+    return rows[:, tutor.order]
 
 
 def _pieces(jets: int) -> list[np.ndarray]:
@@ -245,6 +258,7 @@ def jet_keys(batch: JetBatch, tutor: Tutor) -> np.ndarray:
     columns = [batch.four_momenta]
     if tutor.beside_momenta:
         columns.append(batch.select(tutor.beside_momenta))
+    beside = [_rows_of(batch.collections[name], features) for name, features in tutor.inputs.collections]
     rows = torch.cat(columns, dim=1).contiguous().numpy()
     own = [] if batch.jet_momenta is None else [batch.jet_momenta]
     if tutor.inputs.jet_features:
@@ -253,9 +267,18 @@ def jet_keys(batch: JetBatch, tutor: Tutor) -> np.ndarray:
     ends = batch.offsets.tolist()
     keys = np.empty((len(batch), 2), dtype=np.uint64)
     for i, (low, high) in enumerate(pairwise(ends)):
-        value = xxhash.xxh3_128(rows[low:high].tobytes() + jets[i].tobytes()).intdigest()
+        content = rows[low:high].tobytes() + jets[i].tobytes()
+        for columns_of, at in beside:
+            content += columns_of[at[i] : at[i + 1]].tobytes()
+        value = xxhash.xxh3_128(content).intdigest()
         keys[i] = value >> 64, value & 0xFFFFFFFFFFFFFFFF
     return keys
+
+
+def _rows_of(collection: JetBatch, features: Sequence[str]) -> tuple[np.ndarray, list[int]]:
+    """Momenta and features of a further collection, [ΣM, 4 + F], and where each jet's begin."""
+    columns = torch.cat([collection.four_momenta, collection.select(features)], dim=1)
+    return columns.contiguous().numpy(), collection.offsets.tolist()
 
 
 class Cache:
@@ -290,9 +313,12 @@ class Cache:
         always be computed again."""
         try:
             with np.load(self.path) as arrays:
-                return arrays["keys"], arrays["rows"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                keys, rows = arrays["keys"], arrays["rows"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
             return np.zeros((0, 2), np.uint64), None
+        if keys.dtype != np.uint64 or rows.ndim != 2 or keys.shape != (len(rows), 2):
+            return np.zeros((0, 2), np.uint64), None
+        return keys, rows
 
     def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Which jets are known, [N], and their rows, [N, C] with zeros for others; None where nothing is

@@ -4,6 +4,7 @@ run continues from."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 import torch
@@ -26,6 +27,7 @@ from hepml.training.launch import environment_of, trainer_options
 from hepml.training.module import TrainingModule
 from hepml.training.run_config import RunConfig
 from hepml.training.run_context import RunContext
+from hepml.training.training_config import TrainingConfig
 
 
 def fit_model(
@@ -52,28 +54,7 @@ def fit_model(
     )
     trainer = make_trainer(context, keeper, built.model)
     training, validation = make_loaders(config, jets, trainer)
-    model = built.model.double() if str(settings.precision) == "64" else built.model
-    scale = (
-        class_scale(jets.train, jets.classes, config.data.class_weights)
-        if objective.task == "classification" and not jets.own_balance
-        else None
-    )
-    steps = -(-len(training) // settings.accumulate)
-    module = TrainingModule(
-        model,
-        objective,
-        settings,
-        total_steps=settings.epochs * steps,
-        steps_per_epoch=steps,
-        classes=jets.classes,
-        class_scale=scale,
-        mean_weight=mean_weight(jets.train, scale),
-        identity=checkpoint_identity(config, model, objective, jets),
-        fresh=built.fresh,
-        taught=taught,
-        side=build_side(config, model, objective, jets),
-        apart=build_decorrelation(config, jets),
-    )
+    module = make_module(config, built, objective, jets, taught, training)
     # dropout and augmentation differ between ranks
     torch.manual_seed(settings.seed * 1_000_003 + trainer.global_rank + 1)
     last = checkpoint_to_continue(context, resume)
@@ -101,6 +82,45 @@ def fit_model(
     return keeper, trainer.strategy.root_device
 
 
+def make_module(
+    config: RunConfig,
+    built: Built,
+    objective: Objective,
+    jets: RunJets,
+    taught: distillation.Targets | None,
+    training: JetLoader | StreamLoader,
+) -> TrainingModule:
+    """What is trained: the model with all that the config adds to its loss.
+
+    Args:
+        training: loader of the training jets.
+    """
+    settings = config.training
+    model = built.model.double() if str(settings.precision) == "64" else built.model
+    scale = (
+        class_scale(jets.train, jets.classes, config.data.class_weights)
+        if objective.task == "classification" and not jets.own_balance
+        else None
+    )
+    steps = -(-len(training) // settings.accumulate)
+    return TrainingModule(
+        model,
+        objective,
+        settings,
+        total_steps=settings.epochs * steps,
+        steps_per_epoch=steps,
+        classes=jets.classes,
+        class_scale=scale,
+        mean_weight=mean_weight(jets.train, scale),
+        identity=checkpoint_identity(config, model, objective, jets),
+        fresh=built.fresh,
+        taught=taught,
+        side=build_side(config, model, objective, jets),
+        apart=build_decorrelation(config, jets),
+        step_jets=lambda: training.step_jets,
+    )
+
+
 def make_trainer(context: RunContext, keeper: RunKeeper, model: nn.Module) -> L.Trainer:
     """Lightning's trainer, of whose own habits only the loop is wanted.
 
@@ -117,22 +137,29 @@ def make_trainer(context: RunContext, keeper: RunKeeper, model: nn.Module) -> L.
                 "whole batch; the statistics kept are those of the first rank"
             )
     return L.Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],
+        **loop_options(settings),
         **trainer_options(context.ranks, settings),
         max_epochs=settings.epochs,
-        precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
-        gradient_clip_val=settings.gradient_clip,
-        accumulate_grad_batches=settings.accumulate,
         callbacks=[keeper, *context.callbacks],
         plugins=[AtomicCheckpointIO(), environment_of(context.ranks)],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
         default_root_dir=str(context.folder.path),
     )
+
+
+def loop_options(settings: TrainingConfig) -> dict[str, Any]:
+    """What Lightning's trainer is told about the steps, and to leave alone."""
+    return {
+        "accelerator": {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],
+        "precision": "bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
+        "gradient_clip_val": settings.gradient_clip,
+        "accumulate_grad_batches": settings.accumulate,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+    }
 
 
 def make_loaders(

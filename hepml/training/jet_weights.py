@@ -76,7 +76,8 @@ def mean_weight(dataset: Any, scale: Tensor | None) -> float:
     own = dataset.weights
     w = np.ones(len(dataset.labels)) if own is None else np.asarray(own, dtype=np.float64)
     if scale is not None and dataset.labels is not None:
-        w = w * scale.double().numpy()[np.asarray(dataset.labels)]
+        y = np.asarray(dataset.labels)
+        w = w * np.where(y >= 0, scale.double().numpy()[y.clip(0)], 1.0)  # jets without a label: as they are
     _refuse_vanishing(w.sum(), np.abs(w).sum(), "of the training jets")
     return float(w.mean())
 

@@ -76,14 +76,10 @@ def open_jets(
         return out
 
     _say_how_to_get(settings)
-    samples = parse_samples(settings.samples) if settings.samples else ()
     reweighting = _reweighting_of(settings)
-    if not samples and not settings.train:
-        raise ConfigError("no training jets", where="data.train", mend="give data.train or data.samples")
-    files = files_of(samples) if samples else settings.train
     groups = isinstance(reweighting, GroupWeights)
     extra = tuple(n for n in (reweighting.columns if reweighting else ()) if groups or n not in DERIVED)
-    whole = open_dataset(settings, files, inputs, samples=samples, jet_columns=extra)
+    whole = open_training(settings, inputs, jet_columns=extra)
     message(f"train: {whole.report}")
     classes = tuple(whole.classes or ()) or None
     shares: dict[str, float] = {}
@@ -197,6 +193,25 @@ def _say_how_to_get(settings: DataConfig) -> None:
                 f"no jets at {source} (data.{key}; {paths.describe_data_path()})",
                 mend=f"get them: {settings.obtain[key]}",
             )
+
+
+def open_training(
+    settings: DataConfig,
+    inputs: Inputs,
+    classes: Sequence[str] | None = None,
+    *,
+    jet_columns: Sequence[str] = (),
+) -> Any:
+    """All training jets, of `data.train` or of `data.samples`, before any are held out; see `open_dataset`.
+
+    Raises:
+        ConfigError: neither is given.
+    """
+    samples = parse_samples(settings.samples) if settings.samples else ()
+    if not samples and not settings.train:
+        raise ConfigError("no training jets", where="data.train", mend="give data.train or data.samples")
+    files = files_of(samples) if samples else settings.train
+    return open_dataset(settings, files, inputs, classes, samples=samples, jet_columns=jet_columns)
 
 
 def open_dataset(

@@ -50,6 +50,8 @@ class TrainingModule(L.LightningModule):
         taught: a teacher's scores to learn from, or None.
         side: further heads on the model, or the pretext task that takes the place of the labels.
         apart: what the score is decorrelated from, or None.
+        step_jets: gives the jets of each batch of the epoch, over all ranks; batches that are added up to one
+            step count by their jets then, also where few are left for the last one.
 
     Examples:
         >>> model, head = hepml.models.create('mlp'), hepml.objectives.Categorical(2)
@@ -78,6 +80,7 @@ class TrainingModule(L.LightningModule):
         taught: Targets | None = None,
         side: SideTasks | None = None,
         apart: Decorrelation | None = None,
+        step_jets: Callable[[], np.ndarray] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -89,7 +92,7 @@ class TrainingModule(L.LightningModule):
         self.identity = identity or {}
         self.fresh = fresh
         self.taught = taught
-        self.side, self.apart = side, apart
+        self.side, self.apart, self.step_jets = side, apart, step_jets
         self.register_buffer("class_scale", class_scale, persistent=False)
         # Σ w·nll / mean weight, jets. No buffer: DDP gives buffers of the first rank to all
         self.loss_sum = torch.zeros(2, dtype=torch.float64)
@@ -155,6 +158,7 @@ class TrainingModule(L.LightningModule):
                 loss = loss + self.side.loss(batch)
         size = torch.full_like(loss.detach(), len(batch))
         self.loss_sum += torch.stack([loss.detach() * size, size]).to(torch.float64)
+        loss = loss * self._part_of_step(batch_idx)
         if self.trainer.world_size == 1:
             return loss
         return loss * self._share(len(batch)) + ties(self.model)
@@ -333,6 +337,15 @@ class TrainingModule(L.LightningModule):
         everybody = mine.clone()
         torch.distributed.all_reduce(everybody)
         return mine * self.trainer.world_size / everybody
+
+    def _part_of_step(self, batch: int) -> float:
+        """What the mean loss of a batch counts for in a step of several. Lightning divides each by their full
+        number, which is one too many where the last step of an epoch has fewer."""
+        many = self.settings.accumulate
+        if many == 1 or self.step_jets is None:
+            return 1.0
+        sizes, first = self.step_jets(), batch - batch % many
+        return float(many * sizes[batch] / sizes[first : first + many].sum())
 
     def _gather(self, values: Tensor) -> Tensor:
         if self.trainer.world_size == 1:

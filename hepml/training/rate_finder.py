@@ -1,7 +1,8 @@
 """The learning-rate finder: one short training whose rate rises from step to step (arXiv:1506.01186).
 
 The loss falls fastest at a rate that still learns well, and blows up a decade or so above it. Suggested is
-the rate at which the smoothed loss was least, divided by ten.
+the rate at which the smoothed loss was least, divided by ten. The steps are those of the run itself: its
+loss with weights, teacher, side tasks and penalties, its augmentations, accumulation and clipping.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
 from hepml.data.stream_loader import loader_of
 from hepml.errors import DataError
-from hepml.objectives import weighted_mean
-from hepml.training import distillation
-from hepml.training.building import build_model, build_objective, given_model, model_inputs
-from hepml.training.jets import open_jets
-from hepml.training.module import seed_everything
-from hepml.training.optimizers import build_optimizer
+from hepml.training.feeding import Stream, reading_processes
+from hepml.training.fitting import loop_options, make_module
+from hepml.training.module import TrainingModule
+from hepml.training.preparing import prepare
 from hepml.training.progress import Progress
+from hepml.training.quiet import quiet
 from hepml.training.run_config import RunConfig
 
 _BLOWN_UP = 3.0  # times the least smoothed loss, where the search ends
@@ -33,10 +36,10 @@ def find_rate(
     steps: int = 100,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Trains for `steps` batches with rates from `low` to `high`, on the CPU, and keeps nothing of it.
+    """Trains for some steps with rates from `low` to `high`, in one process, and keeps nothing of it.
 
     Args:
-        config: the run's; its `learning_rate` is not used.
+        config: the run's; of its `learning_rate` only `pretrained_rate`, a fraction of it, counts.
         low, high: rates of the first and the last step.
         steps: at most; fewer where the loss blows up.
         progress: told what happens.
@@ -47,53 +50,73 @@ def find_rate(
     Raises:
         HepmlError: as `train`.
     """
-    progress = progress or Progress()
-    seed_everything(config.training.seed)
-    given = given_model(config)
-    inputs = model_inputs(config, given)
-    jets = open_jets(config.data, inputs, progress.message)
-    objective = build_objective(config, jets)
-    taught = distillation.prepare(config, jets, inputs, objective, progress)
-    model = build_model(config, given, objective, progress, jets).model.train()
-    optimizer = build_optimizer(model, config.training)
-    loader = loader_of(jets.train, config.training.batch_size, shuffle=True, seed=config.training.seed)
-    rates: list[float] = []
-    losses: list[float] = []
-    smoothed: list[float] = []
-    mean = 0.0
-    while len(rates) < steps:
-        for batch in loader:
-            rate = low * (high / low) ** (len(rates) / max(1, steps - 1))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            assert batch.labels is not None
-            parameters = model(batch)
-            if taught is not None:
-                values = taught.loss(objective, parameters, batch)
-            else:
-                values = objective.negative_log_likelihood(parameters, batch.labels)
-            loss = weighted_mean(values, None if taught is not None else batch.weights)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            rates.append(rate)
-            losses.append(float(loss.detach()))
-            mean = _SMOOTH * mean + (1 - _SMOOTH) * losses[-1]
-            smoothed.append(mean / (1 - _SMOOTH ** len(rates)))
-            blown_up = not smoothed[-1] < _BLOWN_UP * min(smoothed[: len(smoothed)])
-            if len(rates) >= steps or (len(rates) > _FIRST and blown_up):
-                break
-        else:
-            loader.set_epoch(loader.epoch + 1)
-            continue
-        break
+    settings = config.training
+    ready = prepare(config, progress or Progress())
+    training = loader_of(
+        ready.jets.train, settings.batch_size, shuffle=True, seed=settings.seed, buckets=settings.buckets,
+        workers=reading_processes(config.data.workers),
+    )  # fmt: skip
+    module = make_module(config, ready.built, ready.objective, ready.jets, ready.taught, training)
+    search = _Search(low, high, steps, settings.learning_rate)
+    with quiet():
+        trainer = L.Trainer(
+            **loop_options(settings),
+            devices=1,
+            max_epochs=-1,
+            max_steps=steps,
+            callbacks=[search],
+            plugins=[LightningEnvironment()],
+        )
+        fed = Stream(training, lambda: (trainer.current_epoch, 0))
+        trainer.fit(module, train_dataloaders=fed)
+    rates, smoothed = search.rates, search.smoothed
     finite = [i for i, value in enumerate(smoothed) if value == value]
     if len(finite) <= _FIRST:
         raise DataError(
             "the loss is not a number from the start", mend="look at the jets with `hepml inspect`"
         )
     least = rates[min(finite[_FIRST:], key=lambda i: smoothed[i])]
-    return {"suggested": least / 10, "least": least, "rates": rates, "losses": losses, "smoothed": smoothed}
+    curve = {"rates": rates, "losses": search.losses, "smoothed": smoothed}
+    return {"suggested": least / 10, "least": least, **curve}
+
+
+class _Search(L.Callback):
+    """Gives each step its rate, and keeps its loss.
+
+    Args:
+        low, high, steps: of `find_rate`.
+        usual: the run's learning rate, of which some groups have a fraction.
+    """
+
+    def __init__(self, low: float, high: float, steps: int, usual: float) -> None:
+        self.low, self.high, self.steps, self.usual = low, high, steps, usual
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self.smoothed: list[float] = []
+        self._mean = 0.0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        rate = self.low * (self.high / self.low) ** (trainer.global_step / max(1, self.steps - 1))
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = rate * group["initial_lr"] / self.usual
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        made = len(self.rates)
+        if trainer.global_step == made:
+            return  # gradients wait for further batches
+        self.rates.append(self.low * (self.high / self.low) ** (made / max(1, self.steps - 1)))
+        self.losses.append(pl_module.running_loss())
+        pl_module.loss_sum.zero_()
+        self._mean = _SMOOTH * self._mean + (1 - _SMOOTH) * self.losses[-1]
+        self.smoothed.append(self._mean / (1 - _SMOOTH ** len(self.rates)))
+        blown_up = not self.smoothed[-1] < _BLOWN_UP * min(self.smoothed)
+        if len(self.rates) > _FIRST and blown_up:
+            trainer.should_stop = True
 
 
 def draw(curve: dict[str, Any], path: Path) -> Path:
@@ -103,7 +126,7 @@ def draw(curve: dict[str, Any], path: Path) -> Path:
     with style():
         figure = HouseFigure(8, 6)
         axes = figure.subplots()
-        axes.plot(curve["rates"], curve["losses"], color=COLOURS[4], linewidth=1, label="loss of a batch")
+        axes.plot(curve["rates"], curve["losses"], color=COLOURS[4], linewidth=1, label="loss of a step")
         axes.plot(curve["rates"], curve["smoothed"], color=COLOURS[0], label="smoothed")
         axes.axvline(curve["suggested"], color=COLOURS[1], linestyle="--", label=f"{curve['suggested']:.1e}")
         axes.set_xscale("log")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
@@ -22,25 +21,16 @@ from hepml import outputs, tracking
 from hepml.errors import ConfigError
 from hepml.models import catalogue
 from hepml.models.identity import identity_of
-from hepml.objectives import Objective
 from hepml.tracking import page
-from hepml.training import distillation
-from hepml.training.building import (
-    Built,
-    build_model,
-    build_objective,
-    given_model,
-    model_inputs,
-)
 from hepml.training.callbacks import Killed, Signals
 from hepml.training.fitting import fit_model
-from hepml.training.jets import RunJets, check_tests, open_jets
+from hepml.training.jets import RunJets
 from hepml.training.launch import (
     first_decides,
     meeting,
     unannounced,
 )
-from hepml.training.module import seed_everything
+from hepml.training.preparing import Prepared, prepare
 from hepml.training.progress import Progress
 from hepml.training.quiet import quiet
 from hepml.training.ranks import CHILD, decide
@@ -106,53 +96,22 @@ def train(
 
 def _carry_out(context: RunContext, resume: bool) -> dict[str, Any]:
     """The steps of a run, in order; {} on all ranks but the first."""
-    config, settings = context.config, context.config.training
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    seed_everything(settings.seed)
     resume = resume and context.folder.path.exists()
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device here", where="training.device", mend="training.device=auto")
-    # what can go wrong with the user's files goes wrong before a folder is made
-    if config.data.stream and config.distill is not None:
-        raise ConfigError(
-            "distill and data.stream do not go together",
-            where="data.stream",
-            mend="pack the jets with data.cache instead of streaming them",
-        )
-    given = given_model(config)
-    inputs = model_inputs(config, given)
-    jets = open_jets(config.data, inputs, context.progress.message)
-    for note in jets.notes:
-        context.progress.message(note)
-    if config.pretraining is not None:
-        jets.tests = {}  # nothing is scored: the outputs have learnt nothing
-    if config.data.target is None:
-        check_tests(jets)
-    objective = build_objective(config, jets)
-    taught = distillation.prepare(config, jets, inputs, objective, context.progress)
-    seed_everything(settings.seed)
-    built = build_model(config, given, objective, context.progress, jets)
+    ready = prepare(context.config, context.progress)
     if context.ranks.note:
         context.progress.message(context.ranks.note)
-    with meeting(context.ranks, settings):
+    with meeting(context.ranks, context.config.training):
         first_decides(context.ranks, lambda: _open_folder(context, resume))
-        return _train_and_report(context, built, objective, jets, taught, resume)
+        return _train_and_report(context, ready, resume)
 
 
-def _train_and_report(
-    context: RunContext,
-    built: Built,
-    objective: Objective,
-    jets: RunJets,
-    taught: distillation.Targets | None,
-    resume: bool,
-) -> dict[str, Any]:
+def _train_and_report(context: RunContext, ready: Prepared, resume: bool) -> dict[str, Any]:
+    built, objective, jets = ready.built, ready.objective, ready.jets
     status = "FAILED"
     try:
         if context.first:
             context.tracker = _start_tracking(context, built.model, jets)
-        keeper, device = fit_model(context, built, objective, jets, taught, resume)
+        keeper, device = fit_model(context, built, objective, jets, ready.taught, resume)
         context.signals.at_once = True  # what follows is repeated from the last checkpoint
         summary = (
             report_run(

@@ -109,6 +109,12 @@ def check(config: Config, *, trust: bool = False) -> RunConfig:
 
 def _check_recipes(run: RunConfig, config: Config) -> None:
     """Refuses blocks that do not go together."""
+    if run.data.stream and run.distill is not None:
+        raise ConfigError(
+            "distill and data.stream do not go together",
+            where=config.where(("data", "stream")),
+            mend="pack the jets with data.cache instead of streaming them",
+        )
     if run.decorrelate is not None and run.data.target is not None:
         raise ConfigError(
             "decorrelate is for classification, and data.target asks for a regression",

@@ -3,6 +3,7 @@ jets."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError, FileError
-from hepml.inference.prediction import head_of, inputs_of, score
+from hepml.inference.prediction import head_of, inputs_of, score, width_of
 from hepml.models.identity import Tagger, identify, identity_of
 from hepml.packed.rectangle import to_dense
 from hepml.training.checkpoints import find_checkpoint, load_model
@@ -36,6 +37,7 @@ class Tutor:
         inputs: what it reads.
         model: from a batch to logits, with a head, or an `OnnxTagger`.
         order: columns of its probabilities in the order of the run's classes.
+        remark: how its classes were taken for the run's, where their names did not say.
     """
 
     name: str
@@ -43,10 +45,11 @@ class Tutor:
     inputs: Inputs
     model: nn.Module
     order: tuple[int, ...]
+    remark: str = ""
 
     def log_probabilities(self, batch: JetBatch, batch_size: int) -> np.ndarray:
-        """[B, C] float32."""
-        rows = score(self.model, batch, batch_size)[:, self.order]
+        """[B, C] float32, in the teacher's own order of classes: so they are kept for runs of any other."""
+        rows = score(self.model, batch, batch_size)
         return np.log(np.maximum(rows.astype(np.float64), SMALLEST)).astype(np.float32)
 
     @property
@@ -60,6 +63,7 @@ class Tutor:
         return (
             set(self.beside_momenta) <= set(student.features)
             and set(self.inputs.jet_features) <= set(student.jet_features)
+            and set(self.inputs.collections) <= set(student.collections)
             and student.max_constituents in (None, self.inputs.max_constituents)
             and (self.inputs.max_constituents is None or student.max_constituents is not None)
         )
@@ -143,15 +147,38 @@ def open_teacher(teacher: Teacher, classes: tuple[str, ...]) -> Tutor:
     identity = identity_of(model)
     named = identity.bare_classes
     ours = tuple(str(name).removeprefix("label_") for name in classes)
-    outputs = len(named) or int(identity.hyperparameters.get("outputs", len(ours)))
+    outputs = len(named) or width_of(model)
     if outputs != len(ours):
         raise ConfigError(
             f"the teacher tells {outputs} classes apart ({', '.join(named)}), this run has {len(ours)}",
             where=str(path),
             mend="choose data.classes to fit it",
         )
-    known = set(named) == set(ours)  # else the names differ, and only the order can tell
-    order = tuple(named.index(name) for name in ours) if known else tuple(range(outputs))
+    order = match_classes(named, ours, path)
+    remark = ""
+    if set(named) != set(ours):
+        theirs = [named[i] for i in order] if named else [f"output {i}" for i in order]
+        pairs = (f"{name} is its {other}" for name, other in zip(ours, theirs, strict=True) if name != other)
+        remark = f"the teacher has other names for these classes: {', '.join(pairs)}"
     digest = xxhash.xxh3_64(path.read_bytes()).hexdigest()
     shown = path.parent.parent.name if path.suffix == ".ckpt" else path.stem
-    return Tutor(shown, digest, inputs_of(model), model.eval(), order)
+    return Tutor(shown, digest, inputs_of(model), model.eval(), order, remark)
+
+
+def match_classes(named: Sequence[str], ours: Sequence[str], path: Path) -> tuple[int, ...]:
+    """Where a teacher has each of the run's classes: by their names; one that is left over on both sides is
+    the same class under two names, and names none of which is shared are taken in their order.
+
+    Raises:
+        ConfigError: some names are shared and several are not, so that nothing tells which are the same.
+    """
+    free = [i for i, name in enumerate(named) if name not in ours]
+    if not named or len(free) == len(named):
+        return tuple(range(len(ours)))
+    if len(free) > 1:
+        raise ConfigError(
+            f"the teacher's classes are {', '.join(named)}, this run's {', '.join(ours)}",
+            where=str(path),
+            mend="name them alike: data.classes={NAME OF THE TEACHER: label}",
+        )
+    return tuple(named.index(name) if name in named else free[0] for name in ours)

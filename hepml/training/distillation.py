@@ -312,7 +312,7 @@ class Cache:
         """Keys [N, 2] and rows [N, C]; nothing where there is no file or an unreadable one, since scores may
         always be computed again."""
         try:
-            with np.load(self.path) as arrays:
+            with self.path.open("rb") as file, np.load(file) as arrays:
                 keys, rows = arrays["keys"], arrays["rows"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
             return np.zeros((0, 2), np.uint64), None

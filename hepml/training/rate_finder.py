@@ -71,11 +71,11 @@ def find_rate(
         trainer.fit(module, train_dataloaders=fed)
     rates, smoothed = search.rates, search.smoothed
     finite = [i for i, value in enumerate(smoothed) if value == value]
-    if len(finite) <= _FIRST:
+    if not finite:
         raise DataError(
             "the loss is not a number from the start", mend="look at the jets with `hepml inspect`"
         )
-    least = rates[min(finite[_FIRST:], key=lambda i: smoothed[i])]
+    least = rates[min(finite[_FIRST:] or finite, key=lambda i: smoothed[i])]
     curve = {"rates": rates, "losses": search.losses, "smoothed": smoothed}
     return {"suggested": least / 10, "least": least, **curve}
 

@@ -11,7 +11,7 @@ import pytest
 from hepml.training.run_config import RunConfig, check, compose
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(toy_files: dict[str, Path]) -> Callable[..., RunConfig]:
     """Makes the config of a tiny run; overrides as on the command line."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,17 @@ from toys import write_toy_jets
 
 from hepml import objectives
 from hepml.data.batch import JetBatch
+from hepml.data.dataset import JetDataset
 from hepml.errors import ConfigError, FileError
 from hepml.inference.prediction import predict
 from hepml.training import distillation
 from hepml.training.checkpoints import load_model
 from hepml.training.distillation import Targets
+from hepml.training.jet_weights import mean_weight
 from hepml.training.progress import Progress
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
-from hepml.training.teachers import Tutor
+from hepml.training.teachers import Tutor, match_classes
 
 Tiny = Callable[..., RunConfig]
 
@@ -54,10 +57,13 @@ def liar(tmp_path_factory: pytest.TempPathFactory, toy_files: dict[str, Path]) -
     return path
 
 
-@pytest.fixture
-def teacher(tiny: Tiny, tmp_path: Path) -> Path:
-    train(tiny("training.epochs=8"), tmp_path / "teacher")
-    return tmp_path / "teacher"
+@pytest.fixture(scope="module")
+def teacher(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("teachers") / "teacher"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hepml.training.reporting.draw_figures", lambda *anything: None)
+        train(tiny("training.epochs=8"), path)
+    return path
 
 
 def test_a_student_learns_from_its_teacher_what_its_labels_do_not_say(
@@ -211,3 +217,69 @@ def test_published_weights_are_found_by_a_bare_name_on_the_data_path(
     config = tiny("distill.teacher.pretrained=some_tagger")
     assert config.distill is not None
     assert config.distill.teachers[0].source == str(tmp_path / "deep" / "weights" / "some_tagger.pt")
+
+
+def test_a_teacher_keeps_its_scores_for_runs_with_another_order_of_classes(
+    tiny: Tiny, teacher: Path, toy_files: dict[str, Path], tmp_path: Path
+) -> None:
+    for classes in ("[QCD, Tbqq]", "[Tbqq, QCD]"):
+        config = tiny(
+            f"data.classes={classes}",
+            f"distill.teacher.run={teacher}",
+            f"distill.cache={tmp_path}/cache",
+            "training.epochs=5",
+        )
+        assert train(config, tmp_path / classes)["test"]["auc"] > 0.9, classes
+
+
+def test_classes_of_a_teacher_are_matched_by_name_or_refused() -> None:
+    def match(named: str, ours: str) -> tuple[int, ...]:
+        return match_classes(named.split(), ours.split(), Path("teacher"))
+
+    assert match("QCD Tbqq", "Tbqq QCD") == (1, 0)
+    assert match("QCD top", "Tbqq QCD") == (1, 0), "what is left over is the same class under two names"
+    assert match("", "Tbqq QCD") == match("a b", "Tbqq QCD") == (0, 1)
+    with pytest.raises(ConfigError, match="a, b, QCD, this run's QCD, c, d"):
+        match("a b QCD", "QCD c d")
+
+
+def test_a_teacher_scores_the_jets_of_samples(
+    tiny: Tiny, teacher: Path, toy_files: dict[str, Path], tmp_path: Path
+) -> None:
+    config = tiny(
+        "data.train=[]",
+        f"data.samples={{{toy_files['train']}: {{}}}}",
+        "model={name: topodnn, constituents: 5, hidden: [8]}",  # the teacher reads all constituents
+        f"distill.teacher.run={teacher}",
+        f"distill.cache={tmp_path}/cache",
+        "training.epochs=1",
+    )
+    assert train(config, tmp_path / "student")["jets"]["train"] == 400
+
+
+def test_jets_without_a_label_have_the_weight_they_bring(toy_files: dict[str, Path]) -> None:
+    jets = JetDataset.open(toy_files["test"])
+    labels = jets.labels
+    assert labels is not None
+    scale = torch.tensor([1.0, 9.0])
+    some = replace(jets, labels=torch.cat((labels[:200], torch.full((40,), -1))))
+    expected = float(torch.cat((scale[labels[:200]], torch.ones(40))).mean())
+    assert mean_weight(some, scale) == pytest.approx(expected)
+
+
+def test_a_broken_cache_is_filled_again(tiny: Tiny, teacher: Path, tmp_path: Path) -> None:
+    config = tiny("training.epochs=1", f"distill.teacher.run={teacher}", f"distill.cache={tmp_path}/cache")
+    train(config, tmp_path / "first")
+    (path,) = (tmp_path / "cache").glob("*.npz")
+    whole = path.read_bytes()
+    with np.load(path) as found:
+        keys, rows = found["keys"], found["rows"]
+    np.savez(tmp_path / "short.npz", keys=keys, rows=rows[:10])
+    for broken in (b"", whole[:-200], bytes(len(whole)), (tmp_path / "short.npz").read_bytes()):
+        path.write_bytes(broken)
+        cache = distillation.Cache(
+            f"{tmp_path}/cache", path.name.removesuffix(f"-v{distillation.FORMAT}.npz")
+        )
+        assert not cache.find(keys)[0].any()
+        assert cache.add(keys, rows)
+        assert cache.find(keys)[0].all()

@@ -25,7 +25,7 @@ from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.models.catalogue import register
 from hepml.models.identity import Tagger
-from hepml.nn.lorentz import reference_vectors, resolved_mass_squared, root, with_references
+from hepml.nn.lorentz import packed_mass_squared, reference_vectors, root, with_references
 from hepml.nn.lorentz.clebsch_gordan import decomposition, exchange_sign, invariant_product, products
 from hepml.nn.lorentz.irreps import Irrep, from_four_vector
 from hepml.nn.lorentz.rest_frame import to_rest_frame
@@ -38,7 +38,6 @@ from hepml.nn.lorentz.zonal import (
     message_types,
     zonal_messages,
 )
-from hepml.packed.rectangle import to_dense, to_packed
 from hepml.packed.segments import segment_sum
 
 SCALAR: Irrep = (0, 0)
@@ -125,7 +124,8 @@ class LGN(Tagger):
             for first, last in groups_of_similar_size(jets.diff()):
                 low, high = ends[first], ends[last]
                 some, own = slice(low, high), jets[first : last + 1] - low
-                parts.append(self._scores(x[some], components[some], is_reference[some], own))
+                width = ends[last] - ends[last - 1]  # of the last, which is the largest
+                parts.append(self._scores(x[some], components[some], is_reference[some], own, width))
             if not parts:
                 logits: Tensor = self.head(self.head.weight.new_zeros((0, self.head.in_features)))
                 return logits
@@ -144,14 +144,16 @@ class LGN(Tagger):
             x = x.masked_scatter(~is_reference[:, None], moved.double())
         return (self.scale * x).to(self.head.weight.dtype)
 
-    def _scores(self, x: Tensor, components: Tensor, is_reference: Tensor, offsets: Tensor) -> Tensor:
-        """Scores of a few jets of similar size. Shapes: [M, 4], [M, 4], [M], [b + 1] -> [b, outputs]."""
+    def _scores(
+        self, x: Tensor, components: Tensor, is_reference: Tensor, offsets: Tensor, width: int
+    ) -> Tensor:
+        """Scores of a few jets of similar size, the largest of `width` rows. Shapes: [M, 4], [M, 4], [M],
+        [b + 1] -> [b, outputs]."""
         dtype = components.dtype
         copies = None if self.nodes is None else self._copies(x, is_reference, offsets)
-        distances = Distances.of(x, offsets, is_reference, self.scale, dtype, copies)
+        distances = Distances.of(x, offsets, width, is_reference, self.scale, dtype, copies)
         vectors = from_four_vector(components)
-        exact = to_dense(is_reference[:, None], offsets, fill=False)[..., 0]
-        m2 = to_packed(resolved_mass_squared(to_dense(x, offsets), exact)[..., None], offsets)[:, 0]
+        m2 = packed_mass_squared(x, offsets, is_reference)
         mass = (self.scale * root(m2.abs())).to(dtype)
         features = self._inputs(mass, is_reference, x, vectors)
         invariants = [_invariants(features)]

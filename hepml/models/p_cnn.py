@@ -79,7 +79,7 @@ class ParticleCNN(Tagger):
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""
         rows, offsets = leading(batch, self.length)
-        own = to_dense(batch.select(self.inputs.features)[rows], offsets)
+        own = to_dense(batch.select(self.inputs.features)[rows], offsets, min(self.length, batch.max_count))
         x = Padded(own, own.new_zeros((1, self.length, own.shape[2])))
         x = self.fts_conv(x).map(nn.functional.relu)
         for stage in self.resnet_units.values():

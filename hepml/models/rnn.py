@@ -76,7 +76,7 @@ class RecurrentNetwork(Tagger):
             padded = batch.select(self.inputs.features)[rows].unflatten(0, mask.shape)
             return self._logits(last_states(self.rnn, padded, mask.sum(1), self.order == "rising"))
         if self.order == "rising":
-            rows = rows[backwards(offsets)]
+            rows = rows[backwards(offsets, len(rows))]
         sequences, jets = packed_sequence(batch.select(self.inputs.features)[rows], offsets)
         state = batch.four_momenta.new_zeros((len(batch), self.directions * self.rnn.hidden_size))
         if len(jets):

@@ -167,4 +167,4 @@ class Transformer(Tagger):
         if mask is not None:
             return Rectangle.of(rectangular(widened(mask, 1)), where.width + 1)
         longer = where.offsets + torch.arange(len(where.offsets), device=where.offsets.device)
-        return Rectangle.of(longer, where.width + 1)
+        return Rectangle.of(longer, where.width + 1, len(where.rows) + where.jets)

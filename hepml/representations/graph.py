@@ -105,8 +105,8 @@ def knn_edges(
     mask = mask_behind(offsets)
     if mask is not None:
         return torch.stack((near.flatten(), torch.where(near < rows, own, rows).flatten()))
-    there = near < rows
-    return torch.stack((near[there], own.expand_as(near)[there]))
+    there = (near < rows).flatten().nonzero()[:, 0]
+    return torch.stack((near.flatten()[there], own.expand_as(near).flatten()[there]))
 
 
 def _edges_of_pairs(offsets: Tensor, points: Tensor | None, radius: float, self_loops: bool) -> Tensor:

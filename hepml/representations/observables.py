@@ -24,6 +24,7 @@ any the file has, such as `jet_sdmass`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -113,7 +114,7 @@ def _entropy(batch: JetBatch) -> dict[str, Tensor]:
 
 
 def _numbers(batch: JetBatch) -> dict[str, Tensor]:
-    z = to_dense(_shares(batch).detach()[:, None], batch.offsets)[..., 0]
+    z = to_dense(_shares(batch).detach()[:, None], batch.offsets, batch.max_count)[..., 0]
     hardest = z.sort(dim=1, descending=True).values
     before = hardest.cumsum(dim=1) - hardest  # what the harder ones hold
     return {
@@ -144,9 +145,11 @@ def _correlations_of(batch: JetBatch) -> dict[str, Tensor]:
         return _ratios(*_correlators(to_dense(table, batch.offsets)))
     step = max(1, _ENTRIES // max(1, batch.max_count) ** 2)
     e2, e3 = [table.new_zeros(0)], [table.new_zeros(0)]
-    for start in range(0, len(batch), step):
-        offsets = batch.offsets[start : start + step + 1]
-        own = table[int(offsets[0]) : int(offsets[-1])]
+    cuts = [*range(0, len(batch), step), len(batch)]
+    for (start, stop), (low, high) in zip(
+        pairwise(cuts), pairwise(batch.offsets[cuts].tolist()), strict=True
+    ):
+        offsets, own = batch.offsets[start : stop + 1], table[low:high]
         two, three = _correlators(to_dense(own, offsets - offsets[0]))
         e2.append(two)
         e3.append(three)

@@ -101,10 +101,10 @@ def _order_in_rectangle(square: Tensor, mask: Tensor, most: int | None) -> tuple
     return (torch.nn.functional.pad(t, (0, most))[:, :most] for t in (order, there))  # type: ignore[return-value]
 
 
-def backwards(offsets: Tensor) -> Tensor:
-    """Rows [M] int64 of packed sequences with offsets [B + 1], each read from its last to its first."""
+def backwards(offsets: Tensor, total: int) -> Tensor:
+    """Rows [M] int64 of packed sequences with offsets [B + 1] and M rows in all, each read from its last to
+    its first."""
     ends = offsets[:-1] + offsets[1:] - 1
-    total = int(offsets[-1])
     return ends.repeat_interleave(offsets.diff(), output_size=total) - torch.arange(
         total, device=offsets.device
     )

@@ -21,6 +21,7 @@ from hepml.nn.lorentz import (
     GramVectors,
     Pairs,
     gram_matrix,
+    packed_mass_squared,
     plain_product,
     reference_vectors,
     resolved_mass_squared,
@@ -30,7 +31,7 @@ from hepml.nn.lorentz import (
 )
 from hepml.nn.lorentz.statistics import normalised, pair_statistics
 from hepml.nn.norm import PackedBatchNorm
-from hepml.packed.rectangle import to_dense
+from hepml.packed.rectangle import to_dense, to_packed
 from hepml.testing import sample_jets
 
 COUNTS = (4, 0, 1, 9, 2, 30)
@@ -97,6 +98,13 @@ def test_masses_are_zero_exactly_where_they_are_rounding() -> None:
     mixed[5, 0] = (mixed[5, 1:].square().sum() + 80.0**2).sqrt()  # one W among massless particles
     m2 = resolved_mass_squared(to_dense(mixed, massless.offsets))
     assert m2.max() == pytest.approx(6400)
+    for p in (massless.four_momenta, pions.four_momenta, mixed):  # packed, the same without a rectangle
+        assert torch.equal(
+            packed_mass_squared(p, massless.offsets),
+            to_packed(resolved_mass_squared(to_dense(p, massless.offsets))[..., None], massless.offsets)[
+                :, 0
+            ],
+        )
 
 
 def test_products_of_vectors_at_rest_back_to_back_and_zero() -> None:

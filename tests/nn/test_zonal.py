@@ -25,6 +25,7 @@ from hepml.nn.lorentz.zonal import (
     message_types,
     zonal_messages,
 )
+from hepml.packed.rectangle import widest
 from hepml.testing import sample_jets
 
 IRREPS = [(0, 0), (1, 1), (2, 0), (2, 2)]
@@ -42,7 +43,7 @@ def setting(mass: float = 0.3) -> tuple[Tensor, Tensor, dict[tuple[int, int], Te
 def messages(
     x: Tensor, offsets: Tensor, features: dict[tuple[int, int], Tensor], radial: RadialFunctions
 ) -> dict[tuple[int, int], list[Tensor]]:
-    distances = Distances.of(x, offsets, None, 1.0, torch.float64)
+    distances = Distances.of(x, offsets, widest(offsets), None, 1.0, torch.float64)
     return zonal_messages(features, from_four_vector(x), radial(distances.values), distances, 2)
 
 

@@ -51,8 +51,8 @@ def test_the_leading_constituents_are_the_hardest(most: int | None) -> None:
 
 
 def test_each_sequence_is_read_backwards_on_its_own() -> None:
-    assert backwards(torch.tensor([0, 3, 3, 4, 6])).tolist() == [2, 1, 0, 3, 5, 4]
-    assert backwards(torch.tensor([0])).tolist() == []
+    assert backwards(torch.tensor([0, 3, 3, 4, 6]), 6).tolist() == [2, 1, 0, 3, 5, 4]
+    assert backwards(torch.tensor([0]), 0).tolist() == []
 
 
 @pytest.mark.parametrize("counts", [(5, 0, 1, 9, 3), (2, 2, 2), (0, 7)])

@@ -63,7 +63,7 @@ def frame_vectors(
     each = extra * torch.arange(count + 1, device=batch.device)
     fixed = rest.boost(references.to(momenta).repeat(count, 1), each).view(count, extra, 4)
     order = torch.argsort(batch.counts, stable=True)
-    rows, offsets = _rows_of(batch.offsets, order)
+    rows, offsets = _rows_of(batch.offsets, order, len(momenta))
     x, p = batch.four_momenta[rows], momenta[rows]
     parts = []
     if kernels.allows("pieces", batch.four_momenta, accelerator=True, autocast=True):
@@ -122,12 +122,12 @@ def _in_rectangle(
     return torch.where(mask[..., None, None], vectors, rest_vector).flatten(0, 1)
 
 
-def _rows_of(offsets: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of jets in another order, and where these jets then begin and end."""
+def _rows_of(offsets: Tensor, order: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """The `rows` rows of jets in another order, and where these jets then begin and end."""
     counts = offsets.diff()[order]
     moved = F.pad(counts.cumsum(0), (1, 0))
-    shift = torch.repeat_interleave(offsets[order] - moved[:-1], counts, output_size=int(offsets[-1]))
-    return shift + torch.arange(len(shift), device=offsets.device), moved
+    shift = torch.repeat_interleave(offsets[order] - moved[:-1], counts, output_size=rows)
+    return shift + torch.arange(rows, device=offsets.device), moved
 
 
 def _groups(offsets: Tensor, extra: int, device: torch.device) -> Iterator[_Part]:

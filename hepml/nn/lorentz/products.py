@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from hepml.nn import kernels
+from hepml.packed.rectangular import spread
+from hepml.packed.segments import segment_sum
 
 # A jet whose mean |m|/E is below sqrt(MASS_RESOLUTION · epsilon) has no masses that its dtype resolves.
 # A massless momentum that was rounded once has |m²| of an epsilon E² or two; a boost by a matrix in the
@@ -45,16 +47,36 @@ def resolved_mass_squared(p: Tensor, exact: Tensor | None = None) -> Tensor:
     Absent particles are zero vectors. `exact` [B, N] marks vectors that were never rounded (reference
     vectors), whose m² is kept and says nothing about that of others.
     """
-    resolution = (MASS_RESOLUTION * torch.finfo(p.dtype).eps) ** 0.5
+    m2, ratio, rounded = _mass_squared(p, exact)
+    rounding = _is_rounding(ratio.sum(-1), rounded.sum(-1), p.dtype)[..., None]
+    return torch.where(rounding if exact is None else rounding & ~exact, 0.0, m2)
+
+
+def packed_mass_squared(p: Tensor, offsets: Tensor, exact: Tensor | None = None) -> Tensor:
+    """`resolved_mass_squared` of packed jets, without their rectangle. Shapes: [ΣN, 4], [B + 1], [ΣN] ->
+    [ΣN] float64."""
+    m2, ratio, rounded = _mass_squared(p, exact)
+    total, count = segment_sum(torch.stack((ratio, rounded.to(ratio.dtype)), dim=-1), offsets).unbind(-1)
+    rounding = spread(_is_rounding(total, count.long(), p.dtype), offsets, p.shape[0])
+    return torch.where(rounding if exact is None else rounding & ~exact, 0.0, m2)
+
+
+def _mass_squared(p: Tensor, exact: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """m² = (E - |p|)(E + |p|), |m|/E, and which particles are present and were rounded; |m|/E is zero for the
+    others. Shapes: [..., 4] -> [...] each."""
     p = p.double()
     energy, momentum = p[..., 0], torch.linalg.vector_norm(p[..., 1:], dim=-1)
     m2 = (energy - momentum) * (energy + momentum)
     with torch.no_grad():
-        relative = m2.abs().sqrt() / energy.abs().clamp_min(torch.finfo(energy.dtype).tiny)
-        present = energy != 0 if exact is None else (energy != 0) & ~exact
-        rounding = (relative * present).sum(-1) <= resolution * present.sum(-1)
-        rounded = rounding[..., None] if exact is None else rounding[..., None] & ~exact
-    return torch.where(rounded, 0.0, m2)
+        ratio = m2.abs().sqrt() / energy.abs().clamp_min(torch.finfo(energy.dtype).tiny)
+        rounded = energy != 0 if exact is None else (energy != 0) & ~exact
+        return m2, ratio * rounded, rounded
+
+
+def _is_rounding(total: Tensor, count: Tensor, dtype: torch.dtype) -> Tensor:
+    """Whether the mean of |m|/E, `total` over `count` particles, is what rounding to `dtype` leaves."""
+    resolution: float = (MASS_RESOLUTION * torch.finfo(dtype).eps) ** 0.5
+    return total <= resolution * count
 
 
 def gram_matrix(p: Tensor, exact: Tensor | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hepml.errors import ConfigError, did_you_mean
 from hepml.packed.rectangular import mask_behind, rectangular, widened
+from hepml.packed.segments import jet_of_rows
 
 # (E, px, py, pz), no unit: they enter products beside momenta in GeV.
 REFERENCES: dict[str, tuple[tuple[float, float, float, float], ...]] = {
@@ -68,8 +69,12 @@ def with_references(
     if not extra:
         return four_momenta, offsets, is_reference
     shifted = offsets + extra * torch.arange(jets + 1, device=device)
-    is_reference[(shifted[:-1, None] + torch.arange(extra, device=device)).flatten()] = True
+    first = (shifted[:-1, None] + torch.arange(extra, device=device)).flatten()
+    own = torch.arange(len(four_momenta), device=device) + extra * (
+        jet_of_rows(offsets, len(four_momenta)) + 1
+    )
+    is_reference[first] = True
     x = four_momenta.new_empty((len(is_reference), 4))
-    x[is_reference] = references.to(four_momenta).repeat(jets, 1)
-    x[~is_reference] = four_momenta
+    x[first] = references.to(four_momenta).repeat(jets, 1)
+    x[own] = four_momenta
     return x, shifted, is_reference

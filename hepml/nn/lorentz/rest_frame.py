@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hepml.nn.lorentz.products import resolved_mass_squared
-from hepml.packed.rectangle import to_dense, to_packed
+from hepml.nn.lorentz.products import packed_mass_squared
 from hepml.packed.rectangular import spread
 from hepml.packed.segments import segment_sum
 
@@ -90,7 +89,7 @@ def to_rest_frame(
 ) -> tuple[Tensor, RestFrames]:
     """Packed jets, each boosted into its rest frame; differentiable, computed in float64.
 
-    Constituents whose masses are rounding are taken to be massless, jet by jet (see `resolved_mass_squared`).
+    Constituents whose masses are rounding are taken to be massless, jet by jet (see `packed_mass_squared`).
     Boosted or rotated jets have the same momenta in their rest frames but for a rotation: to about gamma ·
     epsilon in relative terms, for massless constituents.
 
@@ -111,7 +110,7 @@ def to_rest_frame(
 def _energy_above_momentum(p: Tensor, offsets: Tensor) -> Tensor:
     """E - |p| = m² / (E + |p|) of each constituent, zero where the jet's masses are rounding. Shapes: [ΣN, 4]
     -> [ΣN] float64."""
-    m2 = to_packed(resolved_mass_squared(to_dense(p, offsets))[..., None], offsets, p.shape[0])[:, 0]
+    m2 = packed_mass_squared(p, offsets)
     p = p.double()
     momentum = torch.linalg.vector_norm(p[:, 1:], dim=-1)
     above = p[:, 0] + momentum

@@ -90,7 +90,9 @@ def jet_tokens(
         width = extra + (
             group.where.width if constituents else 0
         )  # a rectangle without constituents is one wide
-        groups.append(TokenGroup(vectors[low:high], scalars[low:high], Rectangle.of(own - low, width)))
+        groups.append(
+            TokenGroup(vectors[low:high], scalars[low:high], Rectangle.of(own - low, width, high - low))
+        )
         low = high
     return Tokens(jets, tuple(groups))
 

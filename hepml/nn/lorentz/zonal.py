@@ -76,15 +76,15 @@ class Distances:
         cls,
         x: Tensor,
         offsets: Tensor,
+        width: int,
         exact: Tensor | None,
         scale: float,
         dtype: torch.dtype,
         copies: Tensor | None = None,
     ) -> Distances:
-        """From momenta [M, 4] packed by `offsets`, times `scale`; `exact` [M] marks vectors that were never
-        rounded. With `copies`, nodes at zero momentum are absent particles, which take part."""
-        counts = offsets.diff()
-        width = int(counts.max()) if len(counts) else 0
+        """From momenta [M, 4] packed by `offsets`, times `scale`; the largest jet has `width` of them, and
+        `exact` [M] marks vectors that were never rounded. With `copies`, nodes at zero momentum are absent
+        particles, which take part."""
         dense = to_dense(x, offsets, width)
         if exact is not None:
             exact = to_dense(exact[:, None], offsets, width, fill=False)[..., 0]
@@ -100,7 +100,9 @@ class Distances:
             present = dense[..., 0] != 0
             linked = F.pad(present[:, i] & present[:, j] & (square != 0), (0, 1))
             values = F.pad(values, (0, 1))
-        return cls(rows_in_dense(offsets, width), len(counts), width, values, pair, linked, copies)
+        return cls(
+            rows_in_dense(offsets, width, len(x)), len(offsets) - 1, width, values, pair, linked, copies
+        )
 
     def matrices(self, values: Tensor) -> Tensor:
         """[B, W, W] matrices from values of pairs [B, K, T] (zero diagonal, but where there is a last column

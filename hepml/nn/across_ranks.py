@@ -58,8 +58,15 @@ class AcrossRanksNorm(AcrossRanks, nn.modules.batchnorm._BatchNorm):
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
         mean, variance = torch.where(enough, mean, known[0]), torch.where(enough, variance, known[1])
-        gain = self.weight * torch.rsqrt(variance + self.eps)
-        return gain, self.bias - gain * mean
+        return gain_and_bias(self.weight, self.bias, mean, variance, self.eps)
+
+
+def gain_and_bias(
+    weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """(gain, bias) of the map gain x + bias that a batch norm with these statistics is, each [C]."""
+    gain = weight * torch.rsqrt(variance + eps)
+    return gain, bias - gain * mean
 
 
 def synchronise(model: nn.Module, wanted: bool = True) -> tuple[int, int]:

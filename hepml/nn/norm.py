@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hepml.nn.across_ranks import AcrossRanks, AcrossRanksNorm
+from hepml.nn.across_ranks import AcrossRanks, AcrossRanksNorm, gain_and_bias
 
 
 class PackedBatchNorm(nn.BatchNorm1d, AcrossRanksNorm):
@@ -33,8 +33,7 @@ class PackedBatchNorm(nn.BatchNorm1d, AcrossRanksNorm):
         """(gain, bias) of the map gain x + bias that this is in evaluation, each [C]."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        gain = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return gain, self.bias - gain * self.running_mean
+        return gain_and_bias(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
 
     @torch.no_grad()
     def remember(self, mean: Tensor, variance: Tensor, rows: int) -> None:

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hepml.nn.across_ranks import gain_and_bias
 from hepml.nn.kernels.buffers import Buffers
 
 # Bytes of a piece of edges, for each thread.
@@ -216,9 +217,7 @@ class _Norm:
     ) -> None:
         self.mean, self.variance, self.scale, self.shift, self.eps = mean, variance, scale, shift, eps
         self.fixed = fixed
-        self.inverse = torch.rsqrt(variance + eps)
-        self.gain = scale * self.inverse
-        self.bias = shift - self.gain * mean
+        self.gain, self.bias = gain_and_bias(scale, shift, mean, variance, eps)
 
     def apply(self, y: Tensor, out: Tensor) -> Tensor:
         """z, in the first rows of `out`."""
@@ -239,7 +238,7 @@ class _Norm:
         g_scale = (gz_sum - self.shift * g_sum) / self.scale
         if self.fixed:  # the statistics do not depend on y
             return torch.zeros_like(self.gain), torch.zeros_like(self.gain), (g_scale, g_sum)
-        slope = -self.gain * self.inverse * g_scale / edges
+        slope = -self.gain * torch.rsqrt(self.variance + self.eps) * g_scale / edges
         return slope, -self.gain * g_sum / edges - slope * self.mean, (g_scale, g_sum)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hepml.nn.across_ranks import gain_and_bias
 from hepml.nn.kernels import pelican_blocks as pair_blocks
 from hepml.nn.kernels.pelican_blocks import BlockWeights, Gradients, Scratch, normalise
 from hepml.nn.lorentz.aggregations import Aggregate2to2
@@ -256,8 +257,8 @@ class _Run:
         variance = sum((v + (m - mean).square()) * (n / rows) for n, m, v in moments)
         assert isinstance(variance, Tensor)
         norm.remember(mean, variance, rows)
-        gain = scale * norm.weight * torch.rsqrt(variance + norm.eps)
-        return _Level(gain, scale * norm.bias - gain * mean, mean, variance, rows)
+        gain, bias = gain_and_bias(scale * norm.weight, scale * norm.bias, mean, variance, norm.eps)
+        return _Level(gain, bias, mean, variance, rows)
 
     def _through(
         self, k: int, sums: _Sums, collected: Gradients
@@ -272,8 +273,7 @@ class _Run:
                 mean = variance = None
             else:
                 mean, variance = level.mean.clone().requires_grad_(), level.variance.clone().requires_grad_()
-                gain = norm.weight * torch.rsqrt(variance + norm.eps)
-                bias = norm.bias - gain * mean
+                gain, bias = gain_and_bias(norm.weight, norm.bias, mean, variance, norm.eps)
                 asked += [mean, variance]
             gradients = (
                 torch.autograd.grad((gain, bias), asked, (scale * sums.gain, scale * sums.bias))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hepml.nn.across_ranks import gain_and_bias
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.pairs import OrderedPairs
 from hepml.packed.segments import segment_sum
@@ -58,8 +59,7 @@ def normalised(
                 gain, bias = norm.learn_of_all_ranks(mean, variance, len(pairs))
             else:
                 norm.remember(mean.detach(), variance.detach(), len(pairs))
-                gain = norm.weight * torch.rsqrt(variance + norm.eps)
-                bias = norm.bias - gain * mean
+                gain, bias = gain_and_bias(norm.weight, norm.bias, mean, variance, norm.eps)
     else:
         gain, bias = norm.gain_and_bias()
     return torch.addcmul(bias, a, gain), b * gain, products * gain[:, None]

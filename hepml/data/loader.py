@@ -9,6 +9,7 @@ every epoch still mixes all files.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,9 @@ from hepml.data.batch import JetBatch
 from hepml.data.steps import Steps
 
 GROUP = 24  # batches that are sorted by length together
+# Jets that are copied at once and handed out as views. Whatever runs after a copy of some megabytes finds the
+# processor's cache cold and takes ten times as long, and copies batch by batch lost a third of the time so.
+TOGETHER = 4_096
 
 
 class Packed(Protocol):
@@ -78,10 +82,17 @@ class JetLoader(Steps):
     def __iter__(self) -> Iterator[JetBatch]:
         order, bounds = self._plan()
         self.step_jets = np.diff(bounds)  # buckets are taken in another order
-        for step in range(self._begin(), len(self)):
-            self._position += 1
+        together = max(1, TOGETHER * self.world_size // max(self.step_size, 1))
+        for first in range(self._begin(), len(self), together):
+            steps = range(first, min(first + together, len(self)))
             # every so-manieth jet: where a step is sorted by length, all ranks have long and short ones
-            yield self.dataset.batch(order[bounds[step] + self.rank : bounds[step + 1] : self.world_size])
+            jets = [order[bounds[s] + self.rank : bounds[s + 1] : self.world_size] for s in steps]
+            yield from self._parts(self.dataset.batch(np.concatenate(jets)), [len(j) for j in jets])
+
+    def _parts(self, taken: JetBatch, sizes: list[int]) -> Iterator[JetBatch]:
+        for first, last in pairwise(np.cumsum([0, *sizes]).tolist()):
+            self._position += 1
+            yield taken.slice(first, last) if len(sizes) > 1 else taken
 
     def _plan(self) -> tuple[np.ndarray, np.ndarray]:
         """Jets in the order of this epoch, and where each step begins; the same on every rank."""

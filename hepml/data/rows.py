@@ -25,7 +25,8 @@ def positions(jets: Any, total: int, device: torch.device | None = None) -> Tens
         DataError: booleans of another length.
     """
     plain = isinstance(jets, np.ndarray) and jets.dtype == np.int64 and jets.ndim == 1 and device is None
-    if plain and len(jets) and jets.min() >= 0 and jets.max() < total:  # what loaders ask for, every step
+    # What loaders ask for, every step; as numbers without a sign, negative ones are large
+    if plain and len(jets) and jets.view(np.uint64).max() < total:
         return torch.from_numpy(jets)
     if isinstance(jets, slice):
         return torch.arange(*jets.indices(total), device=device)
@@ -61,8 +62,7 @@ class JetRows:
     def __init__(self, offsets: Tensor, jets: Tensor) -> None:
         self._pieces: Pieces | None = None
         if offsets.device.type == "cpu":
-            edges, which = offsets.numpy(), jets.numpy()
-            self._pieces = Pieces(edges.take(which), edges.take(which + 1))
+            self._pieces = Pieces(offsets.numpy(), jets.numpy())
             self.offsets = torch.from_numpy(self._pieces.offsets)
             return
         starts = offsets[jets]

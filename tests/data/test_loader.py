@@ -162,3 +162,20 @@ def test_a_last_step_of_fewer_jets_than_ranks_is_joined_to_the_one_before() -> N
     assert sizes == [[4, 4, 4, 4, 5], [4, 4, 4, 4, 4]]
     with pytest.raises(ConfigError, match="without any"):
         JetLoader(SMALL, 1, world_size=3, step_size=2)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_batches_that_are_copied_together_are_those_taken_one_by_one(world, monkeypatch) -> None:
+    for together in (1, 50, 100_000):
+        monkeypatch.setattr("hepml.data.loader.TOGETHER", together)
+        loader = JetLoader(SMALL, 10, shuffle=True, seed=3, world_size=world)
+        seen = list(loader)
+        again = JetLoader(SMALL, 10, shuffle=True, seed=3, world_size=world)
+        for _, _ in zip(range(3), again, strict=False):
+            state = again.state_dict()
+        again.load_state_dict(state)
+        assert [b.index.tolist() for b in again] == [b.index.tolist() for b in seen[3:]]
+        for batch in seen:
+            alone = SMALL.batch(batch.index.numpy())
+            for name in ("four_momenta", "offsets", "labels", "index"):
+                assert torch.equal(getattr(batch, name), getattr(alone, name))

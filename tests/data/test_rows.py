@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -49,14 +51,27 @@ def test_columns_of_every_make_are_taken(offsets) -> None:
 
 def test_large_columns_are_copied_by_jets(offsets) -> None:
     """Rows are not even counted then."""
-    pieces = Pieces(offsets[:-1].numpy(), offsets[1:].numpy())
+    pieces = Pieces(offsets.numpy(), np.arange(len(offsets) - 1))
     column = np.random.default_rng(2).random((int(offsets[-1]), 17)).astype(np.float32)
     assert np.array_equal(pieces.of(column), column)
     assert "rows" not in vars(pieces)
 
 
-@pytest.mark.parametrize("edges", [([0, 3], [3, 99]), ([-2, 0], [3, 1]), ([5], [2])])
-def test_offsets_that_lead_elsewhere_are_refused(edges) -> None:
-    starts, ends = (np.array(e) for e in edges)
+@pytest.mark.parametrize("rows", [10, 200_000])
+@pytest.mark.parametrize("offsets", [[0, 3, 999_999], [-2, 3, 5], [0, 5, 2]])
+def test_offsets_that_lead_elsewhere_are_refused(offsets, rows) -> None:
     with pytest.raises((IndexError, ValueError)):
-        Pieces(starts, ends).of(np.ones((10, 4), dtype=np.float32))
+        Pieces(np.array(offsets), np.array([1, 0])).of(np.ones((rows, 4), dtype=np.float32))
+
+
+def test_pieces_of_many_threads_do_not_mix(offsets) -> None:
+    """Memory that the copying needs besides is shared."""
+    column = np.random.default_rng(3).random((int(offsets[-1]), 17)).astype(np.float32)
+
+    def same(seed: int) -> bool:
+        which = np.random.default_rng(seed).permutation(len(offsets) - 1)[: 50 * seed]
+        pieces = Pieces(offsets.numpy(), which)
+        return np.array_equal(pieces.of(column), column[pieces.rows])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(same, range(1, 9)))

@@ -1,8 +1,4 @@
-"""Writes jets as a ROOT TTree in the JetClass branch layout, whole or not at all.
-
-`uproot` writes an RNTuple for `file["tree"] = …`; other tools of the field still expect a TTree, hence
-`mktree`.
-"""
+"""Writes jets as a ROOT TTree in the JetClass branch layout, whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +10,10 @@ import awkward as ak
 import numpy as np
 
 from hepml import outputs
+from hepml.data.public.jetclass_tree import make_tree
 from hepml.errors import FileError
 from hepml.generation.columns import Columns, jets_in, take
 
-TREE = "tree"
 RECORD = "hepml_generation"
 _STEP = 20_000
 
@@ -40,14 +36,7 @@ def write_jets(path: Path, columns: Columns, record: dict[str, Any]) -> None:
             outputs.writing(path) as temporary,
             uproot.recreate(temporary, compression=uproot.ZSTD(5)) as file,
         ):
-            whole = _tree(columns)
-            types = {name: a.type.content if name == "part" else a.dtype for name, a in whole.items()}
-            tree = file.mktree(
-                TREE,
-                types,
-                counter_name=lambda counted: "n" + counted,
-                field_name=lambda outer, inner: f"{outer}_{inner}",
-            )
+            tree = make_tree(file, _tree(columns))
             for start in range(0, jets_in(columns), _STEP):
                 stop = min(start + _STEP, jets_in(columns))
                 tree.extend(_tree(take(columns, np.arange(start, stop))))

@@ -19,6 +19,7 @@ from hepml.data.trees import ORDERINGS
 from hepml.errors import ConfigError, did_you_mean
 from hepml.models.catalogue import register
 from hepml.models.identity import Tagger
+from hepml.nn.feedforward import fused_width, grouped_head
 from hepml.nn.norm import PackedBatchNorm
 from hepml.representations.lund import COORDINATES, LundGraph, lund_graph
 
@@ -83,13 +84,9 @@ class LundNet(Tagger):
             TreeConvolution(before, block) for before, block in zip(sizes, widths, strict=False)
         )
         total = sum(sizes[1:])
-        fused = min(max(total // 128 * 128, 128), 1024)
+        fused = fused_width(total)
         self.fusion_block = nn.Sequential(nn.Linear(total, fused), nn.ReLU(), PackedBatchNorm(fused))
-        layers: list[nn.Module] = []
-        for width in head:
-            layers.append(nn.Sequential(nn.Linear(fused, width), nn.ReLU(), nn.Dropout(dropout)))
-            fused = width
-        self.fc = nn.Sequential(*layers, nn.Linear(fused, outputs))
+        self.fc = grouped_head(fused, head, outputs, dropout)
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""

@@ -13,6 +13,7 @@ from hepml.data.inputs import Inputs
 from hepml.models.catalogue import register
 from hepml.models.identity import Tagger
 from hepml.nn.conv1d import Padded, PaddedBatchNorm, PaddedConv1d
+from hepml.nn.feedforward import grouped_head
 from hepml.packed.rectangle import to_dense
 from hepml.representations.sequence import leading
 
@@ -70,11 +71,7 @@ class ParticleCNN(Tagger):
                 units.append(ResidualUnit(last, width, stride=2 if i > 0 and j == 0 else 1))
                 last = width
             self.resnet_units[f"resnet_unit_{i}"] = nn.Sequential(*units)
-        layers: list[nn.Module] = []
-        for width in head:
-            layers.append(nn.Sequential(nn.Linear(last, width), nn.ReLU(), nn.Dropout(dropout)))
-            last = width
-        self.fc = nn.Sequential(*layers, nn.Linear(last, outputs))
+        self.fc = grouped_head(last, head, outputs, dropout)
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""

@@ -20,6 +20,7 @@ from hepml.models.catalogue import register, variant
 from hepml.models.identity import Tagger
 from hepml.nn.clouds import Clouds, named
 from hepml.nn.edgeconv import EdgeConv
+from hepml.nn.feedforward import fused_width, grouped_head
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.neighbours import nearest_neighbours
 from hepml.packed.rectangular import Present
@@ -106,15 +107,11 @@ class ParticleNet(Tagger):
         self.fusion_block: nn.Sequential | None = None
         last = sizes[-1]
         if fusion:
-            last = min(max(sum(sizes[1:]) // 128 * 128, 128), 1024)
+            last = fused_width(sum(sizes[1:]))
             self.fusion_block = nn.Sequential(
                 nn.Linear(sum(sizes[1:]), last, bias=False), PackedBatchNorm(last), nn.ReLU()
             )
-        layers: list[nn.Module] = []
-        for width in head:
-            layers.append(nn.Sequential(nn.Linear(last, width), nn.ReLU(), nn.Dropout(dropout)))
-            last = width
-        self.fc = nn.Sequential(*layers, nn.Linear(last, outputs))
+        self.fc = grouped_head(last, head, outputs, dropout)
 
     def forward(self, batch: JetBatch) -> Tensor:
         """Logits, [B, outputs]."""

@@ -49,6 +49,21 @@ def feedforward(
     return nn.Sequential(*layers)
 
 
+def grouped_head(inputs: int, widths: Sequence[int], outputs: int, dropout: float) -> nn.Sequential:
+    """Linear, ReLU and dropout for each width and a bare linear map, each hidden layer a module of its own:
+    the names of parameters that weaver's networks publish (`fc.0.0.weight`)."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers.append(nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout)))
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
+def fused_width(columns: int) -> int:
+    """Units of ParticleNet's fusion layer for so many columns: a multiple of 128, 128 to 1,024."""
+    return min(max(columns // 128 * 128, 128), 1024)
+
+
 class NarrowLinear(nn.Linear):
     """A linear map of few columns: the same function and parameters as `nn.Linear`, with a weight gradient
     several times faster on a CPU.

@@ -102,7 +102,11 @@ class RunDirectory:
 
 def default_output(config: RunConfig) -> Path:
     """`runs/NAME-TIME` in the current folder, a name that is not taken."""
-    name = re.sub(r"[^\w.-]+", "-", config.name or "run")
+    return new_folder(re.sub(r"[^\w.-]+", "-", config.name or "run"))
+
+
+def new_folder(name: str) -> Path:
+    """`runs/NAME-TIME` in the current folder, with a number behind it where that is taken."""
     base = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, n = base, 1
     while path.exists():

@@ -18,10 +18,10 @@ import numpy as np
 
 from hepml import outputs
 from hepml.data.public.convert_formats import Piece, Source, open_source
+from hepml.data.public.jetclass_tree import make_tree
 from hepml.data.reading.remote import local_copy
 from hepml.errors import ConfigError, DataError, FileError
 
-TREE = "tree"
 _CHUNK = 10_000
 
 
@@ -174,13 +174,7 @@ def _write(path: Path, chunks: Iterator[dict[str, Any]], report: dict[str, Any])
             tree = None
             for branches in chunks:
                 if tree is None:
-                    types = {n: a.type.content if n == "part" else a.dtype for n, a in branches.items()}
-                    tree = file.mktree(
-                        TREE,
-                        types,
-                        counter_name=lambda counted: "n" + counted,
-                        field_name=lambda outer, inner: f"{outer}_{inner}",
-                    )
+                    tree = make_tree(file, branches)
                 tree.extend(branches)
             if tree is None:
                 raise DataError("the files have no jets", mend="give files with some")

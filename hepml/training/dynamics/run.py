@@ -27,7 +27,7 @@ from hepml.training.checkpoints import write_atomically
 from hepml.training.dynamics.config import DynamicsConfig, load_dynamics_config
 from hepml.training.dynamics.tasks import Task, Trained, make_task
 from hepml.training.ranks import refuse_ranks
-from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory
+from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory, new_folder
 
 __all__ = ["Progress", "load_dynamics_config", "load_network", "run_dynamics"]
 
@@ -76,7 +76,7 @@ def run_dynamics(
         HepmlError: a config that does not fit, motion that diverges, a folder that holds a run already.
     """
     refuse_ranks(os.environ, "a training of trajectories")
-    folder = RunDirectory(output or config.output or _new_folder(config))
+    folder = RunDirectory(output or config.output or new_folder(f"dynamics-{config.name or 'run'}"))
     task = make_task(config)
     folder.prepare(resume=False)
     write_atomically(folder.path / CONFIG, configs.dump_yaml(configs.plain_values(config)).encode())
@@ -222,12 +222,3 @@ def _save(folder: RunDirectory, task: Task, label: str, net: nn.Module) -> None:
         buffer,
     )
     write_atomically(folder.path / "models" / f"{label}.pt", buffer.getvalue())
-
-
-def _new_folder(config: DynamicsConfig) -> Path:
-    base = Path("runs") / f"dynamics-{config.name or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path, n = base, 1
-    while path.exists():
-        n += 1
-        path = base.with_name(f"{base.name}-{n}")
-    return path

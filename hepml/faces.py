@@ -1,4 +1,5 @@
-"""The face of a package: its public names, imported when first used, and shown by `dir` with nothing else.
+"""The public interface of a package: its names, imported when first used, and shown by `dir` with nothing
+else.
 
 A package's `__init__` hands `__getattr__` and `__dir__` of a `Face` on as its own.
 """

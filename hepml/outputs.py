@@ -1,9 +1,9 @@
 """Outputs: written under a temporary name of their own, brought to the disk, renamed last, and never over an
 input.
 
-Every file or folder that hepml writes as a whole goes through here. One writer at a time owns a final name
-(a lock that the kernel lets go of when the process ends, however it ends); whoever owns it also removes what
-a killed predecessor left under temporary names. Modes follow the umask, so that shared folders stay shared.
+Every file or folder that hepml writes as a whole goes through here. One writer at a time owns a final name (a
+lock that the kernel lets go of when the process ends, however it ends); whoever owns it also removes what a
+killed predecessor left under temporary names. Modes follow the umask, so that shared folders stay shared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long work says how far it is, from wherever it happens, to whoever listens; nothing here prints.
+"""The progress of long work, reported from wherever it happens to whoever listens; nothing here prints.
 
 Reading, clustering and exporting call `tell`; the command line listens and draws. A script may listen, too.
 """

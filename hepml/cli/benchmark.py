@@ -1,5 +1,5 @@
-"""`hepml benchmark`: trains several taggers on the same jets, several seeds each, and lays them side by
-side."""
+"""`hepml benchmark`: trains several taggers on the same jets, several seeds each, and compares them in one
+table."""
 
 from __future__ import annotations
 

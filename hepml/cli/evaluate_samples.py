@@ -1,5 +1,5 @@
-"""The samples of `hepml evaluate`: labels and scores out of score files, of the test jets of runs, or of jets
-that are scored now."""
+"""The samples of `hepml evaluate`: labels and scores out of score files, of the test jets of runs, or of
+jets that are scored now."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`hepml export`: a trained tagger to one file of ONNX or `.pt2`, with its preprocessing, for any number of
-jets and of constituents."""
+"""`hepml export`: a trained tagger to one file of ONNX or `.pt2`, with its preprocessing, for any number
+of jets and of constituents."""
 
 from __future__ import annotations
 

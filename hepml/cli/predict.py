@@ -1,5 +1,5 @@
-"""`hepml predict`: scores of jets in files, written with the jets' own columns to ROOT, npz,
-Parquet, CSV or HDF5."""
+"""`hepml predict`: scores of jets in files, written with the jets' own columns to ROOT, npz, Parquet, CSV
+or HDF5."""
 
 from __future__ import annotations
 

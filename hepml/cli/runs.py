@@ -1,5 +1,5 @@
-"""`hepml runs`: the runs there are, one of them, several side by side, what MLflow still lacks, and MLflow's
-own pages."""
+"""`hepml runs`: all runs, one of them, several side by side, what MLflow still lacks, and MLflow's own
+pages."""
 
 from __future__ import annotations
 

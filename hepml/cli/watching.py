@@ -1,4 +1,5 @@
-"""A bar for whatever takes longer than a second in any command, drawn from what `hepml.progress` is told.
+"""A bar for whatever takes longer than a second in any command, drawn from what is reported to
+`hepml.progress`.
 
 It comes on standard error and vanishes when the work is done. Without a terminal it is one line a minute,
 with the time that is left; with `-q` it is nothing. A bar that a command draws itself goes before it.

@@ -1,5 +1,5 @@
-"""Jobs for HTCondor: a submit description with one process a job, the script that each runs, and a DAG with
-one node a job and the gather step behind; written beside the runs, and submitted where a pool is."""
+"""Jobs for HTCondor: a submit description with one process a job, the script that each runs, and a DAG
+with one node a job and the gather step behind; written beside the runs, and submitted where a pool is."""
 
 from __future__ import annotations
 

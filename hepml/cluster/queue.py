@@ -1,5 +1,6 @@
-"""What a batch system says about jobs of ours: alive or not, and how to take one out. Works without
-accounting (`sacct`), which many clusters lack: what has left the queue is told by its run folder instead."""
+"""What a batch system says about jobs of ours: alive or not, and how to cancel one. Works without
+accounting (`sacct`), which many clusters lack: the run folder says what became of a job that has left the
+queue."""
 
 from __future__ import annotations
 

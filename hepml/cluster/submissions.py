@@ -1,5 +1,5 @@
-"""What was submitted: `jobs.json` beside the runs, from which a board is watched, cancelled and retried, and
-which keeps a run from being queued twice."""
+"""What was submitted: `jobs.json` beside the runs, from which a board is watched, cancelled and retried,
+and which keeps a run from being queued twice."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What runs on a node of Slurm: one job as a process of its own, ended cleanly and queued again where a time
-limit or a preemption ends it early."""
+"""What runs on a node of Slurm: one job as a process of its own, ended cleanly and queued again where a
+time limit or a preemption ends it early."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`JetDataset`: the packed jets of some files, in memory or in a memory-mapped cache, with random access by
-vectorised gather."""
+"""`JetDataset`: the packed jets of some files, in memory or in a memory-mapped cache, with random access
+by vectorised gather."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a batch of jets shows itself: a few lines of text, and a small table with a picture for notebooks."""
+"""How a batch of jets is displayed: a few lines of text, and a small table with a picture for notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Further views of a jet that are made once, at loading, and travel in the batch: clustering trees,
+"""Further views of a jet that are computed once, at loading, and travel in the batch: clustering trees,
 energy-flow polynomials.
 
 A model names them in `Inputs.extras`. An extra has one row a constituent or one row a jet, so that it is

@@ -1,4 +1,4 @@
-"""What a model asks of the data.
+"""What a model reads of the data.
 
 A model carries an `Inputs` as its attribute `inputs`; the reader and the loader are built from it, so that a
 user never lists the same feature twice.

@@ -1,5 +1,5 @@
-"""Awkward jets that show themselves in a notebook: a small table and the first jets drawn, as a `JetBatch`
-does."""
+"""Awkward jets with a display for notebooks: a small table and drawings of the first jets, as of a
+`JetBatch`."""
 
 from __future__ import annotations
 

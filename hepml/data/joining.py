@@ -1,4 +1,4 @@
-"""Batches behind each other, as one: `JetBatch.concatenate`."""
+"""Several batches concatenated to one: `JetBatch.concatenate`."""
 
 from __future__ import annotations
 

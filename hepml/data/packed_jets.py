@@ -1,5 +1,5 @@
-"""`PackedJets`: the columns of several jets behind each other, what follows from them, and the same jets
-moved, reordered or chosen. What users hold is a `JetBatch` (`batch.py`), which adds how jets are taken in and
+"""`PackedJets`: the concatenated columns of several jets, what follows from them, and the same jets moved,
+reordered or chosen. What users hold is a `JetBatch` (`batch.py`), which adds how jets are taken in and
 shown."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Packing jets on a dask cluster: each task packs some thousand entries of a file, and the pieces are put
-behind each other in the files' order. The bytes are those of packing in one process.
+"""Packing jets on a dask cluster: each task packs some thousand entries of a file, and the pieces are
+concatenated in the files' order. The bytes are those of packing in one process.
 
 Client and workers must see the same folders. A scheduler may run already, or workers are started as jobs of
 Slurm or HTCondor for the time of the packing.

@@ -1,5 +1,5 @@
-"""Arrays that grow at their end without being copied: what is read in small chunks is computed straight to
-where it stays.
+"""Arrays that grow at their end without being copied: what is read in small chunks is written directly to its
+final place.
 
 Memory is reserved for what the chunks so far foretell, in large pages. Pages that nothing was written to cost
 nothing, and the system moves a mapping by its page table, so neither a reserve that is too large nor one that

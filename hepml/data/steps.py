@@ -1,5 +1,5 @@
-"""`Steps`: how jets are shared out over the steps of an epoch and over processes, and how far an epoch has
-come. What every loader is, wherever its jets are.
+"""`Steps`: how jets are distributed over the steps of an epoch and over processes, and the position in an
+epoch. The base of every loader, wherever its jets are stored.
 """
 
 from __future__ import annotations

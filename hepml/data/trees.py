@@ -1,4 +1,4 @@
-"""Binary trees over the constituents of a jet, as packed columns that are made once and travel in
+"""Binary trees over the constituents of a jet, as packed columns that are computed once and travel in
 `JetBatch.extras`.
 
 A tree of n constituents has n leaves and n - 1 merges. It is kept in n rows, one a constituent, so that it is

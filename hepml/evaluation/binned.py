@@ -1,4 +1,5 @@
-"""Efficiency and rejection in bins of a quantity of the jets, as their pT: how one cut fares there."""
+"""Efficiency and rejection in bins of a quantity of the jets, such as their pT: how one cut performs
+there."""
 
 from __future__ import annotations
 

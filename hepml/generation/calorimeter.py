@@ -1,5 +1,5 @@
-"""The calorimeter of the parametric detector: resolutions of energy, and the mesh of towers that both of its
-parts share (see `hepml.generation.detector`)."""
+"""The calorimeter of the parametric detector: resolutions of energy, and the mesh of towers that both of
+its parts share (see `hepml.generation.detector`)."""
 
 from __future__ import annotations
 

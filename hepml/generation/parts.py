@@ -1,4 +1,4 @@
-"""Chunks on disk: what lets a killed run go on, and lets the final file be put together in order.
+"""Chunks on disk: a killed run continues from them, and the final file is assembled from them in order.
 
 A sidecar directory `FILE.root.parts/` beside the output holds one compressed numpy file a chunk and the
 settings that they were made with. Every file is written under a temporary name and renamed, so a chunk is

@@ -1,5 +1,5 @@
-"""Jets as clouds in phase space: features from the flow of a learned Hamiltonian, and the plain twin that
-shows what the flow is worth.
+"""Jets as clouds in phase space: features from the flow of a learned Hamiltonian, and the counterpart without
+a flow, which shows what the flow contributes.
 
 Each constituent gets a position, a momentum and some charges from its features; the cloud then moves under a
 learned Hamiltonian (`hepml.nn.symplectic`), and an invariant pooling reads it out. The twin has the same

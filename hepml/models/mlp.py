@@ -1,4 +1,4 @@
-"""The multilayer perceptron on jet observables: the soft perceptron, deep."""
+"""The multilayer perceptron on jet observables: the soft perceptron with hidden layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The soft perceptron on jet observables: the smallest tagger there is, and what every other must beat."""
+"""The soft perceptron on jet observables: the smallest tagger, and the baseline that every other must
+beat."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Statistics of a training step that is shared out over several processes.
+"""Statistics of a training step that is distributed over several processes.
 
-A norm that is `synchronised` measures the rows of all ranks, so that several processes take the step that
-one would take with all the jets. torch's own SyncBatchNorm does this on GPUs only, and knows nothing of
-packed rows or of the places where statistics are computed in closed form; here one function combines what
-each rank has measured, on any device, and every norm of hepml asks it.
+A norm that is `synchronised` measures the rows of all ranks, so that several processes take the step that one
+would take with all the jets. torch's own SyncBatchNorm does this on GPUs only, and knows nothing of packed
+rows or of the places where statistics are computed in closed form; here one function combines what each rank
+has measured, on any device, and every norm of hepml asks it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Attention among the constituents of each jet, and the blocks of the (Particle) Transformer that are made of
-it.
+"""Attention among the constituents of each jet, and the blocks of the (Particle) Transformer that are built
+from it.
 
 Constituents stay packed, [ΣN, C]: linear maps, norms and dropout never see padding. Only the attention itself
 needs a rectangle; it is made for a few jets at a time, of similar length (see `hepml.nn.encoder`). Parameters

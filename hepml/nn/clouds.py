@@ -1,5 +1,6 @@
-"""Several collections of a jet as one cloud of points: the features of each embedded to a common width, then
-concatenated (CMS's ParticleNet-AK4 and weaver's taggers do it so with candidates and secondary vertices)."""
+"""Several collections of a jet as one cloud of points: the features of each embedded to a common width,
+then concatenated (CMS's ParticleNet-AK4 and weaver's taggers do it so with candidates and secondary
+vertices)."""
 
 from __future__ import annotations
 

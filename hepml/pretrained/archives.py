@@ -1,9 +1,9 @@
 """Files that torch wrote, read so that damage shows: the checksums of the zip, a digest of the weights, and
 nothing unpickled but tensors and plain values.
 
-torch.load does not look at the checksums that its own zip archives carry, and loads other weights where a
-bit has flipped. Checkpoints of hepml also carry a digest of what they hold, which covers what a zip does
-not: a file put together from two others.
+torch.load does not look at the checksums that its own zip archives carry, and loads other weights where a bit
+has flipped. Checkpoints of hepml also carry a digest of what they hold, which covers what a zip does not: a
+file put together from two others.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Jets for symmetry tests, made on the fly: massless constituents in a few prongs, no two alike and no two in
-the same direction."""
+"""Jets for symmetry tests, made on the fly: massless constituents in a few prongs, no two alike and no two
+in the same direction."""
 
 from __future__ import annotations
 

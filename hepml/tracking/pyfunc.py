@@ -1,5 +1,5 @@
-"""What `mlflow.pyfunc.load_model` calls to bring a hepml model back; named in the MLmodel file, so the path
-of this module is fixed."""
+"""What `mlflow.pyfunc.load_model` calls to bring a hepml model back; named in the MLmodel file, so the
+path of this module is fixed."""
 
 from __future__ import annotations
 

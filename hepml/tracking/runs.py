@@ -1,4 +1,4 @@
-"""The runs there are, read from their directories: MLflow is not asked and need not be there."""
+"""All runs, read from their directories: MLflow is not asked and need not be there."""
 
 from __future__ import annotations
 

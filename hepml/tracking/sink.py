@@ -1,4 +1,4 @@
-"""The thread that sends a running journal to MLflow, and that nobody ever waits for longer than promised.
+"""The thread that sends a running journal to MLflow, and for which no caller waits longer than a stated time.
 
 It wakes when something was written, imports MLflow, opens the store and ships. A failure is reported once,
 then tried again after a pause that grows to a minute. The training thread only sets an event.

@@ -1,5 +1,5 @@
-"""How far a run's journal has come in each MLflow store: `run_dir/tracking.json`, replaced whole after every
-accepted request."""
+"""How far a run's journal has come in each MLflow store: `run_dir/tracking.json`, replaced atomically
+after every accepted request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that a training step frees stays with the process, where glibc hands it out.
+"""Memory that a training step frees stays with the process, where glibc is its allocator.
 
 A step makes and frees the same large tensors again and again. glibc maps every block above 32 MB anew and
 gives it back to the system when it is freed, and the system clears its pages each time: up to two fifths of a

@@ -6,8 +6,8 @@ what it keeps (`AUGMENTATIONS`).
 a rotation leaves them as they are, a reflection in phi turns the sign of `delta_phi` and, with it, of the
 transverse impact parameter `d0`. `delta_eta` is signed by the jet's hemisphere and so does not change under
 `reflect_eta`, but `dz` turns its sign. A boost along the beam, a rotation about the jet axis, soft smearing
-and collinear splitting leave stored features that follow from momenta out, to be recomputed. The first
-three take a jet's further collections along. Larger changes, which make another jet of a jet, are in
+and collinear splitting leave stored features that follow from momenta out, to be recomputed. The first three
+take a jet's further collections along. Larger changes, which make another jet of a jet, are in
 `hepml.training.perturbations`.
 """
 

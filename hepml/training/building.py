@@ -1,5 +1,5 @@
-"""What a run trains, from its config: the model, its objective, the weights it starts from, and the identity
-that goes into every checkpoint."""
+"""What a run trains, from its config: the model, its objective, the weights it starts from, and the
+identity that goes into every checkpoint."""
 
 from __future__ import annotations
 

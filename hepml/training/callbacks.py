@@ -1,5 +1,5 @@
-"""The Lightning callback that keeps a run: best and last checkpoint, early stopping, metrics to the journal,
-a clean end on a signal.
+"""The Lightning callback that records a run: best and last checkpoint, early stopping, metrics to the
+journal, a clean end on a signal.
 
 One callback instead of several, because the order matters: measure, decide, write, tell. Its state travels in
 the checkpoint, so that a resumed run remembers what was best and how long it has waited.

@@ -1,5 +1,5 @@
-"""How a run fits its model: Lightning's trainer, the loaders of this rank, and the checkpoint that a resumed
-run continues from."""
+"""How a run fits its model: Lightning's trainer, the loaders of this rank, and the checkpoint that a
+resumed run continues from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that train together, as Lightning and torch.distributed want to hear of them.
+"""Processes that train together, as Lightning and torch.distributed expect them to be described.
 
 Ranks that were started from outside meet before anything is written: what only the first of them does (making
 the run folder, taking its lock) then succeeds for all or fails for all, and none waits half an hour for one

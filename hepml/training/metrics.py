@@ -1,5 +1,5 @@
-"""What is measured of a model's outputs: a few numbers each epoch, and the full report on test jets, both by
-`hepml.evaluation`."""
+"""What is measured of a model's outputs: a few numbers each epoch, and the full report on test jets, both
+by `hepml.evaluation`."""
 
 from __future__ import annotations
 

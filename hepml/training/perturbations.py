@@ -1,5 +1,5 @@
-"""Random changes of a batch that make another jet of each jet: for distillation, where a teacher scores what
-comes out, and labels need not hold.
+"""Random changes of a batch that make another jet of each jet: for distillation, where a teacher scores the
+new jets, and the labels of the old ones need not hold.
 
 `move_prong` moves and rescales the constituents about one of them together, `smear_momenta` each of them by
 itself, `drop_soft` leaves soft ones out, and `split_wide` splits some into two at an angle. How far is drawn

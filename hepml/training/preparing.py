@@ -1,5 +1,5 @@
-"""What stands before the first step of a training: jets, objective, a teacher's scores and the model, in this
-order. What can go wrong with the user's files goes wrong here, before a folder is made; the search for a
+"""What is prepared before the first step of a training: jets, objective, a teacher's scores and the model, in
+this order. What can go wrong with the user's files goes wrong here, before a folder is made; the search for a
 learning rate begins the same way.
 """
 

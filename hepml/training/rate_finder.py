@@ -1,8 +1,8 @@
 """The learning-rate finder: one short training whose rate rises from step to step (arXiv:1506.01186).
 
 The loss falls fastest at a rate that still learns well, and blows up a decade or so above it. Suggested is
-the rate at which the smoothed loss was least, divided by ten. The steps are those of the run itself: its
-loss with weights, teacher, side tasks and penalties, its augmentations, accumulation and clipping.
+the rate at which the smoothed loss was least, divided by ten. The steps are those of the run itself: its loss
+with weights, teacher, side tasks and penalties, its augmentations, accumulation and clipping.
 """
 
 from __future__ import annotations

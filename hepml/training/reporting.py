@@ -1,4 +1,4 @@
-"""What a run leaves behind when it has trained: scores of its test sets, figures, and `summary.json`."""
+"""What a run writes after its training: scores of its test sets, figures, and `summary.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the steps of a run share: its config, its folder, who is told, and which rank this is."""
+"""What the steps of a run share: its config, its folder, where messages go, and which rank this is."""
 
 from __future__ import annotations
 

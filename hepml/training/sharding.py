@@ -1,4 +1,5 @@
-"""Training of models that are too large for one device: weights, gradients and optimizer state shared out.
+"""Training of models that are too large for one device: weights, gradients and optimizer state distributed
+over devices.
 
 FSDP2 (`torch.distributed.fsdp.fully_shard`) through Lightning's ModelParallelStrategy. A checkpoint is the
 one file that every other run leaves: gathered when it is written, and shared out when a run goes on from it,

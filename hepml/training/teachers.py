@@ -1,5 +1,5 @@
-"""Teachers for distillation: published weights, runs and ONNX taggers behind one face, log-probabilities of
-jets."""
+"""Teachers for distillation: published weights, runs and ONNX taggers behind one interface, the
+log-probabilities of jets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Where the reader meets event files: is this one, which tree and jet collection are meant, and its jets."""
+"""The reader's entry to event files: whether a file is one, which tree and jet collection are meant, and
+its jets."""
 
 from __future__ import annotations
 

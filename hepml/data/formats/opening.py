@@ -1,5 +1,5 @@
-"""Which format a file of jets has that is no ROOT tree: it is told by what is in it, not by its name alone,
-and one that is of none says what it holds."""
+"""Which format a file of jets has that is no ROOT tree. Its content decides, not its name alone; a file of
+no known format is refused with what it holds."""
 
 from __future__ import annotations
 

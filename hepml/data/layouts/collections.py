@@ -1,5 +1,5 @@
-"""The vocabulary of event layouts: jet collections, candidate collections, and the five kinds of link between
-them, all in names of branches."""
+"""The vocabulary of event layouts: jet collections, candidate collections, and the five kinds of link
+between them, all in names of branches."""
 
 from __future__ import annotations
 

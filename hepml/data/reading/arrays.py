@@ -1,5 +1,5 @@
-"""npz files, read so that damage shows: what each array says of itself against what is there, and no
-Python objects.
+"""npz files, read so that damage shows: what each array says of itself against what is there, and no Python
+objects.
 
 numpy reads an npz by unpacking a zip; on a damaged one it raises a dozen kinds of exceptions, or asks for as
 much memory as a damaged header says.

@@ -1,5 +1,5 @@
-"""Chunks gathered to one as they are read: each number is copied once, to where it stays, so that memory
-holds the jets once."""
+"""Chunks joined to one as they are read: each number is copied once, to its final place, so that memory
+holds the jets only once."""
 
 from __future__ import annotations
 

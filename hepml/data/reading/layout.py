@@ -1,9 +1,9 @@
 """`Layout`: which branches of a tree are a jet.
 
 A layout maps a file's branches onto the names that features and models use; a flat ntuple is mapped in a few
-lines of YAML (docs/data-layouts.md). Which layouts there are is in `layouts.py`.
-A column is a branch or a number, with an optional transform out of `TRANSFORMS`, a shift, a scale and a clip;
-formulas stand in `define` (`hepml.data.reading.expressions`).
+lines of YAML (docs/data-layouts.md). Which layouts there are is in `layouts.py`. A column is a branch or a
+number, with an optional transform out of `TRANSFORMS`, a shift, a scale and a clip; formulas stand in
+`define` (`hepml.data.reading.expressions`).
 """
 
 from __future__ import annotations

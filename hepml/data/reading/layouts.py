@@ -1,5 +1,5 @@
-"""The layouts there are: `jetclass`, built in and recognised by its branches, and those of files with many
-jets an entry (`hepml.data.layouts`). `Layout` itself is in `layout.py`."""
+"""All layouts: `jetclass`, built in and recognised by its branches, and those of files with many jets an
+entry (`hepml.data.layouts`). `Layout` itself is in `layout.py`."""
 
 from __future__ import annotations
 

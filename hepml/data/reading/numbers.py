@@ -1,5 +1,5 @@
-"""Arithmetic of columns as a selection and a layout's expressions mean it: integers are exact, whatever their
-type in the file, and nothing wraps around."""
+"""Arithmetic of columns as a selection and a layout's expressions mean it: integers are exact, whatever
+their type in the file, and nothing wraps around."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One entry, one jet: a layout of flat branches must not be laid over a tree of events, whose lists hold all
-particles of an event; an event would be read as one jet, and nothing would look wrong."""
+"""One entry, one jet: a layout of flat branches must not be laid over a tree of events, whose lists hold
+all particles of an event; an event would be read as one jet, and nothing would look wrong."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 A column that some files have and others lack is never half there, and never vanishes without a word: `refuse`
 names it and the files, `fill` puts zero (constituents, jet features), NaN (other jet columns), weight one or
-label none in its place, `drop` leaves it out of all files. Without a policy, what was asked for by name,
-and event weights, are refused, and what merely came along is left out. The report says what was filled or
-left out, and where. Columns of differing types come in the type that holds them all.
+label none in its place, `drop` leaves it out of all files. Without a policy, what was asked for by name, and
+event weights, are refused, and what merely came along is left out. The report says what was filled or left
+out, and where. Columns of differing types come in the type that holds them all.
 """
 
 from __future__ import annotations

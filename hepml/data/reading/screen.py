@@ -1,7 +1,7 @@
-"""Jets that no model can use, by one rule for all of them: NaN or infinite values, and constituents that no
-particle in a detector is (negative energy, energy below momentum, no transverse momentum, |eta| above 10).
-Refused, dropped or kept, and always counted. Rows of zeros are padding, no constituents: they are left out,
-and counted too."""
+"""Jets that no model can use, by one rule for all of them: NaN or infinite values, and constituents that
+no particle in a detector is (negative energy, energy below momentum, no transverse momentum, |eta| above
+10). Refused, dropped or kept, and always counted. Rows of zeros are padding, no constituents: they are
+left out, and counted too."""
 
 from __future__ import annotations
 

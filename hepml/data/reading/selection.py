@@ -1,8 +1,8 @@
 """Selections: expressions on jet columns such as `jet_pt > 500 & abs(jet_eta) < 2`, evaluated without `eval`.
 
-`and`, `or`, `not` join conditions; `&`, `|`, `~` (and `&&`, `||`, `!`) do the same and, like them, bind
-less tightly than comparisons, as in ROOT's TTree::Draw; parentheses around each comparison, as numpy wants
-them, do no harm. Between two integers `&` and `|` are bitwise, as in numpy. A number is no condition, and is
+`and`, `or`, `not` join conditions; `&`, `|`, `~` (and `&&`, `||`, `!`) do the same and, like them, bind less
+tightly than comparisons, as in ROOT's TTree::Draw; parentheses around each comparison, as numpy wants them,
+do no harm. Between two integers `&` and `|` are bitwise, as in numpy. A number is no condition, and is
 refused as one. Integers are exact, whatever their type in the file: nothing wraps around. Known functions are
 those in `FUNCTIONS`, with exactly their arguments; nothing else can be called, and no expression can write.
 """

@@ -1,5 +1,4 @@
-"""Jets whose constituents do not add up to them: what remains of damage that no checksum tells, and units
-that differ.
+"""Jets whose constituents do not add up to them: damage that no checksum shows, and units that differ.
 
 A jet's own momentum may rightly differ from the sum of its constituents: calibration, grooming, pile-up
 weights, lists that are cut or hold tracks only. So the sums are compared with what is usual in the file, and

@@ -1,5 +1,5 @@
-"""The dissipative Hamiltonian network (arXiv:2201.10085): a conserved and a lossy part of the motion, learned
-apart."""
+"""The dissipative Hamiltonian network (arXiv:2201.10085): a conserved and a lossy part of the motion,
+learned separately."""
 
 from __future__ import annotations
 

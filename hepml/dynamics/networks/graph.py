@@ -1,5 +1,5 @@
 """A Hamiltonian graph network for N bodies: invariant under their permutation, and under translations where
-only pairs speak.
+only pairs interact.
 
 (arXiv:1909.12790 integrates graph networks along learned Hamiltonians; the pair potential is its separable,
 physical case.)

@@ -1,5 +1,5 @@
-"""The Lagrangian network (arXiv:2003.04630): the law of motion from a learned L(q, dq/dt), without canonical
-momenta."""
+"""The Lagrangian network (arXiv:2003.04630): the law of motion from a learned L(q, dq/dt), without
+canonical momenta."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures that an analysis asks of a tagger: the background's mass behind cuts, and the reliability of
+"""Figures that an analysis asks of a tagger: the background's mass after cuts, and the reliability of
 probabilities."""
 
 from __future__ import annotations

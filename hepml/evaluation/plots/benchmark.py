@@ -1,5 +1,5 @@
-"""Figures that compare taggers by more than their ROC curves: rejection against cost, accuracy against boost,
-AUC against training jets."""
+"""Figures that compare taggers by more than their ROC curves: rejection against cost, accuracy against
+boost, AUC against training jets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Whose figure it is: experiment and status above the axes at the left, luminosity and energy at the right,
-as mplhep writes them."""
+"""Whose figure it is: experiment and status above the axes at the left, luminosity and energy at the
+right, as mplhep writes them."""
 
 from __future__ import annotations
 

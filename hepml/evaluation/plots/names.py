@@ -1,4 +1,5 @@
-"""What columns and features are called in a figure: one table of what a reader expects for what code says.
+"""What columns and features are called in a figure: one table from the names in code to the words that a
+reader expects.
 
 Every figure asks `words`; a name that is not in the table is shown without underscores.
 """

@@ -1,5 +1,5 @@
-"""Writing scores: ROOT (a TTree, grown chunk by chunk), npz, parquet, csv or HDF5. Written beside the final
-name, checked for the number of rows, then renamed."""
+"""Writing scores: ROOT (a TTree, grown chunk by chunk), npz, parquet, csv or HDF5. Written beside the
+final name, checked for the number of rows, then renamed."""
 
 from __future__ import annotations
 

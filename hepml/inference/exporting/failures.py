@@ -1,4 +1,4 @@
-"""Why a graph could not be made: the layer, and the operation in it, out of torch's long messages."""
+"""Why a graph could not be recorded: the layer, and the operation in it, out of torch's long messages."""
 
 from __future__ import annotations
 

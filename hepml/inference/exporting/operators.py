@@ -1,5 +1,5 @@
-"""Operators that torch's ONNX exporter lacks or writes with numbers rounded to float32, or that onnxruntime
-has for float32 alone, in operators of the standard."""
+"""Operators that torch's ONNX exporter lacks or writes with numbers rounded to float32, or that
+onnxruntime has for float32 alone, in operators of the standard."""
 
 from __future__ import annotations
 

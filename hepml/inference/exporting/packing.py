@@ -1,4 +1,4 @@
-"""Jets of ours as the inputs of an exported file, in each of its forms."""
+"""Batches of jets as the inputs of an exported file, in each of its forms."""
 
 from __future__ import annotations
 

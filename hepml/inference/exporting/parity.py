@@ -1,5 +1,5 @@
-"""Whether an exported file is the tagger that it was made of: both on the same jets, in batches and paddings
-of many shapes."""
+"""Whether an exported file equals the tagger that it was exported from: both on the same jets, in batches
+and paddings of many shapes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Large buffers on the CPU that outlive a training step, so that the system need not clear their pages again
-and again."""
+"""Large buffers on the CPU that outlive a training step, so that the system need not clear their pages
+again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The flow of a Hamiltonian with the memory of its last state alone: the backward pass walks the motion back.
+"""The flow of a Hamiltonian in the memory of its last state alone: the backward pass integrates the motion
+backwards.
 
 `hepml.nn.symplectic.integrate` is the definition, of which automatic differentiation keeps every step.
 """

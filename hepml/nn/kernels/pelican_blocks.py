@@ -1,5 +1,5 @@
-"""Blocks on the pairs of some jets, by hand: forward and backward passes that stay in the cache and keep
-nothing of pairs.
+"""Blocks on the pairs of some jets, by hand: forward and backward passes that stay in the cache and store no
+tensor of pairs.
 
     x = dropout(gain t + bias),   t' = LeakyReLU(W LeakyReLU(aggregate(x)) + w),
 

@@ -1,4 +1,4 @@
-"""What the constituents of a jet see from their local frames, for the networks that read it (LLoCa,
+"""Features of a jet's constituents in their local frames, for the networks that read them (LLoCa,
 arXiv:2505.20280).
 
 A frame network is given momenta in the jet's rest frame and the reference vectors beside them; its vectors

@@ -1,5 +1,4 @@
-"""Scalars made fit for a network: Minkowski products span ten orders of magnitude, their logarithm does
-not."""
+"""Scalars scaled for a network: Minkowski products span ten orders of magnitude, their logarithm does not."""
 
 from __future__ import annotations
 

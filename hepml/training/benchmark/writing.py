@@ -1,5 +1,5 @@
 """What a benchmark leaves in its folder: `leaderboard.json`, `leaderboard.md`, the figures, and the MLflow
-run that its runs hang below."""
+run that is the parent of its runs."""
 
 from __future__ import annotations
 

@@ -105,12 +105,12 @@ def main(words: list[str]) -> None:
     named = [w for w in words if not w.startswith("-")]
     chosen = [p for p in PAGES if not named or any(w in p.stem for w in named)]
     for page in chosen:
-        made = convert(page)
+        notebook = convert(page)
         if "--execute" in words:
             with tempfile.TemporaryDirectory() as folder:
                 (Path(folder) / "data").symlink_to(DOCS.parent / "data")
-                made = execute(made, Path(folder))
-        print(write(page, made))
+                notebook = execute(notebook, Path(folder))
+        print(write(page, notebook))
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ def reliability(
         DataError: as `evaluate`; scores outside [0, 1].
 
     Examples:
-        >>> found = hepml.evaluation.reliability([0, 1, 0, 1], [0.25, 0.25, 0.75, 0.75], bins=2)
-        >>> found['ece']
+        >>> table = hepml.evaluation.reliability([0, 1, 0, 1], [0.25, 0.25, 0.75, 0.75], bins=2)
+        >>> table['ece']
         0.25
     """
     y, s, w = _probabilities(labels, scores, weights)

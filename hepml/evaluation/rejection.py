@@ -36,8 +36,8 @@ class Rejection(NamedTuple):
         threshold: the cut, `score >= threshold`.
 
     Examples:
-        >>> found = hepml.evaluation.background_rejection([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], 0.5)
-        >>> float(found), found.lower_limit
+        >>> rejection = hepml.evaluation.background_rejection([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], 0.5)
+        >>> float(rejection), rejection.lower_limit
         (1.4624752955742644, True)
     """
 
@@ -132,8 +132,8 @@ def rejection_by_convention(
     Examples:
         >>> labels = [0, 0, 0, 1, 1, 1]
         >>> scores = [0.1, 0.2, 0.7, 0.6, 0.8, 0.9]
-        >>> found = hepml.evaluation.rejection_by_convention(labels, scores, 1.0)
-        >>> round(found['first_above'], 3)
+        >>> rejections = hepml.evaluation.rejection_by_convention(labels, scores, 1.0)
+        >>> round(rejections['first_above'], 3)
         3.0
     """
     _check_efficiency(signal_efficiency)

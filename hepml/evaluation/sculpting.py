@@ -54,8 +54,8 @@ def mass_sculpting(
     Examples:
         >>> labels, masses = [0] * 200 + [1] * 200, [*range(200)] * 2
         >>> scores = [m / 200 for m in range(200)] * 2  # a tagger that looks at the mass
-        >>> found = hepml.evaluation.mass_sculpting(labels, scores, masses)
-        >>> found['0.5']['divergence'] > found['0.5']['by_chance']
+        >>> sculpting = hepml.evaluation.mass_sculpting(labels, scores, masses)
+        >>> sculpting['0.5']['divergence'] > sculpting['0.5']['by_chance']
         True
     """
     y, s, w = check_binary(labels, scores, weights)

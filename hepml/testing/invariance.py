@@ -131,8 +131,8 @@ def assert_invariant(
 
     Examples:
         >>> model = hepml.models.create('mlp', hidden=(4,)).double()
-        >>> found = hepml.testing.assert_invariant(model, 'azimuthal-rotation', tolerance=1e-6)
-        >>> found.relative < 1e-6
+        >>> deviation = hepml.testing.assert_invariant(model, 'azimuthal-rotation', tolerance=1e-6)
+        >>> deviation.relative < 1e-6
         True
     """
     violation, worst = _measure(model, group, batch, dtype, gammas, repeats, seed, tolerance)

@@ -222,11 +222,11 @@ def train(
 
     Examples:
         >>> from lightning.pytorch.callbacks import LambdaCallback
-        >>> seen = []
-        >>> count = LambdaCallback(on_train_batch_end=lambda *step: seen.append(step[-1]))
+        >>> steps = []
+        >>> count = LambdaCallback(on_train_batch_end=lambda *step: steps.append(step[-1]))
         >>> keys = {"training.epochs": 1, "training.batch_size": 200, "data.max_jets": 400}
         >>> run = hepml.train("quickstart", model="mlp", callbacks=[count], **keys)
-        >>> len(run.history()), seen
+        >>> len(run.history()), steps
         (1, [0, 1])
     """
     from hepml.training import run as training_run

@@ -130,6 +130,12 @@ class Categorical(Objective):
     name, task = "categorical", "classification"
 
     def __init__(self, classes: int = 2, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(
+                f"label_smoothing is {label_smoothing}",
+                where="objective",
+                mend="give a share from 0 to below 1, such as 0.1",
+            )
         self.classes, self.label_smoothing = classes, label_smoothing
 
     @property

@@ -245,7 +245,7 @@ def packed_chunks(
         step_size=None,
         scanned=scanned,
         finite=[
-            *request.inputs.jet_features,
+            *(c for c in request.inputs.jet_features if c not in request.inputs.targets),
             *(c for c in (request.target, request.weights) if isinstance(c, str)),
         ],
         weights=request.weights is None or request.weights is True,
@@ -273,7 +273,7 @@ def packed_chunks(
         batch = batch_of(
             JetBatch,
             chunk, names, request.inputs.jet_features, labels=labels, weights=weights, room=room,
-            collections=request.inputs.collections,
+            collections=request.inputs.collections, targets=request.inputs.targets,
         )  # fmt: skip
         yield {
             **{name: _array(getattr(batch, name)) for name in _BATCH_COLUMNS},

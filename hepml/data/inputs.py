@@ -23,6 +23,8 @@ class Inputs:
         extras: names of further views that travel in the batch (clustering trees, say).
         collections: further collections that are inputs of their own (secondary vertices, say), each with the
             names of its features.
+        targets: those of `jet_features` that no model reads but side tasks learn: a jet without one (NaN) is
+            as good as any.
 
     Examples:
         >>> hepml.models.create('pfn').inputs.four_momenta, hepml.data.Inputs(features=('log_pt',)).features
@@ -35,6 +37,7 @@ class Inputs:
     max_constituents: int | None = None
     extras: tuple[str, ...] = ()
     collections: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    targets: tuple[str, ...] = ()
 
     def told(self) -> dict[str, str]:
         """What is asked for, by name, without what is not."""

@@ -124,6 +124,7 @@ def batch_of(
     dtype: torch.dtype = torch.float32,
     room: Room | None = None,
     collections: Collections = (),
+    targets: Sequence[str] = (),
 ) -> Jets:
     """The jets of a chunk as a batch, whichever way they came: the one place where this is done.
 
@@ -136,24 +137,31 @@ def batch_of(
         dtype: floating dtype of the batch.
         room: gives the memory for `four_momenta` and `features`; new memory where left out.
         collections: further collections, with the features of each.
+        targets: those of `jet_features` that a jet may lack (NaN).
 
     Raises:
         LayoutError: a column that is not there.
         DataError: NaN or infinite momenta; names jet and constituent.
     """
     names = feature_table.resolve(features) if features else ()
+    of_jets = jet_matrix(chunk, jet_features) if jet_features else None
+    complete = of_jets
+    if of_jets is not None and targets:
+        complete = np.where(np.isin(jet_features, targets)[None, :], np.float32(0.0), of_jets)
     batch = kind.from_arrays(
         four_momenta_of(chunk, dtype, room),
         chunk.offsets,
         features_of(chunk, names, dtype, room) if names else None,
         labels,
         feature_names=names,
-        jet_features=jet_matrix(chunk, jet_features) if jet_features else None,
+        jet_features=complete,
         jet_feature_names=tuple(jet_features),
         weights=weights,
         index=chunk.entries,
         dtype=dtype,
     )
+    if of_jets is not None and targets:
+        batch = replace(batch, jet_features=torch.from_numpy(of_jets).to(dtype))
     momenta = chunk.momenta
     if momenta is not None:
         batch = replace(batch, jet_momenta=torch.from_numpy(momenta).to(dtype))

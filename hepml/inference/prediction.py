@@ -268,8 +268,17 @@ def score_dataset(
 
 
 def head_of(model: nn.Module) -> Objective:
-    """The objective that a model was trained for; categorical over its outputs where it does not say."""
+    """The objective that a model was trained for; categorical over its outputs where it does not say.
+
+    Raises:
+        ModelError: it was trained on hidden constituents alone, so that its outputs mean nothing.
+    """
     identity = identity_of(model)
+    if identity.pretext:
+        raise ModelError(
+            "this run learnt what was hidden from it (pretraining), and its outputs have learnt nothing",
+            mend="fine-tune it on labelled jets: hepml train CONFIG model.pretrained=RUN",
+        )
     named = identity.objective
     if isinstance(named, Objective):
         return named

@@ -33,6 +33,7 @@ class Identity:
         target: the regressed column.
         layout: of the files it was trained on.
         standards: what it standardises its inputs by (`hepml.models.standardised`).
+        pretext: whether it was trained on a pretext task, so that its outputs have learnt nothing.
     """
 
     name: str | None = None
@@ -42,6 +43,7 @@ class Identity:
     target: str | None = None
     layout: Any = None
     standards: Mapping[str, Any] = field(default_factory=dict)
+    pretext: bool = False
 
     @property
     def bare_classes(self) -> tuple[str, ...]:

@@ -3,8 +3,8 @@ background's mass, and whether probabilities mean what they say."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def against(
 
 
 def analyse(pair: Binary, masses: np.ndarray, temperature: float | None) -> dict[str, Any]:
-    """`sculpting` and `calibration` of one test set; what cannot be measured is left out.
+    """`sculpting` and `calibration` of one test set; why one of them cannot be measured is in `left_out`.
 
     Args:
         pair: labels, scores and weights of signal against background.
@@ -60,18 +60,26 @@ def analyse(pair: Binary, masses: np.ndarray, temperature: float | None) -> dict
         temperature: from the validation jets.
     """
     labels, scores, weights = pair
-    if not 0 < labels.sum() < len(labels) or (weights is not None and (weights < 0).any()):
-        return {}
+    if not 0 < labels.sum() < len(labels):
+        return {}  # the report says of which class the jets are
     analyses: dict[str, Any] = {}
-    with suppress(HepmlError):  # all background jets of one mass
+    left_out: dict[str, str] = {}
+    try:
         analyses["sculpting"] = mass_sculpting(labels, scores, masses, weights, random=RANDOM)
-    if scores.min() >= 0 and scores.max() <= 1:
-        analyses["calibration"] = {"ece": calibration.reliability(labels, scores, weights)["ece"]}
-        if temperature is not None:
+    except HepmlError as problem:  # all background jets of one mass, say
+        left_out["sculpting"] = problem.what
+    try:
+        errors = {"ece": calibration.reliability(labels, scores, weights)["ece"]}
+        if temperature is None:
+            left_out["temperature"] = "the validation jets do not tell it"
+        else:
             better = calibration.with_temperature(scores, temperature)
             ece = calibration.reliability(labels, better, weights)["ece"]
-            analyses["calibration"] |= {"temperature": temperature, "ece_with_temperature": ece}
-    return analyses
+            errors |= {"temperature": temperature, "ece_with_temperature": ece}
+        analyses["calibration"] = errors
+    except HepmlError as problem:
+        left_out["calibration"] = problem.what
+    return {**analyses, **({"left_out": left_out} if left_out else {})}
 
 
 def temperature_of(
@@ -98,6 +106,9 @@ def temperature_of(
     rows = score_dataset(model, chosen, loader_of(chosen, size, buckets=True), device=device)
     weights = None if chosen.weights is None else np.asarray(chosen.weights, dtype=np.float64)
     (labels, scores, own), _ = against(report, classes, np.asarray(chosen.labels), rows, weights)
-    if not 0 < labels.sum() < len(labels) or (own is not None and (own < 0).any()):
+    if not 0 < labels.sum() < len(labels):
         return None
-    return calibration.fit_temperature(labels, scores, own)
+    temperature = calibration.fit_temperature(labels, scores, own)
+    # negative weights may leave no best temperature, and the search ends at one of its bounds
+    bounded = own is None or not (own < 0).any() or abs(math.log(temperature)) < 3.9
+    return temperature if bounded else None

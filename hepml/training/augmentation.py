@@ -23,8 +23,11 @@ from torch import Tensor
 
 from hepml import kinematics
 from hepml.data import features as feature_table
+from hepml.data import jet_columns
 from hepml.data.batch import JetBatch
 from hepml.data.changed_jets import with_constituents, without_momentum_features
+from hepml.data.inputs import Inputs
+from hepml.errors import ConfigError
 from hepml.training import perturbations
 
 # Features that turn their sign under each reflection; every other feature of the table is even.
@@ -141,30 +144,41 @@ class Augmentation:
             collinear safe.
         exact: whether it is a symmetry of the physics, or a resolution below which jets are alike.
         further: whether further collections of a jet (secondary vertices) are changed along with it.
+        stale: raw columns of constituents from a file that would be wrong behind it, and for which nothing
+            here knows what they become.
+        another: whether it makes another jet of a jet, of which no jet column of a file is true.
     """
 
     change: Callable[[JetBatch], JetBatch]
     keeps: tuple[str, ...]
     exact: bool = True
     further: bool = False
+    stale: tuple[str, ...] = ()
+    another: bool = False
 
     def __call__(self, batch: JetBatch) -> JetBatch:
         return self.change(batch)
 
 
 _ALL = ("mass", "pt", "constituents", "angles", "safe")
+_TRACK = feature_table.TRACK_COLUMNS
 AUGMENTATIONS: dict[str, Augmentation] = {
     "rotate_phi": Augmentation(rotate_phi, _ALL, further=True),
     "reflect_phi": Augmentation(reflect_phi, _ALL, further=True),
     "reflect_eta": Augmentation(reflect_eta, _ALL, further=True),
-    "boost_z": Augmentation(boost_z, _ALL),
-    "rotate_axis": Augmentation(rotate_axis, ("mass", "pt")),
+    "boost_z": Augmentation(boost_z, _ALL, stale=("dz", "dz_error")),
+    "rotate_axis": Augmentation(rotate_axis, ("mass", "pt"), stale=_TRACK),
     "smear_soft": Augmentation(smear_soft, ("constituents",), exact=False),
     "split_collinear": Augmentation(split_collinear, ("mass", "pt", "safe"), exact=False),
-    "move_prong": Augmentation(perturbations.move_prong, ("pt",), exact=False),
-    "smear_momenta": Augmentation(perturbations.smear_momenta, ("pt",), exact=False),
-    "drop_soft": Augmentation(perturbations.drop_soft, ("pt",), exact=False),
-    "split_wide": Augmentation(perturbations.split_wide, ("pt",), exact=False),
+    **{
+        change.__name__: Augmentation(change, ("pt",), exact=False, stale=_TRACK, another=True)
+        for change in (
+            perturbations.move_prong,
+            perturbations.smear_momenta,
+            perturbations.drop_soft,
+            perturbations.split_wide,
+        )
+    },
 }
 
 
@@ -174,9 +188,48 @@ def apply(names: Sequence[str], batch: JetBatch) -> JetBatch:
         batch = _of_all_collections(
             lambda part: replace(part, raw=feature_table.not_from_momenta(part.raw)), batch
         )
+    if names:
+        batch = _without_derived(batch)
     for name in names:
         batch = AUGMENTATIONS[name](batch)
     return batch
+
+
+def refuse_stale(names: Sequence[str], inputs: Inputs) -> None:
+    """Refuses augmentations that would leave columns of a file as they were where they are no longer true.
+
+    Raises:
+        ConfigError: names the augmentation and the columns.
+    """
+    columns = feature_table.raw_columns_for(inputs.features)
+    of_jets = jet_columns.needed_from_file(inputs.jet_features)
+    for name in names:
+        kind = AUGMENTATIONS[name]
+        stale = [*(c for c in columns if c in kind.stale), *(of_jets if kind.another else ())]
+        if inputs.collections and not kind.further:
+            listed = ", ".join(name for name, _ in inputs.collections)
+            whole = ", ".join(name for name, other in AUGMENTATIONS.items() if other.further)
+            raise ConfigError(
+                f"{name} does not move the further collections ({listed})",
+                where="training.augment",
+                mend=f"leave it out (those that do: {whole}), or leave out model.collections",
+            )
+        if stale:
+            raise ConfigError(
+                f"{name} does not know what becomes of {', '.join(stale)}",
+                where="training.augment",
+                mend="leave it out, or choose features that follow from momenta",
+            )
+
+
+def _without_derived(batch: JetBatch) -> JetBatch:
+    """The batch without stored jet columns that follow from momenta, which are recomputed."""
+    names = batch.jet_feature_names
+    kept = [i for i, name in enumerate(names) if name not in jet_columns.DERIVED]
+    if batch.jet_features is None or len(kept) == len(names):
+        return batch
+    columns = batch.jet_features[:, kept] if kept else None
+    return replace(batch, jet_features=columns, jet_feature_names=tuple(names[i] for i in kept))
 
 
 def _of_all_collections(change: Callable[[JetBatch], JetBatch], batch: JetBatch) -> JetBatch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,18 @@ class WeightAverage:
         for name, value in values.items():
             live[name].copy_(value)
         return before
+
+    def put_into(self, weights: dict[str, Tensor], prefix: str) -> dict[str, Any]:
+        """Puts the average in the place of own weights in a state dict; returns what `take_from` needs."""
+        own = {name: weights[prefix + name].detach().clone() for name in self.values}
+        weights |= {prefix + name: value.clone() for name, value in self.values.items()}
+        return {"steps": self.steps, "values": own}
+
+    def take_from(self, weights: dict[str, Tensor], own: dict[str, Any], prefix: str) -> dict[str, Tensor]:
+        """Takes the average from a state dict; returns it with the own weights in its place."""
+        self.steps = own["steps"]
+        self.values = {name: weights[prefix + name].clone() for name in own["values"]}
+        return weights | {prefix + name: value for name, value in own["values"].items()}
 
 
 def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ identity that goes into every checkpoint."""
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from hepml.models.identity import identity_of
 from hepml.models.standardised import standardise, standards_of
 from hepml.objectives import Objective
 from hepml.redaction import redacted
-from hepml.training.augmentation import AUGMENTATIONS
+from hepml.training.augmentation import refuse_stale
 from hepml.training.checkpoints import initialise_from, load_model
 from hepml.training.decorrelation import Decorrelation
 from hepml.training.jets import RunJets, layout_of
@@ -32,7 +32,7 @@ from hepml.training.module import freeze
 from hepml.training.pretraining import MaskedParticles, refuse_extras
 from hepml.training.progress import Progress
 from hepml.training.run_config import RunConfig
-from hepml.training.side_tasks import PROBE, SideTasks, build_tasks, with_targets
+from hepml.training.side_tasks import PROBE, SideTasks, build_tasks, with_columns
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,17 @@ def _of_layout(config: RunConfig, name: str) -> dict[str, Any]:
 def model_inputs(config: RunConfig, given: nn.Module | None) -> Inputs:
     """What the model, and beside it side tasks and penalties, ask of the data; the number of outputs, which
     follows from the data, has no part in it."""
-    inputs = create_model(config, given, outputs=2).inputs
+    inputs: Any = create_model(config, given, outputs=2).inputs
     assert isinstance(inputs, Inputs)
     if config.pretraining is not None:
         refuse_extras(inputs)
-    columns: list[tuple[str, str]] = [(task.of, task.target) for task in config.auxiliary.values()]
     if config.decorrelate is not None:
-        columns.append(("jet", config.decorrelate.column))
-    return with_targets(inputs, columns)
+        inputs = with_columns(inputs, [("jet", config.decorrelate.column)])
+    targets = [(task.of, task.target) for task in config.auxiliary.values()]
+    return replace(
+        with_columns(inputs, targets),
+        targets=tuple(name for of, name in targets if of == "jet" and name not in inputs.jet_features),
+    )
 
 
 def build_side(config: RunConfig, model: nn.Module, objective: Objective, jets: RunJets) -> SideTasks | None:
@@ -129,7 +132,7 @@ def build_objective(config: RunConfig, jets: RunJets) -> Objective:
     arguments = dict(config.objective_arguments)
     name = config.objective_name
     if objectives.OBJECTIVES[name].task == "classification":
-        return objectives.objective(name, classes=len(jets.classes), **arguments)
+        return objectives.objective(name, classes=len(jets.classes) or _outputs_of(config), **arguments)
     targets = np.asarray(jets.train.labels, dtype=np.float64).reshape(len(jets.train), -1)
     if not np.isfinite(targets).all():
         raise DataError(
@@ -140,6 +143,12 @@ def build_objective(config: RunConfig, jets: RunJets) -> Objective:
     arguments.setdefault("centre", float(targets.mean()))
     arguments.setdefault("width", float(targets.std()) or 1.0)
     return objectives.objective(name, targets=targets.shape[1], **arguments)
+
+
+def _outputs_of(config: RunConfig) -> int:
+    """Outputs of a pretraining, which has no labels: one for each class that the config names, of which there
+    are at least two."""
+    return max(2, len(config.data.classes or ()))
 
 
 def build_model(
@@ -153,17 +162,7 @@ def build_model(
         ModelError: weights of another architecture.
     """
     model = create_model(config, given, objective.outputs)
-    asked: Any = model.inputs
-    if asked.collections:
-        apart = [name for name in config.training.augment if not AUGMENTATIONS[name].further]
-        if apart:
-            listed = ", ".join(name for name, _ in asked.collections)
-            whole = ", ".join(name for name, kind in AUGMENTATIONS.items() if kind.further)
-            raise ConfigError(
-                f"{apart[0]} does not move the further collections ({listed})",
-                where="training.augment",
-                mend=f"leave it out (those that do: {whole}), or leave out model.collections",
-            )
+    refuse_stale(config.training.augment, model_inputs(config, given))
     fresh = None
     if config.pretrained:
         fresh = frozenset(initialise_from(model, config.pretrained))

@@ -111,6 +111,7 @@ def describe(model: nn.Module, identity: dict[str, Any]) -> None:
         classes=tuple(identity.get("classes", ())),
         target=identity.get("target"),
         layout=identity.get("layout"),
+        pretext=bool((identity.get("config") or {}).get("pretraining")),
     )
     if identity.get("standards"):
         standardise(model, identity["standards"])

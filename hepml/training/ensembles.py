@@ -27,6 +27,7 @@ from hepml.models.identity import identity_of
 from hepml.models.standardised import standardise, standards_of
 from hepml.training.checkpoints import (
     BEST,
+    EXPORTED,
     describe,
     find_checkpoint,
     load_model,
@@ -67,6 +68,12 @@ def join_runs(
     paths = [find_checkpoint(run) for run in runs]
     if len(set(paths)) < len(paths):
         raise ConfigError("a run twice", where="command line", mend="name each member once")
+    if paths[0].suffix in EXPORTED or "hepml" not in read_checkpoint(paths[0]):
+        raise ConfigError(
+            f"{runs[0]} is no run of hepml's, from which the ensemble has its config and its test jets",
+            where="command line",
+            mend="name a run first",
+        )
     members = [load_model(path) for path in paths]
     ensemble = assemble(members, [str(run) for run in runs])
     folder = RunDirectory(output)
@@ -99,7 +106,12 @@ def assemble(members: Sequence[nn.Module], names: Sequence[str] = ()) -> nn.Modu
     identities = [identity_of(member) for member in members]
     first = identities[0]
     for name, member, one in zip(names, members, identities, strict=True):
-        if one.name is None or not isinstance(head_of(member), type(head_of(members[0]))):
+        if one.name is None:
+            raise ConfigError(
+                f"{name} is no registered model, of which an ensemble could be built again",
+                mend="join runs or checkpoints",
+            )
+        if not isinstance(head_of(member), type(head_of(members[0]))):
             raise ConfigError(
                 f"{name} has the objective {head_of(member).name}, {names[0]} has {head_of(members[0]).name}",
                 mend="join runs of one objective",

@@ -55,6 +55,9 @@ def fit_model(
     trainer = make_trainer(context, keeper, built.model)
     training, validation = make_loaders(config, jets, trainer)
     module = make_module(config, built, objective, jets, taught, training)
+    for task in () if module.side is None else module.side.tasks:
+        if task.remark:
+            context.progress.message(task.remark)
     # dropout and augmentation differ between ranks
     torch.manual_seed(settings.seed * 1_000_003 + trainer.global_rank + 1)
     last = checkpoint_to_continue(context, resume)

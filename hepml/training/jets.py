@@ -41,6 +41,7 @@ class RunJets:
         tests: by name, the first is the run's `test`.
         notes: lines worth telling.
         copies: how many of the training jets, the last ones, are changed copies of the others.
+        leaks: lines on given weights that have seen jets which this run scores.
         own_balance: whether the weights say how much each class counts, so that nothing balances them anew.
     """
 
@@ -50,6 +51,7 @@ class RunJets:
     notes: list[str] = field(default_factory=list)
     own_balance: bool = False
     copies: int = 0
+    leaks: list[str] = field(default_factory=list)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -57,7 +59,11 @@ class RunJets:
 
 
 def open_jets(
-    settings: DataConfig, inputs: Inputs, message: Callable[[str], None] = lambda text: None
+    settings: DataConfig,
+    inputs: Inputs,
+    message: Callable[[str], None] = lambda text: None,
+    *,
+    labels: bool = True,
 ) -> RunJets:
     """Opens the jets of a run.
 
@@ -65,6 +71,7 @@ def open_jets(
         settings: the `data` block.
         inputs: what the model asks for.
         message: told what was read.
+        labels: False for jets whose labels, if there are any, are not read.
 
     Raises:
         FileError, LayoutError, DataError: see `hepml.data`.
@@ -72,14 +79,14 @@ def open_jets(
     """
 
     def read(files: Source, classes: Sequence[str] | None = None, test: bool = False) -> JetDataset:
-        out: JetDataset = open_dataset(settings, files, inputs, classes, test=test)
+        out: JetDataset = open_dataset(settings, files, inputs, classes, test=test, labels=labels)
         return out
 
     _say_how_to_get(settings)
     reweighting = _reweighting_of(settings)
     groups = isinstance(reweighting, GroupWeights)
     extra = tuple(n for n in (reweighting.columns if reweighting else ()) if groups or n not in DERIVED)
-    whole = open_training(settings, inputs, jet_columns=extra)
+    whole = open_training(settings, inputs, jet_columns=extra, labels=labels)
     message(f"train: {whole.report}")
     classes = tuple(whole.classes or ()) or None
     shares: dict[str, float] = {}
@@ -126,7 +133,7 @@ def open_jets(
         # of one permutation, so that a smaller share is a part of a larger one
         jets.train = split(jets.train, {"left out": 1 - settings.train_share}, settings.split_seed)["train"]
         message(f"trained on {settings.train_share:.3%} of them: {len(jets.train):,} jets")
-    if settings.target is None:
+    if settings.target is None and labels:
         _check_classes(jets)
     if reweighting is not None:
         _reweight(jets, reweighting, message)
@@ -201,6 +208,7 @@ def open_training(
     classes: Sequence[str] | None = None,
     *,
     jet_columns: Sequence[str] = (),
+    labels: bool = True,
 ) -> Any:
     """All training jets, of `data.train` or of `data.samples`, before any are held out; see `open_dataset`.
 
@@ -211,7 +219,9 @@ def open_training(
     if not samples and not settings.train:
         raise ConfigError("no training jets", where="data.train", mend="give data.train or data.samples")
     files = files_of(samples) if samples else settings.train
-    return open_dataset(settings, files, inputs, classes, samples=samples, jet_columns=jet_columns)
+    return open_dataset(
+        settings, files, inputs, classes, samples=samples, jet_columns=jet_columns, labels=labels
+    )
 
 
 def open_dataset(

@@ -97,7 +97,8 @@ class TrainingModule(L.LightningModule):
         # Σ w·nll / mean weight, jets. No buffer: DDP gives buffers of the first rank to all
         self.loss_sum = torch.zeros(2, dtype=torch.float64)
         self.average = WeightAverage(settings.average) if settings.average else None
-        self._own: dict[str, Tensor] = {}  # the model's own weights while the average is measured
+        self.average_of_heads = WeightAverage(settings.average) if settings.average and side else None
+        self._own: list[dict[str, Tensor]] = []  # own weights while the averages are measured
         self._sharded = False
         self._outputs: list[tuple[Tensor, ...]] = []
         self._random: dict[str, Any] | None = None
@@ -165,14 +166,13 @@ class TrainingModule(L.LightningModule):
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         super().optimizer_step(*arguments, **named)
-        if self.average is not None:
-            self.average.update(self.model)
+        for module, average in self._averages():
+            average.update(module)
 
     def on_validation_epoch_start(self) -> None:
         if self.side is not None:
             self.side.figures()  # those of the training
-        if self.average is not None:
-            self._own = self.average.exchange(self.model, self.average.values)
+        self._own = [average.exchange(module, average.values) for module, average in self._averages()]
 
     def validation_step(self, batch: JetBatch, batch_idx: int) -> None:
         if isinstance(self.side, MaskedParticles):  # the same constituents are hidden in every epoch
@@ -195,8 +195,8 @@ class TrainingModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         if self._sharded:
             put_back(self.model)
-        if self.average is not None:
-            self.average.exchange(self.model, self._own)
+        for (module, average), own in zip(self._averages(), self._own, strict=True):
+            average.exchange(module, own)
         parts, self._outputs = self._outputs, []
         aside = {} if self.side is None else self.side.figures(self._summed)
         if not parts:
@@ -277,6 +277,8 @@ class TrainingModule(L.LightningModule):
             checkpoint["hepml_own_weights"] = {"steps": self.average.steps, "values": own}
             averaged = whole(self.average.values) if self._sharded else self.average.values
             weights |= {f"model.{name}": value.clone() for name, value in averaged.items()}
+        if self.average_of_heads is not None:
+            checkpoint["hepml_own_heads"] = self.average_of_heads.put_into(checkpoint["state_dict"], "side.")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         own = checkpoint.get("hepml_own_weights")
@@ -286,6 +288,10 @@ class TrainingModule(L.LightningModule):
             values = {n: weights[f"model.{n}"].clone().to(self.device) for n in own["values"]}
             self.average.values = shared_out(values, averaged_tensors(self.model))
             checkpoint["state_dict"] = weights | {f"model.{n}": v for n, v in own["values"].items()}
+        heads = checkpoint.get("hepml_own_heads")
+        if self.average_of_heads is not None and heads is not None:
+            weights = checkpoint["state_dict"]
+            checkpoint["state_dict"] = self.average_of_heads.take_from(weights, heads, "side.")
         rank, world = self.trainer.global_rank, self.trainer.world_size
         one = {"random": checkpoint.get("hepml_random"), "loss_sum": checkpoint.get("hepml_loss_sum")}
         states = checkpoint.get("hepml_ranks") or [one]
@@ -306,6 +312,11 @@ class TrainingModule(L.LightningModule):
             self._random = None
 
     # ------------------------------------------------------------------ helpers
+
+    def _averages(self) -> list[tuple[nn.Module, WeightAverage]]:
+        """The model and its heads, each with the average of its weights."""
+        both = ((self.model, self.average), (self.side, self.average_of_heads))
+        return [(m, average) for m, average in both if m is not None and average is not None]
 
     def _weights(self, batch: JetBatch) -> Tensor | None:
         if self.class_scale is None or batch.labels is None:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
+from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.objectives import Objective
 from hepml.training import distillation
 from hepml.training.building import Built, build_model, build_objective, given_model, model_inputs
+from hepml.training.held_out import leaks
 from hepml.training.jets import RunJets, check_tests, open_jets
 from hepml.training.module import seed_everything
 from hepml.training.progress import Progress
@@ -50,14 +52,35 @@ def prepare(config: RunConfig, progress: Progress) -> Prepared:
         raise ConfigError("no CUDA device here", where="training.device", mend="training.device=auto")
     given = given_model(config)
     inputs = model_inputs(config, given)
-    jets = open_jets(config.data, inputs, progress.message)
+    if config.pretraining is None:
+        jets = open_jets(config.data, inputs, progress.message)
+    else:
+        jets = _unlabelled(config, inputs, progress)
     for note in jets.notes:
         progress.message(note)
-    if config.pretraining is not None:
-        jets.tests = {}  # nothing is scored: the outputs have learnt nothing
     if config.data.target is None:
         check_tests(jets)
+    jets.leaks = leaks(config)
+    for line in jets.leaks:
+        progress.message(line)
     objective = build_objective(config, jets)
     taught = distillation.prepare(config, jets, inputs, objective, progress)
     seed_everything(settings.seed)
     return Prepared(build_model(config, given, objective, progress, jets), objective, jets, taught)
+
+
+def _unlabelled(config: RunConfig, inputs: Inputs, progress: Progress) -> RunJets:
+    """The jets of a pretraining, whose labels are not read. None is scored, since the outputs learn nothing:
+    test files are not opened, and shares that the config holds out for tests stay held out."""
+    test = config.data.test
+    shares = (
+        {name: share for name, share in test.items() if isinstance(share, float)}
+        if isinstance(test, dict)
+        else (test if isinstance(test, float) else None)
+    )
+    settings = config.data.model_copy(update={"test": shares or None, "further_tests": {}})
+    if config.data.classes is not None:
+        progress.message("pretraining reads no labels: data.classes leaves out no jets")
+    jets = open_jets(settings, inputs, progress.message, labels=False)
+    jets.tests = {}
+    return jets

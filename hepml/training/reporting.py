@@ -82,10 +82,11 @@ def report_run(
     tracker.artifact(folder.path / SUMMARY)
     run_page.fill(tracker, summary, curves_of(tests, jets.classes))
     tracker.artifact(folder.checkpoints / BEST, "checkpoints")
-    example = jets.val.batch(np.arange(min(8, len(jets.val))))
-    tracker.model(
-        model.cpu(), example, objective=objective, classes=jets.classes or None, step=keeper.best_epoch
-    )
+    if config.pretraining is None:  # else there is nothing to predict with
+        example = jets.val.batch(np.arange(min(8, len(jets.val))))
+        tracker.model(
+            model.cpu(), example, objective=objective, classes=jets.classes or None, step=keeper.best_epoch
+        )
     return summary
 
 
@@ -205,6 +206,7 @@ def summarise(
         "digest": {name: dataset.digest for name, dataset in datasets.items()},
         "device": str(device),
         "version": hepml.__version__,
+        "remarks": list(jets.leaks),
         "run": str(folder.path),
     }
 

@@ -88,6 +88,16 @@ def check(config: Config, *, trust: bool = False) -> RunConfig:
             mend=f"folds are counted from 0: give 0 to {run.data.folds - 1}",
         )
     _check_recipes(run, config)
+    if (
+        run.distill is not None
+        and not run.distill.hard_labels
+        and run.objective_arguments.get("label_smoothing")
+    ):
+        raise ConfigError(
+            "label_smoothing changes labels, and distill takes none (hard_labels is 0)",
+            where=config.where(("objective", "label_smoothing")),
+            mend="leave it out (distill.temperature softens a teacher), or set distill.hard_labels",
+        )
     if run.data.class_weights is not None and run.distill is not None and not run.distill.weights:
         raise ConfigError(
             "class_weights weigh jets by their class, and distill takes no weights",
@@ -138,7 +148,13 @@ def _check_recipes(run: RunConfig, config: Config) -> None:
             mend="letters, digits and _",
         )
     if run.pretraining is not None:
-        others = {"distill": run.distill, "decorrelate": run.decorrelate, "auxiliary": run.auxiliary or None}
+        others = {
+            "distill": run.distill,
+            "decorrelate": run.decorrelate,
+            "auxiliary": run.auxiliary or None,
+            "data.class_weights": run.data.class_weights,
+            "data.reweight": run.data.reweight,
+        }
         also = [name for name, block in others.items() if block is not None]
         if also or run.training.monitor != "val_loss" or run.data.target is not None:
             what = also[0] if also else "training.monitor" if run.data.target is None else "data.target"

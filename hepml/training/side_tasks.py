@@ -9,7 +9,7 @@ Masked-particle pretraining (`hepml.training.pretraining`) is such a task by its
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +41,7 @@ class Task:
         of: `jet` or `constituent`.
         objective: its head's.
         weight: of its loss beside the tagger's.
+        remark: how many of the training jets have no target, where some have none.
     """
 
     name: str
@@ -48,6 +49,19 @@ class Task:
     of: str
     objective: Objective
     weight: float
+    remark: str = ""
+
+    @property
+    def module(self) -> str:
+        """The name of its head among modules, where those of torch's own attributes are taken."""
+        return f"{self.name}_" if hasattr(nn.ModuleDict, self.name) else self.name
+
+    def known(self, values: Tensor) -> Tensor:
+        """Where there is a target: finite, and of classes one of the head's."""
+        known = torch.isfinite(values)
+        if self.objective.task == "classification":
+            known &= (values >= 0) & (values < self.objective.outputs)
+        return known
 
     def values(self, batch: JetBatch) -> Tensor:
         """The targets of a batch, [B] or [ΣN]."""
@@ -56,8 +70,8 @@ class Task:
         return batch.select([RAW + self.target])[:, 0]
 
 
-def with_targets(inputs: Inputs, columns: Sequence[tuple[str, str]]) -> Inputs:
-    """What a model reads and, beside it, the columns of side tasks.
+def with_columns(inputs: Inputs, columns: Sequence[tuple[str, str]]) -> Inputs:
+    """What a model reads and, beside it, columns of side tasks and penalties.
 
     Args:
         inputs: the model's.
@@ -81,7 +95,8 @@ def build_tasks(settings: Mapping[str, AuxiliaryTask], train: Any) -> list[Task]
     """
     if not settings:
         return []
-    sample = train.batch(np.arange(min(SAMPLE, len(train))))
+    # from all over the jets, which are often sorted by class
+    sample = train.batch(np.unique(np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).astype(np.int64)))
     tasks = []
     for name, one in settings.items():
         task = Task(name, one.target, one.of, objectives.objective("gaussian"), one.weight)
@@ -104,10 +119,39 @@ def build_tasks(settings: Mapping[str, AuxiliaryTask], train: Any) -> list[Task]
                     where=where,
                     mend="objective: gaussian for a continuous target",
                 )
-            classes = one.classes or int(values.max()) + 1
+            classes = one.classes or 1 + int(max(_finite(part).max() for part in _all_values(task, train)))
             head = objectives.objective("categorical", classes=max(2, classes))
-        tasks.append(replace(task, objective=head))
+        task = replace(task, objective=head)
+        tasks.append(replace(task, remark=_without_target(task, train)))
     return tasks
+
+
+def _all_values(task: Task, train: Any) -> Iterator[Tensor]:
+    """The targets of all training jets, some jets at a time."""
+    for first in range(0, len(train), SAMPLE):
+        yield task.values(train.batch(np.arange(first, min(first + SAMPLE, len(train))))).double()
+
+
+def _finite(values: Tensor) -> Tensor:
+    return torch.where(torch.isfinite(values), values, -1.0)
+
+
+def _without_target(task: Task, train: Any) -> str:
+    """How many of the training jets, or constituents, have no target; empty where all have one."""
+    if task.of == "jet" and task.target in DERIVED and task.objective.task == "regression":
+        return ""
+    total, lacking, above = 0, 0, 0
+    for values in _all_values(task, train):
+        known = task.known(values)
+        total, lacking = total + len(values), lacking + int((~known).sum())
+        if task.objective.task == "classification":
+            above += int((_finite(values) >= task.objective.outputs).sum())
+    if not lacking:
+        return ""
+    beyond = f", {above:,} of them a class beyond {task.objective.outputs - 1}" if above else ""
+    return (
+        f"auxiliary.{task.name}: {lacking:,} of {total:,} training {task.of}s have no '{task.target}'{beyond}"
+    )
 
 
 class SideTasks(nn.Module):
@@ -133,7 +177,7 @@ class SideTasks(nn.Module):
         widths = {}
         for of in sorted({task.of for task in tasks}):
             if of not in places:
-                what = "a row for each constituent" if of == "constituent" else "a last linear layer"
+                what = "row for each constituent" if of == "constituent" else "last linear layer"
                 raise ConfigError(
                     f"{identity_of(model).name or type(model).__name__} has no {what} to put a head on",
                     where="auxiliary",
@@ -142,7 +186,7 @@ class SideTasks(nn.Module):
             layer, widths[of] = places[of]
             self._watch(layer, of)
         self.heads = nn.ModuleDict(
-            {task.name: nn.Linear(widths[task.of], task.objective.outputs) for task in tasks}
+            {task.module: nn.Linear(widths[task.of], task.objective.outputs) for task in tasks}
         )
         self.sums: dict[str, Tensor] = {}
 
@@ -167,7 +211,7 @@ class SideTasks(nn.Module):
     def parameters_of(self, task: Task) -> Tensor:
         """The head's outputs for the batch that the model has just seen, [B or ΣN, outputs]."""
         rows = torch.cat(self._outputs[task.of])
-        head = self.heads[task.name]
+        head = self.heads[task.module]
         assert isinstance(head, nn.Linear)
         out: Tensor = head(rows.to(head.weight.dtype))
         return out
@@ -176,7 +220,7 @@ class SideTasks(nn.Module):
         """The weighted sum of the tasks' mean losses on the batch that the model has just seen, a scalar."""
         total = batch.four_momenta.new_zeros(())
         for task in self.tasks:
-            nll, _, _ = self._measured(task, batch)
+            nll, *_ = self._measured(task, batch)
             if len(nll):
                 total = total + task.weight * nll.mean()
         return total
@@ -187,8 +231,8 @@ class SideTasks(nn.Module):
         for task in self.tasks:
             self.add(task, *self._measured(task, batch))
 
-    def add(self, task: Task, nll: Tensor, parameters: Tensor, target: Tensor) -> None:
-        """Adds up what `figures` needs of some targets."""
+    def add(self, task: Task, nll: Tensor, parameters: Tensor, target: Tensor, lacking: int = 0) -> None:
+        """Adds up what `figures` needs of some targets, and of how many more there is none."""
         predictions = task.objective.activation(parameters.double())
         if task.objective.task == "regression":
             residual = predictions[:, 0] - target.double()
@@ -196,11 +240,12 @@ class SideTasks(nn.Module):
         else:
             right = (predictions.argmax(dim=1) == target).double()
             rows = (nll.double(), right, torch.zeros_like(right), torch.ones_like(right))
-        sums = torch.stack([row.sum() for row in rows])
+        sums = torch.stack([*(row.sum() for row in rows), torch.tensor(float(lacking)).to(rows[0])])
         self.sums[task.name] = self.sums.get(task.name, torch.zeros_like(sums)) + sums
 
     def figures(self, reduce: Any = None) -> dict[str, dict[str, float]]:
-        """Loss with rmse and bias, or accuracy, of each task since the last call.
+        """Loss with rmse and bias, or accuracy, of each task since the last call; nothing of these where no
+        jet had a target, and `without_target`, how many had none, where there are any.
 
         Args:
             reduce: adds up a tensor over ranks.
@@ -211,24 +256,25 @@ class SideTasks(nn.Module):
             if task.name not in sums:
                 continue
             values = sums[task.name] if reduce is None else reduce(sums[task.name])
-            loss, first, second, count = values.tolist()
-            count = max(count, 1.0)
-            if task.objective.task == "regression":
-                more = {"rmse": math.sqrt(first / count), "bias": second / count}
-            else:
-                more = {"accuracy": first / count}
-            out[task.name] = {"loss": loss / count, **more}
+            loss, first, second, count, lacking = values.tolist()
+            of_task = {"without_target": lacking} if lacking else {}
+            if count:
+                of_task["loss"] = loss / count
+                if task.objective.task == "regression":
+                    of_task |= {"rmse": math.sqrt(first / count), "bias": second / count}
+                else:
+                    of_task["accuracy"] = first / count
+            out[task.name] = of_task
         return out
 
-    def _measured(self, task: Task, batch: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses, outputs and targets where there is a target: finite, and of classes not negative."""
+    def _measured(self, task: Task, batch: JetBatch) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Losses, outputs and targets where there is a target, and how many have none."""
         target, parameters = task.values(batch), self.parameters_of(task)
-        known = torch.isfinite(target)
+        known = task.known(target)
         if task.objective.task == "classification":
-            known &= (target >= 0) & (target < task.objective.outputs)
             target = torch.where(known, target, 0.0).long()
-        target, parameters = target[known], parameters[known]
-        return task.objective.negative_log_likelihood(parameters, target), parameters, target
+        nll = task.objective.negative_log_likelihood(parameters[known], target[known])
+        return nll, parameters[known], target[known], int((~known).sum())
 
 
 def find_layers(model: nn.Module, probe: JetBatch, outputs: int) -> dict[str, tuple[nn.Module, int]]:

@@ -10,9 +10,11 @@ import torch
 
 from hepml import kinematics
 from hepml.data.batch import JetBatch
-from hepml.data.features import KINEMATIC
+from hepml.data.features import FULL, KINEMATIC
+from hepml.data.inputs import Inputs
+from hepml.errors import ConfigError
 from hepml.representations.efp import polynomials
-from hepml.training.augmentation import AUGMENTATIONS, apply
+from hepml.training.augmentation import AUGMENTATIONS, apply, refuse_stale
 
 
 @pytest.fixture
@@ -117,3 +119,29 @@ def test_a_reflection_turns_the_sign_of_delta_phi_for_some_jets_and_not_for_othe
     turned = torch.isclose(changed.features[:, column], -batch.features[:, column])
     per_jet = torch.zeros(len(batch)).index_add_(0, batch.jet_of, turned.float()) / batch.counts.clamp_min(1)
     assert set(per_jet[batch.counts > 0].tolist()) == {0.0, 1.0}
+
+
+def test_stored_jet_columns_are_those_of_the_changed_jet(batch: JetBatch) -> None:
+    names = ("jet_eta", "jet_energy", "jet_nparticles", "jet_tau1")
+    columns = torch.cat((batch.select_jets(names[:3]), torch.ones(8, 1, dtype=torch.float64)), dim=1)
+    stored = replace(batch, jet_features=columns, jet_feature_names=names)
+    for name in AUGMENTATIONS:
+        torch.manual_seed(3)
+        changed = apply([name], stored)
+        fresh = JetBatch.from_arrays(changed.four_momenta, changed.offsets)
+        torch.testing.assert_close(changed.select_jets(names[:3]), fresh.select_jets(names[:3]))
+        assert changed.select_jets(["jet_tau1"]).eq(1).all()
+
+
+def test_what_a_change_cannot_tell_of_a_file_s_columns_is_refused() -> None:
+    for name, inputs, columns in (
+        ("boost_z", Inputs(features=("dz", "d0")), "dz"),
+        ("rotate_axis", Inputs(features=("d0",)), "d0"),
+        ("move_prong", Inputs(jet_features=("jet_pt", "jet_tau1")), "jet_tau1"),
+    ):
+        with pytest.raises(ConfigError, match=f"{name} does not know what becomes of {columns} "):
+            refuse_stale([name], inputs)
+    refuse_stale(
+        ["reflect_phi", "reflect_eta", "smear_soft"], Inputs(features=FULL, jet_features=("jet_tau1",))
+    )
+    refuse_stale(list(AUGMENTATIONS), Inputs(features=KINEMATIC, jet_features=("jet_pt", "jet_mass")))

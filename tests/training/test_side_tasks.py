@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toys import toy_arrays, write_toy_jets
 
 import hepml
 from hepml import models
 from hepml.data.dataset import JetDataset
-from hepml.errors import ConfigError
+from hepml.errors import ConfigError, ModelError
+from hepml.training.checkpoints import read_checkpoint
 from hepml.training.decorrelation import distance_correlation
 from hepml.training.pretraining import MaskedParticles, mask
+from hepml.training.progress import Progress
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
 from hepml.training.side_tasks import find_layers
@@ -125,3 +128,59 @@ def test_a_head_reads_all_pieces_of_a_large_batch(toy_files: dict[str, Path]) ->
     gradient = next(model.phi.parameters()).grad
     assert gradient is not None
     assert gradient.abs().sum() > 0
+
+
+@pytest.fixture(scope="module")
+def partial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Toy jets of which a third has no `jet_truth`, and whose few last ones are of a kind of their own; test
+    jets without any."""
+    folder = tmp_path_factory.mktemp("partial")
+    rng, files = np.random.default_rng(0), {}
+    for name, jets in {"train": 400, "val": 200, "test": 60}.items():
+        truth = rng.normal(100, 10, jets).astype(np.float32)
+        truth[:: 1 if name == "test" else 3] = np.nan
+        kind = (np.arange(jets) * 2 // jets).astype(np.float32)
+        kind[-5:] = 3
+        arrays = {**toy_arrays(jets, seed=jets), "jet_truth": truth, "jet_kind": kind}
+        files[name] = write_toy_jets(folder / f"{name}.root", arrays=arrays)
+    return files
+
+
+def test_a_jet_without_a_target_is_trained_on_and_counted(
+    tiny: Tiny, partial: dict[str, Path], tmp_path: Path
+) -> None:
+    words = [f"data.{name}={path}" for name, path in partial.items()]
+    tasks = (
+        "auxiliary.truth={target: jet_truth}",
+        "auxiliary.type={target: jet_kind, objective: categorical}",
+    )
+    lines: list[str] = []
+    progress = Progress()
+    progress.message = lines.append  # type: ignore[method-assign]
+    config = tiny(*words, *tasks, "training.epochs=1", "training.average=0.9")
+    summary = train(config, tmp_path / "run", progress=progress)
+    assert summary["jets"] == {"train": 400, "val": 200, "test": 60}
+    assert any("auxiliary.truth: 134 of 400 training jets have no 'jet_truth'" in line for line in lines)
+    figures = summary["auxiliary"]["test"]["auxiliary"]
+    assert figures["truth"] == {"without_target": 60}, "nothing is said of what was not measured"
+    assert set(figures["type"]) == {"loss", "accuracy"}
+    assert summary["validation"]["val_truth_without_target"] == 67
+    state = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
+    heads = {name: tensor for name, tensor in state["state_dict"].items() if name.startswith("side.")}
+    assert heads["side.heads.type_.weight"].shape[0] == 4, "one class more than the largest of all jets"
+    own = state["hepml_own_heads"]["values"]
+    assert any(not torch.equal(own[name.removeprefix("side.")], heads[name]) for name in heads)
+
+
+def test_hidden_constituents_are_guessed_without_labels_and_nothing_is_predicted(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    arrays = {name: column for name, column in toy_arrays(90).items() if not name.startswith("label")}
+    jets = write_toy_jets(tmp_path / "jets.root", arrays=arrays)
+    words = (f"data.train={jets}", "data.val=0.2", "data.test=0.1", "pretraining={masked: 0.3}", SMALL)
+    summary = train(tiny(*words, "training.epochs=1"), tmp_path / "run")
+    assert summary["jets"] == {"train": 63, "val": 18}, "what tests hold out stays held out"
+    with pytest.raises(ModelError, match="outputs have learnt nothing"):
+        hepml.predict(tmp_path / "run", str(jets))
+    with pytest.raises(ConfigError, match=r"data.class_weights does"):
+        tiny(*words, "data.class_weights=equal")

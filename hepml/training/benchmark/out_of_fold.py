@@ -19,6 +19,7 @@ from hepml.errors import HepmlError
 from hepml.evaluation.report import evaluate
 from hepml.training.checkpoints import write_atomically
 from hepml.training.jets import FOLD
+from hepml.training.run_directory import SUMMARY, RunDirectory
 
 FILE = "out_of_fold.npz"
 _BESIDE = ("labels", "weights", "index", "entry")
@@ -44,6 +45,8 @@ def write(board: dict[str, Any], output: Path) -> Path | None:
         except (HepmlError, KeyError, ValueError) as problem:
             board["remarks"].append(f"{row['label']}: no out-of-fold scores: {_what(problem)}")
             continue
+        remarks = [line for run in runs for line in _summary(run).get("remarks", ())]
+        board["remarks"] += [f"{row['label']}: {line}" for line in dict.fromkeys(remarks)]
         if columns and not np.array_equal(columns["labels"], joined["labels"]):
             board["remarks"].append(f"{row['label']}: no out-of-fold scores: it was trained on other jets")
             continue
@@ -93,6 +96,10 @@ def _joined(runs: list[Mapping[str, Any]]) -> tuple[dict[str, np.ndarray], np.nd
     if absent:
         raise ValueError(f"{absent:,} of {jets:,} jets have no score: a fold is missing")
     return beside, scores.mean(axis=0)
+
+
+def _summary(run: Mapping[str, Any]) -> dict[str, Any]:
+    return RunDirectory(run["folder"]).read_json(SUMMARY)
 
 
 def _what(problem: Exception) -> str:

@@ -1,0 +1,104 @@
+"""Whether weights that a run starts from, or learns from, have seen jets that it holds out.
+
+A teacher that was trained on a fold hands its labels on, and scores that are called out of fold are not. Runs
+say in their checkpoints which jets they were trained on; of published weights nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hepml.data.reading.sources import expand
+from hepml.errors import HepmlError
+from hepml.training.checkpoints import EXPORTED, find_checkpoint, read_checkpoint
+from hepml.training.jets import HELD_OUT
+from hepml.training.run_config import RunConfig
+
+# of a `data` block: beside the shares, what says which of the training files' jets are held out
+_SAME = ("folds", "fold", "split_seed", "selection", "classes", "max_jets")
+
+
+def leaks(config: RunConfig) -> list[str]:
+    """One line for each run among the teachers and the given weights that was trained on jets which this run
+    scores."""
+    sources = [("model.pretrained", config.pretrained)] if config.pretrained else []
+    if config.distill is not None:
+        sources += [("distill.teacher", one.run) for one in config.distill.teachers if one.run]
+        sources += [("distill.teacher", one.pretrained) for one in config.distill.teachers if one.pretrained]
+    lines = []
+    for what, source in sources:
+        theirs = _data_of(str(source))
+        if theirs is None:
+            continue
+        held = _scored_jets_seen(config, theirs)
+        if held:
+            lines.append(
+                f"{what} {source} was trained on jets that this run holds out ({', '.join(held)}): their "
+                "scores are not independent of their labels"
+            )
+    return lines
+
+
+def _scored_jets_seen(config: RunConfig, theirs: Mapping[str, Any]) -> list[str]:
+    """Names of this run's test sets with jets that others were trained on."""
+    ours = config.data.model_dump(mode="json")
+    trained = _files(theirs)
+    names = []
+    if trained & _files(ours):
+        same = _draw(theirs) == _draw(ours)
+        parts = [name for name, source in config.data.tests().items() if isinstance(source, float)]
+        if config.data.folds is not None:
+            parts.append("fold")
+        names += [] if same else parts
+    for name, source in config.data.tests().items():
+        if not isinstance(source, float) and trained & set(_expanded(source)):
+            names.append(name)
+    return names
+
+
+def _draw(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What says which of the training files' jets a run does not train on."""
+    test = data.get("test")
+    tests = test if isinstance(test, Mapping) else {"test": test}
+    val = data.get("val")
+    shares = {"val": HELD_OUT if val is None else val, **tests}
+    drawn = {name: share for name, share in shares.items() if isinstance(share, float)}
+    return (drawn, *(data.get(key) for key in _SAME))
+
+
+def _files(data: Mapping[str, Any]) -> set[str]:
+    """The training files of a `data` block."""
+    samples = data.get("samples") or {}
+    named = (about.get("files") if isinstance(about, Mapping) else None for about in samples.values())
+    listed = [files or name for files, name in zip(named, samples, strict=True)]
+    return {path for source in (data.get("train") or [], *listed) for path in _expanded(source)}
+
+
+def _expanded(source: Any) -> list[str]:
+    """The files of a path, glob or folder, or of a list of these; as they are named where they are gone."""
+    words = [source] if isinstance(source, str) else [word for word in source or () if isinstance(word, str)]
+    files = []
+    for word in words:
+        try:
+            files += [found.path for found in expand(word)]
+        except HepmlError:
+            files.append(word)
+    return files
+
+
+def _data_of(source: str) -> Mapping[str, Any] | None:
+    """The `data` block of the config that a run's weights were trained by; None where they do not say."""
+    try:
+        path = find_checkpoint(Path(source))
+        if path.suffix in EXPORTED:
+            return None
+        identity = read_checkpoint(path).get("hepml")
+    except (HepmlError, OSError):
+        return None  # whoever opens it says what is wrong with it
+    config = identity.get("config") if isinstance(identity, Mapping) else None
+    if not isinstance(config, Mapping) or config.get("pretraining"):
+        return None  # a pretraining has seen no labels
+    data = config.get("data")
+    return data if isinstance(data, Mapping) else None

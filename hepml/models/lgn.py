@@ -199,7 +199,7 @@ class Level(nn.Module):
     """One Clebsch–Gordan level: F <- W [messages, F, F (x) F], and a network on the scalars of the result.
 
     Linear maps have a weight for both orders of a product of two irreps, and for products that vanish, as the
-    published network does; products are made once, and the weights summed.
+    published network does; products are computed once, and the weights summed.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ does not grow with its length.
 H(q, p) = sum_i [ p_i M^-1 p_i / 2 + V(q_i) ] + 1/n sum_{i<j} sum_k c_ik c_jk u_k(|q_i - q_j|²), one
 Hamiltonian a jet of n constituents, with charges c that travel along unchanged. Forces are written out, so
 that training needs one backward pass and no second derivatives by autograd. Pairs are packed, each once
-(`hepml.packed.pairs`); what depends on the charges alone is made once a flow.
+(`hepml.packed.pairs`); what depends on the charges alone is computed once a flow.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ def observables(batch: JetBatch, names: Sequence[str]) -> Tensor:
 
 
 def extras_needed(names: Sequence[str]) -> tuple[str, ...]:
-    """What is made once, at loading, for these names: a sum over triplets takes longer than a training step
-    of a small network."""
+    """What is computed once, at loading, for these names: a sum over triplets takes longer than a training
+    step of a small network."""
     return (CORRELATIONS,) if {"jet_c2", "jet_d2"} & set(names) else ()
 
 

@@ -1,5 +1,5 @@
-"""Opening an MLflow store: which one, without telemetry or noise, and with a fresh sqlite file made once,
-whole.
+"""Opening an MLflow store: which one, without telemetry or noise, and with a fresh sqlite file that is
+created once, whole.
 
 MLflow is imported here and nowhere else at the top of a call, because its import takes seconds.
 """

@@ -20,7 +20,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from turns import steps_of, timed
+from turns import rates
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
@@ -130,15 +130,8 @@ def compare() -> dict[str, float]:
 
 def bench(number: int = 64, repeats: int = 5) -> dict[str, Any]:
     """Jets a second of processor time, and their ratio, in training and in evaluation."""
-    torch.set_num_threads(1)
-    batch, target = jets(number, torch.float32), torch.arange(number) % 2
     pair = dict(zip(("hepml", "edge list"), models(), strict=True))
-    steps = steps_of(pair, batch, target)
-    return {
-        "jets": number,
-        "constituents": len(batch.four_momenta) / number,
-        **{kind: timed(both, number, repeats) for kind, both in steps.items()},
-    }
+    return rates(pair, jets(number, torch.float32), repeats)
 
 
 def test_the_edge_list_has_equal_outputs_and_gradients() -> None:

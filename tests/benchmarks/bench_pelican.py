@@ -25,7 +25,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from turns import steps_of, timed
+from turns import rates, steps_of
 
 from hepml.data.batch import JetBatch
 from hepml.models import create
@@ -149,14 +149,7 @@ def compare() -> dict[str, float]:
 
 def bench(number: int = 16, repeats: int = 3) -> dict[str, Any]:
     """Jets a second of processor time, and their ratio, in training and in evaluation."""
-    torch.set_num_threads(1)
-    batch, target = jets(number, torch.float32), torch.arange(number) % 2
-    steps = steps_of(models(), batch, target)
-    return {
-        "jets": number,
-        "constituents": len(batch.four_momenta) / number,
-        **{kind: timed(both, number, repeats) for kind, both in steps.items()},
-    }
+    return rates(models(), jets(number, torch.float32), repeats)
 
 
 def peak(name: str, kind: str, number: int, *, recompute: bool = True, blocks: int = 5) -> float:

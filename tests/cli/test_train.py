@@ -82,18 +82,14 @@ def test_schema_prints_one_json_schema(hepml: Run) -> None:
     assert {"data", "model", "objective", "training", "tracking"} <= set(schema["properties"])
 
 
+def command(config: Path, *words: str) -> list[str]:
+    """The command line of a training in the folder `run`, for a process of its own."""
+    return [sys.executable, "-m", "hepml.cli.main", "train", str(config), *words, "-o", "run"]
+
+
 def test_a_batch_job_that_is_cancelled_ends_as_killed_and_can_go_on(hepml: Run, config: Path) -> None:
     """SIGTERM to a real process: exit code 143, status KILLED, and the printed command resumes it."""
-    words = [
-        sys.executable,
-        "-m",
-        "hepml.cli.main",
-        "train",
-        str(config),
-        "training.epochs=4000",
-        "-o",
-        "run",
-    ]
+    words = command(config, "training.epochs=4000")
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not Path("run/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
@@ -116,17 +112,7 @@ def test_a_batch_job_that_is_cancelled_ends_as_killed_and_can_go_on(hepml: Run, 
 def test_two_processes_train_one_run_and_measure_all_jets(config: Path) -> None:
     """DDP on two CPU processes: 101 validation jets, which do not divide by two, and one report."""
     write_toy_jets(Path("odd.root"), 101, seed=8)
-    words = [
-        sys.executable,
-        "-m",
-        "hepml.cli.main",
-        "train",
-        str(config),
-        "data.val=odd.root",
-        "training.devices=2",
-        "-o",
-        "run",
-    ]
+    words = command(config, "data.val=odd.root", "training.devices=2")
     done = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("epoch")]) == 2

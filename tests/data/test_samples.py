@@ -4,6 +4,7 @@ finds again."""
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
+import uproot
 from event_files import nano_events, write_tree
 from toys import toy_arrays
 
@@ -159,6 +161,41 @@ def test_inspect_takes_a_run_config_that_has_no_layout(write, tmp_path) -> None:
     nano = write_tree(tmp_path / "nano.root", "Events", nano_events(20))
     config.write_text("model: {name: pfn}\ndata: {train: x.root, jets: Jet}")
     assert inspect(str(nano), str(config)).jets == inspect(str(nano), jets="Jet").jets
+
+
+def test_inspect_shows_the_reweighting_of_samples_to_one_of_their_classes(tmp_path) -> None:
+    """With cross-sections, of files named in another way; one sample alone says what is missing."""
+    arrays = toy_arrays(400, seed=5)
+    low = np.asarray(arrays["jet_pt"]) < np.median(arrays["jet_pt"])
+    for name, taken in (("qcd", low | (np.arange(400) % 3 == 0)), ("top", np.ones(400, dtype=bool))):
+        with uproot.recreate(tmp_path / f"{name}.root") as file:
+            file["tree"] = {n: c[taken] for n, c in arrays.items() if not n.startswith("label_")}
+    config = tmp_path / "run.yaml"
+    samples = ", ".join(
+        f"{n}: {{files: {tmp_path}/{n}*.root, class: {n}, cross_section: {xs}}}"
+        for n, xs in (("qcd", 50), ("top", 2))
+    )
+    edges = "{jet_pt: [500, 570, 600, 630, 700]}"
+    config.write_text(f"data: {{samples: {{{samples}}}, reweight: {{columns: {edges}, to: qcd}}}}\n")
+    files = [os.path.relpath(tmp_path / f"{n}.root") for n in ("top", "qcd")]
+    found = inspect_together(files, str(config))
+    assert found.classes == {"qcd": int((low | (np.arange(400) % 3 == 0)).sum()), "top": 400}
+    before, after = found.columns["jet_pt"], found.columns["jet_pt, reweighted"]
+    centres = (after.edges[1:] + after.edges[:-1]) / 2
+    for n, xs in (("qcd", 50), ("top", 2)):
+        assert after.histograms[n].sum() == pytest.approx(xs, rel=1e-5)
+    means = {n: np.average(centres, weights=h) for n, h in after.histograms.items()}
+    assert means["qcd"] == pytest.approx(np.average(centres, weights=before.histograms["qcd"]), rel=1e-6)
+    assert abs(means["top"] - means["qcd"]) < 3
+    assert np.average(centres, weights=before.histograms["top"]) > means["qcd"] + 10
+    assert not found.problems
+    alone = inspect(files[0], str(config))
+    assert any("no jets of class 'qcd' to reweight to" in p for p in alone.problems)
+    shutil.copy(tmp_path / "top.root", tmp_path / "other.root")
+    assert any(
+        "in none of data.samples" in p
+        for p in inspect_together([*files, str(tmp_path / "other.root")], str(config)).problems
+    )
 
 
 def test_jets_that_coffea_made_bring_their_own_momenta() -> None:

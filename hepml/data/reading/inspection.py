@@ -27,10 +27,11 @@ from hepml.data.reading.report import DataReport
 from hepml.data.reading.scanning import FileScan
 from hepml.data.reading.sources import Source, expand, open_root, trees_of
 from hepml.data.reading.tree_reader import branches_of
-from hepml.data.sampling.asked import layout_in, reweighting_in
+from hepml.data.sampling.asked import Asked, layout_in
 from hepml.data.sampling.group_weights import GroupWeights
 from hepml.data.sampling.leaks import leaks
 from hepml.data.sampling.reweighting import Reweighting
+from hepml.data.sampling.samples import SampleMap
 from hepml.errors import FileError, HepmlError
 from hepml.redaction import redact
 
@@ -90,7 +91,7 @@ def inspect_together(
     sources = expand(names)
     if len(sources) == 1:
         return _one(names[0] if len(names) == 1 else str(sources[0]), sources[0], layout, jets)
-    asked, layout = reweighting_in(layout), layout_in(layout)
+    asked, layout = Asked.of(layout), layout_in(layout)
     scanned = scan(sources, layout, jets)
     lines = tuple(
         {
@@ -128,7 +129,7 @@ def _one(
     jets: str | None,
 ) -> Inspection:
     """What one file holds, whose name is shown as it was given."""
-    asked, layout = reweighting_in(layout), layout_in(layout)
+    asked, layout = Asked.of(layout), layout_in(layout)
     size = None if source.is_remote else os.path.getsize(source.path)
     collections: tuple[Census, ...] = ()
     if source.suffix in HDF5 or source.is_npz:
@@ -192,22 +193,25 @@ def _layout_name(item: FileScan) -> str | None:
     return item.layout.name if item.layout else None
 
 
-def _distributions(scanned: Scan, reweighting: Reweighting | GroupWeights | None) -> dict[str, Any]:
-    """Counts, ranges and histograms of all files, read chunk by chunk; columns of a reweighting before and
-    after it."""
-    report = DataReport()
+def _distributions(scanned: Scan, how: Asked) -> dict[str, Any]:
+    """Counts, ranges and histograms of all files, read chunk by chunk, with the classes of the samples that
+    they belong to; columns of a reweighting before and after it."""
+    report, reweighting = DataReport(), how.reweighting
+    samples, told = how.map_of(scanned)
+    names = scanned.classes if samples is None else samples.scanned(scanned).classes
     at_hand = [set(item.branches if item.events is None else item.events.columns) for item in scanned.files]
     common = set.intersection(*at_hand)
     asked = () if reweighting is None else tuple(reweighting.columns)
     wanted = [*MAIN, *(name for name in FURTHER if name in common)]
     wanted += [name for name in asked if name not in wanted]
     events = any(item.events is not None for item in scanned.files)
-    read = [n for n in wanted if n in common] if events else wanted
+    read = [n for n in wanted if n in common] if events else list(wanted)
+    read += [] if samples is None else [n for n in samples.columns(scanned) if n not in read]
     rows: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     constituents: tuple[str, ...] = ()
     ranges: dict[str, Range] = {}
-    problems: list[str] = []
+    problems, weights = list(told), list[np.ndarray]()
     labelled = False
     census = Census("jets")
     try:
@@ -217,7 +221,9 @@ def _distributions(scanned: Scan, reweighting: Reweighting | GroupWeights | None
             bad="keep",
             report=report,
             scanned=scanned,
+            weights=how.weights,
         ):
+            chunk = chunk if samples is None else samples(chunk)
             constituents = tuple(chunk.constituents)
             ranges = ranges or ranges_of(chunk.constituents)
             census.jets += len(chunk)
@@ -225,6 +231,11 @@ def _distributions(scanned: Scan, reweighting: Reweighting | GroupWeights | None
             census.most = max(census.most, int(chunk.counts.max(initial=0)))
             rows.append(jet_matrix(chunk, wanted))
             labels.append(np.full(len(chunk), -1) if chunk.labels is None else chunk.labels)
+            weights.append(
+                chunk.weights
+                if how.weights and chunk.weights is not None
+                else np.ones(len(chunk), dtype=np.float32)
+            )
             labelled = labelled or chunk.labels is not None
     except HepmlError as problem:
         problems.append(str(problem))
@@ -236,24 +247,24 @@ def _distributions(scanned: Scan, reweighting: Reweighting | GroupWeights | None
     label = np.concatenate(labels) if labelled else None
     classes: dict[str, int] = {}
     if label is not None:
-        counted = np.bincount(label[label >= 0], minlength=len(scanned.classes))
-        many = len(scanned.classes) > 20
-        classes = {n: int(c) for n, c in zip(scanned.classes, counted, strict=False) if c or not many}
+        counted = np.bincount(label[label >= 0], minlength=len(names))
+        many = len(names) > 20
+        classes = {n: int(c) for n, c in zip(names, counted, strict=False) if c or not many}
         if (label < 0).any():
             problems.append(f"{int((label < 0).sum())} jets whose labels do not sum to 1")
         if len([c for c in classes.values() if c]) == 1:
             problems.append("jets of one class only: enough to score, not to train a classifier")
-    columns = {
-        n: _column(values[:, i], label, classes, scanned.classes) for i, n in enumerate(wanted) if len(values)
-    }
+    columns = {n: _column(values[:, i], label, classes, names) for i, n in enumerate(wanted) if len(values)}
     if reweighting is not None and label is not None and len(values):
-        at = {name: values[:, i] for i, name in enumerate(wanted)}
-        weights = reweighting.factors({n: at[n] for n in asked}, label, scanned.classes)
+        at, own = {name: values[:, i] for i, name in enumerate(wanted)}, np.concatenate(weights)
+        after = own * reweighting.factors({n: at[n] for n in asked}, label, names, own)
         for n in reweighting.edges if isinstance(reweighting, GroupWeights) else asked:
-            after = _column(at[n], label, classes, scanned.classes, weights)
-            columns = {**columns, f"{n}, reweighted": after}
+            columns = {**columns, f"{n}, reweighted": _column(at[n], label, classes, names, after)}
+        flat = not isinstance(reweighting, Reweighting) or reweighting.to == "flat"
+        if not flat and not classes.get(reweighting.to):
+            problems.append(f"no jets of class '{reweighting.to}' to reweight to: name its files too")
     return {
-        "leaks": _leaks(scanned) if len([c for c in classes.values() if c]) > 1 else (),
+        "leaks": _leaks(scanned, samples) if len([c for c in classes.values() if c]) > 1 else (),
         "jets": census.jets if events else scanned.entries,
         "collection": census,
         "classes": classes,
@@ -264,34 +275,39 @@ def _distributions(scanned: Scan, reweighting: Reweighting | GroupWeights | None
     }
 
 
-def _leaks(scanned: Scan) -> tuple[dict[str, Any], ...]:
-    """Jet columns of the first jets that alone tell a class; the labels themselves are left out."""
-    item = scanned.files[0]
-    own: set[str] = set()
-    if item.layout is not None:
-        own = {*item.layout.label_branches(item.branches).values(), str(item.layout.label)}
-    if item.events is not None:
-        cuts = (*item.events.chosen.jets.labels.values(), *item.events.layout.cuts.values())
-        own |= {n for n in item.jet_columns if any(re.split(r"[_.:]", n)[-1] in cut for cut in cuts)}
-    names = [n for n in item.jet_columns if n not in own]
+def _leaks(scanned: Scan, samples: SampleMap | None) -> tuple[dict[str, Any], ...]:
+    """Jet columns of the first jets (of each file, where samples have the classes) that alone tell a class;
+    the labels themselves are left out."""
+    files = scanned.files[:1] if samples is None else scanned.files
+    names = [n for n in files[0].jet_columns if all(n in f.jet_columns for f in files)]
+    for item in files:
+        own: set[str] = set()
+        if item.layout is not None:
+            own = {*item.layout.label_branches(item.branches).values(), str(item.layout.label)}
+        if item.events is not None:
+            cuts = (*item.events.chosen.jets.labels.values(), *item.events.layout.cuts.values())
+            own |= {n for n in item.jet_columns if any(re.split(r"[_.:]", n)[-1] in cut for cut in cuts)}
+        names = [n for n in names if n not in own]
     columns: dict[str, list[np.ndarray]] = {n: [] for n in names}
-    labels = []
+    labels, most = [], LEAKS_IN // len(files) + 1
+    wanted = names if samples is None else list(dict.fromkeys([*names, *samples.columns(scanned)]))
     try:
-        for chunk in iterate_chunks(
-            [item.source], item.layout, columns=[], jet_columns=names, bad="keep", scanned=scanned,
-            entry_stop=min(item.entries, LEAKS_IN),
-        ):  # fmt: skip
-            for n in names:
-                columns[n].append(chunk.jets[n])
-            labels.append(chunk.labels if chunk.labels is not None else np.full(len(chunk), -1))
+        for item in (f for f in files if f.entries):
+            for chunk in iterate_chunks(
+                [item.source], item.layout, columns=[], jet_columns=wanted, bad="keep",
+                scanned=replace(scanned, files=(item,)), entry_stop=min(item.entries, most),
+            ):  # fmt: skip
+                chunk = chunk if samples is None else samples(chunk)
+                for n in names:
+                    columns[n].append(chunk.jets[n])
+                labels.append(chunk.labels if chunk.labels is not None else np.full(len(chunk), -1))
     except HepmlError:  # what cannot be read is said elsewhere
         return ()
     if not labels:
         return ()
     joined = {n: np.concatenate(c) for n, c in columns.items()}
-    return tuple(
-        leaks({n: c for n, c in joined.items() if c.ndim == 1}, np.concatenate(labels), scanned.classes)
-    )
+    classes = scanned.classes if samples is None else samples.classes or scanned.classes
+    return tuple(leaks({n: c for n, c in joined.items() if c.ndim == 1}, np.concatenate(labels), classes))
 
 
 def _column(

@@ -1,15 +1,22 @@
-"""The reweighting that a config or a layout asks for, of whichever kind."""
+"""What a config or a layout asks of the jets that `hepml inspect` shows: samples, and a reweighting of either
+kind."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.layouts import Layout
+from hepml.data.reading.scanning import Scan
+from hepml.data.reading.sources import Source, expand
 from hepml.data.sampling.group_weights import GroupWeights
 from hepml.data.sampling.reweighting import Reweighting
+from hepml.data.sampling.samples import Sample, SampleMap, files_of, parse_samples
+from hepml.errors import FileError
 
 
 def parse_reweighting(value: Mapping[str, Any], key: str = "data.reweight") -> Reweighting | GroupWeights:
@@ -33,17 +40,66 @@ def layout_in(layout: Any) -> Any:
     return layout if jets is None else with_jets(layout, str(jets))
 
 
-def reweighting_in(layout: Any) -> Reweighting | GroupWeights | None:
-    """How the config or the layout that is given reweights training jets; None where it does not.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the jets.
 
     Args:
-        layout: a name, a mapping, a `Layout`, or a YAML file, which may be a run's config.
+        reweighting: of training jets.
+        samples: that the files may belong to.
+        weights: whether event weights count.
     """
-    data = _data_of(layout) or {}
-    value = data.get("reweight")
-    if value is None and layout is not None and (not data or data.get("layout") is not None):
-        value = Layout.parse(layout).reweight
-    return parse_reweighting(dict(value)) if value else None
+
+    reweighting: Reweighting | GroupWeights | None = None
+    samples: tuple[Sample, ...] = ()
+    weights: bool = True
+
+    @classmethod
+    def of(cls, layout: Any) -> Asked:
+        """Of a name, a mapping, a `Layout`, or a YAML file, which may be a run's config.
+
+        Raises:
+            ConfigError: samples or a reweighting that are wrong in themselves.
+        """
+        data = _data_of(layout) or {}
+        value, samples = data.get("reweight"), data.get("samples")
+        if value is None and layout is not None and (not data or data.get("layout") is not None):
+            value = Layout.parse(layout).reweight
+        return cls(
+            parse_reweighting(dict(value)) if value else None,
+            parse_samples(samples) if isinstance(samples, Mapping) else (),
+            data.get("weights") is not False,
+        )
+
+    def map_of(self, scanned: Scan) -> tuple[SampleMap | None, tuple[str, ...]]:
+        """The samples of scanned files, and what is wrong: which files belong to none, which then keep their
+        own classes.
+
+        Raises:
+            DataError: as `SampleMap`.
+        """
+        if not self.samples or not scanned.files:
+            return None, ()
+        paths = {_place(item.source): item.source.path for item in scanned.files}
+        own = {sample: [paths[p] for p in _places(sample) if p in paths] for sample in self.samples}
+        outside = set(paths.values()).difference(*own.values())
+        if outside:
+            named = ", ".join(sorted(outside))
+            return None, (f"in none of data.samples, so that no sample's class is shown: {named}",)
+        there = [replace(sample, files=tuple(files)) for sample, files in own.items() if files]
+        return SampleMap(there, scanned, [s.label for s in self.samples if s.label is not None]), ()
+
+
+def _place(source: Source) -> str:
+    return source.path if source.is_remote else os.path.abspath(source.path)
+
+
+def _places(sample: Sample) -> list[str]:
+    """Where a sample's files are; none where they are not on this machine."""
+    try:
+        return [_place(source) for source in expand(files_of([sample]))]
+    except FileError:
+        return []
 
 
 def _data_of(layout: Any) -> Mapping[str, Any] | None:

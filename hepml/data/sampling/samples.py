@@ -105,11 +105,16 @@ def files_of(samples: Sequence[Sample]) -> list[str]:
 class SampleMap:
     """Which sample each file belongs to, with its scale of weights.
 
+    Args:
+        samples: whose files these are.
+        scanned: the files.
+        classes: names that come first, where there are further samples than those.
+
     Raises:
         DataError: a file in two samples, or weights that add up to nothing.
     """
 
-    def __init__(self, samples: Sequence[Sample], scanned: Scan) -> None:
+    def __init__(self, samples: Sequence[Sample], scanned: Scan, classes: Sequence[str] = ()) -> None:
         self.samples = {s.name: s for s in samples}
         self._of: dict[str, Sample] = {}
         for sample in samples:
@@ -121,7 +126,8 @@ class SampleMap:
                         f"a file in two samples, '{other}' and '{sample.name}'", where=source.path
                     )
                 self._of[source.path] = sample
-        self.classes = tuple(dict.fromkeys(s.label for s in samples if s.label is not None))
+        own = (s.label for s in samples if s.label is not None)
+        self.classes = tuple(dict.fromkeys([*classes, *own]))
         self._scale = {s.name: self._scale_of(s, scanned) for s in samples}
 
     def scanned(self, scan: Scan) -> Scan:

@@ -118,12 +118,12 @@ class LGN(Tagger):
         ):  # products span too many orders of magnitude for 16 bits
             order = torch.argsort(batch.counts, stable=True)
             ordered = batch.take(order)
-            x, jets, is_reference = with_references(ordered.four_momenta, ordered.offsets, self.references)
+            x, offsets, is_reference = with_references(ordered.four_momenta, ordered.offsets, self.references)
             components = self._components(ordered, x, is_reference)
-            parts, ends = [], jets.tolist()
-            for first, last in groups_of_similar_size(jets.diff()):
+            parts, ends = [], offsets.tolist()
+            for first, last in groups_of_similar_size(offsets.diff()):
                 low, high = ends[first], ends[last]
-                some, own = slice(low, high), jets[first : last + 1] - low
+                some, own = slice(low, high), offsets[first : last + 1] - low
                 width = ends[last] - ends[last - 1]  # of the last, which is the largest
                 parts.append(self._scores(x[some], components[some], is_reference[some], own, width))
             if not parts:

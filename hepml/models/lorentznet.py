@@ -113,9 +113,9 @@ class LorentzNet(Tagger):
     def forward(self, batch: JetBatch) -> Tensor:
         """Jets -> outputs. Shapes: B jets -> [B, outputs]."""
         dtype = self.embedding.weight.dtype
-        x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
+        x, offsets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
         largest = batch.sizes[0] + len(self.references)
-        pairs = Pairs.of(jets, x.shape[0], self._pairs_of(batch), largest)
+        pairs = Pairs.of(offsets, x.shape[0], self._pairs_of(batch), largest)
         vectors = self._vectors(x, pairs, is_reference)
         m = signed_log(root(vectors.mass_squared().abs()))
         scalars = torch.stack((m * ~is_reference, m * is_reference), dim=-1)[
@@ -126,8 +126,8 @@ class LorentzNet(Tagger):
         h = self.embedding(scalars)
         for block in self.blocks:
             h, vectors = block(h, vectors, scalars, pairs)
-        pooled = segment_sum(h, jets)
-        logits: Tensor = self.head(pooled / (self.nodes or counts_of(jets).clamp_min(1)[:, None]))
+        pooled = segment_sum(h, offsets)
+        logits: Tensor = self.head(pooled / (self.nodes or counts_of(offsets).clamp_min(1)[:, None]))
         return logits
 
     def _pairs_of(self, batch: JetBatch) -> int:

@@ -158,19 +158,19 @@ class PELICAN(Tagger):
         return dense.two_to_zero(self.readout, dense.normalised(self.norms[-1], t), mask)  # type: ignore[arg-type]
 
     def _whole(self, batch: JetBatch, dtype: torch.dtype) -> Piece:
-        x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
+        x, offsets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
         (largest, squares), extra, rows = batch.sizes, len(self.references), batch.four_momenta.shape[0]
         total = (squares + (2 * extra - 1) * rows + extra * (extra - 1) * len(batch)) // 2
-        return self._piece(x, is_reference, Halves.of(jets, len(x), total, largest + extra), dtype)
+        return self._piece(x, is_reference, Halves.of(offsets, len(x), total, largest + extra), dtype)
 
     def _pieces(self, batch: JetBatch, dtype: torch.dtype) -> Iterator[Piece]:
-        x, jets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
-        size = jets.diff().square().cumsum(0) * self.hidden
+        x, offsets, is_reference = with_references(batch.four_momenta, batch.offsets, self.references)
+        size = offsets.diff().square().cumsum(0) * self.hidden
         share = torch.div(size, _NUMBERS.get(x.device.type, _NUMBERS_ELSEWHERE), rounding_mode="floor")
         cuts = [0, *(torch.nonzero(share.diff() > 0)[:, 0] + 1).tolist(), len(batch)]
-        for (first, last), (low, high) in zip(pairwise(cuts), pairwise(jets[cuts].tolist()), strict=True):
+        for (first, last), (low, high) in zip(pairwise(cuts), pairwise(offsets[cuts].tolist()), strict=True):
             if last > first:
-                halves = Halves.of(jets[first : last + 1] - low)
+                halves = Halves.of(offsets[first : last + 1] - low)
                 yield self._piece(x[low:high], is_reference[low:high], halves, dtype)
 
     def _piece(self, x: Tensor, is_reference: Tensor, halves: Halves, dtype: torch.dtype) -> Piece:

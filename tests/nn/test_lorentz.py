@@ -171,8 +171,8 @@ def test_reference_vectors_are_known_by_name() -> None:
 
 def test_pairs_are_all_ordered_pairs_of_each_jet_once() -> None:
     pairs = packed()
-    jets = pairs.offsets.tolist()
-    expected = [(i, j) for a, b in pairwise(jets) for i in range(a, b) for j in range(a, b) if i != j]
+    offsets = pairs.offsets.tolist()
+    expected = [(i, j) for a, b in pairwise(offsets) for i in range(a, b) for j in range(a, b) if i != j]
     assert list(zip(pairs.receiver.tolist(), pairs.sender.tolist(), strict=True)) == expected
     assert torch.equal(pairs.receiver[pairs.reverse], pairs.sender)
     assert torch.equal(pairs.sender[pairs.reverse], pairs.receiver)

@@ -13,17 +13,31 @@ from hepml.errors import LayoutError, did_you_mean
 
 
 def matched(
-    tree: EventTree, rule: Match, jets: np.ndarray, eta: np.ndarray, phi: np.ndarray, start: int, stop: int
+    tree: EventTree,
+    rule: Match,
+    jet_offsets: np.ndarray,
+    eta: np.ndarray,
+    phi: np.ndarray,
+    start: int,
+    stop: int,
 ) -> np.ndarray:
     """Which jets [J] have at least `rule.inside` of the particles within `rule.dr`."""
-    return _near(tree, rule.particles, rule.select, rule.dr, jets, eta, phi, start, stop) >= rule.inside
+    return (
+        _near(tree, rule.particles, rule.select, rule.dr, jet_offsets, eta, phi, start, stop) >= rule.inside
+    )
 
 
 def overlapping(
-    tree: EventTree, rule: Overlap, jets: np.ndarray, eta: np.ndarray, phi: np.ndarray, start: int, stop: int
+    tree: EventTree,
+    rule: Overlap,
+    jet_offsets: np.ndarray,
+    eta: np.ndarray,
+    phi: np.ndarray,
+    start: int,
+    stop: int,
 ) -> np.ndarray:
     """Which jets [J] have an object of the other collection within `rule.dr`."""
-    return _near(tree, rule.collection, rule.select, rule.dr, jets, eta, phi, start, stop) > 0
+    return _near(tree, rule.collection, rule.select, rule.dr, jet_offsets, eta, phi, start, stop) > 0
 
 
 def _near(
@@ -31,7 +45,7 @@ def _near(
     collection: str,
     select: str | None,
     dr: float,
-    jets: np.ndarray,
+    jet_offsets: np.ndarray,
     eta: np.ndarray,
     phi: np.ndarray,
     start: int,
@@ -70,15 +84,15 @@ def _near(
         keep &= chosen({n: flat[b].content for n, b in wanted.items() if b}, where=tree.where)
     event = events_of(offsets)[keep]
     kept = np.concatenate([[0], np.cumsum(np.bincount(event, minlength=len(offsets) - 1))])
-    jet, _ = pairs_within(jets, eta, phi, kept, other_eta[keep], other_phi[keep], dr)
-    return np.bincount(jet, minlength=int(jets[-1]))
+    jet, _ = pairs_within(jet_offsets, eta, phi, kept, other_eta[keep], other_phi[keep], dr)
+    return np.bincount(jet, minlength=int(jet_offsets[-1]))
 
 
 def pairs_within(
-    jets: np.ndarray,
+    jet_offsets: np.ndarray,
     eta: np.ndarray,
     phi: np.ndarray,
-    others: np.ndarray,
+    other_offsets: np.ndarray,
     other_eta: np.ndarray,
     other_phi: np.ndarray,
     dr: float,
@@ -86,11 +100,11 @@ def pairs_within(
     """Every pair of a jet and an object of its event within `dr`: (jet, object), by rising jet.
 
     Args:
-        jets: offsets [E + 1] of the jets; `eta` and `phi` are theirs, [J] each.
-        others: offsets [E + 1] of the objects; `other_eta` and `other_phi` are theirs.
+        jet_offsets: offsets [E + 1] of the jets; `eta` and `phi` are theirs, [J] each.
+        other_offsets: offsets [E + 1] of the objects; `other_eta` and `other_phi` are theirs.
     """
-    per_event, first = np.diff(others), others[:-1]
-    jet_event = events_of(jets)
+    per_event, first = np.diff(other_offsets), other_offsets[:-1]
+    jet_event = events_of(jet_offsets)
     # every pair of a jet and an object of its event
     pairs = per_event[jet_event]
     jet = np.repeat(np.arange(len(jet_event)), pairs)

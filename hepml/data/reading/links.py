@@ -56,9 +56,9 @@ def events_of(offsets: np.ndarray) -> np.ndarray:
 
 
 def from_table(
-    jets: np.ndarray,
-    candidates: np.ndarray,
-    rows: np.ndarray,
+    jet_offsets: np.ndarray,
+    candidate_offsets: np.ndarray,
+    row_offsets: np.ndarray,
     jet: np.ndarray,
     index: np.ndarray,
     into: str | None = None,
@@ -66,22 +66,22 @@ def from_table(
     """Links of an index table: one row a link, with the jet's and the candidate's number in the event.
 
     Args:
-        jets, candidates, rows: offsets [E + 1] of jets, candidates and rows of the table.
+        jet_offsets, candidate_offsets, row_offsets: [E + 1] of jets, candidates and rows of the table.
         jet, index: [rows] numbers in the event; negative for none.
         into: what the candidates are called, where the file does not keep them.
     """
-    event = events_of(rows)
+    event = events_of(row_offsets)
     jet, index = jet.astype(np.int64), index.astype(np.int64)
     null = (jet < 0) | (index < 0)
-    there = ~null & (jet < np.diff(jets)[event]) & (index < np.diff(candidates)[event])
-    at, flat = jets[event] + jet, candidates[event] + index
+    there = ~null & (jet < np.diff(jet_offsets)[event]) & (index < np.diff(candidate_offsets)[event])
+    at, flat = jet_offsets[event] + jet, candidate_offsets[event] + index
     if not there.all():
         at, flat = at[there], flat[there]
     if (at[1:] < at[:-1]).any():  # rows are in the jets' order in most files
         flat = flat[np.argsort(at, kind="stable")]
     lost = int((~null & ~there).sum())
     return Links(
-        np.bincount(at, minlength=int(jets[-1])),
+        np.bincount(at, minlength=int(jet_offsets[-1])),
         flat,
         lost,
         int(null.sum()),
@@ -90,7 +90,7 @@ def from_table(
 
 
 def from_elements(
-    jets: np.ndarray,
+    jet_offsets: np.ndarray,
     counts: np.ndarray,
     keys: np.ndarray,
     index: np.ndarray,
@@ -100,14 +100,14 @@ def from_elements(
     """Element links: the key of a container and the number in it; key 0 is a null link.
 
     Args:
-        jets: offsets [E + 1] of the jets.
+        jet_offsets: offsets [E + 1] of the jets.
         counts: [J] links of each jet.
         keys, index: [links].
         containers: key -> (position of the container's first candidate, offsets [E + 1]).
         names: key -> name of a container that the file does not keep, for the report.
     """
     jet = np.repeat(np.arange(len(counts)), counts)
-    event = events_of(jets)[jet]
+    event = events_of(jet_offsets)[jet]
     flat = np.full(len(keys), -1, dtype=np.int64)
     index = index.astype(np.int64)
     for key, (base, offsets) in containers.items():
@@ -131,18 +131,18 @@ def from_elements(
 
 
 def from_references(
-    jets: np.ndarray, counts: np.ndarray, refs: np.ndarray, events: np.ndarray, ids: np.ndarray
+    jet_offsets: np.ndarray, counts: np.ndarray, refs: np.ndarray, events: np.ndarray, ids: np.ndarray
 ) -> Links:
     """TRefs, matched by event and the lower 24 bits of the unique id.
 
     Args:
-        jets: offsets [E + 1] of the jets.
+        jet_offsets: offsets [E + 1] of the jets.
         counts: [J] references of each jet.
         refs: [links] unique ids that are referred to; 0 for none.
         events, ids: [C] event and unique id of each candidate; where two have the same, the first is meant.
     """
     jet = np.repeat(np.arange(len(counts)), counts)
-    wanted = _keys(events_of(jets)[jet], refs)
+    wanted = _keys(events_of(jet_offsets)[jet], refs)
     have = _keys(events, ids)
     order = np.argsort(have, kind="stable")
     have = have[order]
@@ -161,7 +161,7 @@ def from_references(
 
 
 def from_objects(
-    jets: np.ndarray,
+    jet_offsets: np.ndarray,
     begin: np.ndarray,
     end: np.ndarray,
     rows: np.ndarray,
@@ -173,13 +173,13 @@ def from_objects(
     """Object ids: a range of rows of a relation for each jet, each row a collection and a number in it.
 
     Args:
-        jets: offsets [E + 1] of the jets.
+        jet_offsets: offsets [E + 1] of the jets.
         begin, end: [J] the jet's rows, counted in its event.
         rows: offsets [E + 1] of the relation's rows.
         index, collections: [rows]; a negative index is a null link.
         containers, names: as in `from_elements`, by collection id.
     """
-    event = events_of(jets)
+    event = events_of(jet_offsets)
     begin, end = begin.astype(np.int64), end.astype(np.int64)
     counts = np.maximum(end - begin, 0)
     within = np.diff(rows)[event]
@@ -193,7 +193,9 @@ def from_objects(
     null = number < 0
     shifted = {key + 1: where for key, where in _unsigned(containers).items()}
     named = {key + 1: name for key, name in _unsigned(names or {}).items()}
-    links = from_elements(jets, short, np.where(null, 0, (keys & 0xFFFFFFFF) + 1), number, shifted, named)
+    links = from_elements(
+        jet_offsets, short, np.where(null, 0, (keys & 0xFFFFFFFF) + 1), number, shifted, named
+    )
     towards = {
         f"collection id {int(n.rsplit(' ', 1)[1]) - 1}" if n.startswith("container key") else n: number
         for n, number in links.towards.items()

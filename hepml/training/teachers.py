@@ -18,6 +18,7 @@ from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError, FileError
+from hepml.inference.exporting.session import ExportedTagger, onnx_session
 from hepml.inference.prediction import head_of, inputs_of, score, width_of
 from hepml.models.identity import Tagger, identify, identity_of
 from hepml.packed.rectangle import to_dense
@@ -35,7 +36,7 @@ class Tutor:
         name: for messages.
         digest: of its weights: another file is another teacher.
         inputs: what it reads.
-        model: from a batch to logits, with a head, or an `OnnxTagger`.
+        model: from a batch to logits, with a head.
         order: columns of its probabilities in the order of the run's classes.
         remark: how its classes were taken for the run's, where their names did not say.
     """
@@ -69,43 +70,39 @@ class Tutor:
         )
 
 
-class OnnxTagger(Tagger):
-    """A tagger as `hepml export` writes it, run by onnxruntime: `four_momenta` [jets, constituents, 4] and
-    `mask` [jets, constituents] to `probabilities`.
+class ForeignTagger(Tagger):
+    """A tagger that others wrote to ONNX, in the form of `hepml export`: `four_momenta` [jets, constituents,
+    4] and perhaps `mask` [jets, constituents] to `probabilities`; it says nothing of itself.
 
     Its output is the logarithm of the probabilities, so that a softmax gives them back.
 
     Raises:
-        ConfigError: onnxruntime is not installed, or the file asks for other inputs.
-        FileError: not an ONNX file.
+        ConfigError: the file asks for other inputs, or gives no probabilities.
+        FileError: onnxruntime is not installed, or not an ONNX file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, session: Any) -> None:
         super().__init__()
-        try:
-            import onnxruntime
-        except ImportError:
-            raise ConfigError(
-                "an ONNX teacher needs onnxruntime", where=str(path), mend="pip install onnxruntime"
-            ) from None
-        try:
-            self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as problem:
-            first = (str(problem).splitlines() or ["unreadable"])[0][:120]
-            raise FileError(f"not an ONNX file that can be run ({first})", where=str(path)) from None
-        asked = {value.name for value in self.session.get_inputs()}
+        self.session = session
+        asked = {value.name for value in session.get_inputs()}
         if not {"four_momenta", "mask"} >= asked or "four_momenta" not in asked:
             raise ConfigError(
                 f"the ONNX tagger reads {', '.join(sorted(asked))}; a teacher is given four_momenta and mask",
                 where=str(path),
                 mend="use the run it was exported from: distill.teacher={run: …}",
             )
+        given = {value.name: value.shape[-1] for value in session.get_outputs()}
+        if "probabilities" not in given:
+            raise ConfigError(
+                f"the ONNX tagger gives {', '.join(given)}, and no probabilities",
+                where=str(path),
+                mend="name its output `probabilities`, [jets, classes]",
+            )
         self.masked = "mask" in asked
-        words = self.session.get_modelmeta().custom_metadata_map.get("hepml.classes", "")
-        classes = tuple(w.strip(" '\"") for w in words.strip("[]").split(",") if w.strip())
-        width = self.session.get_outputs()[0].shape[-1]
-        outputs = width if isinstance(width, int) else len(classes) or 2
-        identify(self, classes=classes, objective="categorical", hyperparameters={"outputs": outputs})
+        width = given["probabilities"]
+        identify(
+            self, objective="categorical", hyperparameters={"outputs": width if isinstance(width, int) else 2}
+        )
         self.inputs = Inputs()
 
     def forward(self, batch: JetBatch) -> torch.Tensor:
@@ -117,6 +114,18 @@ class OnnxTagger(Tagger):
             feed["mask"] = (length[None, :] < batch.counts[:, None]).numpy()
         (rows,) = self.session.run(["probabilities"], feed)
         return torch.log(torch.from_numpy(np.asarray(rows)).clamp_min(SMALLEST))
+
+
+def open_onnx(path: Path) -> nn.Module:
+    """A tagger of an ONNX file: of `hepml export` with the columns and jet axis that it was exported with.
+
+    Raises:
+        FileError, ConfigError: see `ForeignTagger`.
+    """
+    session = onnx_session(path)
+    if "hepml.objective" in session.get_modelmeta().custom_metadata_map:
+        return ExportedTagger(path)
+    return ForeignTagger(path, session)
 
 
 def open_teacher(teacher: Teacher, classes: tuple[str, ...]) -> Tutor:
@@ -139,7 +148,7 @@ def open_teacher(teacher: Teacher, classes: tuple[str, ...]) -> Tutor:
         path = find_checkpoint(path)
     elif not path.is_file():
         raise FileError("no such file", where=str(path), mend="name a file that `hepml export` wrote")
-    model: Any = OnnxTagger(path) if teacher.onnx is not None else load_model(path)
+    model: Any = open_onnx(path) if teacher.onnx is not None else load_model(path)
     if head_of(model).task != "classification":
         raise ConfigError(
             "the teacher is a regression", where=str(path), mend="give one that tells classes apart"

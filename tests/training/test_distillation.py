@@ -16,15 +16,17 @@ from hepml import objectives
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.errors import ConfigError, FileError
+from hepml.inference.exporting import export
 from hepml.inference.prediction import predict
 from hepml.training import distillation
 from hepml.training.checkpoints import load_model
 from hepml.training.distillation import Targets
 from hepml.training.jet_weights import mean_weight
 from hepml.training.progress import Progress
+from hepml.training.recipe_config import Teacher
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
-from hepml.training.teachers import Tutor, match_classes
+from hepml.training.teachers import Tutor, match_classes, open_teacher
 
 Tiny = Callable[..., RunConfig]
 
@@ -283,3 +285,14 @@ def test_a_broken_cache_is_filled_again(tiny: Tiny, teacher: Path, tmp_path: Pat
         assert not cache.find(keys)[0].any()
         assert cache.add(keys, rows)
         assert cache.find(keys)[0].all()
+
+
+def test_an_exported_teacher_gives_the_scores_of_its_run(
+    teacher: Path, toy_files: dict[str, Path], tmp_path: Path
+) -> None:
+    jets = JetDataset.open(toy_files["test"]).batch(np.arange(30))
+    classes = ("label_QCD", "label_Tbqq")
+    export(load_model(teacher), tmp_path / "given.onnx", jet_axis="given")  # that of the file's jets
+    expected = open_teacher(Teacher(run=str(teacher)), classes).log_probabilities(jets, 16)
+    scores = open_teacher(Teacher(onnx=str(tmp_path / "given.onnx")), classes).log_probabilities(jets, 16)
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-4)

@@ -1,7 +1,7 @@
 """`StreamedJets`: the jets of files that do not fit in memory, read again whenever they are needed.
 
 The files are cut into shards of some thousand entries. One pass over them counts the jets that are fit to
-use, and keeps what a training must know of all of them (labels, weights, events: some 20 bytes a jet);
+use, and keeps what a training must know of all (lengths, labels, weights, events: 4 to 16 bytes a jet);
 everything else is read shard by shard. The jets, their order and every number are those of a `JetDataset` of
 the same files.
 """
@@ -178,22 +178,24 @@ class StreamedJets:
         scanned = look(files, request).raise_first()
         reader, report = ShardReader(scanned, request), DataReport()
         kept: list[Shard] = []
+        parts: list[tuple[Shard, int]] = []  # smaller shards of those, with how many jets each has
+        edges = [0]
         known, row_bytes = GrowingColumns(scanned.entries), 0
         hashes: dict[str, Any] = {}
         about: dict[str, Any] = dict.fromkeys(ABOUT, ())
         before = np.cumsum([0, *(item.entries for item in scanned.files)])
         for shard in cut(scanned, reader):
-            own, jets = DataReport(), 0
+            own, smaller = DataReport(), _smaller(shard)
+            jets = np.zeros(len(smaller), dtype=np.int64)
             for piece in reader.pieces(shard, own):
-                jets += len(piece["counts"])
+                jets += _in_each(smaller, piece["entries"] + before[shard.file])
                 known.reached = shard.last
                 known.append(
                     {
-                        "counts": piece["counts"].astype(np.int32),
+                        "counts": _narrow(piece["counts"]),
                         "labels": _small(piece["labels"]),
                         "weights": piece["weights"],
                         "events": piece["events"],
-                        "entries": piece["entries"] + before[shard.file],
                     }
                 )
                 for name in (*PER_CONSTITUENT, *PER_JET):
@@ -203,17 +205,19 @@ class StreamedJets:
                 wide = 0 if piece["features"] is None else piece["features"].shape[1]
                 row_bytes, about = 4 * (4 + wide), {n: piece[n] for n in ABOUT}
             report.add(own)
-            if jets:
+            if jets.any():
                 kept.append(shard)
+                parts += zip(smaller, jets.tolist(), strict=True)
+                edges.append(edges[-1] + int(jets.sum()))
         if not kept:
             raise DataError(
                 f"no jets left: {report}", mend="loosen the selection or the classes, or repair the file"
             )
         columns_known = known.finish()
-        labels, entries = columns_known["labels"], columns_known.pop("entries")
-        shards, bounds = _with_jets(kept, entries)
+        labels, shards, bounds = columns_known["labels"], kept, np.array(edges, dtype=np.int64)
         if _are_sorted(labels, bounds):
-            shards, bounds = _with_jets([part for shard in kept for part in _smaller(shard)], entries)
+            shards = [part for part, many in parts if many]
+            bounds = np.cumsum([0, *(many for _, many in parts if many)], dtype=np.int64)
         digests = [(name, h.hexdigest()) for name, h in sorted(hashes.items())]
         return cls(
             reader=reader,
@@ -290,11 +294,15 @@ def _ranges(item: FileScan, number: int, reader: ShardReader, size: int) -> list
     return list(own.steps([n for n in lists if n in item.branches], 0, item.entries, step))
 
 
-def _with_jets(shards: list[Shard], entries: np.ndarray) -> tuple[list[Shard], np.ndarray]:
-    """The shards that have jets, and where in the jets (of these entries, over all files) each begins."""
-    numbers = np.searchsorted(entries, [s.first for s in shards] + [shards[-1].last])
-    kept = [s for s, n in zip(shards, np.diff(numbers), strict=True) if n]
-    return kept, np.unique(numbers).astype(np.int64)
+def _in_each(shards: list[Shard], entries: np.ndarray) -> np.ndarray:
+    """How many of these entries (over all files, rising) each of neighbouring shards has."""
+    edges = np.searchsorted(entries, [*(s.first for s in shards), shards[-1].last])
+    return np.asarray(np.diff(edges), dtype=np.int64)
+
+
+def _narrow(counts: np.ndarray) -> np.ndarray:
+    """Lengths in two bytes where they fit, else in four."""
+    return counts.astype(np.int16 if counts.max(initial=0) <= np.iinfo(np.int16).max else np.int32)
 
 
 def _smaller(shard: Shard) -> list[Shard]:

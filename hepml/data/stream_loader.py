@@ -29,10 +29,28 @@ PIECE = 4_096  # jets of a pool that are put in order together
 
 @dataclass(frozen=True)
 class _Segment:
-    """Jets of one shard that one rank takes: their positions in the whole."""
+    """Jets of one shard that one rank takes. An epoch has all its segments at once, so none holds its jets.
+
+    Args:
+        shard: its number.
+        first, last: the jets, counted in the part that is loaded.
+        indices: of that part in the whole; None where it is the whole.
+    """
 
     shard: int
-    jets: np.ndarray
+    first: int
+    last: int
+    indices: np.ndarray | None
+
+    @property
+    def jets(self) -> np.ndarray:
+        """Their positions in the whole."""
+        if self.indices is None:
+            return np.arange(self.first, self.last)
+        return self.indices[self.first : self.last]
+
+    def __len__(self) -> int:
+        return self.last - self.first
 
 
 class StreamLoader(Steps):
@@ -88,7 +106,7 @@ class StreamLoader(Steps):
         """Pieces of the pools, each with its position among this rank's jets, in the order of the epoch, from
         the pool on that has jet `at`."""
         pools = _pooled(self.jets, self._segments())
-        begins = np.cumsum([0, *(sum(len(s.jets) for s in pool) for pool in pools)])
+        begins = np.cumsum([0, *(sum(map(len, pool)) for pool in pools)])
         first = max(int(np.searchsorted(begins, at, side="right")) - 1, 0)
         wanted = [s for pool in pools[first:] for s in pool]
         stream = read_ahead(self.jets.reader, (self.jets.shards[s.shard] for s in wanted), self.workers)
@@ -123,8 +141,8 @@ class StreamLoader(Steps):
             first, last = max(low - before, 0), min(high - before, many)
             before += many
             if last > first:
-                own = np.arange(edges[shard] + first, edges[shard] + last)
-                segments.append(_Segment(shard, own if self.indices is None else self.indices[own]))
+                at = int(edges[shard])
+                segments.append(_Segment(shard, at + first, at + last, self.indices))
         return segments
 
     def _shuffled_shards(self) -> np.ndarray:

@@ -41,7 +41,7 @@ from hepml.training.recipe_config import DistillConfig
 from hepml.training.run_config import RunConfig
 from hepml.training.teachers import Tutor, open_teacher
 
-FORMAT = 1  # of the cache
+FORMAT = 2  # of the cache; in 1 the scores stood in the order of the classes of the run that kept them
 CHUNK = 2_000  # jets scored between two messages
 SAMPLE = 64  # jets on which the teacher's answer to augmentations is measured
 

@@ -8,7 +8,6 @@ anything is computed from them, so that a metric never describes one rank's shar
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,6 +26,7 @@ from hepml.training.decorrelation import Decorrelation
 from hepml.training.distillation import Targets
 from hepml.training.optimizers import build_optimizer
 from hepml.training.pretraining import MaskedParticles
+from hepml.training.random_state import random_state, restore_random_state
 from hepml.training.sharding import put_back, shard, shared_out, whole
 from hepml.training.side_tasks import SideTasks
 from hepml.training.training_config import TrainingConfig
@@ -366,41 +366,6 @@ class TrainingModule(L.LightningModule):
         padded = values.new_zeros((max(lengths), *values.shape[1:]))
         padded[: len(values)] = values
         return torch.cat([part[:n] for part, n in zip(self.all_gather(padded), lengths, strict=True)])
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds Python, numpy and torch on every device."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries that still draw from the global state
-    torch.manual_seed(seed)
-
-
-def random_state() -> dict[str, Any]:
-    """The state of every random generator, as plain values and tensors that a safe load accepts."""
-    version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
-    state: dict[str, Any] = {
-        "python": [version, list(words), gauss],
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state["cuda"] = [torch.cuda.get_rng_state()]  # of this rank's own device: asking others wakes them
-    return state
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Sets every random generator to a state from `random_state`."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    kind, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
-    torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        states = state["cuda"]
-        mine = torch.cuda.current_device() if len(states) > 1 else 0  # older checkpoints have all devices
-        if mine < len(states):
-            torch.cuda.set_rng_state(states[mine].cpu())
 
 
 def freeze(model: nn.Module, prefixes: Iterable[str]) -> int:

@@ -16,8 +16,8 @@ from hepml.training import distillation
 from hepml.training.building import Built, build_model, build_objective, given_model, model_inputs
 from hepml.training.held_out import leaks
 from hepml.training.jets import RunJets, check_tests, open_jets
-from hepml.training.module import seed_everything
 from hepml.training.progress import Progress
+from hepml.training.random_state import seed_everything
 from hepml.training.run_config import RunConfig
 
 

@@ -100,10 +100,10 @@ def _scratch(size: int) -> np.ndarray:
     global _unused
     if size > _KEPT:
         return np.empty(size, dtype=np.int8)
-    found = _unused
-    if len(found) < size:
-        found = _unused = np.empty(size, dtype=np.int8)
-    return found[:size]
+    scratch = _unused
+    if len(scratch) < size:
+        scratch = _unused = np.empty(size, dtype=np.int8)
+    return scratch[:size]
 
 
 @cache

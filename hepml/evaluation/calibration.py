@@ -16,6 +16,7 @@ from hepml.errors import DataError
 from hepml.evaluation.checks import adds_up, check_binary
 
 _EDGE = 1e-12  # probabilities nearer to 0 or 1 have no finite logit
+WIDEST = 4.0  # |ln T| that a temperature may have
 
 
 def reliability(
@@ -88,7 +89,7 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | N
     def loss(log_temperature: float) -> float:
         return float((w * np.logaddexp(0, -sign * z / np.exp(log_temperature))).sum() / w.sum())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-4, 4), method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded").x))
 
 
 def with_temperature(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:

@@ -110,5 +110,5 @@ def temperature_of(
         return None
     temperature = calibration.fit_temperature(labels, scores, own)
     # negative weights may leave no best temperature, and the search ends at one of its bounds
-    bounded = own is None or not (own < 0).any() or abs(math.log(temperature)) < 3.9
+    bounded = own is None or not (own < 0).any() or abs(math.log(temperature)) < calibration.WIDEST - 0.1
     return temperature if bounded else None

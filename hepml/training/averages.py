@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hepml.training.sharding import shared_out, whole
+
 
 class WeightAverage:
     """Exponential moving average of a model's weights: after n steps the decay is min(decay, (1 + n) / (10 +
@@ -56,16 +58,22 @@ class WeightAverage:
             live[name].copy_(value)
         return before
 
-    def put_into(self, weights: dict[str, Tensor], prefix: str) -> dict[str, Any]:
-        """Puts the average in the place of own weights in a state dict; returns what `take_from` needs."""
+    def put_into(self, weights: dict[str, Tensor], prefix: str, sharded: bool = False) -> dict[str, Any]:
+        """Puts the average in the place of own weights in a state dict, whole where the ranks share it out;
+        returns what `take_from` needs."""
         own = {name: weights[prefix + name].detach().clone() for name in self.values}
-        weights |= {prefix + name: value.clone() for name, value in self.values.items()}
+        averaged = whole(self.values) if sharded else self.values
+        weights |= {prefix + name: value.clone() for name, value in averaged.items()}
         return {"steps": self.steps, "values": own}
 
-    def take_from(self, weights: dict[str, Tensor], own: dict[str, Any], prefix: str) -> dict[str, Tensor]:
-        """Takes the average from a state dict; returns it with the own weights in its place."""
-        self.steps = own["steps"]
-        self.values = {name: weights[prefix + name].clone() for name in own["values"]}
+    def take_from(
+        self, weights: dict[str, Tensor], prefix: str, own: dict[str, Any], model: nn.Module
+    ) -> dict[str, Tensor]:
+        """Takes the average of a model from a state dict, as the ranks hold its weights; returns the dict
+        with the own weights in its place."""
+        live = averaged_tensors(model)
+        values = {name: weights[prefix + name].clone().to(live[name].device) for name in own["values"]}
+        self.steps, self.values = own["steps"], shared_out(values, live)
         return weights | {prefix + name: value for name, value in own["values"].items()}
 
 

@@ -24,7 +24,6 @@ from hepml.models.identity import identity_of
 from hepml.models.standardised import standardise, standards_of
 from hepml.objectives import Objective
 from hepml.redaction import redacted
-from hepml.training.augmentation import refuse_stale
 from hepml.training.checkpoints import initialise_from, load_model
 from hepml.training.decorrelation import Decorrelation
 from hepml.training.jets import RunJets, layout_of
@@ -162,7 +161,6 @@ def build_model(
         ModelError: weights of another architecture.
     """
     model = create_model(config, given, objective.outputs)
-    refuse_stale(config.training.augment, model_inputs(config, given))
     fresh = None
     if config.pretrained:
         fresh = frozenset(initialise_from(model, config.pretrained))

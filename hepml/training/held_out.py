@@ -82,7 +82,7 @@ def _expanded(source: Any) -> list[str]:
     files = []
     for word in words:
         try:
-            files += [found.path for found in expand(word)]
+            files += [file.path for file in expand(word)]
         except HepmlError:
             files.append(word)
     return files

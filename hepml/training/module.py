@@ -21,13 +21,13 @@ from hepml.errors import DataError
 from hepml.nn.across_ranks import ties
 from hepml.objectives import Objective, weighted_mean
 from hepml.training import augmentation, metrics, schedules
-from hepml.training.averages import WeightAverage, averaged_tensors
+from hepml.training.averages import WeightAverage
 from hepml.training.decorrelation import Decorrelation
 from hepml.training.distillation import Targets
 from hepml.training.optimizers import build_optimizer
 from hepml.training.pretraining import MaskedParticles
 from hepml.training.random_state import random_state, restore_random_state
-from hepml.training.sharding import put_back, shard, shared_out, whole
+from hepml.training.sharding import put_back, shard
 from hepml.training.side_tasks import SideTasks
 from hepml.training.training_config import TrainingConfig
 
@@ -166,13 +166,13 @@ class TrainingModule(L.LightningModule):
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         super().optimizer_step(*arguments, **named)
-        for module, average in self._averages():
+        for module, average, *_ in self._averages():
             average.update(module)
 
     def on_validation_epoch_start(self) -> None:
         if self.side is not None:
             self.side.figures()  # those of the training
-        self._own = [average.exchange(module, average.values) for module, average in self._averages()]
+        self._own = [average.exchange(m, average.values) for m, average, *_ in self._averages()]
 
     def validation_step(self, batch: JetBatch, batch_idx: int) -> None:
         if isinstance(self.side, MaskedParticles):  # the same constituents are hidden in every epoch
@@ -195,7 +195,7 @@ class TrainingModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         if self._sharded:
             put_back(self.model)
-        for (module, average), own in zip(self._averages(), self._own, strict=True):
+        for (module, average, *_), own in zip(self._averages(), self._own, strict=True):
             average.exchange(module, own)
         parts, self._outputs = self._outputs, []
         aside = {} if self.side is None else self.side.figures(self._summed)
@@ -271,27 +271,15 @@ class TrainingModule(L.LightningModule):
             torch.distributed.all_gather_object(states, mine)
         checkpoint["hepml_random"], checkpoint["hepml_loss_sum"] = mine["random"], mine["loss_sum"]
         checkpoint["hepml_ranks"] = states
-        if self.average is not None:  # what is saved as the model is the average
-            weights = checkpoint["state_dict"]
-            own = {name: weights[f"model.{name}"].detach().clone() for name in self.average.values}
-            checkpoint["hepml_own_weights"] = {"steps": self.average.steps, "values": own}
-            averaged = whole(self.average.values) if self._sharded else self.average.values
-            weights |= {f"model.{name}": value.clone() for name, value in averaged.items()}
-        if self.average_of_heads is not None:
-            checkpoint["hepml_own_heads"] = self.average_of_heads.put_into(checkpoint["state_dict"], "side.")
+        for module, average, prefix, key in self._averages():  # what is saved as the model is the average
+            sharded = self._sharded and module is self.model
+            checkpoint[key] = average.put_into(checkpoint["state_dict"], prefix, sharded)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        own = checkpoint.get("hepml_own_weights")
-        if self.average is not None and own is not None:
-            weights = checkpoint["state_dict"]
-            self.average.steps = own["steps"]
-            values = {n: weights[f"model.{n}"].clone().to(self.device) for n in own["values"]}
-            self.average.values = shared_out(values, averaged_tensors(self.model))
-            checkpoint["state_dict"] = weights | {f"model.{n}": v for n, v in own["values"].items()}
-        heads = checkpoint.get("hepml_own_heads")
-        if self.average_of_heads is not None and heads is not None:
-            weights = checkpoint["state_dict"]
-            checkpoint["state_dict"] = self.average_of_heads.take_from(weights, heads, "side.")
+        for module, average, prefix, key in self._averages():
+            own = checkpoint.get(key)
+            if own is not None:
+                checkpoint["state_dict"] = average.take_from(checkpoint["state_dict"], prefix, own, module)
         rank, world = self.trainer.global_rank, self.trainer.world_size
         one = {"random": checkpoint.get("hepml_random"), "loss_sum": checkpoint.get("hepml_loss_sum")}
         states = checkpoint.get("hepml_ranks") or [one]
@@ -313,10 +301,14 @@ class TrainingModule(L.LightningModule):
 
     # ------------------------------------------------------------------ helpers
 
-    def _averages(self) -> list[tuple[nn.Module, WeightAverage]]:
-        """The model and its heads, each with the average of its weights."""
-        both = ((self.model, self.average), (self.side, self.average_of_heads))
-        return [(m, average) for m, average in both if m is not None and average is not None]
+    def _averages(self) -> list[tuple[nn.Module, WeightAverage, str, str]]:
+        """The model and its heads with the average of their weights, the prefix of these in a state dict, and
+        where a checkpoint has their own weights."""
+        both: list[tuple[nn.Module | None, WeightAverage | None, str, str]] = [
+            (self.model, self.average, "model.", "hepml_own_weights"),
+            (self.side, self.average_of_heads, "side.", "hepml_own_heads"),
+        ]
+        return [(m, a, prefix, key) for m, a, prefix, key in both if m is not None and a is not None]
 
     def _weights(self, batch: JetBatch) -> Tensor | None:
         if self.class_scale is None or batch.labels is None:

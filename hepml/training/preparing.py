@@ -13,6 +13,7 @@ from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError
 from hepml.objectives import Objective
 from hepml.training import distillation
+from hepml.training.augmentation import refuse_stale
 from hepml.training.building import Built, build_model, build_objective, given_model, model_inputs
 from hepml.training.held_out import leaks
 from hepml.training.jets import RunJets, check_tests, open_jets
@@ -52,6 +53,7 @@ def prepare(config: RunConfig, progress: Progress) -> Prepared:
         raise ConfigError("no CUDA device here", where="training.device", mend="training.device=auto")
     given = given_model(config)
     inputs = model_inputs(config, given)
+    refuse_stale(settings.augment, inputs)
     if config.pretraining is None:
         jets = open_jets(config.data, inputs, progress.message)
     else:
@@ -72,12 +74,7 @@ def prepare(config: RunConfig, progress: Progress) -> Prepared:
 def _unlabelled(config: RunConfig, inputs: Inputs, progress: Progress) -> RunJets:
     """The jets of a pretraining, whose labels are not read. None is scored, since the outputs learn nothing:
     test files are not opened, and shares that the config holds out for tests stay held out."""
-    test = config.data.test
-    shares = (
-        {name: share for name, share in test.items() if isinstance(share, float)}
-        if isinstance(test, dict)
-        else (test if isinstance(test, float) else None)
-    )
+    shares = {name: share for name, share in config.data.tests().items() if isinstance(share, float)}
     settings = config.data.model_copy(update={"test": shares or None, "further_tests": {}})
     if config.data.classes is not None:
         progress.message("pretraining reads no labels: data.classes leaves out no jets")

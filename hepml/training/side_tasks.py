@@ -9,7 +9,7 @@ Masked-particle pretraining (`hepml.training.pretraining`) is such a task by its
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,6 +112,8 @@ def build_tasks(settings: Mapping[str, AuxiliaryTask], train: Any) -> list[Task]
                     f"'{one.target}' is the same for all", where=where, mend="name another column"
                 )
             head = objectives.objective("gaussian", centre=centre, width=width)
+            follows = one.of == "jet" and one.target in DERIVED  # from momenta, which all jets have
+            census = _Census() if follows else _Census.of(task, train)
         else:
             if not bool((values == values.round()).all()):
                 raise DataError(
@@ -119,39 +121,57 @@ def build_tasks(settings: Mapping[str, AuxiliaryTask], train: Any) -> list[Task]
                     where=where,
                     mend="objective: gaussian for a continuous target",
                 )
-            classes = one.classes or 1 + int(max(_finite(part).max() for part in _all_values(task, train)))
+            census = _Census.of(task, train, least=0, most=max(2, one.classes) - 1 if one.classes else None)
+            classes = one.classes or 1 + census.largest
             head = objectives.objective("categorical", classes=max(2, classes))
-        task = replace(task, objective=head)
-        tasks.append(replace(task, remark=_without_target(task, train)))
+        tasks.append(replace(task, objective=head, remark=census.remark(task)))
     return tasks
 
 
-def _all_values(task: Task, train: Any) -> Iterator[Tensor]:
-    """The targets of all training jets, some jets at a time."""
-    for first in range(0, len(train), SAMPLE):
-        yield task.values(train.batch(np.arange(first, min(first + SAMPLE, len(train))))).double()
+@dataclass(frozen=True)
+class _Census:
+    """The targets of all training jets, or constituents.
 
+    Args:
+        total: how many there are.
+        lacking: how many are none, those beyond the classes among them.
+        beyond: how many are a class beyond `most`.
+        largest: of the others.
+        most: the last class, where the config says how many there are.
+    """
 
-def _finite(values: Tensor) -> Tensor:
-    return torch.where(torch.isfinite(values), values, -1.0)
+    total: int = 0
+    lacking: int = 0
+    beyond: int = 0
+    largest: int = -1
+    most: int | None = None
 
+    @classmethod
+    def of(cls, task: Task, train: Any, least: float = -math.inf, most: int | None = None) -> _Census:
+        """Counted some jets at a time; targets below `least` are none."""
+        census = cls(most=most)
+        for first in range(0, len(train), SAMPLE):
+            values = task.values(train.batch(np.arange(first, min(first + SAMPLE, len(train))))).double()
+            finite = values[torch.isfinite(values) & (values >= least)]
+            known = finite if most is None else finite[finite <= most]
+            census = cls(
+                census.total + len(values),
+                census.lacking + len(values) - len(known),
+                census.beyond + len(finite) - len(known),
+                max(census.largest, int(known.max()) if len(known) else -1),
+                most,
+            )
+        return census
 
-def _without_target(task: Task, train: Any) -> str:
-    """How many of the training jets, or constituents, have no target; empty where all have one."""
-    if task.of == "jet" and task.target in DERIVED and task.objective.task == "regression":
-        return ""
-    total, lacking, above = 0, 0, 0
-    for values in _all_values(task, train):
-        known = task.known(values)
-        total, lacking = total + len(values), lacking + int((~known).sum())
-        if task.objective.task == "classification":
-            above += int((_finite(values) >= task.objective.outputs).sum())
-    if not lacking:
-        return ""
-    beyond = f", {above:,} of them a class beyond {task.objective.outputs - 1}" if above else ""
-    return (
-        f"auxiliary.{task.name}: {lacking:,} of {total:,} training {task.of}s have no '{task.target}'{beyond}"
-    )
+    def remark(self, task: Task) -> str:
+        """How many have no target; empty where all have one."""
+        if not self.lacking:
+            return ""
+        beyond = f", {self.beyond:,} of them a class beyond {self.most}" if self.beyond else ""
+        return (
+            f"auxiliary.{task.name}: {self.lacking:,} of {self.total:,} training {task.of}s have no "
+            f"'{task.target}'{beyond}"
+        )
 
 
 class SideTasks(nn.Module):
@@ -231,7 +251,9 @@ class SideTasks(nn.Module):
         for task in self.tasks:
             self.add(task, *self._measured(task, batch))
 
-    def add(self, task: Task, nll: Tensor, parameters: Tensor, target: Tensor, lacking: int = 0) -> None:
+    def add(
+        self, task: Task, nll: Tensor, parameters: Tensor, target: Tensor, lacking: Tensor | None = None
+    ) -> None:
         """Adds up what `figures` needs of some targets, and of how many more there is none."""
         predictions = task.objective.activation(parameters.double())
         if task.objective.task == "regression":
@@ -240,7 +262,8 @@ class SideTasks(nn.Module):
         else:
             right = (predictions.argmax(dim=1) == target).double()
             rows = (nll.double(), right, torch.zeros_like(right), torch.ones_like(right))
-        sums = torch.stack([*(row.sum() for row in rows), torch.tensor(float(lacking)).to(rows[0])])
+        none = rows[0].new_zeros(()) if lacking is None else lacking.to(rows[0])
+        sums = torch.stack([*(row.sum() for row in rows), none])
         self.sums[task.name] = self.sums.get(task.name, torch.zeros_like(sums)) + sums
 
     def figures(self, reduce: Any = None) -> dict[str, dict[str, float]]:
@@ -267,14 +290,14 @@ class SideTasks(nn.Module):
             out[task.name] = of_task
         return out
 
-    def _measured(self, task: Task, batch: JetBatch) -> tuple[Tensor, Tensor, Tensor, int]:
+    def _measured(self, task: Task, batch: JetBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Losses, outputs and targets where there is a target, and how many have none."""
         target, parameters = task.values(batch), self.parameters_of(task)
         known = task.known(target)
         if task.objective.task == "classification":
             target = torch.where(known, target, 0.0).long()
         nll = task.objective.negative_log_likelihood(parameters[known], target[known])
-        return nll, parameters[known], target[known], int((~known).sum())
+        return nll, parameters[known], target[known], (~known).sum()
 
 
 def find_layers(model: nn.Module, probe: JetBatch, outputs: int) -> dict[str, tuple[nn.Module, int]]:

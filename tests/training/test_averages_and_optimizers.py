@@ -89,6 +89,22 @@ def test_a_killed_run_goes_on_with_the_same_average_and_optimizer(
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_a_killed_run_goes_on_with_the_same_average_of_its_heads(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny("training.average=0.9", "auxiliary.mass.target=jet_mass")
+    train(config, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(config, tmp_path / "broken", progress=Stop())
+    train(config, tmp_path / "broken", resume=True)
+    one, two = (read_checkpoint(tmp_path / name / "checkpoints/last.ckpt") for name in ("whole", "broken"))
+    heads = [name for name in one["state_dict"] if name.startswith("side.heads.")]
+    assert heads
+    assert all(torch.equal(one["state_dict"][name], two["state_dict"][name]) for name in heads)
+    own, again = (content["hepml_own_heads"]["values"] for content in (one, two))
+    assert own.keys() == again.keys()
+    assert all(torch.equal(own[name], again[name]) for name in own)
+    assert any(not torch.equal(own[name], one["state_dict"][f"side.{name}"]) for name in own)
+
+
 @pytest.mark.parametrize(
     "parts", [(100, 4), (150, 3), (150, 8)], ids=["full", "a smaller last batch", "a step of few batches"]
 )

@@ -14,6 +14,7 @@ _FACE = Face(
         "load_model": "hepml.training.checkpoints",
         "HepmlClassifier": "hepml.training.classifier",
         "Progress": "hepml.training.progress",
+        "measure_norms": "hepml.training.norm_statistics",
         "TrainingModule": "hepml.training.module",
     },
 )

@@ -3,6 +3,7 @@ resumed run continues from."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import lightning.pytorch as L
 import torch
 from torch import nn
 
+from hepml.data.batch import JetBatch
 from hepml.data.loader import JetLoader
 from hepml.data.stream_loader import StreamLoader, loader_of
 from hepml.errors import ConfigError
@@ -25,6 +27,7 @@ from hepml.training.jet_weights import class_scale, mean_weight
 from hepml.training.jets import RunJets
 from hepml.training.launch import environment_of, trainer_options
 from hepml.training.module import TrainingModule
+from hepml.training.norm_statistics import first_batches, learning_norms
 from hepml.training.run_config import RunConfig
 from hepml.training.run_context import RunContext
 from hepml.training.training_config import TrainingConfig
@@ -121,7 +124,33 @@ def make_module(
         side=build_side(config, model, objective, jets),
         apart=build_decorrelation(config, jets),
         step_jets=lambda: training.step_jets,
+        norm_batches=norm_batches(settings, model, training),
     )
+
+
+def norm_batches(
+    settings: TrainingConfig, model: nn.Module, training: JetLoader | StreamLoader
+) -> Callable[[], Iterable[JetBatch]] | None:
+    """Gives the batches of the present epoch by which batch norms are measured, where the config asks for it.
+
+    Raises:
+        ConfigError: a model without batch norms, or with all of them frozen; jets that are streamed.
+    """
+    number = settings.norm_batches
+    if number is None:
+        return None
+    where = "training.norm_batches"
+    if settings.freeze_norms or not learning_norms(model.train()):
+        raise ConfigError(
+            "there is no batch norm that learns", where=where, mend=f"leave it out: {where}=null"
+        )
+    if isinstance(training, StreamLoader):
+        raise ConfigError(
+            "streamed jets are not read twice in an epoch",
+            where=where,
+            mend="leave it out, or pack the jets with data.cache",
+        )
+    return lambda: first_batches(training, number)
 
 
 def make_trainer(context: RunContext, keeper: RunKeeper, model: nn.Module) -> L.Trainer:

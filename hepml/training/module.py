@@ -24,8 +24,9 @@ from hepml.training import augmentation, metrics, schedules
 from hepml.training.averages import WeightAverage
 from hepml.training.decorrelation import Decorrelation
 from hepml.training.distillation import Targets
+from hepml.training.norm_statistics import measure_norms
 from hepml.training.optimizers import build_optimizer
-from hepml.training.pretraining import MaskedParticles
+from hepml.training.pretraining import MaskedParticles, mask
 from hepml.training.random_state import random_state, restore_random_state
 from hepml.training.sharding import put_back, shard
 from hepml.training.side_tasks import SideTasks
@@ -52,6 +53,8 @@ class TrainingModule(L.LightningModule):
         apart: what the score is decorrelated from, or None.
         step_jets: gives the jets of each batch of the epoch, over all ranks; batches that are added up to one
             step count by their jets then, also where few are left for the last one.
+        norm_batches: gives the training batches by which batch norms are measured before a validation, or
+            None where their running averages are kept.
 
     Examples:
         >>> model, head = hepml.models.create('mlp'), hepml.objectives.Categorical(2)
@@ -81,6 +84,7 @@ class TrainingModule(L.LightningModule):
         side: SideTasks | None = None,
         apart: Decorrelation | None = None,
         step_jets: Callable[[], np.ndarray] | None = None,
+        norm_batches: Callable[[], Iterable[JetBatch]] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -92,7 +96,7 @@ class TrainingModule(L.LightningModule):
         self.identity = identity or {}
         self.fresh = fresh
         self.taught = taught
-        self.side, self.apart, self.step_jets = side, apart, step_jets
+        self.side, self.apart, self.step_jets, self.norm_batches = side, apart, step_jets, norm_batches
         self.register_buffer("class_scale", class_scale, persistent=False)
         # Σ w·nll / mean weight, jets. No buffer: DDP gives buffers of the first rank to all
         self.loss_sum = torch.zeros(2, dtype=torch.float64)
@@ -173,6 +177,8 @@ class TrainingModule(L.LightningModule):
         if self.side is not None:
             self.side.figures()  # those of the training
         self._own = [average.exchange(m, average.values) for m, average, *_ in self._averages()]
+        if self.norm_batches is not None:
+            self._measure_norms(self.norm_batches())
 
     def validation_step(self, batch: JetBatch, batch_idx: int) -> None:
         if isinstance(self.side, MaskedParticles):  # the same constituents are hidden in every epoch
@@ -196,7 +202,7 @@ class TrainingModule(L.LightningModule):
         if self._sharded:
             put_back(self.model)
         for (module, average, *_), own in zip(self._averages(), self._own, strict=True):
-            average.exchange(module, own)
+            average.values = average.exchange(module, own)  # its norms may have been measured
         parts, self._outputs = self._outputs, []
         aside = {} if self.side is None else self.side.figures(self._summed)
         if not parts:
@@ -309,6 +315,20 @@ class TrainingModule(L.LightningModule):
             (self.side, self.average_of_heads, "side.", "hepml_own_heads"),
         ]
         return [(m, a, prefix, key) for m, a, prefix, key in both if m is not None and a is not None]
+
+    def _measure_norms(self, batches: Iterable[JetBatch]) -> None:
+        """Measures the batch norms by these batches, with the weights that are about to be validated."""
+
+        def forward(batch: JetBatch) -> object:
+            if isinstance(self.side, MaskedParticles):
+                batch, *_ = mask(batch, self.side.share)
+            return self.model(batch)
+
+        self.train()
+        with self.trainer.precision_plugin.forward_context():
+            moved = (self.transfer_batch_to_device(batch, self.device, 0) for batch in batches)
+            measure_norms(self.model, moved, forward)
+        self.eval()
 
     def _weights(self, batch: JetBatch) -> Tensor | None:
         if self.class_scale is None or batch.labels is None:

@@ -50,6 +50,9 @@ class TrainingConfig(Schema):
             statistics.
         freeze_norms: all batch norms keep the statistics they have: for weights that were trained with
             others, those of padded networks for instance.
+        norm_batches: measure the statistics of batch norms by so many training batches before each
+            validation, with the weights as they are (arXiv:2105.07576), in place of running averages, which
+            lag behind where epochs have few steps.
         augment: random transformations of each training batch, see `hepml.training.augmentation`:
             rotate_phi, reflect_phi, reflect_eta, boost_z, rotate_axis, smear_soft, split_collinear,
             move_prong, smear_momenta, drop_soft, split_wide.
@@ -90,6 +93,7 @@ class TrainingConfig(Schema):
     pretrained_rate: Positive = 1.0
     freeze: list[str] = Field(default_factory=list)
     freeze_norms: bool = False
+    norm_batches: Count | None = None
     augment: list[Augment] = Field(default_factory=list)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Count = 1

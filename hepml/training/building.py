@@ -31,7 +31,7 @@ from hepml.training.module import freeze
 from hepml.training.pretraining import MaskedParticles, refuse_extras
 from hepml.training.progress import Progress
 from hepml.training.run_config import RunConfig
-from hepml.training.side_tasks import PROBE, SideTasks, build_tasks, with_columns
+from hepml.training.side_tasks import SideTasks, build_tasks, probe_jets, with_columns
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def build_side(config: RunConfig, model: nn.Module, objective: Objective, jets: 
         ConfigError: the model has no place for a head.
         DataError: a target that cannot be learnt.
     """
-    probe = jets.train.batch(np.arange(min(PROBE, len(jets.train))))
+    probe = jets.train.batch(probe_jets(np.asarray(jets.train.counts)))
     if config.pretraining is not None:
         return MaskedParticles(model, probe, objective.outputs, config.pretraining.masked)
     tasks = build_tasks(config.auxiliary, jets.train)

@@ -32,19 +32,25 @@ class Decorrelation:
     strength: float
     background: tuple[int, ...]
 
-    def of_batch(self, objective: Objective, parameters: Tensor, batch: JetBatch) -> Tensor:
-        """The squared distance correlation on the background jets of a batch, a scalar."""
+    def of_batch(
+        self, objective: Objective, parameters: Tensor, batch: JetBatch, weights: Tensor | None
+    ) -> Tensor:
+        """The squared distance correlation on the background jets of a batch, a scalar; `weights` are those
+        of the likelihood, class factors included, as in validation."""
         assert batch.labels is not None
         score = self.score(objective, parameters)
-        return self.of_jets(score, batch.select_jets([self.column])[:, 0], batch.labels, batch.weights)
+        return self.of_jets(score, batch.select_jets([self.column])[:, 0], batch.labels, weights)
 
     def score(self, objective: Objective, parameters: Tensor) -> Tensor:
         """What is not background in the probabilities, [B]."""
         return 1 - objective.activation(parameters)[:, list(self.background)].sum(dim=1)
 
     def of_jets(self, score: Tensor, column: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-        """The same from columns, [N] each; of more than `MOST` background jets the first."""
-        chosen = torch.isin(labels, labels.new_tensor(self.background)).nonzero()[:MOST, 0]
+        """The same from columns, [N] each; of more than `MOST` background jets some from all over, since
+        files are often sorted by class or momentum."""
+        chosen = torch.isin(labels, labels.new_tensor(self.background)).nonzero()[:, 0]
+        if len(chosen) > MOST:
+            chosen = chosen[torch.arange(MOST, device=chosen.device) * len(chosen) // MOST]
         own = None if weights is None else weights[chosen]
         return distance_correlation(score[chosen], column[chosen], own)
 

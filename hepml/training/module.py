@@ -158,7 +158,8 @@ class TrainingModule(L.LightningModule):
             nll, weights = self._likelihood(parameters, batch)
             loss = weighted_mean(nll, weights, self.mean_weight)
             if self.apart is not None:
-                loss = loss + self.apart.strength * self.apart.of_batch(self.objective, parameters, batch)
+                penalty = self.apart.of_batch(self.objective, parameters, batch, self._weights(batch))
+                loss = loss + self.apart.strength * penalty
             if self.side is not None:
                 loss = loss + self.side.loss(batch)
         size = torch.full_like(loss.detach(), len(batch))

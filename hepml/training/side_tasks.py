@@ -1,7 +1,8 @@
 """Side tasks: further heads on the backbone of any tagger, each with its own objective, weight and figures.
 
 A jet's head reads what the tagger's last linear layer reads, a constituent's head the last output that has
-one row a constituent; both are found by watching one forward pass, so that no model has to know of them.
+one row a constituent; both are found by watching forward passes, so that no model has to know of them. A
+model may sort its jets by their number of constituents (`hepml.nn.encoder`): that is measured, and undone.
 Heads belong to the training and not to the model: predictions and exports are those of the tagger alone.
 Masked-particle pretraining (`hepml.training.pretraining`) is such a task by itself.
 """
@@ -28,7 +29,7 @@ from hepml.objectives import Objective
 from hepml.training.recipe_config import AuxiliaryTask
 
 SAMPLE = 20_000  # training jets that the scale of a target is measured on
-PROBE = 6  # jets of the forward pass that is watched
+PROBE = 6  # jets of the forward passes that are watched
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,11 @@ class SideTasks(nn.Module):
         self.tasks = tuple(tasks)
         self._outputs: dict[str, list[Tensor]] = {}  # by what a row is
         self._rows: dict[str, int] = {}
+        self._sorted = False
+        self._back: Tensor | None = None  # where each constituent's row is, of a model that sorts its jets
         model.register_forward_pre_hook(lambda module, given: self._begin(given[0]))
         places = find_layers(model, probe, outputs)
+        self._sorted = "constituent" in places and places["constituent"].by_count
         widths = {}
         for of in sorted({task.of for task in tasks}):
             if of not in places:
@@ -203,8 +207,8 @@ class SideTasks(nn.Module):
                     where="auxiliary",
                     mend="use a tagger such as pfn, particlenet or lorentznet",
                 )
-            layer, widths[of] = places[of]
-            self._watch(layer, of)
+            widths[of] = places[of].width
+            self._watch(places[of].module, of)
         self.heads = nn.ModuleDict(
             {task.module: nn.Linear(widths[task.of], task.objective.outputs) for task in tasks}
         )
@@ -219,18 +223,16 @@ class SideTasks(nn.Module):
     def _begin(self, batch: JetBatch) -> None:
         self._outputs = {"jet": [], "constituent": []}
         self._rows = {"jet": len(batch), "constituent": batch.four_momenta.shape[0]}
+        self._back = rows_by_count(batch) if self._sorted else None
 
     def _take(self, of: str, rows: Tensor) -> None:
-        """Keeps what a layer has seen or made: of a model that takes a few jets at a time, all pieces; of one
-        that asks the layer again, the last answer."""
-        kept = self._outputs[of]
-        kept.append(rows)
-        while len(kept) > 1 and sum(map(len, kept)) > self._rows[of]:
-            kept.pop(0)
+        _keep(self._outputs[of], rows, self._rows[of])
 
     def parameters_of(self, task: Task) -> Tensor:
         """The head's outputs for the batch that the model has just seen, [B or ΣN, outputs]."""
         rows = torch.cat(self._outputs[task.of])
+        if task.of == "constituent" and self._back is not None:
+            rows = rows.index_select(0, self._back)
         head = self.heads[task.module]
         assert isinstance(head, nn.Linear)
         out: Tensor = head(rows.to(head.weight.dtype))
@@ -300,30 +302,115 @@ class SideTasks(nn.Module):
         return nll, parameters[known], target[known], (~known).sum()
 
 
-def find_layers(model: nn.Module, probe: JetBatch, outputs: int) -> dict[str, tuple[nn.Module, int]]:
-    """The layers whose input (`jet`) and output (`constituent`) heads can read, each with its width."""
+@dataclass(frozen=True)
+class Place:
+    """A layer that a head reads.
+
+    Args:
+        module: the layer; heads of jets read its input, heads of constituents its output.
+        width: columns of that.
+        by_count: whether the rows are of jets sorted by their number of constituents.
+    """
+
+    module: nn.Module
+    width: int
+    by_count: bool = False
+
+
+def find_layers(model: nn.Module, probe: JetBatch, outputs: int) -> dict[str, Place]:
+    """The layers whose input (`jet`) and output (`constituent`) heads can read.
+
+    Constituents' rows are taken where they are seen to follow the jets, in the order of the batch or in that
+    of their numbers of constituents, when the jets of the probe come in another order.
+    """
+    first = next(model.parameters())
+    probe = probe.to(first.device).to(first.dtype)
+    places: dict[str, Place] = {}
+    turned = torch.arange(len(probe) - 1, -1, -1, device=first.device)
+    once, again = (_watched(model, batch, outputs, places) for batch in (probe, probe.at(turned)))
+    there = rows_of_jets(probe, turned)
+    back, back_again = rows_by_count(probe), rows_by_count(probe.at(turned))
+    for module in reversed(once):
+        rows, other = once[module], again.get(module)
+        if other is None or not len(rows) == len(other) == len(there):
+            continue
+        in_order = _alike(rows[there], other)
+        if in_order or _alike(rows[back][there], other[back_again]):
+            places["constituent"] = Place(module, rows.shape[1], by_count=not in_order)
+            break
+    return places
+
+
+def probe_jets(counts: np.ndarray) -> np.ndarray:
+    """Positions of a few jets for `find_layers`, whose numbers of constituents differ where any do."""
+    by_count = np.argsort(counts, kind="stable")
+    spread = by_count[np.unique(np.linspace(0, len(counts) - 1, min(PROBE, len(counts))).astype(np.int64))]
+    return np.asarray(np.sort(spread))
+
+
+def rows_by_count(batch: JetBatch) -> Tensor:
+    """Where each constituent of a batch is once its jets are sorted by their number of constituents, [ΣN]."""
+    order = rows_of_jets(batch, torch.argsort(batch.counts, stable=True))
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return back
+
+
+def rows_of_jets(batch: JetBatch, order: Tensor) -> Tensor:
+    """The rows of the constituents of jets [B] in this order, [ΣN]."""
+    counts, total = batch.counts[order], batch.four_momenta.shape[0]
+    first = torch.repeat_interleave(
+        batch.offsets[:-1][order] - (counts.cumsum(0) - counts), counts, output_size=total
+    )
+    return first + torch.arange(total, device=first.device)
+
+
+def _watched(
+    model: nn.Module, probe: JetBatch, outputs: int, places: dict[str, Place]
+) -> dict[nn.Module, Tensor]:
+    """The rows that layers make of the constituents of a probe, by layer, that of the last one last; the
+    place of a head of jets is put into `places`."""
     rows, jets = probe.four_momenta.shape[0], len(probe)
-    layers: dict[str, tuple[nn.Module, int]] = {}
+    made: dict[nn.Module, list[Tensor]] = {}
 
     def look(module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
         tensor = _first(out)
         if not isinstance(tensor, Tensor) or tensor.ndim != 2:
             return
         if isinstance(module, nn.Linear) and tensor.shape == (jets, outputs):
-            layers["jet"] = (module, module.in_features)
-        if tensor.shape[0] == rows and tensor.shape[1] > 1 and tensor.is_floating_point():
-            layers["constituent"] = (module, tensor.shape[1])
+            places["jet"] = Place(module, module.in_features)
+        if tensor.shape[1] > 1 and tensor.is_floating_point():
+            kept = made.pop(module, [])
+            _keep(kept, tensor, rows)
+            made[module] = kept
 
     hooks = [module.register_forward_hook(look) for module in model.modules() if module is not model]
-    training, first = model.training, next(model.parameters())
+    training = model.training
     try:
         with torch.no_grad():
-            model.eval()(probe.to(first.device).to(first.dtype))
+            model.eval()(probe)
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return layers
+    return {
+        module: torch.cat(kept)
+        for module, kept in made.items()
+        if sum(map(len, kept)) == rows and len({piece.shape[1] for piece in kept}) == 1
+    }
+
+
+def _keep(kept: list[Tensor], rows: Tensor, number: int) -> None:
+    """Keeps what a layer has seen or made: of a model that takes a few jets at a time, all pieces; of one
+    that asks the layer again, the last answer."""
+    kept.append(rows)
+    while len(kept) > 1 and sum(map(len, kept)) > number:
+        kept.pop(0)
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether two sets of rows are the same but for the order of sums."""
+    return bool(((a - b).abs().max() <= 1e-3 * a.abs().max().clamp_min(1e-12)).item()) if len(a) else False
 
 
 def _first(out: Any) -> Any:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from cloud import cloud
+from small_taggers import CASES, seen
 from toys import toy_arrays, write_toy_jets
 
 import hepml
@@ -15,14 +19,19 @@ from hepml import models
 from hepml.data.dataset import JetDataset
 from hepml.errors import ConfigError, ModelError
 from hepml.training.checkpoints import read_checkpoint
-from hepml.training.decorrelation import distance_correlation
+from hepml.training.decorrelation import MOST, Decorrelation, distance_correlation
 from hepml.training.pretraining import MaskedParticles, mask
 from hepml.training.progress import Progress
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
-from hepml.training.side_tasks import find_layers
+from hepml.training.side_tasks import SideTasks, Task, find_layers, rows_of_jets
 
 Tiny = Callable[..., RunConfig]
+# taggers that keep a row for each constituent, on which pretraining and side tasks rely
+CONSTITUENT_ROWS = (
+    "dgcnn", "efn", "ensemble", "gat", "gcn", "graph_network", "hamiltonian_cloud", "lloca", "lloca_transformer",
+    "lorentznet", "part", "particlenet", "particlenet_lite", "pfn", "residual_cloud", "transformer",
+)  # fmt: skip
 SMALL = "model={name: pfn, phi: [16, 16], f: [16]}"
 
 
@@ -36,6 +45,39 @@ def test_distance_correlation_is_zero_for_independent_columns_and_one_for_linear
     twice = distance_correlation(torch.cat((x[:200], x[:100])), torch.cat((y[:200], y[:100])))
     weights = torch.cat((torch.full((100,), 2.0), torch.ones(100), torch.zeros(50)))
     torch.testing.assert_close(distance_correlation(x[:250], y[:250], weights), twice, rtol=0.02, atol=1e-4)
+
+
+def test_the_penalty_is_of_background_jets_from_all_over_a_sorted_file() -> None:
+    torch.manual_seed(0)
+    apart = Decorrelation("jet_mass", 1.0, (0, 2))
+    labels = torch.tensor([0] * (MOST + 10) + [1] * 10 + [2] * (MOST + 10))
+    score, mass = torch.rand(len(labels)), torch.rand(len(labels))
+    score[labels == 2] = mass[labels == 2]  # the second background alone knows the mass
+    assert float(apart.of_jets(score, mass, labels, None)) > 0.1
+    assert float(apart.of_jets(score, mass, torch.where(labels == 2, 1, labels), None)) < 0.02
+
+
+def test_the_penalty_weighs_classes_as_the_likelihood_and_the_validation_do(
+    toy_files: dict[str, Path],
+) -> None:
+    model = models.create("pfn", phi=[8], f=[8], outputs=3)
+    jets = JetDataset.open(toy_files["train"], model.inputs).batch(np.arange(60))
+    jets = replace(jets, labels=torch.arange(60) % 3)
+    scale = torch.tensor([1.0, 1.0, 0.0])  # the second background weighs nothing
+    settings = hepml.training.load_run_config("quickstart").training
+    settings = settings.model_copy(update={"augment": [], "precision": "32-true", "accumulate": 1})
+    head, apart = hepml.objectives.Categorical(3), Decorrelation("jet_mass", 5.0, (0, 2))
+    module = hepml.training.TrainingModule(
+        model, head, settings, total_steps=1, steps_per_epoch=1, class_scale=scale, apart=apart
+    )
+    module.trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    first = jets.labels == 0
+    score = 1 - model(jets).softmax(dim=1)[:, [0, 2]].sum(dim=1)
+    alone = distance_correlation(score[first], jets.select_jets(["jet_mass"])[first, 0])
+    nll = (
+        torch.nn.functional.cross_entropy(model(jets), jets.labels, reduction="none") * scale[jets.labels]
+    ).mean()
+    torch.testing.assert_close(module.training_step(jets, 0), nll + 5 * alone, rtol=1e-4, atol=1e-5)
 
 
 def test_the_penalty_frees_the_background_of_the_mass(tiny: Tiny, tmp_path: Path) -> None:
@@ -78,8 +120,30 @@ def test_heads_find_their_layers(name: str, toy_files: dict[str, Path]) -> None:
     model = models.create(name)
     jets = JetDataset.open(toy_files["test"], model.inputs).batch(np.arange(6))
     found = find_layers(model, jets, 2)
-    assert found["jet"][1] == found["jet"][0].in_features
+    assert found["jet"].width == found["jet"].module.in_features
     assert ("constituent" in found) == (name not in ("pelican_small",))
+
+
+@pytest.mark.parametrize("case", sorted(case for case in CASES if "beams" not in case))
+def test_a_constituents_head_reads_the_row_of_its_constituent(case: str) -> None:
+    """The jets of a batch in another order, and their constituents in another order, have the same rows."""
+    model, jets = seen(case), cloud(seed=11)
+    found = find_layers(model, jets.slice(0, 6), 2)
+    if "constituent" not in found:
+        assert CASES[case][0] not in CONSTITUENT_ROWS or "mlp" in case
+        return
+    task = Task("of_each", "pt", "constituent", hepml.objectives.Gaussian(), 1.0)
+    side = SideTasks(model, [task], jets.slice(0, 6), 2).double()
+    order = torch.tensor([6, 0, 4, 2, 7, 1, 3, 5])
+    keys = torch.rand(len(jets.four_momenta), generator=torch.Generator().manual_seed(1))
+    within = torch.argsort(keys + jets.jet_of)  # shuffled inside each jet
+    shuffled, rows = jets.permute(within), []
+    with torch.no_grad():
+        for batch in (jets, shuffled.take(order)):
+            model(batch)
+            rows.append(side.parameters_of(task))
+    expected = rows[0][within][rows_of_jets(jets, order)]
+    torch.testing.assert_close(rows[1], expected, rtol=1e-7, atol=1e-9)
 
 
 def test_hiding_keeps_directions_and_the_scalar_sum(toy_files: dict[str, Path]) -> None:

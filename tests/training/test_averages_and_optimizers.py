@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stopping import StopAt
 from torch import nn
 
 from hepml.training.averages import WeightAverage
@@ -15,7 +16,6 @@ from hepml.training.callbacks import Killed
 from hepml.training.checkpoints import load_model, read_checkpoint
 from hepml.training.module import TrainingModule
 from hepml.training.optimizers import Together, build_optimizer
-from hepml.training.progress import Progress
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
 from hepml.training.training_config import TrainingConfig
@@ -57,15 +57,6 @@ def test_the_saved_model_is_the_average_and_its_validation_loss_is_the_one_repor
     assert float(loss) == pytest.approx(summary["validation"]["val_loss"], rel=1e-4)
 
 
-class Stop(Progress):
-    def step(self, epoch: int, step: int, loss: float | None, jets: int) -> None:
-        import os
-        import signal
-
-        if (epoch, step) == (1, 3):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -81,7 +72,7 @@ def test_a_killed_run_goes_on_with_the_same_average_and_optimizer(
     config = tiny(*words)
     train(config, tmp_path / "whole")
     with pytest.raises(Killed):
-        train(config, tmp_path / "broken", progress=Stop())
+        train(config, tmp_path / "broken", progress=StopAt(1, 3))
     train(config, tmp_path / "broken", resume=True)
     one, two = (
         load_model(tmp_path / name / "checkpoints/last.ckpt").state_dict() for name in ("whole", "broken")
@@ -93,7 +84,7 @@ def test_a_killed_run_goes_on_with_the_same_average_of_its_heads(tiny: Tiny, tmp
     config = tiny("training.average=0.9", "auxiliary.mass.target=jet_mass")
     train(config, tmp_path / "whole")
     with pytest.raises(Killed):
-        train(config, tmp_path / "broken", progress=Stop())
+        train(config, tmp_path / "broken", progress=StopAt(1, 3))
     train(config, tmp_path / "broken", resume=True)
     one, two = (read_checkpoint(tmp_path / name / "checkpoints/last.ckpt") for name in ("whole", "broken"))
     heads = [name for name in one["state_dict"] if name.startswith("side.heads.")]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stopping import StopAt
 
 from hepml import interrupts
 from hepml.errors import HepmlError
@@ -29,13 +30,8 @@ Tiny = Callable[..., RunConfig]
 def test_every_signal_that_asks_for_an_end_leaves_a_checkpoint(
     tiny: Tiny, tmp_path: Path, signum: signal.Signals
 ) -> None:
-    class Stop(Progress):
-        def step(self, epoch: int, step: int, loss: float | None, jets: int) -> None:
-            if (epoch, step) == (0, 2):
-                os.kill(os.getpid(), signum)
-
     with pytest.raises(Killed) as stop:
-        train(tiny(), tmp_path / "run", progress=Stop())
+        train(tiny(), tmp_path / "run", progress=StopAt(0, 2, signum))
     assert stop.value.signum == signum
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stopping import StopAt
 from torch import nn
 
 from hepml import models
@@ -19,7 +20,6 @@ from hepml.nn.norm import PackedBatchNorm
 from hepml.training.callbacks import Killed
 from hepml.training.checkpoints import load_model, read_checkpoint
 from hepml.training.norm_statistics import first_batches, learning_norms, measure_norms
-from hepml.training.progress import Progress
 from hepml.training.random_state import random_state
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
@@ -122,15 +122,6 @@ def test_the_saved_model_has_the_statistics_that_were_measured(tiny: Tiny, tmp_p
     assert float(loss) == pytest.approx(last["val_loss"], rel=1e-3)
 
 
-class Stop(Progress):
-    def step(self, epoch: int, step: int, loss: float | None, jets: int) -> None:
-        import os
-        import signal
-
-        if (epoch, step) == (1, 3):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 @pytest.mark.parametrize("words", [(), ("training.average=null",), ("pretraining={masked: 0.3}",)])
 def test_a_killed_run_goes_on_with_the_same_statistics(
     tiny: Tiny, tmp_path: Path, words: tuple[str, ...]
@@ -138,7 +129,7 @@ def test_a_killed_run_goes_on_with_the_same_statistics(
     config = tiny(*LITE, *words)
     train(config, tmp_path / "whole")
     with pytest.raises(Killed):
-        train(config, tmp_path / "broken", progress=Stop())
+        train(config, tmp_path / "broken", progress=StopAt(1, 3))
     train(config, tmp_path / "broken", resume=True)
     one, two = (
         read_checkpoint(tmp_path / name / "checkpoints/last.ckpt")["state_dict"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stopping import StopAt
 from toys import toy_arrays, write_toy_jets
 
 import hepml
@@ -67,17 +68,6 @@ def test_the_saved_config_of_a_run_starts_the_same_run_again(tiny: Tiny, tmp_pat
 def test_another_seed_gives_another_model(tiny: Tiny, tmp_path: Path) -> None:
     first, second = (train(tiny(f"training.seed={s}"), tmp_path / str(s)) for s in (1, 2))
     assert metrics_of(first) != metrics_of(second)
-
-
-class StopAt(Progress):
-    """Sends this process a signal after a step of an epoch."""
-
-    def __init__(self, epoch: int, step: int, signum: int = signal.SIGTERM) -> None:
-        self.at, self.signum = (epoch, step), signum
-
-    def step(self, epoch: int, step: int, loss: float | None, jets: int) -> None:
-        if (epoch, step) == self.at:
-            os.kill(os.getpid(), self.signum)
 
 
 @pytest.mark.parametrize(

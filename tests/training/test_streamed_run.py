@@ -3,18 +3,16 @@ is killed goes on bit for bit."""
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from stopping import StopAt
 
 from hepml.data import shards, stream_loader
 from hepml.errors import ConfigError
 from hepml.training.callbacks import Killed
-from hepml.training.progress import Progress
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
 
@@ -33,14 +31,9 @@ def test_a_killed_streamed_run_ends_as_one_that_was_not(
     monkeypatch.setattr(stream_loader, "POOL_BYTES", 60_000)
     config = tiny("data.stream=true", "data.workers=0", "data.val=0.2", "training.epochs=2")
 
-    class Stop(Progress):
-        def step(self, epoch: int, step: int, loss: float | None, jets: int) -> None:
-            if (epoch, step) == (1, 2):
-                os.kill(os.getpid(), signal.SIGTERM)
-
     whole = train(config, tmp_path / "whole")
     with pytest.raises(Killed):
-        train(config, tmp_path / "killed", progress=Stop())
+        train(config, tmp_path / "killed", progress=StopAt(1, 2))
     resumed = train(config, tmp_path / "killed", resume=True)
     ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert ours.keys() == theirs.keys()

@@ -32,6 +32,8 @@ from hepml.training.run_config import RunConfig
 from hepml.training.run_context import RunContext
 from hepml.training.training_config import TrainingConfig
 
+FEW_STEPS = 10  # an epoch: what running averages of batch norms remember
+
 
 def fit_model(
     context: RunContext,
@@ -58,6 +60,15 @@ def fit_model(
     trainer = make_trainer(context, keeper, built.model)
     training, validation = make_loaders(config, jets, trainer)
     module = make_module(config, built, objective, jets, taught, training)
+    if (
+        settings.norm_batches is None
+        and 0 < module.steps_per_epoch < FEW_STEPS
+        and learning_norms(built.model)
+    ):
+        context.progress.message(
+            f"{module.steps_per_epoch} steps an epoch: running averages of batch norms lag behind the "
+            "weights; training.norm_batches=20 measures them before each validation"
+        )
     for task in () if module.side is None else module.side.tasks:
         if task.remark:
             context.progress.message(task.remark)

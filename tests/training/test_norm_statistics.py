@@ -20,6 +20,7 @@ from hepml.nn.norm import PackedBatchNorm
 from hepml.training.callbacks import Killed
 from hepml.training.checkpoints import load_model, read_checkpoint
 from hepml.training.norm_statistics import first_batches, learning_norms, measure_norms
+from hepml.training.progress import Progress
 from hepml.training.random_state import random_state
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
@@ -165,3 +166,25 @@ def test_what_has_no_norms_to_measure_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=why):
         train(tiny(*words), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("model={name: particlenet_lite}", "training.batch_size=400"), True),
+        (("model={name: particlenet_lite}", "training.batch_size=400", "training.norm_batches=1"), False),
+        (("model={name: particlenet_lite}", "training.batch_size=20"), False),
+        (("training.batch_size=400",), False),
+    ],
+    ids=["few steps", "measured", "many steps", "no norms"],
+)
+def test_a_run_with_few_steps_an_epoch_says_that_running_averages_lag(
+    tiny: Tiny, tmp_path: Path, words: tuple[str, ...], said: bool
+) -> None:
+    class Words(Progress):
+        def message(self, text: str) -> None:
+            heard.append(text)
+
+    heard: list[str] = []
+    train(tiny(*words, "training.epochs=1"), tmp_path / "run", progress=Words())
+    assert any("training.norm_batches" in text for text in heard) is said

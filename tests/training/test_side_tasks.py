@@ -29,8 +29,9 @@ from hepml.training.side_tasks import SideTasks, Task, find_layers, rows_of_jets
 Tiny = Callable[..., RunConfig]
 # taggers that keep a row for each constituent, on which pretraining and side tasks rely
 CONSTITUENT_ROWS = (
-    "dgcnn", "efn", "ensemble", "gat", "gcn", "graph_network", "hamiltonian_cloud", "lloca", "lloca_transformer",
-    "lorentznet", "part", "particlenet", "particlenet_lite", "pfn", "residual_cloud", "transformer",
+    "dgcnn", "efn", "ensemble", "gat", "gcn", "graph_network", "hamiltonian_cloud", "lloca",
+    "lloca_transformer", "lorentznet", "part", "particlenet", "particlenet_lite", "pfn", "residual_cloud",
+    "transformer",
 )  # fmt: skip
 SMALL = "model={name: pfn, phi: [16, 16], f: [16]}"
 

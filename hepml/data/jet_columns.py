@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hepml import kinematics
+from hepml.data.collider import momentum_of
 from hepml.errors import LayoutError, did_you_mean
 
 # In units of the energy: more than float32 rounding, less than any calibration.
@@ -104,8 +105,7 @@ def from_collider_columns(columns: Mapping[str, np.ndarray]) -> np.ndarray | Non
         return None
     pt, eta, phi = (columns[n].astype(np.float64) for n in ("pt", "eta", "phi"))
     with np.errstate(all="ignore"):  # what overflows is screened
-        pt = np.where(pt < 0, np.nan, pt)
-        px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+        px, py, pz = momentum_of(pt, eta, phi)
         energy = (
             columns["energy"]
             if "energy" in columns

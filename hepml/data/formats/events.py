@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from hepml.data.collider import momentum_of
 from hepml.data.formats.beside import beside
 from hepml.data.formats.event_scan import STEP, Chosen, lost_links
 from hepml.data.formats.event_tree import EventTree
@@ -263,8 +264,7 @@ class JetView(Mapping[str, np.ndarray]):
             eta, phi = np.arcsinh(pz / np.maximum(pt, 1e-20)), np.arctan2(py, px)
         else:
             pt, eta, phi = own["pt"], own["eta"], own["phi"]
-            with np.errstate(over="ignore", invalid="ignore"):
-                px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+            px, py, pz = momentum_of(pt, eta, phi)
         columns = {"jet_pt": pt, "jet_eta": eta, "jet_phi": phi}
         self.momenta: np.ndarray | None = None
         if "energy" in own or "mass" in own:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hepml.data.collider import momentum_of
 from hepml.data.jet_columns import DERIVED, derived_array
 from hepml.data.reading.chunk import Chunk
 from hepml.errors import LayoutError, did_you_mean
@@ -110,8 +111,8 @@ def cartesian(
 ) -> dict[str, np.ndarray]:
     """px, py, pz and energy, float64."""
     pt, eta, phi = (np.asarray(v, dtype=np.float64) for v in (pt, eta, phi))
+    px, py, pz = momentum_of(pt, eta, phi)
     with np.errstate(over="ignore", invalid="ignore"):
-        px, py, pz = pt * np.cos(phi), pt * np.sin(phi), np.where(pt == 0, 0.0, pt * np.sinh(eta))
         energy = np.sqrt(px**2 + py**2 + pz**2 + np.asarray(mass, dtype=np.float64) ** 2)
     return {"px": px, "py": py, "pz": pz, "energy": energy}
 

@@ -25,7 +25,7 @@ from hepml.data.reading.links import starts_of
 from hepml.data.reading.no_objects import plain
 from hepml.data.reading.per_jet import NONE, class_indices
 from hepml.data.reading.sources import _brief, refusing_damage
-from hepml.errors import FileError, LayoutError
+from hepml.errors import DataError, FileError, LayoutError
 
 MEV = 1e-3
 _PION = 0.13957
@@ -288,7 +288,7 @@ class JetNet:
                 p = file["particle_features"][low:high].astype(np.float64)
                 features = file["jet_features"][low:high] if self._features else np.zeros((high - low, 0))
                 jets = {f"jet_{n}": features[:, i] for i, n in enumerate(self._names)}
-                real = p[:, :, 3] > 0 if p.shape[2] == 4 else p[:, :, 2] > 0
+                real = self._real(p, low)
                 jet_of = np.repeat(np.arange(high - low), real.sum(axis=1))
                 pt = jets["jet_pt"].astype(np.float64) if "jet_pt" in jets else np.ones(high - low)
                 eta = jets["jet_eta"].astype(np.float64) if "jet_eta" in jets else np.zeros(high - low)
@@ -298,6 +298,21 @@ class JetNet:
                 yield chunk_of(
                     self, low, starts_of(real.sum(axis=1)), momenta, jets, columns, jet_columns, labels
                 )
+
+    def _real(self, p: np.ndarray, first: int) -> np.ndarray:
+        """Which rows of [N, M, 3 or 4] are particles, [N, M]: those of mask 1, or without a mask all but rows
+        of zeros."""
+        if p.shape[2] == 3:
+            return np.asarray((p != 0).any(axis=2))
+        mask = p[:, :, 3]
+        strange = ((mask != 0) & (mask != 1)).any(axis=1)
+        if strange.any():
+            raise DataError(
+                "a mask that is neither 0 nor 1",
+                where=f"{self.path}, jet {first + int(np.argmax(strange))}",
+                mend="repair the file",
+            )
+        return np.asarray(mask == 1)
 
 
 def _event_ids(jets: np.ndarray, names: Sequence[str]) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from hepml.data.formats.flat import cartesian, chunk_of
 from hepml.data.formats.hdf5_frame import frame_rows, rows_of
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.per_jet import class_indices
-from hepml.errors import MissingExtraError
+from hepml.errors import DataError, MissingExtraError
 
 RADIUS = 1.0
 LEADING = 2
@@ -47,7 +47,9 @@ class Lhco:
         for low in range(first, last, 2_000):
             high = min(low + 2_000, last)
             values = frame_rows(self.path, low, high)
-            jets = [jet for row in values for jet in _cluster(row[:2100].reshape(-1, 3))]
+            particles = values[:, :2100].reshape(high - low, -1, 3)
+            self._check(particles, low)
+            jets = [jet for own in particles for jet in _cluster(own)]
             counts = np.array([len(jet) for jet in jets], dtype=np.int64)
             rows = np.concatenate(jets) if jets else np.zeros((0, 4))
             momenta = {n: rows[:, i] for i, n in enumerate(("energy", "px", "py", "pz"))}
@@ -69,6 +71,19 @@ class Lhco:
                 events=event,
             )
             yield chunk.jets_between(max(start - low * LEADING, 0), min(stop - low * LEADING, len(chunk)))
+
+    def _check(self, particles: np.ndarray, first: int) -> None:
+        """Refuses what would be left out of the jets without a word: rows of zeros alone are padding."""
+        pt = particles[:, :, 0]
+        strange = ~np.isfinite(particles).all(axis=2) | (pt < 0)
+        strange |= (pt == 0) & (particles[:, :, 1:] != 0).any(axis=2)
+        if strange.any():
+            event, place = (int(i) for i in np.argwhere(strange)[0])
+            raise DataError(
+                f"a particle of (pT, eta, phi) = {tuple(particles[event, place].tolist())}",
+                where=f"{self.path}, event {first + event}, particle {place}",
+                mend="repair the file",
+            )
 
 
 def _cluster(particles: np.ndarray) -> list[np.ndarray]:

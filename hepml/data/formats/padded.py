@@ -5,6 +5,7 @@ The readers of single files are those of `hepml convert`; here their pieces beco
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hepml.data.formats.flat import chunk_of
 from hepml.data.public.convert_formats import EnergyFlowJets, Piece, TopTaggingTable
 from hepml.data.reading.arrays import read_headers
 from hepml.data.reading.chunk import Chunk
+from hepml.errors import DataError
 
 _SPELT = {
     "isChargedHadron": "is_charged_hadron",
@@ -39,15 +41,28 @@ class _Pieces:
         self, start: int, stop: int, step: int, columns: Sequence[str] | None, jet_columns: Sequence[str]
     ) -> Iterator[Chunk]:
         """The jets start:stop, in falling pT of their constituents."""
-        at = 0
+        at = unknown = 0
         for piece in self.source.pieces(min(step, 20_000)):
             size = len(piece.labels)
+            for reason, many in piece.dropped.items():
+                raise DataError(
+                    f"{many} constituents with {reason}, which are no padding",
+                    where=f"{self.path}, jets {at} to {at + size - 1}",
+                    mend="repair the file; `hepml convert` leaves them out and counts them",
+                )
+            unknown += piece.unknown_ids
             low, high = max(start - at, 0), min(stop - at, size)
             if low < high:
                 yield self._chunk(piece, low, high, at, columns, jet_columns)
             at += size
             if at >= stop:
-                return
+                break
+        if unknown:
+            warnings.warn(
+                f"{unknown} constituents of {self.path} have particle ids that are not in hepml's table: "
+                "they are taken as massless and neutral",
+                stacklevel=2,
+            )
 
     def _chunk(
         self,

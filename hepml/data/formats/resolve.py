@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import awkward as ak
 import numpy as np
 
+from hepml.data.collider import momentum_of
 from hepml.data.formats.event_tree import EventTree
 from hepml.data.layouts.collections import (
     Candidates,
@@ -226,11 +227,7 @@ def cartesian(columns: dict[str, np.ndarray], name: str, where: str) -> dict[str
         if n in (*FORMS[0], *FORMS[1], "energy", "mass")
     }
     if not set(FORMS[0]) <= single.keys():
-        pt, eta, phi = single["pt"], single["eta"], single["phi"]
-        with np.errstate(over="ignore", invalid="ignore"):
-            single["px"], single["py"] = pt * np.cos(phi), pt * np.sin(phi)
-            # Delphes writes eta = 999.9 for what has no transverse momentum
-            single["pz"] = np.where(pt == 0, np.float32(0), pt * np.sinh(eta))
+        single["px"], single["py"], single["pz"] = momentum_of(single["pt"], single["eta"], single["phi"])
     if "energy" not in single:
         with np.errstate(over="ignore", invalid="ignore"):
             squared = single["px"] ** 2 + single["py"] ** 2 + single["pz"] ** 2

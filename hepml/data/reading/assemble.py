@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from hepml.data.collider import momentum_of
 from hepml.data.jet_columns import DERIVED, derived_array, from_collider_columns, settle
 from hepml.data.reading.chunk import MOMENTUM, Chunk
 from hepml.data.reading.layouts import Collection, Column, Layout, missing_branch
@@ -304,9 +305,7 @@ def _canonical(
             phi = out["delta_phi"]
             if "phi" in jet:
                 phi = phi + np.repeat(jet["phi"].astype(np.float32), counts)
-        with np.errstate(all="ignore"):  # what overflows is screened
-            pt = np.where(pt < 0, np.float32(np.nan), pt)
-            out["px"], out["py"], out["pz"] = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+        out["px"], out["py"], out["pz"] = momentum_of(pt, eta, phi)
     if "energy" not in out:
         with np.errstate(all="ignore"):
             squared = out["px"] ** 2 + out["py"] ** 2 + out["pz"] ** 2

@@ -14,7 +14,7 @@ import hepml
 from hepml.cli.main import main
 from hepml.data.dataset import JetDataset
 from hepml.data.reading.inspection import inspect
-from hepml.errors import FileError, LayoutError
+from hepml.errors import DataError, FileError, LayoutError
 
 h5py = pytest.importorskip("h5py")
 
@@ -146,6 +146,22 @@ def test_parquet_and_arrow_give_the_jets_of_the_tree(tmp_path: Path, suffix: str
     assert ak.all(a.constituents.px == b.constituents.px)
     assert a.label.tolist() == b.label.tolist()
     assert inspect(file).layout == "jetclass"
+
+
+@pytest.mark.parametrize("place", ["a jet's number", "a jet's list", "a number of a list"])
+def test_missing_values_in_parquet_are_said_to_be_missing(tmp_path: Path, place: str) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file = write_arrow(tmp_path / "j.parquet", toy_arrays(60, seed=3))
+    table = parquet.read_table(file)
+    name = "jet_pt" if place == "a jet's number" else "part_px"
+    values = table[name].to_pylist()
+    if place == "a number of a list":
+        values[3][0] = None
+    else:
+        values[3] = None
+    parquet.write_table(table.set_column(table.column_names.index(name), name, arrow.array(values)), file)
+    with pytest.raises(DataError, match=f"column '{name}' has 1 missing values.*fill or drop them"):
+        hepml.read_jets(file)
 
 
 def test_events_in_parquet_are_linked_as_in_root(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hepml.data.reading.baskets import BasketReader, NotPlainError
 from hepml.data.reading.branches import kinds_of
 from hepml.data.reading.remote import tried_twice
 from hepml.data.reading.sources import _brief
-from hepml.errors import FileError, LayoutError
+from hepml.errors import FileError, HepmlError, LayoutError
 
 STEP = 20_000  # entries that are read together
 # Where baskets are kept from one range to the next, fewer: what is computed of so many jets fits the
@@ -80,6 +80,7 @@ class TreeReader:
         or they came through uproot.
 
         Raises:
+            DataError: missing values in a Parquet or Arrow column.
             FileError: the file ends early or its baskets are damaged; names branch and entries.
             LayoutError: a branch that is neither numbers nor lists of numbers.
         """
@@ -93,7 +94,7 @@ class TreeReader:
                     self._baskets = None
             rest = [name for name in names if name not in columns]
             arrays = self._arrays_again(rest, start, stop) if rest else None
-        except FileError:
+        except HepmlError:
             raise
         except Exception as problem:
             raise FileError(

@@ -275,3 +275,17 @@ def test_a_definition_that_names_itself_or_an_absent_branch_is_refused(write: An
         Layout.parse({**base, "define": {"e": "f + 1", "f": "e * 2"}})
     with pytest.raises(LayoutError, match=r"part_enrgy.*part_energy"):
         hepml.read_jets(write(toy_arrays(5)), {**base, "define": {"e": "part_enrgy * 1"}})
+
+
+def test_lengths_that_differ_and_those_of_further_lists_are_named(tmp_path: Path) -> None:
+    text = FULL.replace("METHOD", "flat").replace("pf_points: {length: 128", "pf_points: {length: 16")
+    further = "   sv_features: {length: 10, vars: [[sv_deta, null]]}\n   sv_vectors: {length: 10, vars: ["
+    further += "[sv_px, null], [sv_py, null], [sv_pz, null], [sv_energy, null]]}\n"
+    mask = "   pf_mask: {length: 128, pad_mode: constant, vars: [[part_mask, null]]}\n"
+    assert mask in text
+    made = translate(written(tmp_path, text.replace(mask, mask + further)))
+    assert made.layout["max_constituents"] == 128
+    assert set(made.layout["collections"]) == {"sv"}
+    told = [sentence for _, sentence in (*made.untranslated, *made.notes)]
+    assert any(s.startswith("pf_points: length 16: one jet has one list") for s in told), told
+    assert "sv: length 10: all are kept (weaver takes the first 10)" in told, told

@@ -190,19 +190,31 @@ class _Translator:
         columns, features = self.group(main, groups[main])
         layout["constituents"] = columns
         layout["features"] = features
-        length = next((g["length"] for g in groups[main].values() if g.get("length")), None)
-        if length is not None:
-            layout["max_constituents"] = int(length)
+        lengths = {kind: int(g["length"]) for kind, g in groups[main].items() if g.get("length")}
+        if lengths:
+            length = layout["max_constituents"] = max(lengths.values())
             self.note(
                 ("inputs", f"{main}_features"),
                 f"length {length}: the leading {length} by pT (weaver takes the first {length} of the file)",
             )
+        for kind, shorter in lengths.items():
+            if shorter < length:
+                self.lost(
+                    ("inputs", f"{main}_{kind}"),
+                    f"{main}_{kind}: length {shorter}: one jet has one list, {length} here",
+                )
         others = [s for s in groups if s not in (main, *jet_inputs)]
         if others:
             layout["collections"] = {}
             wanted = {}
             for stem in others:
                 layout["collections"][stem], wanted[stem] = self.group(stem, groups[stem])
+                longest = max((int(g.get("length") or 0) for g in groups[stem].values()), default=0)
+                if longest:
+                    self.note(
+                        ("inputs", f"{stem}_features"),
+                        f"{stem}: length {longest}: all are kept (weaver takes the first {longest})",
+                    )
             layout["collection_features"] = wanted
         jet = {n: f"jet_{n}" for n in ("pt", "eta", "phi", "energy") if f"jet_{n}" in self.named}
         jet |= {"mass": "jet_mass"} if "jet_mass" in self.named and "energy" not in jet else {}

@@ -122,7 +122,8 @@ def _in_jet_frame(batch: JetBatch) -> tuple[Tensor, Tensor]:
     """
     p, jets = batch.four_momenta.double(), batch.jets.double()
     e, px, py, pz = jets.unbind(-1)
-    mt = torch.sqrt((e * e - pz * pz).clamp_min(1e-24))
+    # at least pT, whatever rounding or a groomed mass has left of E
+    mt = torch.sqrt(torch.maximum(e * e - pz * pz, px * px + py * py).clamp_min(1e-24))
     y = pz.sign() * torch.log((e + pz.abs()).clamp_min(1e-12) / mt)
     phi = torch.atan2(py, px)
     columns = torch.stack((y.cosh(), y.sinh(), phi.cos(), phi.sin()), dim=-1)[batch.jet_of]

@@ -64,3 +64,22 @@ def test_every_fold_is_a_run_of_every_seed(configs: list[Path], tmp_path: Path) 
     assert runs[1].name == "pfn fold 1 seed 1"
     with pytest.raises(ConfigError, match="at least 2"):
         plan(configs, tmp_path, folds=1)
+
+
+def test_a_tagger_of_other_jets_with_the_same_labels_is_left_out(
+    finished: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_folds(finished, tmp_path / "one")
+    make_folds(finished, tmp_path / "two")
+    for number, name in enumerate(("one", "two")):
+        for path in (tmp_path / name).rglob("scores/fold.npz"):
+            with np.load(path) as arrays:
+                np.savez(path, **{**arrays, "entry": arrays["index"] + 100 * number})
+        for path in (tmp_path / name).rglob("benchmark.json"):
+            path.write_text(path.read_text().replace('"pfn"', f'"{name}"'))
+    found = board.gather([tmp_path / "one", tmp_path / "two"])
+    first, other = (row["label"] for row in found["taggers"])
+    assert {first, other} == {"one", "two"}
+    out_of_fold.write(found, tmp_path)
+    assert list(found["out_of_fold"]["taggers"]) == [first]
+    assert f"{other}: no out-of-fold scores: it was trained on other jets" in found["remarks"]

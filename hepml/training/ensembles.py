@@ -34,6 +34,7 @@ from hepml.training.checkpoints import (
     read_checkpoint,
     write_atomically,
 )
+from hepml.training.held_out import MEMBERS, data_of, leaks_of_members
 from hepml.training.jets import RunJets, open_dataset
 from hepml.training.progress import Progress
 from hepml.training.reporting import score_arrays, score_tests
@@ -80,6 +81,7 @@ def join_runs(
     folder.prepare(resume=False)
     config = _config(find_run(runs[0]), ensemble)
     identity = {**read_checkpoint(paths[0])["hepml"], **_described(ensemble), "version": hepml.__version__}
+    identity[MEMBERS] = [plain(dict(data)) for path in paths for data in data_of(path)]
     state = {f"model.{name}": tensor for name, tensor in ensemble.state_dict().items()}
     buffer = io.BytesIO()
     torch.save({"state_dict": state, "hepml": identity}, buffer)
@@ -87,6 +89,9 @@ def join_runs(
     folder.write_config(config)
     describe(ensemble, identity)
     summary = _report(config, folder, ensemble.eval(), members, runs, progress)
+    summary["remarks"] = leaks_of_members(config, paths)
+    for line in summary["remarks"]:
+        progress.message(line)
     folder.write_json(SUMMARY, summary)
     folder.write_json(STATE, {"status": "FINISHED", "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
     return summary

@@ -6,7 +6,7 @@ say in their checkpoints which jets they were trained on; of published weights n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hepml.training.checkpoints import EXPORTED, find_checkpoint, read_checkpoin
 from hepml.training.jets import HELD_OUT
 from hepml.training.run_config import RunConfig
 
+MEMBERS = "trained_on"  # in the identity of an ensemble: the `data` blocks of its further members
 # of a `data` block: beside the shares, what says which of the training files' jets are held out
 _SAME = ("folds", "fold", "split_seed", "selection", "classes", "max_jets")
 
@@ -27,18 +28,41 @@ def leaks(config: RunConfig) -> list[str]:
     if config.distill is not None:
         sources += [("distill.teacher", one.run) for one in config.distill.teachers if one.run]
         sources += [("distill.teacher", one.pretrained) for one in config.distill.teachers if one.pretrained]
-    lines = []
-    for what, source in sources:
-        theirs = _data_of(str(source))
-        if theirs is None:
-            continue
-        held = _scored_jets_seen(config, theirs)
-        if held:
-            lines.append(
-                f"{what} {source} was trained on jets that this run holds out ({', '.join(held)}): their "
-                "scores are not independent of their labels"
-            )
-    return lines
+    return [line for what, source in sources for line in _lines(config, what, source)]
+
+
+def leaks_of_members(config: RunConfig, runs: Sequence[Path | str]) -> list[str]:
+    """The same for the members of an ensemble, whose test jets are those of this config."""
+    return [line for run in runs for line in _lines(config, "member", run)]
+
+
+def data_of(source: Path | str) -> list[Mapping[str, Any]]:
+    """The `data` blocks that a run's weights were trained by, one for each member of an ensemble; none where
+    they do not say."""
+    try:
+        path = find_checkpoint(Path(source))
+        if path.suffix in EXPORTED:
+            return []
+        identity = read_checkpoint(path).get("hepml")
+    except (HepmlError, OSError):
+        return []  # whoever opens it says what is wrong with it
+    if not isinstance(identity, Mapping):
+        return []
+    config = identity.get("config")
+    if not isinstance(config, Mapping) or config.get("pretraining"):
+        return []  # a pretraining has seen no labels
+    blocks = [config.get("data"), *(identity.get(MEMBERS) or ())]
+    return [data for data in blocks if isinstance(data, Mapping)]
+
+
+def _lines(config: RunConfig, what: str, source: Path | str) -> list[str]:
+    seen = dict.fromkeys(name for data in data_of(source) for name in _scored_jets_seen(config, data))
+    if not seen:
+        return []
+    return [
+        f"{what} {source} was trained on jets that this run holds out ({', '.join(seen)}): their scores are "
+        "not independent of their labels"
+    ]
 
 
 def _scored_jets_seen(config: RunConfig, theirs: Mapping[str, Any]) -> list[str]:
@@ -86,19 +110,3 @@ def _expanded(source: Any) -> list[str]:
         except HepmlError:
             files.append(word)
     return files
-
-
-def _data_of(source: str) -> Mapping[str, Any] | None:
-    """The `data` block of the config that a run's weights were trained by; None where they do not say."""
-    try:
-        path = find_checkpoint(Path(source))
-        if path.suffix in EXPORTED:
-            return None
-        identity = read_checkpoint(path).get("hepml")
-    except (HepmlError, OSError):
-        return None  # whoever opens it says what is wrong with it
-    config = identity.get("config") if isinstance(identity, Mapping) else None
-    if not isinstance(config, Mapping) or config.get("pretraining"):
-        return None  # a pretraining has seen no labels
-    data = config.get("data")
-    return data if isinstance(data, Mapping) else None

@@ -114,3 +114,11 @@ def test_an_unknown_tree_is_refused_with_the_nearest() -> None:
         create("recnn", tree="anti-kt")
     assert create("treenin", tree="antikt").inputs.extras == ("tree_antikt",)
     assert len(COUNTS) == 8
+
+
+def test_a_jet_whose_energy_lies_below_its_pz_has_bounded_inputs() -> None:
+    p = cloud((20,)).four_momenta[None]
+    jets = p.sum(1)
+    jets[0, 0] = 0.9 * jets[0, 3].abs()
+    batch = JetBatch.from_padded(p, torch.ones(1, 20, dtype=torch.bool), jet_momenta=jets)
+    assert node_inputs(forest(batch, "kt"), batch).abs().max() < 1e4

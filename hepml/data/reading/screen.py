@@ -214,12 +214,6 @@ def _of_jet_momenta(p: np.ndarray, has_constituents: np.ndarray) -> list[tuple[s
         rows = rows & has_constituents & ~infinite
         if rows.any() and reason != "energy below momentum":  # a groomed mass may go with another energy
             findings.append((f"jet momentum: {reason}", float(p[rows][0, 0]), rows))
-    with np.errstate(all="ignore"):
-        impossible = (
-            (p[:, 0] >= 0) & (p[:, 0] * (1 + _ROUNDING) < np.abs(p[:, 3])) & has_constituents & ~infinite
-        )
-    if impossible.any():  # no mass of a jet does that
-        findings.append(("jet momentum: energy below |pz|", float(p[impossible][0, 0]), impossible))
     return findings
 
 

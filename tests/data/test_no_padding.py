@@ -11,6 +11,7 @@ import pytest
 
 import hepml
 from hepml.data.collider import momentum_of
+from hepml.data.reading.inspection import inspect
 from hepml.errors import DataError
 
 h5py = pytest.importorskip("h5py")
@@ -93,6 +94,17 @@ def test_a_mask_that_is_no_mask_is_refused(tmp_path: Path) -> None:
         file["particle_features"][4, 2, 3] = 0.5
     with pytest.raises(DataError, match=r"neither 0 nor 1.*jet 4"):
         hepml.read_jets(path)
+
+
+def test_momenta_in_units_of_the_jet_are_said_to_be(tmp_path: Path) -> None:
+    path = jetnet(padded(), tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file["jet_features"]
+    with pytest.warns(UserWarning, match="no jet_features: momenta are in units of the jet's pT"):
+        jets = hepml.read_jets(path)
+    np.testing.assert_allclose(ak.to_numpy(jets.constituents.pt)[0], padded()[0, :5, 0] / 800, rtol=1e-5)
+    with pytest.warns(UserWarning, match="no jet_features"):
+        assert inspect(path).units == "units of the jet's pT"
 
 
 def test_unknown_particle_ids_are_counted(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -252,11 +253,10 @@ class JetNet:
     """JetNet (arXiv:2106.11535): `particle_features` [N, M, 4] as (eta, phi, pT relative to the jet, mask),
     and `jet_features` (pT, eta, mass, number) in GeV.
 
-    Jets in files without `jet_features` have pT 1.
+    Jets in files without `jet_features` have pT 1 and lie at eta 0, with a warning.
     """
 
     name = "jetnet"
-    unit = "GeV"
     _ORDER = ("pt", "eta", "mass", "num_particles")
 
     def __init__(self, path: str) -> None:
@@ -273,6 +273,7 @@ class JetNet:
             self.kinds = {n: kind_of(file[n]) for n in file if hasattr(file[n], "dtype")}
             self._features = "jet_features" in file
             width = file["jet_features"].shape[1] if self._features else 0
+        self.unit = "GeV" if self._features else "units of the jet's pT"
         # five features begin with the jet's type
         self._names = (("type", *self._ORDER) if width == 5 else self._ORDER)[:width] if width else ()
         self.columns = [f"jet_{n}" for n in self._names]
@@ -282,6 +283,11 @@ class JetNet:
         self, start: int, stop: int, step: int, columns: Sequence[str] | None, jet_columns: Sequence[str]
     ) -> Iterator[Chunk]:
         """The jets start:stop, without masked particles."""
+        if not self._features:
+            warnings.warn(
+                f"{self.path} has no jet_features: momenta are in {self.unit}, about (eta, phi) = (0, 0)",
+                stacklevel=2,
+            )
         with open_h5py(self.path) as file:
             for low in range(start, stop, min(step, 20_000)):
                 high = min(low + min(step, 20_000), stop)

@@ -17,8 +17,7 @@ def command(
     """Join trained runs into one whose score is that of the mean of their logits.
 
     The result is a run folder: predict, evaluate, export and explain take it, and `hepml predict --spread`
-        writes
-    how far its members disagree beside each score. The test jets are those of the first run.
+    writes how far its members disagree beside each score. The test jets are those of the first run.
 
     Example: hepml ensemble runs/board/runs/efp_mlp/seed_* -o runs/ensemble
     """

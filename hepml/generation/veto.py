@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 SCALE = 20.0  # GeV
 SURVIVAL = 0.3
-_CONE = (
-    1.3  # wider than the jets (0.8): neither the axis of the jet nor a quark is where the resonance points
-)
+# Wider than the jets (0.8): neither the axis of the jet nor a quark is where the resonance points.
+_CONE = 1.3
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _held_together(process: Any, event: Any, window: PartonWindow, vec4: Any) ->
     """Whether a resonance is hard and central enough and its decay partons lie close to its direction.
 
     Decays are made with the hard process, before the shower has moved the resonance: they are boosted to
-        where it is now.
+    where it is now.
     """
     for index in range(3, process.size()):
         resonance = process[index]

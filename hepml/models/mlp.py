@@ -21,7 +21,7 @@ class MultilayerPerceptron(Tagger):
     """Multilayer perceptron on jet observables, trained by back-propagation.
 
     Symmetry: permutations of the constituents, rotations about the beam (with the default observables).
-        Inputs: as for `perceptron`.
+    Inputs: as for `perceptron`.
 
     Args:
         outputs: columns of the result.

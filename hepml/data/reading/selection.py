@@ -34,9 +34,8 @@ FUNCTIONS: dict[str, np.ufunc] = {
 }
 _OF_INTEGERS = ("abs", "min", "max")  # functions that give an integer for integers
 _ALLOWED = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.Pow)
-_BITWISE = (
-    "_bitwise_"  # stands between the operands of `&` and `|`, which `and` and `or` alone would not tell
-)
+# Stands between the operands of `&` and `|`, which `and` and `or` alone would not tell.
+_BITWISE = "_bitwise_"
 _LONGEST = 10_000  # characters
 
 

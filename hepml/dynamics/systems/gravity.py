@@ -23,7 +23,7 @@ class NBody(System):
     """N self-gravitating bodies, H = sum_i p_i²/(2 m_i) - sum_{i<j} m_i m_j / sqrt(r_ij² + e²).
 
     Initial states: bodies on a disc with velocities near those of circular orbits about their common centre,
-        which rests at the origin.
+    which rests at the origin.
 
     Args:
         bodies: N.

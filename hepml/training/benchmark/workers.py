@@ -143,7 +143,7 @@ def measure(folders: Sequence[Path], words: Sequence[str], result: str, log: Pat
     folder.
 
     A process that dies takes none but the run it was at with it: that one is given up, and another process
-        goes on behind it.
+    goes on behind it.
 
     Args:
         folders: the runs.

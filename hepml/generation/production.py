@@ -29,7 +29,7 @@ from hepml.generation.recipes import Process, Recipe, find_recipe
 from hepml.generation.writer import write_jets
 
 Progress = Callable[[int, int], None]
-LAYOUT_VERSION = 1  # chunks of another version are not taken up again
+LAYOUT_VERSION = 1  # chunks of another version are not used
 EVENTS_PER_CHUNK = 1500
 LARGEST_CHUNK = 6000
 _LARGEST_SEED = 2**63 - 1
@@ -217,7 +217,7 @@ def _plan(
 
 def _chunk_size(jets: int, classes: int) -> int:
     """Events a chunk. A chunk of a small sample is small, so that several workers have something to do and
-    little is thrown away; one of a large sample is large, since Pythia starts anew for every slice."""
+    little is thrown away; one of a large sample is large, since Pythia starts again for every slice."""
     usual = min(EVENTS_PER_CHUNK, max(100, 2 * jets // classes))
     return max(usual, min(LARGEST_CHUNK, jets // classes // 8))
 

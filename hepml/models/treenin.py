@@ -103,7 +103,7 @@ class TreeNetworkInNetwork(Tagger):
             networked_cell, self.on_leaf(leaves), given, trees.children, trees.levels, (pair, *layers)
         )
 
-        # The root and its children anew: the fold has given the children the layers of any other merge.
+        # The root and its children once more: the fold has given the children the layers of any other merge.
         def bare(node: Tensor) -> Tensor:
             """h [K, H] of these nodes, before the layers on top of them."""
             merge = (node - n).clamp_min(0)

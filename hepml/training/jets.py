@@ -42,7 +42,7 @@ class RunJets:
         notes: lines worth telling.
         copies: how many of the training jets, the last ones, are changed copies of the others.
         leaks: lines on given weights that have seen jets which this run scores.
-        own_balance: whether the weights say how much each class counts, so that nothing balances them anew.
+        own_balance: whether the weights say how much each class counts, so that nothing else balances them.
     """
 
     train: Any

@@ -1,4 +1,4 @@
-"""The statistics of batch norms, measured anew with the weights as they are.
+"""The statistics of batch norms, measured again with the weights as they are.
 
 Running averages describe the weights of the last ten steps or so. While weights move fast, above all where
 an epoch has few steps, they lag behind, and a model is validated with statistics that none of its weights

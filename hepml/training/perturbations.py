@@ -3,7 +3,7 @@ new jets, and the labels of the old ones need not hold.
 
 `move_prong` moves and rescales the constituents about one of them together, `smear_momenta` each of them by
 itself, `drop_soft` leaves soft ones out, and `split_wide` splits some into two at an angle. How far is drawn
-anew for each jet, from nothing to what the constants below say, so that jets near those of the sample are the
+for each jet, from nothing to what the constants below say, so that jets near those of the sample are the
 most common. A jet's own momentum in the file changes as the sum of its constituents does, and the jet keeps
 its transverse momentum, which the sample was selected by.
 """

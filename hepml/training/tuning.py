@@ -247,7 +247,7 @@ def _words(values: Mapping[str, Any]) -> list[str]:
 
 
 def _counted(study: Any) -> int:
-    """Trials that have ended well or run; those that are to be taken up again are counted when they run."""
+    """Trials that have ended well or run; those that are to go on are counted when they run."""
     return sum(t.state.name in (*_ENDED, "RUNNING") or "problem" in t.user_attrs for t in study.trials)
 
 

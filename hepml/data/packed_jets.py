@@ -21,7 +21,7 @@ from hepml.data.reading.chunk import leading_rows
 from hepml.data.rows import JetRows, gather, positions
 from hepml.packed.lazy import lazy
 from hepml.packed.rectangular import counts_of, mask_behind
-from hepml.packed.segments import jet_of_rows, segment_sum
+from hepml.packed.segments import jet_of_rows, rows_in_order, segment_sum
 
 ArrayLike = Any
 _PER_JET = ("jet_features", "labels", "weights", "index", "jet_momenta")
@@ -250,10 +250,7 @@ class PackedJets:
 
     def reordered(self, order: Tensor) -> Self:
         """All jets in another order, a permutation [B] of their positions: nothing is asked of the device."""
-        counts, total = self.counts[order], self.four_momenta.shape[0]
-        offsets = F.pad(counts.cumsum(0), (1, 0))
-        shift = torch.repeat_interleave(self.offsets[:-1][order] - offsets[:-1], counts, output_size=total)
-        rows = shift + torch.arange(total, device=self.device)
+        rows, offsets = rows_in_order(self.offsets, order, self.four_momenta.shape[0])
         all_jets = self._taken(offsets, lambda t: t[rows], lambda t: t[order])
         return all_jets._beside(self, lambda other: other.reordered(order))
 

@@ -6,6 +6,7 @@ Packed values [ΣN, C] are reduced to [B, C] without padding. A jet without cons
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hepml.packed.rectangular import counts_of, jets_of, mask_behind, spread
@@ -14,6 +15,24 @@ from hepml.packed.rectangular import counts_of, jets_of, mask_behind, spread
 def jet_of_rows(offsets: Tensor, rows: int) -> Tensor:
     """The jet that each of the packed rows belongs to, [rows] int64, from offsets [B + 1]."""
     return spread(torch.arange(jets_of(offsets), device=offsets.device), offsets, rows)
+
+
+def rows_in_order(offsets: Tensor, order: Tensor, rows: int | None = None) -> tuple[Tensor, Tensor]:
+    """The rows of some jets one after the other, and where these jets then begin and end.
+
+    Args:
+        offsets: [B + 1] int64.
+        order: [B'] positions of jets.
+        rows: how many rows they have together, where it is known: the device is not asked then.
+
+    Returns:
+        [rows] int64 positions of packed rows, and offsets [B' + 1].
+    """
+    counts = counts_of(offsets)[order]
+    moved = F.pad(counts.cumsum(0), (1, 0))
+    rows = int(moved[-1]) if rows is None else rows
+    shift = torch.repeat_interleave(offsets[order] - moved[:-1], counts, output_size=rows)
+    return shift + torch.arange(rows, device=offsets.device), moved
 
 
 def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.extras import Extra, register
 from hepml.packed.rectangle import to_dense
 from hepml.packed.rectangular import mask_behind, spread
-from hepml.packed.segments import segment_sum
+from hepml.packed.segments import rows_in_order, segment_sum
 from hepml.representations.efp_graphs import Edges, connected, multigraphs
 from hepml.representations.efp_plan import Plan, plan
 
@@ -152,11 +152,8 @@ def _connected(p: Tensor, offsets: Tensor, degree: int, beta: float) -> Iterator
 
 def _dense(table: Tensor, offsets: Tensor, which: Tensor, width: int) -> Tensor:
     """The rows of these jets as [K, width, C], padded with zeros."""
-    counts = offsets.diff()[which]
-    own = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-    total = int(own[-1])
-    shift = torch.repeat_interleave(offsets[which] - own[:-1], counts, output_size=total)
-    return to_dense(table[shift + torch.arange(total, device=table.device)], own, width)
+    rows, own = rows_in_order(offsets, which)
+    return to_dense(table[rows], own, width)
 
 
 def _rapidity(p: Tensor) -> Tensor:

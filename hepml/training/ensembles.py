@@ -81,7 +81,8 @@ def join_runs(
     folder.prepare(resume=False)
     config = _config(find_run(runs[0]), ensemble)
     identity = {**read_checkpoint(paths[0])["hepml"], **_described(ensemble), "version": hepml.__version__}
-    identity[MEMBERS] = [plain(dict(data)) for path in paths for data in data_of(path)]
+    trained_on = {path: data_of(path) for path in paths}
+    identity[MEMBERS] = [plain(dict(data)) for blocks in trained_on.values() for data in blocks]
     state = {f"model.{name}": tensor for name, tensor in ensemble.state_dict().items()}
     buffer = io.BytesIO()
     torch.save({"state_dict": state, "hepml": identity}, buffer)
@@ -89,7 +90,7 @@ def join_runs(
     folder.write_config(config)
     describe(ensemble, identity)
     summary = _report(config, folder, ensemble.eval(), members, runs, progress)
-    summary["remarks"] = leaks_of_members(config, paths)
+    summary["remarks"] = leaks_of_members(config, trained_on)
     for line in summary["remarks"]:
         progress.message(line)
     folder.write_json(SUMMARY, summary)

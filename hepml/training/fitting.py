@@ -46,6 +46,7 @@ def fit_model(
     """Trains the model; what the keeper has seen, and the device that it was trained on.
 
     Raises:
+        ConfigError: `norm_batches` without a batch norm that learns.
         Killed: a signal came before the last epoch was over.
     """
     config, settings = context.config, context.config.training
@@ -60,11 +61,14 @@ def fit_model(
     trainer = make_trainer(context, keeper, built.model)
     training, validation = make_loaders(config, jets, trainer)
     module = make_module(config, built, objective, jets, taught, training)
-    if (
-        settings.norm_batches is None
-        and 0 < module.steps_per_epoch < FEW_STEPS
-        and learning_norms(built.model)
-    ):
+    learning = bool(learning_norms(module.model))
+    if settings.norm_batches is not None and not learning:
+        raise ConfigError(
+            "there is no batch norm that learns",
+            where="training.norm_batches",
+            mend="leave it out: training.norm_batches=null",
+        )
+    if settings.norm_batches is None and learning and 0 < module.steps_per_epoch < FEW_STEPS:
         context.progress.message(
             f"{module.steps_per_epoch} steps an epoch: running averages of batch norms lag behind the "
             "weights; training.norm_batches=20 measures them before each validation"
@@ -135,30 +139,25 @@ def make_module(
         side=build_side(config, model, objective, jets),
         apart=build_decorrelation(config, jets),
         step_jets=lambda: training.step_jets,
-        norm_batches=norm_batches(settings, model, training),
+        norm_batches=norm_batches(settings, training),
     )
 
 
 def norm_batches(
-    settings: TrainingConfig, model: nn.Module, training: JetLoader | StreamLoader
+    settings: TrainingConfig, training: JetLoader | StreamLoader
 ) -> Callable[[], Iterable[JetBatch]] | None:
     """Gives the batches of the present epoch by which batch norms are measured, where the config asks for it.
 
     Raises:
-        ConfigError: a model without batch norms, or with all of them frozen; jets that are streamed.
+        ConfigError: jets that are streamed.
     """
     number = settings.norm_batches
     if number is None:
         return None
-    where = "training.norm_batches"
-    if settings.freeze_norms or not learning_norms(model.train()):
-        raise ConfigError(
-            "there is no batch norm that learns", where=where, mend=f"leave it out: {where}=null"
-        )
     if isinstance(training, StreamLoader):
         raise ConfigError(
             "streamed jets are not read twice in an epoch",
-            where=where,
+            where="training.norm_batches",
             mend="leave it out, or pack the jets with data.cache",
         )
     return lambda: first_batches(training, number)

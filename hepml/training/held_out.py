@@ -16,7 +16,7 @@ from hepml.training.checkpoints import EXPORTED, find_checkpoint, read_checkpoin
 from hepml.training.jets import HELD_OUT
 from hepml.training.run_config import RunConfig
 
-MEMBERS = "trained_on"  # in the identity of an ensemble: the `data` blocks of its further members
+MEMBERS = "trained_on"  # in the identity of an ensemble: the `data` blocks of its members
 # of a `data` block: beside the shares, what says which of the training files' jets are held out
 _SAME = ("folds", "fold", "split_seed", "selection", "classes", "max_jets")
 
@@ -28,12 +28,13 @@ def leaks(config: RunConfig) -> list[str]:
     if config.distill is not None:
         sources += [("distill.teacher", one.run) for one in config.distill.teachers if one.run]
         sources += [("distill.teacher", one.pretrained) for one in config.distill.teachers if one.pretrained]
-    return [line for what, source in sources for line in _lines(config, what, source)]
+    return [line for what, source in sources for line in _lines(config, what, source, data_of(str(source)))]
 
 
-def leaks_of_members(config: RunConfig, runs: Sequence[Path | str]) -> list[str]:
-    """The same for the members of an ensemble, whose test jets are those of this config."""
-    return [line for run in runs for line in _lines(config, "member", run)]
+def leaks_of_members(config: RunConfig, trained_on: Mapping[Path, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The same for the members of an ensemble, whose test jets are those of this config; `trained_on` has
+    each with what `data_of` says of it."""
+    return [line for run, blocks in trained_on.items() for line in _lines(config, "member", run, blocks)]
 
 
 def data_of(source: Path | str) -> list[Mapping[str, Any]]:
@@ -55,8 +56,10 @@ def data_of(source: Path | str) -> list[Mapping[str, Any]]:
     return [data for data in blocks if isinstance(data, Mapping)]
 
 
-def _lines(config: RunConfig, what: str, source: Path | str) -> list[str]:
-    seen = dict.fromkeys(name for data in data_of(source) for name in _scored_jets_seen(config, data))
+def _lines(
+    config: RunConfig, what: str, source: Path | str, trained_on: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    seen = dict.fromkeys(name for data in trained_on for name in _scored_jets_seen(config, data))
     if not seen:
         return []
     return [

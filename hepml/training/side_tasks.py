@@ -26,6 +26,7 @@ from hepml.data.jet_columns import DERIVED
 from hepml.errors import ConfigError, DataError
 from hepml.models.identity import identity_of
 from hepml.objectives import Objective
+from hepml.packed.segments import rows_in_order
 from hepml.training.recipe_config import AuxiliaryTask
 
 SAMPLE = 20_000  # training jets that the scale of a target is measured on
@@ -328,7 +329,7 @@ def find_layers(model: nn.Module, probe: JetBatch, outputs: int) -> dict[str, Pl
     places: dict[str, Place] = {}
     turned = torch.arange(len(probe) - 1, -1, -1, device=first.device)
     once, again = (_watched(model, batch, outputs, places) for batch in (probe, probe.at(turned)))
-    there = rows_of_jets(probe, turned)
+    there, _ = rows_in_order(probe.offsets, turned)
     back, back_again = rows_by_count(probe), rows_by_count(probe.at(turned))
     for module in reversed(once):
         rows, other = once[module], again.get(module)
@@ -350,19 +351,10 @@ def probe_jets(counts: np.ndarray) -> np.ndarray:
 
 def rows_by_count(batch: JetBatch) -> Tensor:
     """Where each constituent of a batch is once its jets are sorted by their number of constituents, [ΣN]."""
-    order = rows_of_jets(batch, torch.argsort(batch.counts, stable=True))
+    order, _ = rows_in_order(batch.offsets, torch.argsort(batch.counts, stable=True), len(batch.four_momenta))
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
     return back
-
-
-def rows_of_jets(batch: JetBatch, order: Tensor) -> Tensor:
-    """The rows of the constituents of jets [B] in this order, [ΣN]."""
-    counts, total = batch.counts[order], batch.four_momenta.shape[0]
-    first = torch.repeat_interleave(
-        batch.offsets[:-1][order] - (counts.cumsum(0) - counts), counts, output_size=total
-    )
-    return first + torch.arange(total, device=first.device)
 
 
 def _watched(

@@ -18,13 +18,14 @@ import hepml
 from hepml import models
 from hepml.data.dataset import JetDataset
 from hepml.errors import ConfigError, ModelError
+from hepml.packed.segments import rows_in_order
 from hepml.training.checkpoints import read_checkpoint
 from hepml.training.decorrelation import MOST, Decorrelation, distance_correlation
 from hepml.training.pretraining import MaskedParticles, mask
 from hepml.training.progress import Progress
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
-from hepml.training.side_tasks import SideTasks, Task, find_layers, rows_of_jets
+from hepml.training.side_tasks import SideTasks, Task, find_layers
 
 Tiny = Callable[..., RunConfig]
 # taggers that keep a row for each constituent, on which pretraining and side tasks rely
@@ -143,7 +144,7 @@ def test_a_constituents_head_reads_the_row_of_its_constituent(case: str) -> None
         for batch in (jets, shuffled.take(order)):
             model(batch)
             rows.append(side.parameters_of(task))
-    expected = rows[0][within][rows_of_jets(jets, order)]
+    expected = rows[0][within][rows_in_order(jets.offsets, order)[0]]
     torch.testing.assert_close(rows[1], expected, rtol=1e-7, atol=1e-9)
 
 

@@ -44,9 +44,10 @@ class _Pieces:
         at = unknown = 0
         for piece in self.source.pieces(min(step, 20_000)):
             size = len(piece.labels)
-            for reason, many in piece.dropped.items():
+            if piece.dropped:
+                told = ", ".join(f"{many} constituents with {why}" for why, many in piece.dropped.items())
                 raise DataError(
-                    f"{many} constituents with {reason}, which are no padding",
+                    f"{told}, which are no padding",
                     where=f"{self.path}, jets {at} to {at + size - 1}",
                     mend="repair the file; `hepml convert` leaves them out and counts them",
                 )

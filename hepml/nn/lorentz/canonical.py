@@ -24,7 +24,7 @@ from hepml.nn.lorentz.products import gram_matrix
 from hepml.nn.lorentz.rest_frame import RestFrames, to_rest_frame
 from hepml.packed.rectangle import mask_of, to_dense, to_packed
 from hepml.packed.rectangular import known_mask, mask_behind, rectangular
-from hepml.packed.segments import segment_sum
+from hepml.packed.segments import rows_in_order, segment_sum
 
 # Pairs of a group of jets on a CPU, for each thread, and elsewhere: some twenty tensors of so many float64
 # numbers are made.
@@ -63,7 +63,7 @@ def frame_vectors(
     each = extra * torch.arange(count + 1, device=batch.device)
     fixed = rest.boost(references.to(momenta).repeat(count, 1), each).view(count, extra, 4)
     order = torch.argsort(batch.counts, stable=True)
-    rows, offsets = _rows_of(batch.offsets, order, len(momenta))
+    rows, offsets = rows_in_order(batch.offsets, order, len(momenta))
     x, p = batch.four_momenta[rows], momenta[rows]
     parts = []
     if kernels.allows("pieces", batch.four_momenta, accelerator=True, autocast=True):
@@ -120,14 +120,6 @@ def _in_rectangle(
     )
     rest_vector = vectors.new_tensor([1.0, 0.0, 0.0, 0.0])  # absent ones have no frame, which would be NaN
     return torch.where(mask[..., None, None], vectors, rest_vector).flatten(0, 1)
-
-
-def _rows_of(offsets: Tensor, order: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """The `rows` rows of jets in another order, and where these jets then begin and end."""
-    counts = offsets.diff()[order]
-    moved = F.pad(counts.cumsum(0), (1, 0))
-    shift = torch.repeat_interleave(offsets[order] - moved[:-1], counts, output_size=rows)
-    return shift + torch.arange(rows, device=offsets.device), moved
 
 
 def _groups(offsets: Tensor, extra: int, device: torch.device) -> Iterator[_Part]:

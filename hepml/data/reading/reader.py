@@ -131,7 +131,7 @@ def read_jets(
             hinted = True
             warnings.warn(
                 f"all these jets take about {gathered.bytes_foretold / 1e9:.1f} GB of memory; "
-                "hepml.iterate_jets gives them piece by piece, entry_stop= and columns= read fewer",
+                "hepml.data.iterate_jets gives them piece by piece, entry_stop= and columns= read fewer",
                 stacklevel=2,
             )
     if classes is not None and not gathered.jets:

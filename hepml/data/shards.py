@@ -74,21 +74,23 @@ class ShardReader:
         self.scanned, self.request = closed(scanned), request
         self._open: OrderedDict[int, tuple[Any, FileScan]] = OrderedDict()
 
-    def pieces(self, shard: Shard, report: DataReport) -> Iterator[dict[str, Any]]:
-        """The packed columns of a shard's jets, chunk by chunk."""
+    def pieces(
+        self, shard: Shard, report: DataReport, columns: GrowingColumns | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The packed columns of a shard's jets, chunk by chunk, those of constituents in `columns`."""
         files = list(self.scanned.files)
         files[shard.file] = self.opened(shard.file)
         scanned = replace(self.scanned, files=tuple(files))
-        return packed_chunks(scanned, self.request, report, span=(shard.first, shard.last))
+        return packed_chunks(scanned, self.request, report, columns, (shard.first, shard.last))
 
     def read(self, shard: Shard) -> JetBatch:
         """All jets of a shard."""
         report = DataReport()
         columns, about = GrowingColumns(shard.last - shard.first), None
-        for piece in self.pieces(shard, report):
-            columns.reached = report.read
+        for piece in self.pieces(shard, report, columns):
             columns.append(columns_of(piece, self.request))
             about = {n: piece[n] for n in ABOUT}
+            piece.clear()  # nothing views the columns when they grow
         assert about is not None, "only shards with jets are read"
         arguments = as_arguments(columns.finish(), about, self.request)
         return JetDataset(**arguments).whole

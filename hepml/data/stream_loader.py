@@ -24,7 +24,7 @@ from hepml.data.shards import StreamedJets, picked
 from hepml.data.steps import Steps
 
 POOL_BYTES = 100_000_000
-PIECE = 4_096  # jets of a pool that are put in order together
+PIECE = 1_024  # jets of a pool that are put in order together; three copies of them live at once
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The course and the how-tos as executed notebooks, from their Markdown pages, which are the one source.
 
-    python docs/notebooks.py             writes docs/notebooks/*.ipynb with the outputs that the pages quote
+    python docs/notebooks.py             writes docs/notebooks/*.ipynb with the outputs that the pages quote;
+                                         tables and pictures stay if neither code nor quotes have changed
     python docs/notebooks.py --execute   runs them, so that they also hold tables and pictures
 
 The tests run every page and compare what it prints with what it quotes, so that both ways give the same text.
@@ -81,6 +82,23 @@ def code_of(made: Any) -> list[str]:
     ]
 
 
+def with_outputs_of(made: Any, path: Path) -> Any:
+    """The notebook with the outputs of an executed one, if both have the same code and print the same."""
+    if not path.exists():
+        return made
+    executed = jupytext.read(path)
+    cells = [[c for c in n.cells if c.cell_type == "code"] for n in (made, executed)]
+    if [(c.source, _printed(c)) for c in cells[0]] == [(c.source, _printed(c)) for c in cells[1]]:
+        for new, old in zip(*cells, strict=True):
+            new.outputs, new.execution_count = old.outputs, old.execution_count
+        made.metadata = executed.metadata
+    return made
+
+
+def _printed(cell: Any) -> str:
+    return "".join(out.get("text", "") for out in cell.outputs if out.output_type == "stream")
+
+
 def write(page: Path, made: Any) -> Path:
     """A notebook into docs/notebooks."""
     OUT.mkdir(exist_ok=True)
@@ -110,6 +128,8 @@ def main(words: list[str]) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 (Path(folder) / "data").symlink_to(DOCS.parent / "data")
                 notebook = execute(notebook, Path(folder))
+        else:
+            notebook = with_outputs_of(notebook, OUT / f"{page.stem}.ipynb")
         print(write(page, notebook))
 
 

@@ -89,6 +89,19 @@ def test_the_notebook_executes(page: Path, tool: ModuleType, repository: Path, t
     assert all(c.execution_count for c in made.cells if c.cell_type == "code")
 
 
+def test_outputs_stay_where_only_words_change(tool: ModuleType) -> None:
+    page = DOCS / "howto" / "root-to-tagger.md"
+    made = tool.convert(page)
+    kept = tool.with_outputs_of(made, NOTEBOOKS / f"{page.stem}.ipynb")
+    pictures = [out for c in kept.cells for out in c.get("outputs", []) if "image/png" in out.get("data", {})]
+    assert pictures
+    changed = tool.convert(page)
+    changed.cells[-2].source += "\nprint(1)"
+    assert changed.cells[-2].cell_type == "code"
+    again = tool.with_outputs_of(changed, NOTEBOOKS / f"{page.stem}.ipynb")
+    assert not any("data" in out for c in again.cells for out in c.get("outputs", []))
+
+
 def _said(cell: object) -> str:
     outputs = cell.get("outputs", [])  # type: ignore[attr-defined]
     return "".join(out.get("text", "") for out in outputs if out.get("output_type") == "stream")

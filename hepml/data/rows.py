@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hepml.data.ragged import Pieces
 from hepml.errors import DataError
+from hepml.packed.segments import rows_in_order
 
 
 def positions(jets: Any, total: int, device: torch.device | None = None) -> Tensor:
@@ -65,13 +66,7 @@ class JetRows:
             self._pieces = Pieces(offsets.numpy(), jets.numpy())
             self.offsets = torch.from_numpy(self._pieces.offsets)
             return
-        starts = offsets[jets]
-        counts = offsets[jets + 1] - starts
-        self.offsets = torch.zeros(len(jets) + 1, dtype=torch.int64, device=offsets.device)
-        torch.cumsum(counts, 0, out=self.offsets[1:])
-        total = int(self.offsets[-1])
-        self.rows = torch.repeat_interleave(starts - self.offsets[:-1], counts, output_size=total)
-        self.rows += torch.arange(total, device=offsets.device)
+        self.rows, self.offsets = rows_in_order(offsets, jets)
 
     def of(self, t: Tensor) -> Tensor:
         """Their rows of a packed column, as a copy."""

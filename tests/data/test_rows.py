@@ -11,6 +11,7 @@ import torch
 from hepml.data import ragged
 from hepml.data.ragged import Pieces
 from hepml.data.rows import JetRows
+from hepml.packed.segments import rows_in_order
 
 JETS = [5, 0, 3, 3, 7, 1]
 
@@ -37,6 +38,14 @@ def test_jets_are_those_taken_row_by_row(offsets, dtype, row) -> None:
     assert torch.equal(rows.of(column), torch.cat(one_by_one))
     assert rows.offsets.tolist() == np.concatenate([[0], np.cumsum([len(c) for c in one_by_one])]).tolist()
     assert JetRows(offsets, jets[:0]).of(column).shape == (0, *row)
+
+
+@pytest.mark.parametrize("jets", [JETS, []])
+def test_the_rows_that_an_accelerator_takes_are_those_of_the_copies(offsets, jets) -> None:
+    rows, own = rows_in_order(offsets, torch.tensor(jets, dtype=torch.int64))
+    pieces = Pieces(offsets.numpy(), np.array(jets, dtype=np.int64))
+    assert rows.tolist() == pieces.rows.tolist()
+    assert own.tolist() == pieces.offsets.tolist()
 
 
 def test_columns_of_every_make_are_taken(offsets) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stopping import StopAt
+from stopping import resumed_as_uninterrupted
 from torch import nn
 
 from hepml.training.averages import WeightAverage
-from hepml.training.callbacks import Killed
 from hepml.training.checkpoints import load_model, read_checkpoint
 from hepml.training.module import TrainingModule
 from hepml.training.optimizers import Together, build_optimizer
@@ -69,31 +68,15 @@ def test_the_saved_model_is_the_average_and_its_validation_loss_is_the_one_repor
 def test_a_killed_run_goes_on_with_the_same_average_and_optimizer(
     tiny: Tiny, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    config = tiny(*words)
-    train(config, tmp_path / "whole")
-    with pytest.raises(Killed):
-        train(config, tmp_path / "broken", progress=StopAt(1, 3))
-    train(config, tmp_path / "broken", resume=True)
-    one, two = (
-        load_model(tmp_path / name / "checkpoints/last.ckpt").state_dict() for name in ("whole", "broken")
-    )
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    resumed_as_uninterrupted(tiny(*words), tmp_path)
 
 
 def test_a_killed_run_goes_on_with_the_same_average_of_its_heads(tiny: Tiny, tmp_path: Path) -> None:
-    config = tiny("training.average=0.9", "auxiliary.mass.target=jet_mass")
-    train(config, tmp_path / "whole")
-    with pytest.raises(Killed):
-        train(config, tmp_path / "broken", progress=StopAt(1, 3))
-    train(config, tmp_path / "broken", resume=True)
-    one, two = (read_checkpoint(tmp_path / name / "checkpoints/last.ckpt") for name in ("whole", "broken"))
-    heads = [name for name in one["state_dict"] if name.startswith("side.heads.")]
-    assert heads
-    assert all(torch.equal(one["state_dict"][name], two["state_dict"][name]) for name in heads)
-    own, again = (content["hepml_own_heads"]["values"] for content in (one, two))
-    assert own.keys() == again.keys()
-    assert all(torch.equal(own[name], again[name]) for name in own)
-    assert any(not torch.equal(own[name], one["state_dict"][f"side.{name}"]) for name in own)
+    resumed_as_uninterrupted(tiny("training.average=0.9", "auxiliary.mass.target=jet_mass"), tmp_path)
+    kept = read_checkpoint(tmp_path / "broken/checkpoints/last.ckpt")
+    own = kept["hepml_own_heads"]["values"]
+    assert any(name.startswith("side.heads.") for name in kept["state_dict"])
+    assert any(not torch.equal(own[name], kept["state_dict"][f"side.{name}"]) for name in own)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stopping import StopAt
+from stopping import resumed_as_uninterrupted
 from torch import nn
 
 from hepml import models
@@ -17,7 +17,6 @@ from hepml.data.loader import JetLoader
 from hepml.errors import ConfigError
 from hepml.models import registry
 from hepml.nn.norm import PackedBatchNorm
-from hepml.training.callbacks import Killed
 from hepml.training.checkpoints import load_model, read_checkpoint
 from hepml.training.norm_statistics import first_batches, learning_norms, measure_norms
 from hepml.training.progress import Progress
@@ -127,17 +126,7 @@ def test_the_saved_model_has_the_statistics_that_were_measured(tiny: Tiny, tmp_p
 def test_a_killed_run_goes_on_with_the_same_statistics(
     tiny: Tiny, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    config = tiny(*LITE, *words)
-    train(config, tmp_path / "whole")
-    with pytest.raises(Killed):
-        train(config, tmp_path / "broken", progress=StopAt(1, 3))
-    train(config, tmp_path / "broken", resume=True)
-    one, two = (
-        read_checkpoint(tmp_path / name / "checkpoints/last.ckpt")["state_dict"]
-        for name in ("whole", "broken")
-    )
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    resumed_as_uninterrupted(tiny(*LITE, *words), tmp_path)
 
 
 def test_measuring_changes_nothing_of_the_training_itself(tiny: Tiny, tmp_path: Path) -> None:

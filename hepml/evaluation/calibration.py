@@ -16,7 +16,7 @@ from hepml.errors import DataError
 from hepml.evaluation.checks import adds_up, check_binary
 
 _EDGE = 1e-12  # probabilities nearer to 0 or 1 have no finite logit
-WIDEST = 4.0  # |ln T| that a temperature may have
+_WIDEST = 4.0  # |ln T| that a temperature may have
 
 
 def reliability(
@@ -73,8 +73,11 @@ def reliability(
 def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
     """The temperature T that makes sigmoid(logit / T) of these (validation) jets most likely.
 
+    Scores that tell the jets apart without an error ask for ever smaller temperatures: the smallest one
+    looked at, exp(-4), is returned.
+
     Raises:
-        DataError: as `evaluate`; scores outside [0, 1].
+        DataError: as `evaluate`; scores outside [0, 1]; negative weights that leave no best temperature.
 
     Examples:
         >>> labels, scores = [0, 0, 0, 1, 1, 1], [0.01, 0.02, 0.99, 0.98, 0.99, 0.01]
@@ -89,16 +92,27 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | N
     def loss(log_temperature: float) -> float:
         return float((w * np.logaddexp(0, -sign * z / np.exp(log_temperature))).sum() / w.sum())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded").x))
+    found = float(minimize_scalar(loss, bounds=(-_WIDEST, _WIDEST), method="bounded").x)
+    if (w < 0).any() and abs(found) > _WIDEST - 0.1:  # the search ended at one of its bounds
+        raise DataError(
+            f"with {int((w < 0).sum())} negative weights the likelihood has no best temperature",
+            mend="leave weights out, or add jets",
+        )
+    return float(np.exp(found))
 
 
 def with_temperature(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:
     """Probabilities softened (T > 1) or sharpened by a temperature, [N].
 
+    Raises:
+        DataError: a temperature that is not positive.
+
     Examples:
         >>> hepml.evaluation.with_temperature([0.5, 0.9], 2.0).round(2).tolist()
         [0.5, 0.75]
     """
+    if not 0 < temperature < np.inf:
+        raise DataError(f"the temperature is {temperature:g}", mend="give a positive number")
     z = _logit(np.asarray(scores, dtype=np.float64)) / temperature
     z = np.clip(z, -700.0, 700.0)  # beyond, the exponential has no double
     return np.asarray(1 / (1 + np.exp(-z)), dtype=np.float64)

@@ -102,9 +102,11 @@ def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 def score_threshold(scores: NDArray[np.float64], weights: NDArray[np.float64], efficiency: float) -> float:
     """The score that a share `efficiency` of the weighted jets reaches."""
     order = np.argsort(-scores, kind="stable")
-    share = np.cumsum(weights[order]) / weights.sum()
+    scores = scores[order]
+    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # jets of equal scores pass together
+    share = np.cumsum(weights[order])[ends] / weights.sum()
     reached = share >= efficiency * (1 - 1e-9)  # with negative weights it may fall again: the first counts
-    return float(scores[order][int(np.argmax(reached)) if reached.any() else len(order) - 1])
+    return float(scores[ends[np.argmax(reached)] if reached.any() else -1])
 
 
 def mass_edges(masses: NDArray[np.float64], bins: int) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@ background's mass, and whether probabilities mean what they say."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import nn
 from hepml import kinematics
 from hepml.data.parts import Part
 from hepml.data.stream_loader import loader_of
-from hepml.errors import HepmlError
+from hepml.errors import DataError, HepmlError
 from hepml.evaluation import calibration
 from hepml.evaluation.multiclass import class_indices, group_members, signal_against_background
 from hepml.evaluation.sculpting import mass_sculpting
@@ -108,7 +107,7 @@ def temperature_of(
     (labels, scores, own), _ = against(report, classes, np.asarray(chosen.labels), rows, weights)
     if not 0 < labels.sum() < len(labels):
         return None
-    temperature = calibration.fit_temperature(labels, scores, own)
-    # negative weights may leave no best temperature, and the search ends at one of its bounds
-    bounded = own is None or not (own < 0).any() or abs(math.log(temperature)) < calibration.WIDEST - 0.1
-    return temperature if bounded else None
+    try:
+        return calibration.fit_temperature(labels, scores, own)
+    except DataError:  # of weights
+        return None

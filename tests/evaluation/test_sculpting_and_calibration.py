@@ -12,7 +12,7 @@ from hepml.errors import DataError
 from hepml.evaluation.calibration import fit_temperature, reliability, with_temperature
 from hepml.evaluation.plots.analysis import plot_reliability, plot_sculpting
 from hepml.evaluation.plots.style import save
-from hepml.evaluation.sculpting import jensen_shannon, mass_sculpting
+from hepml.evaluation.sculpting import jensen_shannon, mass_sculpting, score_threshold
 
 RNG = np.random.default_rng(5)
 N = 20_000
@@ -61,6 +61,23 @@ def test_calibrated_probabilities_have_no_error_and_overconfident_ones_are_mende
     mended = with_temperature(sure, temperature)
     assert reliability(labels, mended)["ece"] < 0.01
     assert (np.argsort(mended) == np.argsort(sure)).mean() > 0.99
+
+
+def test_jets_of_equal_scores_pass_a_threshold_together_whatever_their_weights() -> None:
+    scores, weights = np.array([0.9, 0.5, 0.5, 0.1]), np.array([1.0, 3.0, -2.5, 2.5])
+    # the share that reaches 0.5 is 1.5 of 4, not the 4 of 4 after the first of the two
+    assert score_threshold(scores, weights, 0.3) == 0.5
+    assert score_threshold(scores, weights, 0.5) == 0.1
+
+
+def test_temperatures_that_do_not_exist_are_refused() -> None:
+    for temperature in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(DataError, match="temperature is"):
+            with_temperature([0.2, 0.8], temperature)
+    labels, scores = [0, 0, 0, 1, 1, 1], [0.1, 0.2, 0.9, 0.9, 0.8, 0.7]
+    assert np.log(fit_temperature(labels, scores, [1, 1, 0.1, 1, 1, 1])) > -3.9
+    with pytest.raises(DataError, match="1 negative weights"):
+        fit_temperature(labels, scores, [1, 1, -0.1, 1, 1, 1])
 
 
 def test_what_is_no_probability_or_no_mass_is_refused() -> None:

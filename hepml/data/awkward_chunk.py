@@ -16,7 +16,7 @@ from hepml.data.layouts.records import candidates_of, translated
 from hepml.data.reading.chunk import MOMENTUM, Chunk, canonical_columns
 from hepml.data.reading.per_jet import one_each
 from hepml.data.reading.screen import GIVEN
-from hepml.errors import LayoutError, did_you_mean
+from hepml.errors import DataError, LayoutError, did_you_mean
 
 if TYPE_CHECKING:
     import awkward as ak
@@ -30,12 +30,17 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
     """
     import awkward as ak
 
+    if not isinstance(jets, ak.Array):
+        raise LayoutError(
+            f"jets are an awkward array, not {type(jets).__name__}",
+            mend="one of them is jets[:1]; ak.Array makes one of a list",
+        )
     if "constituents" not in ak.fields(jets):
         raise LayoutError(
             "these jets have no field 'constituents'",
             mend=did_you_mean("constituents", ak.fields(jets), noun="fields"),
         )
-    lists = ak.to_packed(ak.from_regular(jets["constituents"]))
+    lists = _present(jets["constituents"])
     offsets, flat = _constituents(lists)
     own = {
         n: numbers
@@ -66,11 +71,62 @@ def from_awkward(jets: ak.Array, *, label: str = "label", weight: str = "weight"
     return chunk if momenta is None else replace(chunk, momenta=settle(momenta, chunk.summed()))
 
 
+def _present(lists: ak.Array) -> ak.Array:
+    """Constituents as plain lists: an option type is taken off where nothing is missing.
+
+    Raises:
+        LayoutError: no list of records a jet.
+        DataError: a jet, or a constituent, that is missing (None).
+    """
+    import awkward as ak
+
+    if lists.ndim != 2 or not ak.fields(lists):
+        raise LayoutError(
+            f"constituents are {lists.type}, not one list of records a jet",
+            mend="ak.flatten(jets, axis=1) makes a list of jets of a list of events"
+            if lists.ndim > 2
+            else "give records with px, py, pz, energy or pt, eta, phi, mass",
+        )
+    no_list = _missing(lists)
+    if no_list.any():
+        raise DataError(
+            f"the constituents of {int(no_list.sum())} jets are missing (None)",
+            where=f"{GIVEN}, jet {int(np.argmax(no_list))}",
+            mend="leave those jets out: jets[~ak.is_none(jets.constituents)]",
+        )
+    lists = ak.to_packed(ak.from_regular(ak.drop_none(lists, axis=0)))
+    flat = ak.flatten(lists, axis=1)
+    missing = _missing(flat)
+    if missing.any():
+        jet = int(np.searchsorted(_offsets(lists), int(np.argmax(missing)), side="right")) - 1
+        raise DataError(
+            f"{int(missing.sum())} constituents are missing (None)",
+            where=f"{GIVEN}, jet {jet}",
+            mend="leave them out: ak.drop_none(jets.constituents, axis=1)",
+        )
+    return ak.unflatten(ak.drop_none(flat, axis=0), ak.num(lists)) if _is_option(flat) else lists
+
+
+def _missing(array: ak.Array) -> np.ndarray:
+    """Which of the outermost elements are None, [N]."""
+    import awkward as ak
+
+    if not _is_option(array):
+        return np.zeros(0, dtype=bool)
+    return np.asarray(ak.to_layout(array).mask_as_bool(valid_when=False), dtype=bool)
+
+
+def _is_option(array: ak.Array) -> bool:
+    import awkward as ak
+
+    return bool(ak.to_layout(array).is_option)
+
+
 def _constituents(lists: ak.Array) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Offsets, and one flat column for each momentum component and each further number of a constituent."""
     import awkward as ak
 
-    fields = [n for n in ak.fields(lists) if lists[n].ndim == 2 and not ak.fields(lists[n])]
+    fields = [n for n in ak.fields(lists) if _is_numbers(lists[n])]
     candidates = candidates_of(fields, _record(lists))
     if candidates is not None:
         columns = {n: _floats(ak.flatten(lists[n], axis=1)) for n in fields}
@@ -84,6 +140,13 @@ def _constituents(lists: ak.Array) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return _offsets(four["px"]), flat
 
 
+def _is_numbers(lists: ak.Array) -> bool:
+    """Whether a field has one number a constituent: no text, lists or records."""
+    import awkward as ak
+
+    return lists.ndim == 2 and not ak.fields(lists) and "string" not in str(lists.type)
+
+
 def _component(lists: ak.Array, name: str) -> ak.Array:
     """A component of records with a momentum: as `vector` reads their fields, else as their own class does.
 
@@ -94,9 +157,9 @@ def _component(lists: ak.Array, name: str) -> ak.Array:
     import vector
 
     vector.register_awkward()
-    for records in (ak.with_name(lists, "Momentum4D"), lists):
-        with suppress(AttributeError):
-            return getattr(records, name)
+    for kind in ("Momentum4D", None):
+        with suppress(AttributeError, TypeError):  # what vector raises for other coordinates
+            return getattr(lists if kind is None else ak.with_name(lists, kind), name)
     raise LayoutError(
         f"constituents have no four-momentum among {', '.join(ak.fields(lists))}",
         mend="give px, py, pz, energy or pt, eta, phi, mass",
@@ -128,7 +191,7 @@ def _further(lists: ak.Array) -> Chunk | None:
         return None
     try:
         return from_awkward(ak.zip({"constituents": lists}, depth_limit=1))
-    except LayoutError:  # records without momenta are the user's own business
+    except (DataError, LayoutError):  # records without momenta, or missing, are the user's own business
         return None
 
 
@@ -179,8 +242,7 @@ def _numbers(array: ak.Array) -> np.ndarray:
 
 
 def _floats(array: ak.Array) -> np.ndarray:
-    import awkward as ak
-
-    values = ak.to_numpy(array, allow_missing=False)
+    """A flat field of constituents; a number that is missing is NaN."""
+    values = _numbers(array)
     out: np.ndarray = values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
     return out

@@ -267,7 +267,7 @@ def packed_chunks(
             continue
         read += len(chunk)
         if columns is not None:
-            columns.reached = report.read if chunk.events is None else int(chunk.events[-1]) + 1
+            columns.reached = chunk.reached
         if mapper is not None:
             report.count_classes(mapper.names, labels)
         batch = batch_of(

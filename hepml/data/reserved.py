@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from hepml.data.reading.per_jet import common_type, in_type
+
 _SLACK = 1.05  # a reserve that just falls short would be moved for the last chunk
 _LARGE = 1 << 22  # bytes; from here on a mapping of its own, as numpy and malloc have it too
 
@@ -50,10 +52,11 @@ class GrowingArray:
 
     def append(self, rows: np.ndarray, expected: int = 0) -> None:
         """Adds rows; those that were filled in the last `room` are there already. Of two dtypes the one that
-        holds both is taken, as by numpy."""
-        common = np.result_type(rows.dtype, self._array.dtype)
+        holds both is taken (`per_jet.common_type`)."""
+        common = common_type(rows.dtype, self._array.dtype)
         if common != self._array.dtype:
-            self._memory, self._array = None, self._array.astype(common)
+            self._memory, self._array = None, in_type(self._array[: self.rows], common)
+        rows = in_type(rows, common)
         place = self.room(len(rows), expected)
         if place.__array_interface__["data"] != rows.__array_interface__["data"]:
             place[:] = rows

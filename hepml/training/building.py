@@ -205,7 +205,7 @@ def checkpoint_identity(
     for key in ("classes", "targets", "centre", "width"):
         if hasattr(objective, key):
             head[key] = getattr(objective, key)
-    layout = with_jets(config.data.layout, config.data.jets)
+    layout = with_jets(config.data.layout, config.data.jets or jets.collection or None)
     if isinstance(layout, str) and layout.endswith((".yaml", ".yml")):
         layout = load_mapping(layout)  # the file may be gone when the model is used
     identity = identity_of(model)

@@ -43,6 +43,7 @@ class RunJets:
         copies: how many of the training jets, the last ones, are changed copies of the others.
         leaks: lines on given weights that have seen jets which this run scores.
         own_balance: whether the weights say how much each class counts, so that nothing else balances them.
+        collection: the jet collection that the training jets were read from, of files of events.
     """
 
     train: Any
@@ -52,6 +53,7 @@ class RunJets:
     own_balance: bool = False
     copies: int = 0
     leaks: list[str] = field(default_factory=list)
+    collection: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -90,7 +92,9 @@ def open_jets(
     message(f"train: {whole.report}")
     classes = tuple(whole.classes or ()) or None
     shares: dict[str, float] = {}
-    jets = RunJets(whole, None)
+    jets = RunJets(whole, None, collection=whole.report.collection)
+    if jets.collection:  # the others are of the same, whatever would be found in their files
+        settings = settings.model_copy(update={"jets": jets.collection})
     kept: JetDataset | Part = whole
     left_out: Part | None = None
     if settings.folds is not None:

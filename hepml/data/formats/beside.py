@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from hepml.data.formats.event_tree import EventTree
-from hepml.data.formats.matching import pairs_within
+from hepml.data.formats.matching import component, pairs_within
 from hepml.data.formats.resolve import columns_of, resolve
 from hepml.data.layouts import own
 from hepml.data.layouts.collections import JetCollection
@@ -63,9 +63,7 @@ def beside(
         assert at is not None
         placed = [(candidates, 0, at)]
         momenta = columns_of(tree, placed, [], start, stop)
-        pt = np.hypot(momenta["px"], momenta["py"]).astype(np.float64)
-        eta = np.arcsinh(momenta["pz"] / np.maximum(pt, 1e-20))
-        phi = np.arctan2(momenta["py"], momenta["px"])
+        eta, phi = component(momenta, "eta"), component(momenta, "phi")
         jet, index = pairs_within(offsets, *place, at, eta, phi, asked.dr)
         counts = np.bincount(jet, minlength=len(keep))
     values = columns_of(tree, placed, columns, start, stop)

@@ -32,11 +32,13 @@ class Chosen:
         jets: the collection.
         others: names of further collections with constituents.
         named: whether it was asked for by name.
+        left_out: branches that begin as the collection's do, but hold no number a jet.
     """
 
     jets: JetCollection
     others: tuple[str, ...] = ()
     named: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass
@@ -95,14 +97,49 @@ def find(
     return [_with_targets(tree, jets, ids) for jets in collections]
 
 
-def choose(tree: EventTree, collections: Sequence[JetCollection], layout: EventLayout | None) -> Chosen:
+def choose(
+    tree: EventTree,
+    collections: Sequence[JetCollection],
+    layout: EventLayout | None,
+    ids: Mapping[int, str] | None = None,
+) -> Chosen:
     """The collection that the layout names, or the widest with constituents.
+
+    Args:
+        ids: EDM4hep's collection ids, from the file's metadata.
 
     Raises:
         LayoutError: no such collection, one without constituents, or one whose constituents the file does
             not keep.
     """
     layout = layout or EventLayout(name="events", constituents=())
+    chosen = _choose(tree, collections, layout, ids)
+    left_out = _of_others(tree, chosen.jets)
+    if not left_out:
+        return chosen
+    columns = {b: s for b, s in chosen.jets.columns.items() if b not in left_out}
+    return replace(chosen, jets=chosen.jets.with_(columns=columns), left_out=left_out)
+
+
+def _of_others(tree: EventTree, jets: JetCollection) -> tuple[str, ...]:
+    """Branches among the collection's columns whose lists are of another length than the jets': a prefix such
+    as `jet_` says less than the names of experiments do."""
+    if jets.layout not in ("nested", "own") or not tree.entries:
+        return ()
+    stop = min(PEEK, tree.entries)
+    lengths = jet_offsets(tree, jets, 0, stop)
+    own = tree.lists(jets.columns, 0, stop)
+    return tuple(
+        b for b, flat in own.items() if flat.offsets is None or not np.array_equal(flat.offsets, lengths)
+    )
+
+
+def _choose(
+    tree: EventTree,
+    collections: Sequence[JetCollection],
+    layout: EventLayout,
+    ids: Mapping[int, str] | None,
+) -> Chosen:
     by_name = {jets.name: jets for jets in collections}
     wanted = layout.collection
     if wanted is not None:
@@ -112,9 +149,10 @@ def choose(tree: EventTree, collections: Sequence[JetCollection], layout: EventL
                 where=tree.where,
                 mend=did_you_mean(wanted, by_name, noun="jet collections at hand"),
             )
-        jets = own.complete(by_name.get(wanted), layout, tree.kinds, tree.where)
+        like = next(iter(collections), None)
+        jets = own.complete(by_name.get(wanted), layout, tree.kinds, tree.where, like)
         if layout.link is not None:
-            jets = _with_targets(tree, jets, None)
+            jets = _with_targets(tree, jets, ids)
         _refuse(
             peek(tree, jets),
             jets,
@@ -231,31 +269,22 @@ def podio_ids(directory: Any) -> dict[int, str]:
 
 
 def _with_targets(tree: EventTree, jets: JetCollection, ids: Mapping[int, str] | None) -> JetCollection:
-    """Where the file does not name its collection ids, the relation's only id leads to the first collection
-    of particles that is long enough in every event."""
+    """The collections that the ids of a relation are of. Where the file has no table of them, its only id is
+    taken for the first collection of particles that is long enough in every event."""
     link = jets.link
     if not isinstance(link, ObjectLink) or link.containers or not tree.entries:
         return jets
+    known = {int(key) & 0xFFFFFFFF: name for key, name in (ids or {}).items()}
     stop = min(PEEK, tree.entries)
     flat = tree.lists([link.index, link.collection], 0, stop)
     index, keys = flat[link.index], flat[link.collection]
     assert index.offsets is not None
     events = np.repeat(np.arange(stop), np.diff(index.offsets))
-    containers = {}
-    for key in np.unique(keys.content[index.content >= 0]):
-        name = (ids or {}).get(int(key))
-        if name is None:
-            rows = keys.content == key
-            name = next(
-                (
-                    c.name
-                    for c in jets.candidates
-                    if _long_enough(tree, c, events[rows], index.content[rows], stop)
-                ),
-                None,
-            )
-        if name is not None:
-            containers[int(key)] = name
+    used = [int(key) for key in np.unique(keys.content[index.content >= 0])]
+    containers = {key: known[key & 0xFFFFFFFF] for key in used if key & 0xFFFFFFFF in known}
+    if len(used) == 1 and not containers:
+        found = [c.name for c in jets.candidates if _long_enough(tree, c, events, index.content, stop)]
+        containers = dict(zip(used, found, strict=False))
     return jets.with_(link=replace(link, containers=containers, names=dict(ids or {})))
 
 
@@ -295,5 +324,7 @@ def _none_usable(
     return LayoutError(
         problem or f"no jet collection with constituents ({names} have none)",
         where=None if problem else where,
-        mend="give a file that keeps them (NanoAOD from v15 on, PFNano), or layout.constituents",
+        mend=None
+        if problem
+        else "give a file that keeps them (NanoAOD from v15 on, PFNano), or layout.constituents",
     )

@@ -7,39 +7,26 @@ the file has them, and `jet_index`, its place in the event.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from hepml.data.collider import momentum_of
 from hepml.data.formats.beside import beside
 from hepml.data.formats.event_scan import STEP, Chosen, lost_links
 from hepml.data.formats.event_tree import EventTree
+from hepml.data.formats.jet_view import JetView
 from hepml.data.formats.matching import matched, overlapping
 from hepml.data.formats.resolve import columns_of, resolve
-from hepml.data.layouts.collections import JetCollection
+from hepml.data.layouts.collections import JetCollection, ObjectLink
 from hepml.data.layouts.event_layout import Beside, EventLayout
 from hepml.data.reading.assemble import Wanted
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.layout import missing_branch
-from hepml.data.reading.links import events_of, starts_of
+from hepml.data.reading.links import starts_of
+from hepml.data.reading.per_jet import one_hot_labels
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.selection import Selection
 from hepml.errors import LayoutError, did_you_mean
-
-MOMENTUM = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass")
-INDEX = "jet_index"
-
-
-def column_names(jets: JetCollection, layout: EventLayout) -> list[str]:
-    """Jet columns at hand: the event's, the jet's place and momentum, and the collection's own branches."""
-    raw = ["jet_raw_pt", "jet_raw_mass"] if jets.raw else []
-    return [*event_branches(jets, layout), INDEX, *MOMENTUM, *raw, *jets.columns]
-
-
-def event_branches(jets: JetCollection, layout: EventLayout) -> dict[str, str]:
-    """Event columns: name -> branch; the layout's own, or those that the format has by default."""
-    return dict(layout.event or jets.event)
 
 
 def class_names(jets: JetCollection, layout: EventLayout) -> tuple[str, ...]:
@@ -59,6 +46,7 @@ def read_events(
     report: DataReport | None = None,
     step: int = STEP,
     collections: Wanted = None,
+    weights: bool = True,
 ) -> Iterator[Chunk]:
     """The jets of the events start:stop as chunks.
 
@@ -67,6 +55,7 @@ def read_events(
         jet_columns: jet columns wanted, under any of their names.
         report: counts of links and of jets that the layout left out are noted here.
         collections: further collections wanted, with columns of each.
+        weights: whether the layout's event weights are read.
 
     Raises:
         LayoutError: a column that is not there, or links into a collection that the file does not keep.
@@ -74,31 +63,33 @@ def read_events(
     """
     jets = chosen.jets
     tally = {"null": 0, "links": 0, "select": 0, "leading": 0, "overlap": 0, "rest": 0}
+    notes: dict[str, None] = {}
+    weight = layout.weight if weights else None
     first = next(c.branch for c in jets.momentum.values() if c.branch is not None)
     for low, high in tree.steps(first, start, stop, min(step, STEP)):
-        yield _chunk(tree, jets, layout, columns, jet_columns, low, high, tally, collections)
+        view = JetView(tree, jets, layout, low, high)
+        yield _chunk(view, columns, jet_columns, tally, collections, weight)
+        notes |= view.notes
     if report is not None:
-        _note(report, chosen, layout, tally)
+        _note(report, chosen, layout, tally, notes)
 
 
 def _chunk(
-    tree: EventTree,
-    jets: JetCollection,
-    layout: EventLayout,
+    view: JetView,
     columns: Sequence[str] | None,
     jet_columns: Sequence[str],
-    start: int,
-    stop: int,
     tally: dict[str, int],
-    collections: Wanted = None,
+    collections: Wanted,
+    weight_name: str | None,
 ) -> Chunk:
-    view = JetView(tree, jets, layout, start, stop)
+    tree, jets, layout = view.tree, view.collection, view.layout
+    start, stop = view.range
     keep = np.ones(view.jets, dtype=bool)
     if layout.select:
         keep &= _evaluate(layout.select, view)
         tally["select"] += int((~keep).sum())
     for rule in layout.overlap:
-        near = overlapping(tree, rule, view.offsets, view["jet_eta"], view["jet_phi"], start, stop)
+        near = overlapping(tree, jets, rule, view.offsets, view["jet_eta"], view["jet_phi"], start, stop)
         tally["overlap"] += int((near & keep).sum())
         keep &= ~near
     if layout.leading is not None:
@@ -119,7 +110,7 @@ def _chunk(
         index = index[np.repeat(keep, links.counts)]
     counts = links.counts[keep]
     labels = _labels(view, keep, jets, layout)
-    weight = view[layout.weight][keep].astype(np.float32) if layout.weight else None
+    weight = view[weight_name][keep].astype(np.float32) if weight_name else None
     constituents = {name: values[index] for name, values in candidates.items()}
     still = (constituents["px"] == 0) & (constituents["py"] == 0) & (constituents["pz"] == 0)
     tally["rest"] += int(still.sum())
@@ -133,6 +124,7 @@ def _chunk(
         weights=weight,
         entries=view.events[keep] + start,
         file=tree.where,
+        events=view.identities()[keep],
         at_rest=True,
     )
     place = (view["jet_eta"], view["jet_phi"]) if layout.beside else (np.zeros(0), np.zeros(0))
@@ -158,132 +150,14 @@ def _wanted(
     return [(name, layout.beside[name], columns) for name, columns in (collections or {}).items()]
 
 
-class JetView(Mapping[str, np.ndarray]):
-    """The jet columns of some events, read when asked for: by the branch's name, by its short name, by the
-    canonical `jet_pt` …, or an event column repeated for each jet."""
-
-    def __init__(
-        self, tree: EventTree, jets: JetCollection, layout: EventLayout, start: int, stop: int
-    ) -> None:
-        self.tree, self.collection, self.layout = tree, jets, layout
-        self._range = (start, stop)
-        self._read: dict[str, np.ndarray] = {}
-        flat = tree.lists([c.branch for c in jets.momentum.values() if c.branch is not None], start, stop)
-        first = next(iter(flat.values()))
-        assert first.offsets is not None
-        self.offsets = first.offsets
-        self.events = events_of(self.offsets)
-        self.jets = int(self.offsets[-1])
-        own = {
-            name: np.asarray(column(flat[column.branch].content), dtype=np.float64)
-            for name, column in jets.momentum.items()
-            if column.branch is not None
-        }
-        self._momentum(own)
-        self._short = {short: branch for branch, short in jets.columns.items()}
-        self._events = event_branches(jets, layout)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._read:
-            self._read[name] = self._find(name)
-        return self._read[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([*column_names(self.collection, self.layout), *self._short])
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def __contains__(self, name: object) -> bool:
-        return (
-            name in self._read
-            or name in self._short
-            or name in self.collection.columns
-            or name in self._events
-            or name in self.layout.columns
-            or name in (INDEX, "jet_raw_pt", "jet_raw_mass")
-            or self._is_event_number(str(name))
-        )
-
-    def _find(self, name: str) -> np.ndarray:
-        own = self.layout.columns.get(name)
-        if own is not None:
-            return (
-                np.full(self.jets, own.constant, dtype=np.float32)
-                if own.branch is None
-                else own(self._branch(own.branch))
-            )
-        if name == INDEX:
-            out: np.ndarray = (np.arange(self.jets) - self.offsets[self.events]).astype(np.int32)
-            return out
-        if name in ("jet_raw_pt", "jet_raw_mass") and self.collection.raw:
-            scale = 1 - self._branch(self.collection.raw)
-            out = (self[name.replace("raw_", "")] * scale).astype(np.float32)
-            return out
-        if name in self._events:
-            return self._event(self._events[name])
-        if name in self.collection.columns:
-            return self._branch(name)
-        if name in self._short:
-            return self._branch(self._short[name])
-        if self._is_event_number(name):
-            return self._event(name)
-        raise missing_branch(name, [*self], self.tree.where)
-
-    def _branch(self, name: str) -> np.ndarray:
-        flat = self.tree.lists([name], *self._range)[name]
-        if flat.offsets is None:
-            out: np.ndarray = flat.content[self.events]
-            return out
-        if not np.array_equal(flat.offsets, self.offsets):
-            raise missing_branch(name, self.collection.columns, self.tree.where)
-        return flat.content
-
-    def _event(self, branch: str) -> np.ndarray:
-        if branch not in self.tree.kinds:
-            raise missing_branch(branch, self.tree.kinds, self.tree.where)
-        flat = self.tree.lists([branch], *self._range)[branch]
-        if flat.offsets is None:
-            out: np.ndarray = flat.content[self.events]
-            return out
-        # one header an event in a list of one; of several weights the first is the nominal one
-        counts = np.diff(flat.offsets)
-        first = np.zeros(len(counts), dtype=flat.content.dtype)
-        first[counts > 0] = flat.content[flat.offsets[:-1][counts > 0]]
-        out = first[self.events]
-        return out
-
-    def _is_event_number(self, name: str) -> bool:
-        kind = self.tree.kinds.get(name)
-        return kind is not None and "[" not in kind and "vector" not in kind and "<" not in kind
-
-    def _momentum(self, own: dict[str, np.ndarray]) -> None:
-        if {"px", "py", "pz"} <= own.keys():
-            px, py, pz = own["px"], own["py"], own["pz"]
-            pt = np.hypot(px, py)
-            eta, phi = np.arcsinh(pz / np.maximum(pt, 1e-20)), np.arctan2(py, px)
-        else:
-            pt, eta, phi = own["pt"], own["eta"], own["phi"]
-            px, py, pz = momentum_of(pt, eta, phi)
-        columns = {"jet_pt": pt, "jet_eta": eta, "jet_phi": phi}
-        self.momenta: np.ndarray | None = None
-        if "energy" in own or "mass" in own:
-            with np.errstate(over="ignore", invalid="ignore"):
-                squared = px**2 + py**2 + pz**2
-                energy = own["energy"] if "energy" in own else np.sqrt(squared + own["mass"] ** 2)
-                mass = own["mass"] if "mass" in own else np.sqrt(np.maximum(energy**2 - squared, 0))
-            columns |= {"jet_energy": energy, "jet_mass": mass}
-            self.momenta = np.stack([energy, px, py, pz], axis=1)
-        self._read |= {n: c.astype(np.float32) for n, c in columns.items()}
-        if self.momenta is None:
-            nothing = np.full(self.jets, np.nan, dtype=np.float32)
-            self._read |= {"jet_energy": nothing, "jet_mass": nothing}
-
-
 def _evaluate(expression: str, view: JetView) -> np.ndarray:
     if expression.isidentifier():  # a flag stands for itself
-        return np.asarray(view[expression] != 0)
+        flag = view[expression]
+        return np.asarray((flag != 0) & (flag == flag))
     chosen = Selection(expression)
+    for name in ("jet_mass", "jet_energy"):
+        if name in chosen.names and view.momenta is None:
+            raise missing_branch(name, [n for n in view if n != name], view.tree.where)
     columns = {name: view[name] for name in chosen.names}
     kept = np.asarray(chosen(columns, where=view.tree.where), dtype=bool)
     return np.broadcast_to(kept, (view.jets,)).copy()
@@ -306,27 +180,35 @@ def _labels(view: JetView, keep: np.ndarray, jets: JetCollection, layout: EventL
     if not names:
         return None
     cuts = layout.cuts if layout.cuts or layout.match else jets.labels
-    total = np.zeros(view.jets, dtype=np.int64)
-    index = np.zeros(view.jets, dtype=np.int64)
-    for i, name in enumerate(names):
-        belongs = np.zeros(view.jets, dtype=bool)
-        if name in cuts:
-            belongs |= _evaluate(cuts[name], view)
-        if name in layout.match:
-            rule = layout.match[name]
-            belongs |= matched(view.tree, rule, view.offsets, view["jet_eta"], view["jet_phi"], *view._range)
-        total += belongs
-        index += i * belongs
-    index[total > 1] = -2
-    index[total == 0] = -1
-    out: np.ndarray | None = index[keep]
+    columns = []
+    for name in names:
+        cut, rule = cuts.get(name), layout.match.get(name)
+        flag = None if cut is None else view[cut] if cut.isidentifier() else _evaluate(cut, view)
+        if rule is not None:
+            place = (view["jet_eta"], view["jet_phi"])
+            near = matched(view.tree, jets, rule, view.offsets, *place, *view.range)
+            flag = near if flag is None else np.where(near, 1, flag)
+        assert flag is not None
+        columns.append(flag)
+    out: np.ndarray = one_hot_labels(columns, view.jets)[keep]
     return out
 
 
-def _note(report: DataReport, chosen: Chosen, layout: EventLayout, tally: Mapping[str, int]) -> None:
+def _note(
+    report: DataReport,
+    chosen: Chosen,
+    layout: EventLayout,
+    tally: Mapping[str, int],
+    further: Iterable[str],
+) -> None:
     """What was left out, and which other collections there are, once a file."""
     jets = chosen.jets
-    notes = []
+    notes = list(further)
+    if chosen.left_out:
+        notes.append(f"left out: {', '.join(chosen.left_out)} (not one number a jet of '{jets.name}')")
+    if isinstance(jets.link, ObjectLink) and not jets.link.names and layout.link is None:
+        into = ", ".join(dict.fromkeys(jets.link.containers.values()))
+        notes.append(f"no table of collection ids: links of '{jets.name}' are taken to lead into '{into}'")
     if chosen.others and not chosen.named:
         notes.append(f"jets are '{jets.name}'; further collections with links: {', '.join(chosen.others)}")
     if tally["null"]:

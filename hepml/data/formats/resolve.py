@@ -12,7 +12,7 @@ import awkward as ak
 import numpy as np
 
 from hepml.data.collider import momentum_of
-from hepml.data.formats.event_tree import EventTree
+from hepml.data.formats.event_tree import EventTree, Nested
 from hepml.data.layouts.collections import (
     Candidates,
     ElementLink,
@@ -77,8 +77,8 @@ def resolve(
         resolved = links.from_table(offsets, candidates, rows, *numbers, into=link.into)
         return resolved, placed
     if isinstance(link, ElementLink):
-        counts, keys, index = _element_parts(tree, link, start, stop)
-        _same_counts(offsets, counts, jets.name, link.branch, tree.where, start)
+        objects, counts, keys, index = _element_parts(tree, link, start, stop)
+        _same(offsets, objects, jets.name, link.branch, tree.where, start)
         used = {int(k) for k in np.unique(keys)}
         wanted = {link.containers[k] for k in used if k in link.containers}
         placed = _placed(tree, [c for c in jets.candidates if c.name in wanted], start, stop)
@@ -95,10 +95,23 @@ def resolve(
     wanted = {named[i] for i in ids if i in named}
     placed = _placed(tree, [c for c in jets.candidates if c.name in wanted], start, stop)
     where = {c.name: (base, at) for c, base, at in placed if at is not None}
+    for name in (link.begin, link.end):
+        own = _offsets(flat[name].offsets, name, tree.where)
+        _same(offsets, own, jets.name, name, tree.where, start)
+    relation = _offsets(flat[link.collection].offsets, link.collection, tree.where)
+    _same(rows, relation, link.index, link.collection, tree.where, start)
+    begin, end = flat[link.begin].content.astype(np.int64), flat[link.end].content.astype(np.int64)
+    if (end < begin).any():
+        bad = int(np.argmax(end < begin))
+        raise DataError(
+            f"a jet of '{jets.name}' has constituents from row {begin[bad]} to {end[bad]} of a relation",
+            where=f"{tree.where}, entry {start + int(links.events_of(offsets)[bad])}",
+            mend="the file is damaged; write it again",
+        )
     resolved = links.from_objects(
         offsets,
-        flat[link.begin].content,
-        flat[link.end].content,
+        begin,
+        end,
         rows,
         flat[link.index].content,
         flat[link.collection].content,
@@ -200,7 +213,10 @@ def _read(
 ) -> dict[str, np.ndarray]:
     wanted = [b for b in dict.fromkeys(branches) if b is not None]
     if offsets is None:
-        return {b: _numbers(tree.nested(b, start, stop).content) for b in wanted}
+        lists = {b: tree.nested(b, start, stop) for b in wanted}
+        for branch, nested in lists.items():
+            _same_inner(lists[wanted[0]], nested, wanted[0], branch, tree.where, start)
+        return {b: _numbers(nested.content) for b, nested in lists.items()}
     out = {}
     for branch, flat in tree.lists(wanted, start, stop).items():
         at = _offsets(flat.offsets, branch, tree.where)
@@ -276,18 +292,17 @@ def _references(
 
 def _element_parts(
     tree: EventTree, link: ElementLink, start: int, stop: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(links of each jet, keys, indices) of a branch of element links."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(offsets [E + 1] of the jets, links of each jet, keys, indices) of a branch of element links."""
     split = f"{link.branch}.m_persKey"
     if link.branch not in tree.kinds and split in tree.kinds:
         keys = tree.nested(split, start, stop)
-        return (
-            keys.counts,
-            _numbers(keys.content),
-            _numbers(tree.nested(f"{link.branch}.m_persIndex", start, stop).content),
-        )
+        index = tree.nested(f"{link.branch}.m_persIndex", start, stop)
+        _same_inner(keys, index, split, f"{link.branch}.m_persIndex", tree.where, start)
+        return keys.objects, keys.counts, _numbers(keys.content), _numbers(index.content)
     nested = tree.nested(link.branch, start, stop)
-    return nested.counts, _numbers(nested.content["m_persKey"]), _numbers(nested.content["m_persIndex"])
+    parts = [_numbers(nested.content[part]) for part in ("m_persKey", "m_persIndex")]
+    return nested.objects, nested.counts, parts[0], parts[1]
 
 
 def _numbers(array: ak.Array) -> np.ndarray:
@@ -317,12 +332,14 @@ def _same(a: np.ndarray, b: np.ndarray, one: str, other: str, where: str, start:
     )
 
 
-def _same_counts(
-    offsets: np.ndarray, counts: np.ndarray, one: str, other: str, where: str, start: int
-) -> None:
-    if len(counts) != offsets[-1]:
-        raise DataError(
-            f"'{one}' has {offsets[-1]} jets and '{other}' links for {len(counts)}",
-            where=f"{where}, entries from {start}",
-            mend="the file is damaged, or these branches belong to different collections",
-        )
+def _same_inner(a: Nested, b: Nested, one: str, other: str, where: str, start: int) -> None:
+    """Refuses two branches of lists within lists whose lists differ in length."""
+    _same(a.objects, b.objects, one, other, where, start)
+    if a is b or np.array_equal(a.counts, b.counts):
+        return
+    bad = int(np.nonzero(a.counts != b.counts)[0][0])
+    raise DataError(
+        f"'{one}' and '{other}' have {a.counts[bad]} and {b.counts[bad]} numbers in one jet",
+        where=f"{where}, entry {start + int(links.events_of(a.objects)[bad])}",
+        mend="the file is damaged, or these branches belong to different collections",
+    )

@@ -127,6 +127,24 @@ class JetCollection:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
+_EVENT = {
+    "run": ("run", "runNumber", "run_number"),
+    "luminosityBlock": ("luminosityBlock", "lumi", "lumiBlock", "luminosity_block"),
+    "event": ("event", "eventNumber", "event_number", "evt"),
+    "genWeight": ("genWeight",),
+}
+
+
+def event_branches(branches: Mapping[str, str]) -> dict[str, str]:
+    """Run, luminosity block, event number and generator weight under their usual names: name -> branch of one
+    number an event."""
+    found = {
+        name: next((b for b in usual if _is_number(branches.get(b, ""))), None)
+        for name, usual in _EVENT.items()
+    }
+    return {name: branch for name, branch in found.items() if branch is not None}
+
+
 _RADIUS = (
     (re.compile(r"(?:AK|[Kk]t|CA|Kt)(\d{1,2})"), 10.0),
     (re.compile(r"Jets?(\d{2})(?!\d)"), 10.0),
@@ -149,6 +167,11 @@ _LIST = re.compile(
     rf"^(?:{_NUMBER}(?:\[\])+|(?:std::)?vector<{_NUMBER} ?>|(?:std::)?vector<std::{_NUMBER} ?>)$"
 )
 _NESTED = re.compile(rf"^(?:std::)?vector<(?:std::)?vector<{_NUMBER} ?> ?>$|^{_NUMBER}\[\]\[\]$")
+
+
+def _is_number(kind: str) -> bool:
+    """Whether a branch of this type holds one number an entry."""
+    return bool(re.fullmatch(_NUMBER, kind))
 
 
 def is_list(kind: str) -> bool:

@@ -65,6 +65,12 @@ def _jets(name: str, branches: Mapping[str, str]) -> JetCollection:
     )
 
 
+def collection_named(name: str, branches: Mapping[str, str]) -> Candidates | None:
+    """Any collection with a momentum."""
+    there = {b for b in ("PT", "ET", "Eta", "Phi") if is_list(branches.get(f"{name}.{b}", ""))}
+    return candidates_named(name, branches) if {"Eta", "Phi"} < there else None
+
+
 def candidates_named(name: str, branches: Mapping[str, str]) -> Candidates:
     at = f"{name}."
     pt = "PT" if f"{at}PT" in branches else "ET"

@@ -74,6 +74,13 @@ def find(branches: Mapping[str, str], ids: Mapping[int, str] | None = None) -> l
     return collections
 
 
+def collection_named(name: str, branches: Mapping[str, str]) -> Candidates | None:
+    """Any collection with a momentum."""
+    if not all(is_list(branches.get(f"{name}.momentum.{axis}", "")) for axis in "xyz"):
+        return None
+    return _candidates(name, branches)
+
+
 def _relation(name: str, branches: Mapping[str, str]) -> str | None:
     """The relation that `particles` ranges point into, under its new or its old name."""
     new = f"_{name}_particles"

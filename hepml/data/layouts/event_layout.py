@@ -180,7 +180,7 @@ def _parse(value: Any, key: str) -> EventLayout:
     jets = {"collection": jets} if isinstance(jets, str) else dict(jets or {})
     _known(jets, ("collection", "select", "leading"), f"{key}.jets")
     leading = jets.get("leading")
-    if leading is not None and (not isinstance(leading, int) or leading < 1):
+    if leading is not None and (isinstance(leading, bool) or not isinstance(leading, int) or leading < 1):
         raise ConfigError(
             f"leading is {leading!r}", where=f"{key}.jets.leading", mend="give a number from 1 on"
         )
@@ -189,18 +189,21 @@ def _parse(value: Any, key: str) -> EventLayout:
     if unlabelled not in ("refuse", "drop"):
         raise ConfigError(f"unlabelled is '{unlabelled}'", where=f"{key}.unlabelled", mend="refuse or drop")
     columns = {str(k): Column.parse(v, f"{key}.columns.{k}") for k, v in (value.get("columns") or {}).items()}
+    weight = value.get("weight")
+    if weight is not None and not isinstance(weight, str):  # a column of its own, which the name stands for
+        columns["weight"], weight = Column.parse(weight, f"{key}.weight"), "weight"
     return EventLayout(
         name=str(value.get("name", family or "events")),
         constituents=(),
         tree=value.get("tree"),
         jet={str(k): Column.parse(v, f"{key}.jet.{k}") for k, v in (value.get("jet") or {}).items()},
         columns=columns,
-        weight=value.get("weight"),
+        weight=weight,
         unlabelled=unlabelled,
         standardise=checked_standardise(value.get("standardise"), f"{key}.standardise"),
         family=None if family is None else _family(str(family), f"{key}.layout"),
         collection=jets.get("collection"),
-        select=jets.get("select"),
+        select=_text(jets.get("select"), f"{key}.jets"),
         leading=leading,
         link=_link(value.get("constituents"), f"{key}.constituents"),
         event=_event(value.get("event"), f"{key}.event"),
@@ -269,10 +272,7 @@ def _beside(value: Any, key: str) -> Beside:
         )
     link = _link({k: v for k, v in value.items() if k != "dr"}, key)
     assert link is not None
-    try:
-        dr = None if "dr" not in value else float(value["dr"])
-    except (TypeError, ValueError):
-        raise ConfigError("dr is a number", where=key) from None
+    dr = None if "dr" not in value else _distance(value["dr"], key)
     return Beside(link.collection, link, dr, link.columns)
 
 
@@ -283,15 +283,29 @@ def _match(value: Any, key: str) -> Match:
         raise ConfigError(
             "a match needs `particles`", where=key, mend="match: {top: {particles: GenPart, …}}"
         )
-    try:
-        return Match(
-            str(value["particles"]),
-            value.get("select"),
-            float(value.get("dr", 0.8)),
-            int(value.get("inside", 1)),
-        )
-    except (TypeError, ValueError):
-        raise ConfigError("dr and inside are numbers", where=key) from None
+    inside = value.get("inside", 1)
+    if isinstance(inside, bool) or not isinstance(inside, int) or inside < 1:
+        raise ConfigError(f"inside is {inside!r}", where=f"{key}.inside", mend="give a number from 1 on")
+    dr = _distance(value.get("dr", 0.8), key)
+    return Match(str(value["particles"]), _text(value.get("select"), key), dr, inside)
+
+
+def _distance(value: Any, key: str) -> float:
+    """A distance in eta and phi.
+
+    Raises:
+        ConfigError: no number above zero.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(f"dr is {value!r}", where=f"{key}.dr", mend="give a number above 0")
+    return float(value)
+
+
+def _text(value: Any, key: str) -> str | None:
+    """A selection, where there is one."""
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"select is {value!r}", where=f"{key}.select", mend="select: pt > 30")
+    return value
 
 
 def _overlap(value: Any, key: str) -> tuple[Overlap, ...]:
@@ -302,7 +316,8 @@ def _overlap(value: Any, key: str) -> tuple[Overlap, ...]:
         _known(item, ("collection", "dr", "select"), key)
         if "collection" not in item or "dr" not in item:
             raise ConfigError("an overlap needs `collection` and `dr`", where=key)
-        out.append(Overlap(str(item["collection"]), float(item["dr"]), item.get("select")))
+        select = _text(item.get("select"), key)
+        out.append(Overlap(str(item["collection"]), _distance(item["dr"], key), select))
     return tuple(out)
 
 

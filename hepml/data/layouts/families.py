@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hepml.data.layouts import delphes, edm4hep, nanoaod, nested, physlite
-from hepml.data.layouts.collections import JetCollection
+from hepml.data.layouts.collections import Candidates, JetCollection
 from hepml.errors import LayoutError, did_you_mean
 
 Find = Callable[[Mapping[str, str]], list[JetCollection]]
@@ -47,6 +47,25 @@ def jet_collections(
         if collections:
             return collections
     return []
+
+
+def collection_named(family: str, name: str, branches: Mapping[str, str]) -> Candidates | None:
+    """A collection by its name, with the units and conventions of a family; None where the family has none
+    of its own, or where there is no such collection.
+
+    Args:
+        family: name of the layout.
+        name: of the collection.
+        branches: branch -> type.
+    """
+    finders = {
+        "edm4hep": edm4hep.collection_named,
+        "delphes": delphes.collection_named,
+        "physlite": physlite.collection_named,
+        "nanoaod": nanoaod.collection_named,
+    }
+    found = finders.get(ALIASES.get(family, family))
+    return None if found is None else found(name, branches)
 
 
 def names() -> list[str]:

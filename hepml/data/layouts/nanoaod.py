@@ -107,6 +107,13 @@ def _link(table: str, branches: Mapping[str, str]) -> tuple[TableLink | None, tu
     return None, ()
 
 
+def collection_named(name: str, branches: Mapping[str, str]) -> Candidates | None:
+    """Any collection with a momentum by its prefix."""
+    if not all(is_list(branches.get(f"{name}_{b}", "")) for b in ("pt", "eta", "phi")):
+        return None
+    return candidates_named(name, branches)
+
+
 def candidates_named(name: str, branches: Mapping[str, str]) -> Candidates:
     """A collection of particle-flow candidates by its prefix."""
     columns = {k: Column(f"{name}_{b}") for k, b in _momentum(name, branches).items()}

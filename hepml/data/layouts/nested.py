@@ -9,6 +9,7 @@ from hepml.data.layouts.collections import (
     Candidates,
     JetCollection,
     NestedLists,
+    event_branches,
     is_list,
     is_nested,
     radius_of,
@@ -74,6 +75,7 @@ def find(branches: Mapping[str, str]) -> list[JetCollection]:
                 link=NestedLists(),
                 radius=radius_of(name),
                 truth=name.lower().startswith(("gen", "truth")),
+                event=event_branches(branches),
             )
         )
     return collections

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from hepml.data.layouts import families
 from hepml.data.layouts.collections import (
     Candidates,
     ElementLink,
@@ -15,6 +16,7 @@ from hepml.data.layouts.collections import (
     ObjectLink,
     ReferenceLink,
     TableLink,
+    event_branches,
     is_list,
     is_nested,
     radius_of,
@@ -22,7 +24,7 @@ from hepml.data.layouts.collections import (
 from hepml.data.layouts.event_layout import EventLayout, OwnLink
 from hepml.data.reading.columns import Column
 from hepml.data.reading.layout import missing_branch
-from hepml.errors import LayoutError
+from hepml.errors import LayoutError, did_you_mean
 
 # spellings of a column, lowered
 SPELT = {
@@ -45,20 +47,26 @@ SEPARATORS = "_./:"
 
 
 def complete(
-    recognised: JetCollection | None, layout: EventLayout, branches: Mapping[str, str], where: str
+    recognised: JetCollection | None,
+    layout: EventLayout,
+    branches: Mapping[str, str],
+    where: str,
+    like: JetCollection | None = None,
 ) -> JetCollection:
     """The collection that the layout describes: what it spells out over what the file tells.
 
     Args:
         recognised: what the file's own layout says of the collection, or None.
+        like: another jet collection of the file, which says what its family is.
 
     Raises:
         LayoutError: a collection or a branch that is not there.
     """
     name = layout.collection or (recognised.name if recognised else "")
-    jets = recognised or _jets(name, branches, where)
+    jets = recognised or _jets(name, branches, where, like)
     if layout.jet:
-        momentum = {**jets.momentum, **layout.jet}
+        replaced = ("px", "py", "pz") if {"pt", "eta", "phi"} & layout.jet.keys() else ()
+        momentum = {**{n: c for n, c in jets.momentum.items() if n not in replaced}, **layout.jet}
         for column in layout.jet.values():
             _there(column.branch, branches, where)
         jets = jets.with_(momentum=momentum)
@@ -107,26 +115,53 @@ def spelt(columns: Mapping[str, str]) -> dict[str, Column]:
     }
 
 
-def _jets(name: str, branches: Mapping[str, str], where: str) -> JetCollection:
-    columns = group(name, branches)
-    momentum = {
-        k: c
-        for k, c in spelt(columns).items()
-        if k in ("px", "py", "pz", "energy", "pt", "eta", "phi", "mass")
-    }
+def _jets(name: str, branches: Mapping[str, str], where: str, like: JetCollection | None) -> JetCollection:
+    found = collection_named(name, like, branches)
+    kept = ("px", "py", "pz", "energy", "pt", "eta", "phi", "mass")
+    momentum = {k: c for k, c in found.columns.items() if k in kept} if found else {}
     if not ({"pt", "eta", "phi"} <= momentum.keys() or {"px", "py", "pz"} <= momentum.keys()):
-        stems = {re.split(r"[_./:]", b, maxsplit=1)[0] for b in branches}
         raise LayoutError(
             f"jet collection '{name}' not found: no {name}_pt, {name}_eta, {name}_phi or the like",
             where=where,
-            mend=_nearest(name, stems),
+            mend=_nearest(name, branches),
         )
     return JetCollection(
         name=name,
-        layout="own",
+        layout=like.layout if like else "own",
         momentum=momentum,
-        columns={b: s for s, b in columns.items()},
+        columns={b: s for s, b in group(name, branches).items()},
         radius=radius_of(name),
+        unit=like.unit if like else 1.0,
+        event=like.event if like else event_branches(branches),
+    )
+
+
+def collection_named(
+    name: str, jets: JetCollection | None, branches: Mapping[str, str], nested: bool = False
+) -> Candidates | None:
+    """A collection of the file by its name, in GeV and mm as the file's family has it, or by the usual names
+    of columns; None where it has no columns.
+
+    Args:
+        jets: a jet collection of the same file.
+        nested: whether its columns are lists of lists.
+    """
+    for known in jets.candidates if jets else ():
+        if known.name == name:
+            return known
+    found = families.collection_named(jets.layout, name, branches) if jets and not nested else None
+    columns = group(name, branches, nested)
+    if not columns:
+        return found
+    named = {**spelt(columns), **(found.columns if found else {})}
+    used = {c.branch for c in named.values()}
+    derive = ("identity",) if "pdg_id" in named else ("charged",) if "charge" in named else ()
+    return Candidates(
+        name,
+        named,
+        found.derive if found and found.derive else derive,
+        {s: Column(b) for s, b in columns.items() if b not in used},
+        ids=next((b for s, b in columns.items() if s == "fUniqueID"), None),
     )
 
 
@@ -136,30 +171,18 @@ def candidates_of(own: OwnLink, jets: JetCollection, branches: Mapping[str, str]
     Raises:
         LayoutError: no such collection, or one without a momentum.
     """
-    known = next((c for c in jets.candidates if c.name == own.collection), None)
-    if known is None:
-        nested = own.kind == "nested"
-        columns = group(own.collection, branches, nested)
-        named = spelt(columns)
-        used = {c.branch for c in named.values()}
-        known = Candidates(
-            own.collection,
-            named,
-            ("identity",) if "pdg_id" in named else ("charged",) if "charge" in named else (),
-            {s: Column(b) for s, b in columns.items() if b not in used},
-            ids=next((b for s, b in columns.items() if s == "fUniqueID"), None),
-        )
+    known = collection_named(own.collection, jets, branches, own.kind == "nested")
+    known = known or Candidates(own.collection, {})
     if own.columns:
         for column in own.columns.values():
             _there(column.branch, branches, where)
         known = replace(known, columns={**known.columns, **own.columns})
     has = known.columns.keys()
     if not ({"pt", "eta", "phi"} <= has or {"px", "py", "pz"} <= has or {"theta", "q_over_p"} <= has):
-        stems = {re.split(r"[_./:]", b, maxsplit=1)[0] for b in branches}
         raise LayoutError(
             f"constituent collection '{own.collection}' not found, or without a momentum",
             where=where,
-            mend=_nearest(own.collection, stems),
+            mend=_nearest(own.collection, branches),
         )
     return known
 
@@ -213,7 +236,6 @@ def _there(branch: str | None, branches: Mapping[str, str], where: str) -> None:
         raise missing_branch(branch, branches, where)
 
 
-def _nearest(name: str, stems: set[str]) -> str:
-    from hepml.errors import did_you_mean
-
+def _nearest(name: str, branches: Mapping[str, str]) -> str:
+    stems = {re.split(r"[_./:]", b, maxsplit=1)[0] for b in branches} - {""}
     return did_you_mean(name, stems, noun="collections at hand")

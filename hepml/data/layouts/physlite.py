@@ -131,10 +131,26 @@ def _stores(branches: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return stores
 
 
+def collection_named(name: str, branches: Mapping[str, str]) -> Candidates | None:
+    """Any container with a momentum."""
+    store = {short: b for short, b in _stores(branches).get(name, {}).items() if is_list(branches[b])}
+    return _candidates(name, store)
+
+
 def candidates_named(name: str, store: Mapping[str, str]) -> Candidates | None:
     """A container of tracks, flow elements or particles, or None where it is something else."""
+    tracks = {"theta", "phi", "qOverP"} <= store.keys()
     if "Jet" in name or ("Tau" in name and "phi" not in store):
         return None
+    if not (tracks or re.search(r"Particle|Flow|UFO|PFO|Cluster|Truth", name)):
+        return None
+    if not tracks and not {"pt", "eta", "phi"} <= store.keys() and "Truth" not in name:
+        return None
+    return _candidates(name, store)
+
+
+def _candidates(name: str, store: Mapping[str, str]) -> Candidates | None:
+    """The columns of a container, in GeV; None where it has no momentum."""
     if {"theta", "phi", "qOverP"} <= store.keys():
         columns = {
             "theta": Column(store["theta"]),
@@ -144,7 +160,7 @@ def candidates_named(name: str, store: Mapping[str, str]) -> Candidates | None:
         }
         columns |= {k: Column(store[b]) for k, b in (("d0", "d0"), ("dz", "z0")) if b in store}
         derive: tuple[str, ...] = ("helix", "track")
-    elif {"pt", "eta", "phi"} <= store.keys() and re.search(r"Particle|Flow|UFO|PFO|Cluster|Truth", name):
+    elif {"pt", "eta", "phi"} <= store.keys():
         columns = {
             "pt": Column(store["pt"], unit=MEV),
             "eta": Column(store["eta"]),
@@ -153,7 +169,7 @@ def candidates_named(name: str, store: Mapping[str, str]) -> Candidates | None:
         columns |= {k: Column(store[b], unit=MEV) for k, b in (("mass", "m"), ("energy", "e")) if b in store}
         columns |= {k: Column(store[b]) for k, b in (("charge", "charge"), ("pdg_id", "pdgId")) if b in store}
         derive = ("identity",) if "pdg_id" in columns else ("charged",) if "charge" in columns else ()
-    elif {"px", "py", "pz"} <= store.keys() and "Truth" in name:
+    elif {"px", "py", "pz"} <= store.keys():
         columns = {k: Column(store[k], unit=MEV) for k in ("px", "py", "pz")}
         columns |= {k: Column(store[b], unit=MEV) for k, b in (("energy", "e"), ("mass", "m")) if b in store}
         columns |= {"pdg_id": Column(store["pdgId"])} if "pdgId" in store else {}

@@ -39,7 +39,9 @@ class Chunk:
         entries: [B] int64, entry of each jet in its file.
         file: where the jets come from.
         events: [B] int64, the event of each jet, the same number for jets of one event over all files; None
-            where every jet is an event of its own.
+            where every jet is an event of its own. Below zero, on the way from a file, where the file does
+            not number its events.
+        reached: entries of all files read so far, those of this chunk included.
         collections: further collections of the same jets, by name; their `constituents` are what counts.
         at_rest: whether constituents without any momentum are the data model's way to say "unmeasured", as
             Delphes' tracks of pT = 0, and no fault.
@@ -55,6 +57,7 @@ class Chunk:
     classes: tuple[str, ...] = ()
     weights: np.ndarray | None = None
     events: np.ndarray | None = None
+    reached: int = 0
     at_rest: bool = False
     sorted_by_pt: bool = field(default=False)
     collections: dict[str, Chunk] = field(default_factory=dict)

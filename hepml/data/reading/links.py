@@ -174,14 +174,14 @@ def from_objects(
 
     Args:
         jet_offsets: offsets [E + 1] of the jets.
-        begin, end: [J] the jet's rows, counted in its event.
+        begin, end: [J] the jet's rows, counted in its event; none ends before it begins.
         rows: offsets [E + 1] of the relation's rows.
         index, collections: [rows]; a negative index is a null link.
         containers, names: as in `from_elements`, by collection id.
     """
     event = events_of(jet_offsets)
     begin, end = begin.astype(np.int64), end.astype(np.int64)
-    counts = np.maximum(end - begin, 0)
+    counts = end - begin
     within = np.diff(rows)[event]
     short = np.maximum(np.minimum(end, within) - np.minimum(begin, within), 0)
     cut = int((counts - short).sum())

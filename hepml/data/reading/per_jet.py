@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hepml.errors import LayoutError
+from hepml.errors import DataError, LayoutError
 
 _NUMBERS = ("bool", "float32", "float64", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
 NONE, SEVERAL, NO_INDEX = -1, -2, -3  # labels of jets of no class, of several, and what is no class index
@@ -25,6 +25,28 @@ def number_type(kind: str) -> np.dtype | None:
     plain = kind.replace("std::", "").removesuffix("_t")
     plain = {"float": "float32", "double": "float64"}.get(plain, plain)
     return np.dtype(plain) if plain in _NUMBERS else None
+
+
+def common_type(*kinds: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that holds numbers of all of these, as numpy has it; but integers stay integers: int64 beside
+    uint64, where numpy takes float64, which would round event numbers."""
+    common = np.result_type(*kinds)
+    whole = all(kind.kind in "biu" for kind in kinds)
+    return np.dtype(np.int64) if whole and common.kind == "f" else common
+
+
+def in_type(values: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
+    """The values in a `common_type`.
+
+    Raises:
+        DataError: a number above 2^63 beside a column that may have negative ones.
+    """
+    if kind == np.int64 and values.dtype == np.uint64 and values.size and int(values.max()) >= 2**63:
+        raise DataError(
+            f"the number {int(values.max())} in one file, where another has signed integers in that column",
+            mend="write the column in one type in all files",
+        )
+    return values.astype(kind, copy=False)
 
 
 def one_each(values: Any, jets: int, what: str, where: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import awkward as ak
+import numpy as np
 
 import hepml.data.jet_array  # noqa: F401  # how awkward jets show themselves in a notebook
 from hepml import progress
@@ -125,8 +126,7 @@ def read_jets(
         if to_classes is not None:
             chunk = to_classes.relabelled(chunk, report)
         momentum = momentum or chunk.has_hidden_momenta()
-        events = chunk.events if len(chunk) else None
-        gathered.add(chunk, report.read if events is None else int(events[-1]) + 1 - first)
+        gathered.add(chunk, chunk.reached - first)
         if not hinted and gathered.bytes_foretold > MANY:
             hinted = True
             warnings.warn(
@@ -147,7 +147,13 @@ def read_jets(
 
 
 def iterate_jets(
-    files: Files | Sequence[Source], layout: LayoutLike = None, *, step_size: int = STEP, **selection: Any
+    files: Files | Sequence[Source],
+    layout: LayoutLike = None,
+    jets: str | None = None,
+    classes: Classes | None = None,
+    *,
+    step_size: int = STEP,
+    **selection: Any,
 ) -> Iterator[ak.Array]:
     """`read_jets` in pieces of at most `step_size` entries, in bounded memory; arguments as there.
 
@@ -156,12 +162,23 @@ def iterate_jets(
         [600, 900]
     """
     selection.setdefault("collections", "all")
-    for chunk in iterate_chunks(files, layout, step_size=step_size, jet_columns="all", **selection):
-        jets = chunk.to_awkward()
-        jets.attrs["classes"] = list(chunk.classes)
+    report = selection.setdefault("report", DataReport())
+    layout = with_jets(layout, jets)
+    scanned = selection.pop("scanned", None) or scan(
+        files, layout, missing_columns=selection.get("missing_columns")
+    )
+    _say_others(scanned)
+    to_classes = None if classes is None else ClassMap(scanned, classes)
+    for chunk in iterate_chunks(
+        files, layout, step_size=step_size, jet_columns="all", scanned=scanned, **selection
+    ):
+        if to_classes is not None:
+            chunk = to_classes.relabelled(chunk, report)
+        piece = chunk.to_awkward()
+        piece.attrs["classes"] = list(chunk.classes)
         if chunk.at_rest:
-            jets.attrs["at_rest"] = True
-        yield jets
+            piece.attrs["at_rest"] = True
+        yield piece
 
 
 def classes_of(jets: ak.Array) -> tuple[str, ...]:
@@ -234,10 +251,14 @@ def iterate_chunks(
         if high <= low:
             continue
         for chunk in _chunks(item, plan, chosen, low, high, step_size, report, collections):
-            chunk = plan.complete(relabel(chunk, classes))
             reached = first_event + (int(chunk.entries[-1]) + 1 if len(chunk) else low)
+            chunk = replace(plan.complete(relabel(chunk, classes)), reached=reached)
             if item.events is not None:
-                chunk = replace(chunk, events=chunk.entries + first_event)
+                assert chunk.events is not None
+                numbered = chunk.events >= 0
+                events = np.where(numbered, chunk.events, chunk.entries + first_event)
+                chunk = replace(chunk, events=events)
+                report.collection = item.events.chosen.jets.name
             report.read += len(chunk)
             chunk = screen(chunk, bad, report, finite)
             if chosen is not None:
@@ -307,7 +328,7 @@ def _chunks(
         assert item.tree is not None
         source, file = item.source, item.events
         yield from read_event_file(
-            source, item.tree, file, columns, needed, start, stop, step or STEP, report, collections
+            source, item.tree, file, columns, needed, start, stop, step or STEP, report, collections, weights
         )
         return
     assert item.layout is not None

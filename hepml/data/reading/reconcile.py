@@ -19,7 +19,7 @@ from hepml.data.jet_columns import DERIVED
 from hepml.data.reading.assemble import DERIVABLE
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.layouts import Layout
-from hepml.data.reading.per_jet import NONE, number_type
+from hepml.data.reading.per_jet import NONE, common_type, in_type, number_type
 from hepml.data.reading.report import DataReport
 from hepml.errors import ConfigError, LayoutError, did_you_mean
 
@@ -73,7 +73,7 @@ class FilePlan:
         }
         for name, kind in self.types.items():
             if name in columns:
-                columns[name] = columns[name].astype(kind, copy=False)
+                columns[name] = in_type(columns[name], kind)
         further = {n: np.full(rows, v, dtype=np.float32) for n, v in self.fill_columns.items()}
         chunk = replace(chunk, jets=columns, constituents={**chunk.constituents, **further})
         if not self.weights:
@@ -132,7 +132,7 @@ def reconcile(
         report.notes += notes.lines()
     plans = []
     for file in files:
-        own, has = set(_constituent_columns(file)), set(_jet_columns(file))
+        own, has = set(_constituent_columns(file, columns is not None)), set(_jet_columns(file))
         plans.append(
             FilePlan(
                 columns=None
@@ -209,7 +209,7 @@ class _Look:
         self, wanted: Sequence[str] | None, policy: MissingColumns | None, notes: _Notes
     ) -> list[str] | None:
         """Constituent columns to take from the files, None for all that there are."""
-        has = [_constituent_columns(f) for f in self.files]
+        has = [_constituent_columns(f, wanted is not None) for f in self.files]
         lacking = self.lacking(has)
         if wanted is not None:
             for name in wanted:
@@ -307,7 +307,7 @@ class _Look:
             if name in self.filled_jets:
                 kinds.append(np.dtype(np.float32))
             if len(set(kinds)) > 1:
-                out[name] = np.result_type(*kinds)
+                out[name] = common_type(*kinds)
         return out
 
     def refusal(self, what: str, where: Sequence[str]) -> LayoutError:
@@ -318,8 +318,12 @@ class _Look:
         )
 
 
-def _constituent_columns(file: File) -> list[str]:
-    """Raw constituent columns besides the four-momentum that a file has."""
+def _constituent_columns(file: File, by_name: bool = False) -> list[str]:
+    """Raw constituent columns besides the four-momentum that a file has; those too that are read only
+    `by_name`."""
+    events = getattr(file, "events", None)
+    if events is not None:
+        return [*events.constituent_columns, *(events.further_columns if by_name else ())]
     if file.layout is None:
         return []
     names: dict[str, None] = {}
@@ -346,6 +350,9 @@ def _jet_columns(file: File) -> list[str]:
 
 
 def _has_weights(file: File) -> bool:
+    events = getattr(file, "events", None)
+    if events is not None:
+        return bool(events.has_weights)
     if file.layout is None:
         return "weights" in file.branches
     weight = file.layout.weight
@@ -354,6 +361,9 @@ def _has_weights(file: File) -> bool:
 
 
 def _has_momenta(file: File) -> bool:
+    events = getattr(file, "events", None)
+    if events is not None:
+        return bool(events.has_momenta)
     if file.layout is None:
         return False
     there = {n for n, c in file.layout.jet.items() if c.branch is None or c.branch in file.branches}
@@ -361,6 +371,10 @@ def _has_momenta(file: File) -> bool:
 
 
 def _type_of(file: File, name: str) -> np.dtype | None:
+    events = getattr(file, "events", None)
+    if events is not None:
+        kind: np.dtype | None = events.type_of(name)
+        return kind
     if file.layout is not None and name in file.layout.columns:
         column = file.layout.columns[name]
         if not column.is_plain or column.branch is None:

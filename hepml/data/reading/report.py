@@ -45,6 +45,7 @@ class DataReport:
         cut_to_leading: jets cut to their leading `max_constituents`.
         not_taken: jets left out by `max_jets`.
         classes: jets kept of each class.
+        collection: the jet collection that event files were read from.
         notes: further sentences.
 
     Examples:
@@ -70,6 +71,7 @@ class DataReport:
     cut_to_leading: int = 0
     not_taken: int = 0
     classes: dict[str, int] = field(default_factory=dict)
+    collection: str = ""
     notes: list[str] = field(default_factory=list)
 
     def add_file(self, name: str, entries: int) -> None:

@@ -122,9 +122,65 @@ def scan(
     chosen = None if layout is None else Layout.parse(layout)
     sources = expand(files)
     lenient = len(sources) > 1 and missing_columns in ("fill", "drop")
-    return Scan(
-        tuple(_scan_file(source, chosen, len(sources) == 1, directory, lenient) for source in sources)
-    )
+    found = [_scan_file(source, chosen, len(sources) == 1, directory, lenient) for source in sources]
+    return Scan(tuple(_with_a_weight(_of_one_collection(found, sources, layout, lenient))))
+
+
+def _with_a_weight(files: list[FileScan]) -> list[FileScan]:
+    """The same files; the first has a problem where the layout names event weights that none has."""
+    weighted = [f for f in files if f.events and f.entries and f.events.layout.weight is not None]
+    if not weighted or any(f.events and f.events.has_weights for f in weighted):
+        return files
+    first = weighted[0]
+    assert first.events is not None
+    problem = first.problem or first.events.no_weight(f"{first.source}:{first.tree}")
+    return [replace(f, problem=problem) if f is first else f for f in files]
+
+
+def _of_one_collection(
+    files: list[FileScan], sources: Sequence[Source], layout: LayoutLike, lenient: bool
+) -> list[FileScan]:
+    """The same files, all read from one jet collection. Where none was named, and some files would give
+    another than the rest (a file of few events may have no AK8 jet at all), it is the widest that all
+    have."""
+    own = {f.events.chosen.jets.name: f.events.chosen.jets for f in files if f.events and f.entries}
+    if len(own) < 2:
+        return files
+    order = sorted(own.values(), key=lambda jets: (jets.truth, -(jets.radius or 0.0)))
+    common = next((j.name for j in order if all(_has(f, j.name) for f in files)), None)
+    if common is None:
+        each = {
+            name: next(str(f.source) for f in files if f.events and f.events.chosen.jets.name == name)
+            for name in own
+        }
+        problem = LayoutError(
+            f"the files have different jet collections: {', '.join(f'{n} in {s}' for n, s in each.items())}",
+            mend="leave out the files that have others, or write the rest with the same",
+        )
+        return [replace(files[0], problem=problem), *files[1:]]
+    again = Layout.parse(with_jets(layout, common))
+    return [
+        f
+        if f.events is None or f.events.chosen.jets.name == common
+        else _unnamed(_scan_file(source, again, False, None, lenient))
+        for f, source in zip(files, sources, strict=True)
+    ]
+
+
+def _has(file: FileScan, collection: str) -> bool:
+    """Whether a file of events has this jet collection with a link; an empty one, or one that is none, has
+    any."""
+    if file.events is None or not file.entries:
+        return True
+    return collection in (file.events.chosen.jets.name, *file.events.chosen.others)
+
+
+def _unnamed(file: FileScan) -> FileScan:
+    """The same, as nobody asked for its collection by name."""
+    if file.events is None:
+        return file
+    chosen = replace(file.events.chosen, named=False)
+    return replace(file, events=replace(file.events, chosen=chosen))
 
 
 def _scan_file(
@@ -158,7 +214,7 @@ def _scan_file(
             where = f"{source}:{name}"
             fits = layout or recognise(branches)
             if fits is None or isinstance(fits, EventLayout):
-                events = scan_events(directory, tree, source, name, fits, keep)
+                events = scan_events(directory, tree, source, name, fits, keep, lenient)
                 if events is not None:
                     return FileScan(
                         source, name, entries, events.kinds, events.layout, events.classes, events=events

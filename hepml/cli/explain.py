@@ -61,6 +61,11 @@ def command(
             "counted as zero",
             markup=False,
         )
+    if summary["dropped"]:
+        console.err().print(
+            f"{summary['dropped']:,} jets that cannot be scored were left out (hepml inspect says why)",
+            markup=False,
+        )
     if json:
         console.print_json({**summary, "output": str(output)})
         return 0
@@ -77,10 +82,11 @@ def command(
     for feature in sorted(first, key=lambda f: -max(m[f] for m in means.values())):
         table.add_row(feature, *(f"{m[feature]:.3g}" for m in means.values()))
     console.out().print(table)
+    missed = summary["incompleteness"]
+    share = "an unknown share" if missed is None else f"{100 * missed:.1f} %"
     console.out().print(
         f"{len(summary['figures'])} figures and summary.json in {output} "
-        f"({', '.join(KINDS.values()).lower()}; "
-        f"the integral misses {100 * summary['incompleteness']:.1f} % of the change)",
+        f"({', '.join(KINDS.values()).lower()}; the integral misses {share} of the change)",
         markup=False,
         highlight=False,
     )

@@ -6,6 +6,7 @@ Everything here takes a model and a `JetBatch` and returns tensors; `hepml.evalu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -54,10 +55,12 @@ class Saliency:
         return out
 
     def incompleteness(self, batch: JetBatch) -> float:
-        """|sum of integrated gradients - (target - baseline)| over |target - baseline|, each summed over
-        jets; 0 if exact."""
+        """|sum of integrated gradients - (target - baseline)| over |target - baseline|, each summed over the
+        jets that have a baseline; 0 if exact, NaN where no jet has one."""
         sums = batch.four_momenta.new_zeros(len(batch)).index_add_(0, batch.jet_of, self.of_constituents())
         known = torch.isfinite(self.baseline)
+        if not known.any():
+            return math.nan
         wanted = (self.target - self.baseline)[known]
         scale = float(wanted.abs().sum())
         return float((sums[known] - wanted).abs().sum()) / scale if scale > 0 else 0.0
@@ -155,7 +158,7 @@ def _saliency(
                 return value.detach(), [None] * len(leaves)
             return value.detach(), list(torch.autograd.grad(value.sum(), leaves, allow_unused=True))
 
-    with _evaluation(model):
+    with evaluation_mode(model):
         value, (by_momenta, *by_features) = at(1.0, momenta=False)
         moved = by_momenta is not None
         columns = [(x, by_features[0])] if x is not None and by_features[0] is not None else []
@@ -244,7 +247,7 @@ def edge_maps(model: nn.Module, jet: JetBatch) -> list[EdgeMap]:
     if not hooks:
         return []
     try:
-        with _evaluation(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             model(jet)
     finally:
         for handle in hooks:
@@ -275,7 +278,8 @@ def filters(model: nn.Module, features: Sequence[str] = ()) -> Filters | None:
 
 
 @contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards in the mode that it was in."""
     training = model.training
     model.eval()
     try:

@@ -9,6 +9,8 @@ folder.
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,7 @@ class Jets:
         names: [B] class of each, `jets` where the file has none.
         classes: those that there are, in the file's order.
         scores: [B, C] what the model says.
+        dropped: jets read on the way that cannot be scored, and were left out.
     """
 
     batch: JetBatch
@@ -50,6 +53,7 @@ class Jets:
     names: list[str]
     classes: list[str]
     scores: np.ndarray
+    dropped: int = 0
 
 
 def explain_files(
@@ -90,13 +94,15 @@ def explain_files(
     saliency = explain.saliency(
         model, chosen.batch, target, features=prediction.inputs_of(model).features, steps=steps
     )
+    missed = saliency.incompleteness(chosen.batch)
     summary: dict[str, Any] = {
         "model": identity_of(model).name or type(model).__name__,
         "explains": aim,
         "jets": {name: chosen.names.count(name) for name in chosen.classes},
+        "dropped": chosen.dropped,
         "entries": chosen.entries.tolist(),
         "steps": steps,
-        "incompleteness": saliency.incompleteness(chosen.batch),
+        "incompleteness": None if math.isnan(missed) else missed,
         "undefined_gradients": saliency.undefined,
         "mean_saliency": mean_by_feature(chosen, saliency),
         "figures": [],
@@ -161,8 +167,9 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
     """
     from hepml.data import features as feature_table
     from hepml.data.reading.reader import iterate_chunks, scan
+    from hepml.data.reading.report import DataReport
 
-    inputs = prediction.inputs_of(model)
+    inputs, report = prediction.inputs_of(model), DataReport()
     layout = layout if layout is not None else identity_of(model).layout
     scanned = scan(files, layout).raise_first()
     classes = [bare_name(c) for c in scanned.classes]
@@ -179,6 +186,9 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
         bad="drop",
         step_size=_STEP,
         scanned=scanned,
+        report=report,
+        finite=list(inputs.jet_features),
+        weights=False,
         collections={n: feature_table.file_columns_for(f) for n, f in inputs.collections},
     ):
         labels = chunk.labels if chunk.labels is not None and classes else np.full(len(chunk), -1)
@@ -201,10 +211,13 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
     batch = JetBatch.concatenate(parts)
     parameter = next(model.parameters(), None)
     batch = batch if parameter is None else batch.to(parameter.dtype)
-    with torch.no_grad():  # not inference mode: what a model keeps for later must allow gradients
+    # not inference mode: what a model keeps for later must allow gradients
+    with torch.no_grad(), explain.evaluation_mode(model):
         scores = prediction.head_of(model).activation(model(batch)).double().numpy()
     present = [name for name in classes if name in names] or ["jets"]
-    return Jets(batch, np.concatenate(entries), names, present, scores)
+    for doubt in report.doubts():
+        warnings.warn(doubt, stacklevel=2)
+    return Jets(batch, np.concatenate(entries), names, present, scores, report.dropped_bad)
 
 
 def mean_by_feature(jets: Jets, saliency: explain.Saliency) -> dict[str, dict[str, dict[str, float]]]:
@@ -278,7 +291,7 @@ def _structure_figures(
             radius=radius,
         )
     if callable(getattr(model, "attention_maps", None)):
-        with torch.no_grad():
+        with torch.no_grad(), explain.evaluation_mode(model):
             maps = model.attention_maps(jets.batch.take(torch.tensor([drawn[k] for k in few])))  # type: ignore[operator]
         figures["attention"] = _attention_figure(maps, own, radius)
     return figures

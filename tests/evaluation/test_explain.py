@@ -16,11 +16,13 @@ from hepml.data.inputs import Inputs
 from hepml.errors import DataError, ModelError
 from hepml.evaluation import saliency as explain
 from hepml.evaluation.plots import jets as plot_jets
+from hepml.inference.explaining import explain_files
 from hepml.models import create
 from hepml.packed.segments import segment_sum
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 from cloud import cloud
+from toys import toy_arrays, write_toy_jets
 
 FEATURES = ("log_pt", "delta_eta")
 
@@ -52,6 +54,37 @@ def test_saliency_of_a_quadratic_is_known_exactly_and_complete() -> None:
     assert found.incompleteness(batch) < 1e-12
     torch.testing.assert_close(found.target, model(batch)[:, 0].detach())
     assert not bool(found.baseline.any())
+
+
+def test_a_model_without_an_answer_to_inputs_of_zero_is_not_called_complete() -> None:
+    class Logarithm(nn.Module):
+        def forward(self, batch: JetBatch) -> Tensor:
+            return segment_sum(batch.four_momenta[:, :1], batch.offsets).log()
+
+    batch = cloud((5, 3))
+    found = explain.saliency(Logarithm(), batch, first, features=())
+    assert not torch.isfinite(found.baseline).any()
+    assert np.isnan(found.incompleteness(batch))
+
+
+def test_jets_that_cannot_be_scored_are_counted_and_left_out(tmp_path: Path) -> None:
+    arrays = toy_arrays(60, seed=3)
+    arrays["jet_sdmass"] = np.where(np.arange(60) % 6 == 0, np.nan, 100.0).astype(np.float32)
+    file = write_toy_jets(tmp_path / "jets.root", arrays=arrays)
+    model = create("perceptron", observables=("jet_sdmass", "jet_width"))
+    summary = explain_files(model, file, tmp_path / "pictures", jets=60, draw=1, steps=2)
+    assert summary["dropped"] == 10
+    assert sum(summary["jets"].values()) == 50
+
+
+def test_a_model_in_training_is_explained_in_evaluation_and_left_as_it_was(tmp_path: Path) -> None:
+    model = create("particlenet_lite").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    file = write_toy_jets(tmp_path / "jets.root", 20)
+    summary = explain_files(model, file, tmp_path / "pictures", jets=10, draw=1, steps=2)
+    assert summary["dropped"] == 0
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_saliency_falls_on_momenta_where_a_model_takes_nothing_else() -> None:

@@ -85,7 +85,7 @@ class MissingExtraError(HepmlError):
 
 def nearest(name: str, candidates: Iterable[str], *, most: int = 3) -> list[str]:
     """The candidates spelt most like `name`, best first, at most `most`; empty where none is close."""
-    pool = list(dict.fromkeys(candidates))
+    name, pool = str(name), list(dict.fromkeys(candidates))
     close = difflib.get_close_matches(name, pool, n=most, cutoff=0.55)
     if close:
         return close

@@ -14,7 +14,7 @@ from toys import write_toy_jets
 
 import hepml
 from hepml.data.batch import JetBatch
-from hepml.errors import DataError
+from hepml.errors import DataError, HepmlError, LayoutError
 
 BAD = {
     "NaN": (float("nan"), 1.0, 1.0, 1.0),
@@ -147,3 +147,61 @@ def test_a_jet_column_that_is_not_finite_is_left_out_by_name_and_refused_where_a
     assert batch.jet_feature_names == ("width",)
     with pytest.raises(DataError, match="tag"):
         JetBatch.from_awkward(jets, jet_features=["tag"])
+
+
+CANDIDATES = ak.Array(
+    [
+        [{"pt": 10.0, "eta": 0.1, "phi": 0.2, "mass": 0.0}],
+        [{"pt": 5.0, "eta": 0.1, "phi": 0.2, "mass": 0.0}, {"pt": 4.0, "eta": 0.1, "phi": 0.3, "mass": 0.0}],
+        [],
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "masked",
+    [
+        ak.mask(CANDIDATES, [True, True, True]),
+        CANDIDATES.mask[CANDIDATES.pt > 0],
+        ak.mask(CANDIDATES.mask[CANDIDATES.pt > 0], [True, True, True]),
+        CANDIDATES[ak.Array([0, 1, 2])],
+        CANDIDATES[ak.local_index(CANDIDATES.pt)],
+    ],
+    ids=["jets", "candidates", "both", "indexed", "indexed candidates"],
+)
+def test_option_types_without_missing_values_are_plain_jets(masked: ak.Array) -> None:
+    plain = JetBatch.from_awkward(ak.Array({"constituents": CANDIDATES}), "kinematic")
+    batch = JetBatch.from_awkward(ak.Array({"constituents": masked}), "kinematic")
+    assert batch.offsets.tolist() == plain.offsets.tolist()
+    assert torch.equal(batch.four_momenta, plain.four_momenta)
+
+
+@pytest.mark.parametrize(
+    ("constituents", "words"),
+    [
+        (ak.mask(CANDIDATES, [True, False, True]), "constituents of 1 jets are missing.*jet 1"),
+        (CANDIDATES.mask[CANDIDATES.pt > 4.5], "1 constituents are missing.*jet 1.*drop_none"),
+        (ak.Array([CANDIDATES.tolist()] * 2), "not one list of records a jet.*ak.flatten"),
+        (ak.Array([[1.0], []]), "not one list of records a jet"),
+        (CANDIDATES[["pt", "eta", "phi"]], "no four-momentum among pt, eta, phi"),
+    ],
+)
+def test_constituents_that_are_none_are_named(constituents: ak.Array, words: str) -> None:
+    with pytest.raises(HepmlError, match=words) as problem:
+        JetBatch.from_awkward(ak.Array({"constituents": constituents}))
+    assert "\n" not in str(problem.value)
+
+
+def test_a_missing_number_of_a_constituent_is_bad_and_text_is_none() -> None:
+    lists = CANDIDATES.tolist()
+    lists[1][0]["mass"] = None
+    with pytest.raises(DataError, match=r"NaN or infinite 'energy'.*jet 1"):
+        JetBatch.from_awkward(ak.Array({"constituents": lists}))
+    named = ak.with_field(CANDIDATES, ak.Array([["a"], ["b", "c"], []]), "name")
+    assert len(JetBatch.from_awkward(ak.Array({"constituents": named}))) == 3
+
+
+def test_one_jet_is_no_array_of_jets() -> None:
+    jets = ak.Array({"constituents": CANDIDATES})
+    with pytest.raises(LayoutError, match=r"an awkward array, not Record: one of them is jets\[:1\]"):
+        JetBatch.from_awkward(jets[0])

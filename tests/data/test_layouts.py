@@ -211,3 +211,16 @@ def test_cms_jets_are_mapped_by_the_shipped_layout(repository: Path, shared: Pat
     label = dataset.labels[batch.jet_of]
     central = (batch.select(["track_vertex"])[:, 0] >= 0) & (track > 0)
     assert track[central & (label == 0)].median() > 1.2 * track[central & (label == 2)].median()
+
+
+@pytest.mark.parametrize("column", ["pt", "mass", "ntracks"])
+def test_a_branch_that_a_further_collection_lacks_is_named(write, two_collections, column) -> None:
+    vertices = {"pt": "n_pt", "delta_eta": "n_deta", "delta_phi": "n_dphi", column: "nope"}
+    layout = {**TWO, "collections": {"vertices": vertices}}
+    with pytest.raises(LayoutError, match="branch 'nope' not found"):
+        read_jets(write(two_collections), layout)
+
+
+def test_a_number_in_the_place_of_the_weight_branch_counts(write, two_collections) -> None:
+    jets = read_jets(write(two_collections), {**TWO, "weight": 2})
+    assert set(jets.weight.tolist()) == {2.0}

@@ -14,6 +14,7 @@ from event_files import nano_events, podio_events, write_tree
 import hepml
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
+from hepml.data.reading.layouts import Layout
 from hepml.errors import ConfigError, DataError, HepmlError, LayoutError
 
 Branches = dict[str, Any]
@@ -363,8 +364,38 @@ def test_a_training_reads_all_its_files_from_one_collection(tmp_path: Path) -> N
     assert open_jets(settings, Inputs(features=("log_pt",))).collection == "FatJet"
 
 
-def test_a_layout_that_is_wrong_in_itself_is_refused_before_any_file() -> None:
-    from hepml.data.layouts.event_layout import EventLayout
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"jets": ["FatJet"]}, "found list .*layout.jets"),
+        ({"jets": {"collection": 3}}, "found 3 .*layout.jets.collection"),
+        ({"jets": "Jet", "columns": ["w"]}, "found list .*layout.columns"),
+        ({"jets": "Jet", "jet": ["w"]}, "found list .*layout.jet"),
+        ({"jets": "Jet", "tree": 3}, "found 3 .*layout.tree"),
+        ({"jets": "Jet", "collections": {"sv": {"collection": "SV", "dr": 0}}}, "dr is 0"),
+        *(
+            ({"constituents": {"px": "x", "py": "y", "pz": "z"}, key: value}, rf"found .*layout.{key}\b")
+            for key, value in {
+                "labels": ["isB"],
+                "label": 3,
+                "tree": 3,
+                "jet": ["x"],
+                "columns": "w",
+                "collections": ["x"],
+                "define": ["x"],
+                "selection": 3,
+                "reweight": "x",
+            }.items()
+        ),
+        ({"constituents": {"px": "x", "py": "y", "pz": "z"}, "features": 3}, "a list of names"),
+    ],
+)
+def test_a_layout_that_is_wrong_in_itself_is_refused_before_any_file(wrong: Branches, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as problem:
+        Layout.parse(wrong)
+    assert "\n" not in str(problem.value)
 
-    with pytest.raises(ConfigError, match="dr is 0"):
-        EventLayout.parse({"jets": "Jet", "collections": {"sv": {"collection": "SV", "dr": 0}}})
+
+def test_one_feature_is_one_name() -> None:
+    layout = Layout.parse({"constituents": {"px": "x", "py": "y", "pz": "z"}, "features": "log_pt"})
+    assert layout.features == ("log_pt",)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hepml.data.layouts.families import ALIASES, FAMILIES, names
-from hepml.data.reading.columns import Column
+from hepml.data.reading.columns import Column, columns_of, mapping_of, text_of
 from hepml.data.reading.layout import Kind, Layout, checked_standardise, load_mapping
 from hepml.errors import ConfigError, LayoutError, did_you_mean
 
@@ -159,7 +159,7 @@ def with_jets(layout: Any, jets: str | None) -> Any:
         return {"layout": layout, "jets": {"collection": jets}}
     if isinstance(layout, Mapping) and is_event_layout(layout):
         own = layout.get("jets") or {}
-        own = {"collection": own} if isinstance(own, str) else dict(own)
+        own = {"collection": own} if isinstance(own, str) else mapping_of(own, "layout.jets")
         return {**layout, "jets": {**own, "collection": jets}}
     if isinstance(layout, str) and layout.endswith((".yaml", ".yml")):
         return with_jets(load_mapping(layout), jets)
@@ -177,7 +177,7 @@ def _parse(value: Any, key: str) -> EventLayout:
         if name not in _KEYS:
             raise ConfigError(f"unknown key '{name}'", where=key, mend=did_you_mean(str(name), _KEYS))
     jets = value.get("jets")
-    jets = {"collection": jets} if isinstance(jets, str) else dict(jets or {})
+    jets = {"collection": jets} if isinstance(jets, str) else mapping_of(jets, f"{key}.jets")
     _known(jets, ("collection", "select", "leading"), f"{key}.jets")
     leading = jets.get("leading")
     if leading is not None and (isinstance(leading, bool) or not isinstance(leading, int) or leading < 1):
@@ -188,34 +188,34 @@ def _parse(value: Any, key: str) -> EventLayout:
     unlabelled = value.get("unlabelled", "refuse")
     if unlabelled not in ("refuse", "drop"):
         raise ConfigError(f"unlabelled is '{unlabelled}'", where=f"{key}.unlabelled", mend="refuse or drop")
-    columns = {str(k): Column.parse(v, f"{key}.columns.{k}") for k, v in (value.get("columns") or {}).items()}
+    columns = columns_of(value.get("columns"), f"{key}.columns")
     weight = value.get("weight")
     if weight is not None and not isinstance(weight, str):  # a column of its own, which the name stands for
         columns["weight"], weight = Column.parse(weight, f"{key}.weight"), "weight"
     return EventLayout(
         name=str(value.get("name", family or "events")),
         constituents=(),
-        tree=value.get("tree"),
-        jet={str(k): Column.parse(v, f"{key}.jet.{k}") for k, v in (value.get("jet") or {}).items()},
+        tree=text_of(value.get("tree"), f"{key}.tree"),
+        jet=columns_of(value.get("jet"), f"{key}.jet"),
         columns=columns,
         weight=weight,
         unlabelled=unlabelled,
         standardise=checked_standardise(value.get("standardise"), f"{key}.standardise"),
         family=None if family is None else _family(str(family), f"{key}.layout"),
-        collection=jets.get("collection"),
-        select=_text(jets.get("select"), f"{key}.jets"),
+        collection=text_of(jets.get("collection"), f"{key}.jets.collection"),
+        select=text_of(jets.get("select"), f"{key}.jets.select"),
         leading=leading,
         link=_link(value.get("constituents"), f"{key}.constituents"),
         event=_event(value.get("event"), f"{key}.event"),
         cuts=_texts(value.get("labels"), f"{key}.labels"),
         match={
             str(k): _match(v, f"{key}.match.{k}")
-            for k, v in _mapping(value.get("match"), f"{key}.match").items()
+            for k, v in mapping_of(value.get("match"), f"{key}.match").items()
         },
         overlap=_overlap(value.get("overlap"), f"{key}.overlap"),
         beside={
             str(k): _beside(v, f"{key}.collections.{k}")
-            for k, v in _mapping(value.get("collections"), f"{key}.collections").items()
+            for k, v in mapping_of(value.get("collections"), f"{key}.collections").items()
         },
     )
 
@@ -231,19 +231,19 @@ def _link(value: Any, key: str) -> OwnLink | None:
         return None
     if isinstance(value, str):
         return OwnLink(value, "")
-    value = _mapping(value, key)
+    value = mapping_of(value, key)
     _known(value, ("collection", "link", "columns"), key)
     if "collection" not in value:
         raise ConfigError(
             "constituents need a collection", where=key, mend="constituents: {collection: PFCands}"
         )
-    columns = {str(k): Column.parse(v, f"{key}.columns.{k}") for k, v in (value.get("columns") or {}).items()}
+    columns = columns_of(value.get("columns"), f"{key}.columns")
     link = value.get("link")
     if link is None:
         return OwnLink(str(value["collection"]), "", columns=columns)
     if link == "nested":
         return OwnLink(str(value["collection"]), "nested", columns=columns)
-    link = {str(k): str(v) for k, v in _mapping(link, f"{key}.link").items()}
+    link = {str(k): str(v) for k, v in mapping_of(link, f"{key}.link").items()}
     kinds = {
         "table": ("table", "jet", "index"),
         "element": ("element",),
@@ -262,7 +262,7 @@ def _link(value: Any, key: str) -> OwnLink | None:
 
 
 def _beside(value: Any, key: str) -> Beside:
-    value = _mapping(value, key)
+    value = mapping_of(value, key)
     _known(value, ("collection", "link", "dr", "columns"), key)
     if ("link" in value) == ("dr" in value):
         raise ConfigError(
@@ -277,7 +277,7 @@ def _beside(value: Any, key: str) -> Beside:
 
 
 def _match(value: Any, key: str) -> Match:
-    value = _mapping(value, key)
+    value = mapping_of(value, key)
     _known(value, ("particles", "select", "dr", "inside"), key)
     if "particles" not in value:
         raise ConfigError(
@@ -287,7 +287,7 @@ def _match(value: Any, key: str) -> Match:
     if isinstance(inside, bool) or not isinstance(inside, int) or inside < 1:
         raise ConfigError(f"inside is {inside!r}", where=f"{key}.inside", mend="give a number from 1 on")
     dr = _distance(value.get("dr", 0.8), key)
-    return Match(str(value["particles"]), _text(value.get("select"), key), dr, inside)
+    return Match(str(value["particles"]), text_of(value.get("select"), f"{key}.select"), dr, inside)
 
 
 def _distance(value: Any, key: str) -> float:
@@ -301,22 +301,15 @@ def _distance(value: Any, key: str) -> float:
     return float(value)
 
 
-def _text(value: Any, key: str) -> str | None:
-    """A selection, where there is one."""
-    if value is not None and not isinstance(value, str):
-        raise ConfigError(f"select is {value!r}", where=f"{key}.select", mend="select: pt > 30")
-    return value
-
-
 def _overlap(value: Any, key: str) -> tuple[Overlap, ...]:
     items = [] if value is None else [value] if isinstance(value, Mapping) else list(value)
     out = []
     for item in items:
-        item = _mapping(item, key)
+        item = mapping_of(item, key)
         _known(item, ("collection", "dr", "select"), key)
         if "collection" not in item or "dr" not in item:
             raise ConfigError("an overlap needs `collection` and `dr`", where=key)
-        select = _text(item.get("select"), key)
+        select = text_of(item.get("select"), f"{key}.select")
         out.append(Overlap(str(item["collection"]), _distance(item["dr"], key), select))
     return tuple(out)
 
@@ -334,17 +327,7 @@ def _event(value: Any, key: str) -> dict[str, str]:
 
 
 def _texts(value: Any, key: str) -> dict[str, str]:
-    return {str(k): str(v) for k, v in _mapping(value, key).items()}
-
-
-def _mapping(value: Any, key: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ConfigError(
-            f"expected a mapping, found {type(value).__name__}", where=key, mend="docs/data-layouts.md"
-        )
-    return dict(value)
+    return {str(k): str(v) for k, v in mapping_of(value, key).items()}
 
 
 def _known(value: Mapping[str, Any], keys: Sequence[str], where: str) -> None:

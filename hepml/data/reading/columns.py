@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,18 +115,67 @@ class Column:
         return cls(**fields)
 
 
+def mapping_of(value: Any, key: str) -> dict[str, Any]:
+    """A mapping from YAML by text; empty for nothing.
+
+    Raises:
+        ConfigError: something else.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"expected a mapping, found {type(value).__name__}", where=key, mend="see docs/data-layouts.md"
+        )
+    return {str(name): item for name, item in value.items()}
+
+
+def columns_of(value: Any, key: str) -> dict[str, Column]:
+    """Columns by name from YAML.
+
+    Raises:
+        ConfigError: no mapping of columns.
+    """
+    return {name: Column.parse(item, f"{key}.{name}") for name, item in mapping_of(value, key).items()}
+
+
+def names_of(value: Any, key: str) -> tuple[str, ...]:
+    """One name from YAML, or a list of them; empty for nothing.
+
+    Raises:
+        ConfigError: something else.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Sequence | range) or not all(isinstance(n, str | int) for n in value):
+        raise ConfigError("expected a list of names", where=key, mend="see docs/data-layouts.md")
+    return tuple(str(name) for name in value)
+
+
+def text_of(value: Any, key: str) -> str | None:
+    """A name or an expression from YAML, where there is one.
+
+    Raises:
+        ConfigError: something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"expected text, found {value!r}", where=key, mend="see docs/data-layouts.md")
+    return value
+
+
 def checked(value: Any, kind: type, key: str) -> dict[str, Any]:
     """The fields of a dataclass that YAML gives.
 
     Raises:
         ConfigError: no mapping, or an unknown key; names the nearest.
     """
-    if not isinstance(value, Mapping):
-        raise ConfigError(
-            f"expected a mapping, found {type(value).__name__}", where=key, mend="see docs/data-layouts.md"
-        )
+    if value is None:
+        raise ConfigError("expected a mapping, found NoneType", where=key, mend="see docs/data-layouts.md")
+    fields = mapping_of(value, key)
     known = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    for name in value:
+    for name in fields:
         if name not in known:
-            raise ConfigError(f"unknown key '{name}'", where=key, mend=did_you_mean(str(name), known))
-    return dict(value)
+            raise ConfigError(f"unknown key '{name}'", where=key, mend=did_you_mean(name, known))
+    return fields

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hepml.data.reading.columns import columns_of, mapping_of, text_of
 from hepml.data.reading.layouts import Column, Layout, load_mapping
 from hepml.data.reading.scanning import is_number
 from hepml.data.reading.sources import Files, Source, expand, open_root, open_tree, refusing_damage
@@ -65,12 +66,12 @@ class JetLists:
     def __init__(self, files: Files | Sequence[Source], layout: Any = None) -> None:
         self.sources = expand(files)
         mapping = _mapping(layout)
-        self.tree = mapping.get("tree")
-        self.map = {
-            str(k): Column.parse(v, f"layout.columns.{k}") for k, v in (mapping.get("columns") or {}).items()
+        self.tree = text_of(mapping.get("tree"), "layout.tree")
+        self.map = columns_of(mapping.get("columns"), "layout.columns")
+        self.label_branches = {
+            k: str(v) for k, v in mapping_of(mapping.get("labels"), "layout.labels").items()
         }
-        self.label_branches = {str(k): str(v) for k, v in (mapping.get("labels") or {}).items()}
-        self.weight = mapping.get("weight")
+        self.weight = text_of(mapping.get("weight"), "layout.weight")
         self.drops = mapping.get("unlabelled") == "drop"
         self.entries = 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hepml.config import read_yaml
-from hepml.data.reading.columns import Column, checked
+from hepml.data.reading.columns import Column, checked, columns_of, mapping_of, names_of, text_of
 from hepml.data.reading.expressions import Definitions, Expression, definitions
 from hepml.errors import ConfigError, FileError, LayoutError, did_you_mean
 
@@ -127,7 +127,7 @@ class Layout:
             )
         wanted = [
             c.branch
-            for g in self.constituents
+            for g in (*self.constituents, *self.collections.values())
             for n, c in g.columns.items()
             if n not in g.optional and (not momenta_only or n in (*g.momentum_form, "energy", "mass"))
         ]
@@ -191,13 +191,14 @@ class Layout:
                 where=key,
                 mend="map px, py, pz, energy (docs/data-layouts.md)",
             )
-        groups = [groups] if isinstance(groups, Mapping) else groups
+        if not isinstance(groups, list | tuple):
+            groups = [groups]
         fields["constituents"] = tuple(
             _collection(g, f"{key}.constituents[{i}]") for i, g in enumerate(groups)
         )
         fields["collections"] = {
-            str(k): _collection(v, f"{key}.collections.{k}")
-            for k, v in (fields.get("collections") or {}).items()
+            name: _collection(item, f"{key}.collections.{name}")
+            for name, item in mapping_of(fields.get("collections"), f"{key}.collections").items()
         }
         for taken in ("constituents", "momentum", "label", "weight"):
             if taken in fields["collections"]:
@@ -205,25 +206,32 @@ class Layout:
                     f"'{taken}' means something else", where=f"{key}.collections", mend="choose another name"
                 )
         fields["collection_features"] = {
-            str(k): tuple(str(n) for n in v) for k, v in (fields.get("collection_features") or {}).items()
+            name: names_of(item, f"{key}.collection_features.{name}")
+            for name, item in mapping_of(
+                fields.get("collection_features"), f"{key}.collection_features"
+            ).items()
         }
         for name in ("jet", "columns"):
-            if name in fields:
-                fields[name] = {
-                    k: Column.parse(v, f"{key}.{name}.{k}") for k, v in (fields[name] or {}).items()
-                }
-        if isinstance(fields.get("weight"), Mapping):  # a column of its own, which the name stands for
-            columns = fields.setdefault("columns", {})
-            columns["weight"] = Column.parse(fields["weight"], f"{key}.weight")
+            fields[name] = columns_of(fields.get(name), f"{key}.{name}")
+        labels = mapping_of(fields.get("labels"), f"{key}.labels")
+        fields["labels"] = {name: str(branch) for name, branch in labels.items()}
+        for name in ("tree", "label", "label_prefix", "selection", "test_selection"):
+            fields[name] = text_of(fields.get(name), f"{key}.{name}")
+        if fields.get("reweight") is not None:
+            fields["reweight"] = mapping_of(fields["reweight"], f"{key}.reweight")
+        weight = fields.get("weight")
+        if weight is not None and not isinstance(weight, str):  # a column, which the name stands for
+            fields["columns"]["weight"] = Column.parse(weight, f"{key}.weight")
             fields["weight"] = "weight"
         if isinstance(fields.get("classes"), int):  # so many, without names
             fields["classes"] = range(fields["classes"])
         if "classes" in fields:
-            fields["classes"] = tuple(str(c) for c in fields["classes"])
+            fields["classes"] = names_of(fields["classes"], f"{key}.classes")
         fields["define"] = {
-            str(k): Expression(v, f"{key}.define.{k}") for k, v in (fields.get("define") or {}).items()
+            name: Expression(item, f"{key}.define.{name}")
+            for name, item in mapping_of(fields.get("define"), f"{key}.define").items()
         }
-        fields["features"] = tuple(str(n) for n in fields.get("features") or ())
+        fields["features"] = names_of(fields.get("features"), f"{key}.features")
         Definitions(fields["define"])
         if fields.get("unlabelled", "refuse") not in ("refuse", "drop"):
             raise ConfigError(
@@ -279,7 +287,7 @@ def _collection(value: Any, key: str) -> Collection:
         raise ConfigError(
             "a collection is a mapping of columns to branches", where=key, mend="docs/data-layouts.md"
         )
-    columns = {str(k): Column.parse(v, f"{key}.{k}") for k, v in value.items()}
+    columns = columns_of(value, key)
     collection = Collection(columns)
     if not collection.momentum_form:
         raise ConfigError(

@@ -112,6 +112,7 @@ def test_every_config_and_file_that_a_page_names_is_there() -> None:
 
 
 def test_every_key_that_a_page_names_is_one_of_a_config() -> None:
+    """Or a name of the package, as in `evaluation.fit_temperature`."""
     kinds = [entry.build for entry in models.registry().values()], objectives.OBJECTIVES.values()
     below = {
         block: {"name", "pretrained", "initialisation"}.union(*map(_arguments, builds))
@@ -125,10 +126,8 @@ def test_every_key_that_a_page_names_is_one_of_a_config() -> None:
                 if head not in RunConfig.model_fields or text.startswith(("error:", "tracking.json")):
                     continue
                 seen += 1
-                known = rest[0] in below[head] if head in below else False
-                if not known and not any(
-                    _has(schema, key.split(".")) for schema in (RunConfig, DynamicsConfig)
-                ):
+                known = _exists(f"hepml.{key}") or (head in below and rest[0] in below[head])
+                if not known and not any(_has(schema, key.split(".")) for schema in SCHEMAS):
                     faults.append(f"{where}: no key {key}")
     assert seen > 100
     assert not faults, wrong(faults)

@@ -23,7 +23,7 @@ from hepml.data.reading.inspection import inspect, inspect_together
 from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import files_of, parse_samples
 from hepml.data.sampling.splitting import parts_by_share
-from hepml.errors import ConfigError
+from hepml.errors import ConfigError, LayoutError
 
 
 @pytest.fixture
@@ -64,6 +64,17 @@ def test_a_sample_weighs_as_its_cross_section(folder: Path) -> None:
 def test_wrong_samples_are_refused(samples: dict[str, dict[str, object]]) -> None:
     with pytest.raises(ConfigError):
         parse_samples(samples)
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [("nope", "branch 'nope' not found"), ("PFCand_pt", "'PFCand_pt' is a list of numbers")],
+)
+def test_a_weight_that_samples_lack_is_named(folder: Path, weight: str, words: str) -> None:
+    about = {"class": "QCD", "cross_section": 1.2, "weight": weight}
+    samples = parse_samples({f"{folder}/ttbar.root": about})
+    with pytest.raises(LayoutError, match=words):
+        JetDataset.open(files_of(samples), jets="Jet", samples=samples)
 
 
 @pytest.mark.parametrize("to", ["flat", "b"])

@@ -18,7 +18,9 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from hepml.data.reading.branches import kinds_of
 from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.layout import missing_branch
 from hepml.data.reading.npz import read_npz
 from hepml.data.reading.per_jet import a_list
 from hepml.data.reading.scanning import FileScan, Scan
@@ -188,11 +190,14 @@ def _sums(file: FileScan, column: str) -> tuple[float, float]:
         branch = file.events.chosen.jets.event.get(column, file.events.layout.event.get(column, column))
     with open_root(file.source) as directory, refusing_damage(str(file.source)):
         _, tree = open_tree(directory, file.source, file.tree)
+        kinds = kinds_of(tree)
+        if branch not in kinds:
+            raise missing_branch(branch, kinds, str(file.source))
         total = squares = 0.0
         for low in range(0, file.entries, 100_000):
             values = tree[branch].array(entry_start=low, entry_stop=min(low + 100_000, file.entries))
             if values.ndim != 1:  # Delphes writes a list of one
-                if not (ak.num(values) == 1).all():
+                if not ak.all(ak.num(values) == 1):
                     raise a_list(branch, "weight branch", str(file.source))
                 values = values[:, 0]
             w = np.asarray(values, dtype=np.float64)

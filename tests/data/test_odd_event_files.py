@@ -10,6 +10,7 @@ import awkward as ak
 import numpy as np
 import pytest
 from event_files import nano_events, podio_events, write_tree
+from toys import write_toy_jets
 
 import hepml
 from hepml.data.dataset import JetDataset
@@ -399,3 +400,10 @@ def test_a_layout_that_is_wrong_in_itself_is_refused_before_any_file(wrong: Bran
 def test_one_feature_is_one_name() -> None:
     layout = Layout.parse({"constituents": {"px": "x", "py": "y", "pz": "z"}, "features": "log_pt"})
     assert layout.features == ("log_pt",)
+
+
+def test_a_collection_asked_of_a_file_of_one_jet_an_entry_is_answered_with_its_layout(tmp_path: Path) -> None:
+    file = write_toy_jets(tmp_path / "jets.root", 10)
+    with pytest.raises(LayoutError, match=r"'FatJet' not found.*--layout NAME"):
+        hepml.read_jets(file, jets="FatJet")
+    assert len(hepml.read_jets(file, layout="jetclass")) == 10

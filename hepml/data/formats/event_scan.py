@@ -23,6 +23,8 @@ from hepml.errors import HepmlError, LayoutError, did_you_mean
 PEEK = 500  # events that are looked into to see whether links lead anywhere
 STEP = 2_000  # events a chunk
 
+_NONE = "a file of one jet an entry needs its own layout: --layout NAME (a run keeps that of its training)"
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -147,7 +149,7 @@ def _choose(
             raise LayoutError(
                 f"jet collection '{wanted}' not found",
                 where=tree.where,
-                mend=did_you_mean(wanted, by_name, noun="jet collections at hand"),
+                mend=did_you_mean(wanted, by_name, noun="jet collections at hand") if by_name else _NONE,
             )
         like = next(iter(collections), None)
         jets = own.complete(by_name.get(wanted), layout, tree.kinds, tree.where, like)

@@ -179,7 +179,7 @@ def test_one_of_a_list_an_event(tmp_path: Path, layout: Branches, name: str) -> 
         ({"match": {"t": {"particles": "GenPart", "inside": 0}}}, "inside is 0"),
         ({"match": {"t": {"particles": "GenPart", "select": "pdg > 1"}}}, "no column 'pdg'"),
         ({"overlap": {"collection": "GenPart", "dr": "0.4x"}}, "dr is '0.4x'"),
-        ({"jets": {"collection": "FatJet", "select": 3}}, "select is 3"),
+        ({"jets": {"collection": "FatJet", "select": 3}}, "found 3 .in layout.jets.select"),
         ({"jets": {"collection": "FatJet", "leading": True}}, "leading is True"),
     ],
 )

@@ -78,5 +78,5 @@ def test_read_jets_holds_the_jets_once_and_says_when_they_are_many(write, arrays
     assert cut.fields == whole.fields
     assert cut.tolist() == whole.tolist()
     monkeypatch.setattr("hepml.data.reading.reader.MANY", 1000)
-    with pytest.warns(UserWarning, match=r"take about .* GB of memory; hepml.iterate_jets"):
+    with pytest.warns(UserWarning, match=r"take about .* GB of memory; hepml.data.iterate_jets"):
         hepml.read_jets(path)

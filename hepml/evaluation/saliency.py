@@ -7,8 +7,7 @@ Everything here takes a model and a `JetBatch` and returns tensors; `hepml.evalu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from hepml import progress
 from hepml.data.batch import JetBatch
 from hepml.errors import ModelError
 from hepml.nn.edgeconv import EdgeConv
+from hepml.nn.modes import evaluation_mode
 
 MOMENTA = ("energy", "px", "py", "pz")
 # Jets that are differentiated at a time.
@@ -275,14 +275,3 @@ def filters(model: nn.Module, features: Sequence[str] = ()) -> Filters | None:
                     (*features, *(f"neighbour's {feature}" for feature in features)),
                 )
     return None
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards in the mode that it was in."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

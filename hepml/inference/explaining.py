@@ -29,6 +29,7 @@ from hepml.evaluation.plots import jets as plot_jets
 from hepml.evaluation.plots.style import save
 from hepml.inference import prediction
 from hepml.models.identity import identity_of
+from hepml.nn.modes import evaluation_mode
 
 KINDS = {"gradient_x_input": "Gradient x input", "integrated": "Integrated gradients"}
 _BINS = 25
@@ -212,7 +213,7 @@ def choose(model: nn.Module, files: Any, jets: int, layout: Any = None) -> Jets:
     parameter = next(model.parameters(), None)
     batch = batch if parameter is None else batch.to(parameter.dtype)
     # not inference mode: what a model keeps for later must allow gradients
-    with torch.no_grad(), explain.evaluation_mode(model):
+    with torch.no_grad(), evaluation_mode(model):
         scores = prediction.head_of(model).activation(model(batch)).double().numpy()
     present = [name for name in classes if name in names] or ["jets"]
     for doubt in report.doubts():
@@ -291,7 +292,7 @@ def _structure_figures(
             radius=radius,
         )
     if callable(getattr(model, "attention_maps", None)):
-        with torch.no_grad(), explain.evaluation_mode(model):
+        with torch.no_grad(), evaluation_mode(model):
             maps = model.attention_maps(jets.batch.take(torch.tensor([drawn[k] for k in few])))  # type: ignore[operator]
         figures["attention"] = _attention_figure(maps, own, radius)
     return figures

@@ -28,6 +28,7 @@ from hepml.data.reading.chunk import Chunk
 from hepml.errors import DataError, ModelError
 from hepml.models.identity import identity_of
 from hepml.models.identity import inputs_of as inputs_of
+from hepml.nn.modes import evaluation_mode
 from hepml.objectives import Objective
 
 CHUNK = 20_000  # jets read at a time
@@ -314,12 +315,8 @@ def output_names(model: nn.Module) -> list[str]:
 @contextmanager
 def _evaluating(model: nn.Module, device: str | None) -> Iterator[torch.device]:
     where = torch.device(device) if device else _device_of(model)
-    training = model.training
-    model.to(where).eval()
-    try:
+    with evaluation_mode(model.to(where)):
         yield where
-    finally:
-        model.train(training)
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -18,6 +18,7 @@ from hepml.models.identity import Tagger
 from hepml.nn.attention import AttentionMaps, Block
 from hepml.nn.clouds import Clouds, named
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped
+from hepml.nn.modes import evaluation_mode
 from hepml.nn.norm import PackedBatchNorm
 from hepml.nn.pair_embedding import PairEmbedding, pair_bias
 from hepml.packed.pair_features import PAIR_FEATURES, pair_features
@@ -152,9 +153,7 @@ class ParticleTransformer(Tagger):
             is the class token itself) and `mask` [B, P]; P is the count of the largest jet. See
             `hepml.nn.attention.AttentionMaps`.
         """
-        training = self.training
-        self.eval()
-        try:
+        with evaluation_mode(self):
             jets, rows, biases = self._embedded(batch, whole=True)
             parts: list[tuple[Tensor, Tensor | None]] = []
             for group, h, own in zip(jets, rows, biases, strict=True):
@@ -167,8 +166,6 @@ class ParticleTransformer(Tagger):
                     token, shares = block.pool(token, h, group.where)  # type: ignore[operator]
                     pooled.append(shares)
                 parts.append((torch.stack(layers), torch.stack(pooled)))
-        finally:
-            self.train(training)
         return gather_maps(jets, parts)
 
     def _embedded(

@@ -18,6 +18,7 @@ from hepml.models.identity import Tagger
 from hepml.nn.attention import AttentionMaps, Block
 from hepml.nn.clouds import Clouds, named
 from hepml.nn.encoder import Group, Grouped, gather_maps, grouped, prepend
+from hepml.nn.modes import evaluation_mode
 from hepml.nn.norm import PackedBatchNorm
 from hepml.packed.rectangle import Rectangle
 from hepml.packed.rectangular import mask_behind, rectangular, widened
@@ -124,9 +125,7 @@ class Transformer(Tagger):
             P] of the class token (column 0 is the token itself; None where pooling is the mean) and `mask`
             [B, P]; P is the count of the largest jet. See `hepml.nn.attention.AttentionMaps`.
         """
-        training = self.training
-        self.eval()
-        try:
+        with evaluation_mode(self):
             jets, parts = self._embedded(batch)
             maps: list[tuple[Tensor, Tensor | None]] = []
             for group, rows in zip(jets, parts, strict=True):
@@ -139,8 +138,6 @@ class Transformer(Tagger):
                 maps.append(
                     (weights, None) if self.token is None else (weights[..., 1:, 1:], weights[..., 0, :])
                 )
-        finally:
-            self.train(training)
         return gather_maps(jets, maps)
 
     def _embedded(self, batch: JetBatch) -> tuple[Grouped, Sequence[Tensor]]:

@@ -26,6 +26,7 @@ from hepml.data.batch import JetBatch
 from hepml.data.inputs import Inputs
 from hepml.errors import FileError, TrackingError
 from hepml.models.identity import identity_of
+from hepml.nn.modes import evaluation_mode
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -201,18 +202,13 @@ def _derived(name: str) -> bool:
 
 def _scores(module: nn.Module, jets: JetBatch, head: dict[str, Any]) -> torch.Tensor:
     first = next(iter(module.parameters()), None)
-    training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            parameters = module(jets if first is None else jets.to(first.device)).float()
-            return (
-                objectives.objective(head["name"], **_arguments(head, parameters.shape[1]))
-                .activation(parameters)
-                .cpu()
-            )
-    finally:
-        module.train(training)
+    with evaluation_mode(module), torch.inference_mode():
+        parameters = module(jets if first is None else jets.to(first.device)).float()
+        return (
+            objectives.objective(head["name"], **_arguments(head, parameters.shape[1]))
+            .activation(parameters)
+            .cpu()
+        )
 
 
 def _arguments(head: dict[str, Any], outputs: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED
 from hepml.errors import ConfigError, DataError
 from hepml.models.identity import identity_of
+from hepml.nn.modes import evaluation_mode
 from hepml.objectives import Objective
 from hepml.packed.segments import rows_in_order
 from hepml.training.recipe_config import AuxiliaryTask
@@ -377,12 +378,10 @@ def _watched(
             made[module] = kept
 
     hooks = [module.register_forward_hook(look) for module in model.modules() if module is not model]
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(probe)
+        with torch.no_grad(), evaluation_mode(model):
+            model(probe)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     return {

@@ -12,15 +12,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from hepml.data.formats.event_scan import lost_links, with_targets
 from hepml.data.formats.event_tree import EventTree
 from hepml.data.formats.matching import component, pairs_within
 from hepml.data.formats.resolve import columns_of, resolve
 from hepml.data.layouts import own
-from hepml.data.layouts.collections import JetCollection
+from hepml.data.layouts.collections import Candidates, JetCollection, ObjectLink
 from hepml.data.layouts.event_layout import Beside, EventLayout, OwnLink
 from hepml.data.reading.chunk import MOMENTUM
 from hepml.data.reading.links import starts_of
-from hepml.errors import LayoutError
 
 
 def beside(
@@ -51,22 +51,25 @@ def beside(
     link = asked.link if asked.link is not None else OwnLink(asked.collection, "", columns=asked.columns)
     if asked.dr is None:
         linked = own.complete(jets, replace(layout, link=link, jet={}), tree.kinds, tree.where)
+        if isinstance(linked.link, ObjectLink):
+            linked = with_targets(tree, linked, linked.link.names)
         links, placed = resolve(tree, linked, offsets, start, stop)
         if links.lost:
-            message = f"{links.lost:,} links of '{jets.name}' to '{asked.collection}' lead nowhere"
-            raise LayoutError(message, where=tree.where)
+            where = f"{tree.where}, entries {start} to {stop}"
+            raise lost_links(linked, links.lost, links.total, links.towards, where)
+        sources: Sequence[Candidates] = linked.sources
         index, counts = links.index, links.counts
     else:
         candidates = own.candidates_of(link, jets, tree.kinds, tree.where)
         branch = next(c.branch for c in candidates.columns.values() if c.branch is not None)
         at = tree.lists([branch], start, stop)[branch].offsets
         assert at is not None
-        placed = [(candidates, 0, at)]
-        momenta = columns_of(tree, placed, [], start, stop)
+        placed, sources = [(candidates, 0, at)], [candidates]
+        momenta = columns_of(tree, sources, placed, [], start, stop)
         eta, phi = component(momenta, "eta"), component(momenta, "phi")
         jet, index = pairs_within(offsets, *place, at, eta, phi, asked.dr)
         counts = np.bincount(jet, minlength=len(keep))
-    values = columns_of(tree, placed, columns, start, stop)
+    values = columns_of(tree, sources, placed, columns, start, stop)
     if not keep.all():
         index, counts = index[np.repeat(keep, counts)], counts[keep]
     ordered = {n: values[n][index] for n in (*MOMENTUM, *(n for n in values if n not in MOMENTUM))}

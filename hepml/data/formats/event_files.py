@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from hepml.data.formats.event_scan import Census, Chosen, census, choose, find, podio_ids, recognises
+from hepml.data.formats.event_scan import Census, Chosen, census, choose, find, recognises
 from hepml.data.formats.event_tree import EventTree
 from hepml.data.formats.events import class_names, read_events
 from hepml.data.formats.jet_view import column_names, event_branches
+from hepml.data.formats.podio import podio_ids
 from hepml.data.formats.resolve import available
 from hepml.data.layouts.event_layout import EventLayout
 from hepml.data.reading.assemble import Wanted
@@ -63,12 +64,12 @@ class EventFile:
     @property
     def constituent_columns(self) -> list[str]:
         """Canonical constituent columns besides the momentum."""
-        return list(dict.fromkeys(n for c in self.chosen.jets.candidates for n in available(c)))
+        return list(dict.fromkeys(n for c in self.chosen.jets.sources for n in available(c)))
 
     @property
     def further_columns(self) -> list[str]:
         """Constituent columns that are read only when asked for by name."""
-        return list(dict.fromkeys(n for c in self.chosen.jets.candidates for n in c.further))
+        return list(dict.fromkeys(n for c in self.chosen.jets.sources for n in c.further))
 
     @property
     def has_weights(self) -> bool:
@@ -162,7 +163,7 @@ def scan_events(
     where = f"{source}:{name}"
     events = EventTree(tree, where, None if source.is_remote else source.path, kinds)
     asked = layout or EventLayout(name="events", constituents=())
-    ids = podio_ids(directory)
+    ids = podio_ids(directory, str(source), name)
     collections = find(events, layout, ids)
     if layout is None and not collections:
         return None
@@ -183,7 +184,7 @@ def collections_of(directory: Any, source: Source, name: str | None, layout: obj
     if asked is None and not recognises(kinds):
         return ()
     events = EventTree(tree, f"{source}:{name}", None if source.is_remote else source.path, kinds)
-    ids = podio_ids(directory)
+    ids = podio_ids(directory, str(source), name)
     by_name = {jets.name: jets for jets in find(events, asked, ids)}
     if asked is not None and asked.link is not None:
         chosen = choose(events, list(by_name.values()), asked, ids).jets

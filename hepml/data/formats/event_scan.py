@@ -15,9 +15,10 @@ import numpy as np
 from hepml.data.formats.event_tree import EventTree
 from hepml.data.formats.resolve import jet_offsets, resolve
 from hepml.data.layouts import own
-from hepml.data.layouts.collections import Candidates, JetCollection, ObjectLink
+from hepml.data.layouts.collections import Candidates, ElementLink, JetCollection, ObjectLink
 from hepml.data.layouts.event_layout import EventLayout
 from hepml.data.layouts.families import FAMILIES, jet_collections
+from hepml.data.reading.links import BEYOND
 from hepml.errors import HepmlError, LayoutError, did_you_mean
 
 PEEK = 500  # events that are looked into to see whether links lead anywhere
@@ -96,7 +97,7 @@ def find(
     """The jet collections of a tree, each with where its links may lead."""
     family = layout.family if layout else None
     collections = jet_collections(tree.kinds, family, ids)
-    return [_with_targets(tree, jets, ids) for jets in collections]
+    return [with_targets(tree, jets, ids) for jets in collections]
 
 
 def choose(
@@ -154,7 +155,7 @@ def _choose(
         like = next(iter(collections), None)
         jets = own.complete(by_name.get(wanted), layout, tree.kinds, tree.where, like)
         if layout.link is not None:
-            jets = _with_targets(tree, jets, ids)
+            jets = with_targets(tree, jets, ids)
         _refuse(
             peek(tree, jets),
             jets,
@@ -245,7 +246,24 @@ def lost_links(
     jets: JetCollection, lost: int, total: int, towards: Mapping[str, int], where: str
 ) -> LayoutError:
     """The error for links that lead to nothing: how many, and where they lead."""
-    named = ", ".join(f"{n:,} to '{name}'" for name, n in towards.items())
+    named = ", ".join(
+        f"{n:,} {name}" if name.startswith(BEYOND) else f"{n:,} to '{name}'" for name, n in towards.items()
+    )
+    if towards and all(name.startswith(BEYOND) for name in towards):
+        return LayoutError(
+            f"{lost:,} of {total:,} links of '{jets.name}' lead to no constituent ({named})",
+            where=where,
+            mend="the file is damaged, or these branches belong to different collections",
+        )
+    kept = jets.link.containers.values() if isinstance(jets.link, ElementLink | ObjectLink) else ()
+    named_only = [c.name for c in jets.candidates]
+    if any(name in kept and name not in named_only for name in towards):
+        only = ", ".join(f"'{name}'" for name in named_only)
+        return LayoutError(
+            f"{lost:,} of {total:,} links of '{jets.name}' lead to constituents outside {only} ({named})",
+            where=where,
+            mend="name a collection that all links lead into, or none: then all that the file keeps are read",
+        )
     return LayoutError(
         f"{lost:,} of {total:,} links of '{jets.name}' lead to constituents that the file does not keep "
         f"({named})",
@@ -254,40 +272,25 @@ def lost_links(
     )
 
 
-def podio_ids(directory: Any) -> dict[int, str]:
-    """Collection id -> name from the metadata of an EDM4hep file; empty where it has none."""
-    out: dict[int, str] = {}
-    for tree, stem in (("podio_metadata", "events___idTable"), ("metadata", "CollectionIDs")):
-        try:
-            held = directory[tree]
-            at = f"{stem}/" if hasattr(held, "branches") else f"{stem}."
-            ids, names = held[f"{at}m_collectionIDs"].array()[0], held[f"{at}m_names"].array()[0]
-            out |= {int(i): str(n) for i, n in zip(ids.tolist(), names.tolist(), strict=True)}
-        except Exception:  # no such tree, or another version's: names are then not known
-            continue
-        if out:
-            break
-    return out
-
-
-def _with_targets(tree: EventTree, jets: JetCollection, ids: Mapping[int, str] | None) -> JetCollection:
+def with_targets(tree: EventTree, jets: JetCollection, ids: Mapping[int, str] | None) -> JetCollection:
     """The collections that the ids of a relation are of. Where the file has no table of them, its only id is
     taken for the first collection of particles that is long enough in every event."""
     link = jets.link
     if not isinstance(link, ObjectLink) or link.containers or not tree.entries:
         return jets
-    known = {int(key) & 0xFFFFFFFF: name for key, name in (ids or {}).items()}
+    if ids:
+        kept = {key: name for key, name in ids.items() if f"{name}.momentum.x" in tree.kinds}
+        return jets.with_(link=replace(link, containers=kept, names=dict(ids)))
     stop = min(PEEK, tree.entries)
     flat = tree.lists([link.index, link.collection], 0, stop)
     index, keys = flat[link.index], flat[link.collection]
     assert index.offsets is not None
     events = np.repeat(np.arange(stop), np.diff(index.offsets))
     used = [int(key) for key in np.unique(keys.content[index.content >= 0])]
-    containers = {key: known[key & 0xFFFFFFFF] for key in used if key & 0xFFFFFFFF in known}
-    if len(used) == 1 and not containers:
-        found = [c.name for c in jets.candidates if _long_enough(tree, c, events, index.content, stop)]
-        containers = dict(zip(used, found, strict=False))
-    return jets.with_(link=replace(link, containers=containers, names=dict(ids or {})))
+    if len(used) != 1:
+        return jets
+    found = [c.name for c in jets.candidates if _long_enough(tree, c, events, index.content, stop)]
+    return jets.with_(link=replace(link, containers=dict(zip(used, found, strict=False))))
 
 
 def _long_enough(

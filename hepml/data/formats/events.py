@@ -104,7 +104,7 @@ def _chunk(
         )
     tally["null"] += links.null
     tally["links"] += links.total
-    candidates = columns_of(tree, placed, columns, start, stop)
+    candidates = columns_of(tree, jets.sources, placed, columns, start, stop)
     index = links.index
     if not keep.all():
         index = index[np.repeat(keep, links.counts)]

@@ -106,7 +106,7 @@ def objects_of(
             else:
                 columns[name] = np.asarray(column(tree.lists([column.branch], start, stop)[column.branch][0]))
         elif name in COMPONENTS and (name not in ("mass", "energy") or {"mass", "energy"} & {*found.columns}):
-            momenta = momenta or columns_of(tree, [(found, 0, offsets)], [], start, stop)
+            momenta = momenta or columns_of(tree, [found], [(found, 0, offsets)], [], start, stop)
             columns[name] = component(momenta, name)
         elif name in short or (name in found.columns and found.columns[name].branch is not None):
             at = short.get(name) or str(found.columns[name].branch)

@@ -84,7 +84,8 @@ def resolve(
         placed = _placed(tree, [c for c in jets.candidates if c.name in wanted], start, stop)
         where = {c.name: (base, at) for c, base, at in placed if at is not None}
         containers = {k: where[n] for k, n in link.containers.items() if k in used and n in where}
-        return links.from_elements(offsets, counts, keys, index, containers, link.names), placed
+        names = {**link.names, **link.containers}
+        return links.from_elements(offsets, counts, keys, index, containers, names), placed
     assert isinstance(link, ObjectLink)
     flat = tree.lists([link.begin, link.end, link.index, link.collection], start, stop)
     rows = _offsets(flat[link.index].offsets, link.index, tree.where)
@@ -116,13 +117,14 @@ def resolve(
         flat[link.index].content,
         flat[link.collection].content,
         {i: where[named[i]] for i in ids if i in named and named[i] in where},
-        link.names,
+        {**link.names, **link.containers},
     )
     return resolved, placed
 
 
 def columns_of(
     tree: EventTree,
+    collections: Sequence[Candidates],
     placed: Sequence[tuple[Candidates, int, np.ndarray | None]],
     wanted: Sequence[str] | None,
     start: int,
@@ -132,27 +134,32 @@ def columns_of(
     that one collection lacks is zero there.
 
     Args:
+        collections: all that links may lead into; which columns there are depends on them alone, not on where
+            the links of these events lead.
+        placed: those that are read.
         wanted: columns besides the momentum; None for all of the canonical ones.
 
     Raises:
         LayoutError: a column that no collection has.
     """
-    parts = [_collection(tree, c, at, wanted, start, stop) for c, _, at in placed]
+    known = dict.fromkeys(n for c in collections for n in (*available(c), *c.further))
     for name in wanted or ():
-        if parts and name not in _IMPLIED and not any(name in p for p in parts):
-            known = dict.fromkeys(n for c, _, _ in placed for n in (*available(c), *c.further))
+        if collections and name not in _IMPLIED and name not in known:
             raise LayoutError(
-                f"'{placed[0][0].name}' has no column '{name}'",
+                f"{' and '.join(repr(c.name) for c in collections)} have no column '{name}'"
+                if len(collections) > 1
+                else f"'{collections[0].name}' has no column '{name}'",
                 where=tree.where,
                 mend=did_you_mean(name, known, noun="columns at hand"),
             )
-    names = dict.fromkeys(n for p in parts for n in p)
-    sizes = [len(p["px"]) for p in parts]
+    parts = [_collection(tree, c, at, wanted, start, stop) for c, _, at in placed]
+    asked = dict.fromkeys(n for c in collections for n in available(c)) if wanted is None else wanted
+    names = ("px", "py", "pz", "energy", *(n for n in asked if n not in _IMPLIED))
     out = {}
-    for name in names:
-        columns = [p.get(name, np.zeros(n, dtype=np.float32)) for p, n in zip(parts, sizes, strict=True)]
-        out[name] = columns[0] if len(columns) == 1 else np.concatenate(columns)
-    return out or {n: np.zeros(0, dtype=np.float32) for n in ("px", "py", "pz", "energy", *(wanted or ()))}
+    for name in dict.fromkeys(names):
+        columns = [p[name] if name in p else np.zeros(len(p["px"]), dtype=np.float32) for p in parts]
+        out[name] = columns[0] if len(columns) == 1 else np.concatenate([np.zeros(0, np.float32), *columns])
+    return out
 
 
 _IMPLIED = (

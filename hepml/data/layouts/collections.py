@@ -81,6 +81,7 @@ class Candidates:
         derive: names in `hepml.data.layouts.derived.DERIVED`, applied after reading.
         further: short name -> branch, read only when asked for by name.
         ids: branch of unique ids, where links are references.
+        truth: generator particles.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Candidates:
     derive: tuple[str, ...] = ()
     further: Mapping[str, Column] = field(default_factory=dict)
     ids: str | None = None
+    truth: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,12 @@ class JetCollection:
     event: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     raw: str | None = None
+
+    @property
+    def sources(self) -> tuple[Candidates, ...]:
+        """The candidates whose columns constituents have, wherever the links of an event lead; generator
+        particles count for generator jets, and where there are no others."""
+        return tuple(c for c in self.candidates if self.truth or not c.truth) or self.candidates
 
     def with_(self, **changes: object) -> JetCollection:
         """The same with these fields changed."""

@@ -9,6 +9,7 @@ from hepml.data.layouts.collections import Candidates, JetCollection, ObjectLink
 from hepml.data.reading.columns import Column
 
 _PREFERRED = ("ReconstructedParticles", "PandoraPFOs", "TightSelectedPandoraPFOs", "PFOs")
+TRUTH = ("Gen", "MC", "Truth")
 _MOMENTUM = {"px": "momentum.x", "py": "momentum.y", "pz": "momentum.z", "energy": "energy"}
 
 
@@ -63,7 +64,7 @@ def find(branches: Mapping[str, str], ids: Mapping[int, str] | None = None) -> l
                 candidates=candidates,
                 link=link,
                 radius=radius_of(name),
-                truth=name.startswith(("Gen", "MC", "Truth")),
+                truth=name.startswith(TRUTH),
                 event={
                     k: f"EventHeader.{b}"
                     for k, b in (("run", "runNumber"), ("event", "eventNumber"), ("genWeight", "weight"))
@@ -108,4 +109,4 @@ def _candidates(name: str, branches: Mapping[str, str]) -> Candidates:
         for b, kind in branches.items()
         if b.startswith(at) and is_list(kind) and b not in used
     }
-    return Candidates(name, columns, derive, further)
+    return Candidates(name, columns, derive, further, truth=name.startswith(TRUTH))

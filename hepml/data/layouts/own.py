@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hepml.data.layouts import families
+from hepml.data.layouts import families, physlite
 from hepml.data.layouts.collections import (
     Candidates,
     ElementLink,
@@ -210,7 +210,7 @@ def _link(
         return TableLink(branch("jet", table), branch("index", table))
     if own.kind == "element":
         name = given["element"]
-        store = jets.link if isinstance(jets.link, ElementLink) else ElementLink(name)
+        store = jets.link if isinstance(jets.link, ElementLink) else physlite.element_link(name, branches)
         store_names = (name, *(f"{jets.name}{aux}{name}" for aux in ("AuxDyn.", "AuxDyn:", "Aux.", "Aux:")))
         at = next((b for b in store_names if b in branches or f"{b}.m_persKey" in branches), None)
         if at is None:
@@ -227,7 +227,8 @@ def _link(
         end = given.get("end", f"{jets.name}.particles_end")
         for name in (begin, end):
             _there(name, branches, where)
-        return ObjectLink(begin, end, f"{relation}{at}index", f"{relation}{at}collectionID")
+        names = jets.link.names if isinstance(jets.link, ObjectLink) else {}
+        return ObjectLink(begin, end, f"{relation}{at}index", f"{relation}{at}collectionID", names=names)
     return NestedLists()
 
 

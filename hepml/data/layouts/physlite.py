@@ -55,13 +55,7 @@ def recognises(branches: Mapping[str, str]) -> bool:
 def find(branches: Mapping[str, str]) -> list[JetCollection]:
     """The jet collections of a PHYSLITE tree."""
     stores = _stores(branches)
-    kept = {
-        name: candidates
-        for name in stores
-        if (candidates := candidates_named(name, stores[name])) is not None
-    }
-    keys = {store_key(name, number): name for name in kept for number in _class_ids(name)}
-    lost = {store_key(n, number): n for n in _BUILT_FROM if n not in kept for number in _class_ids(n)}
+    kept = _kept(stores)
     collections = []
     for name, store in stores.items():
         if "Jet" not in name or "TauJet" in name or not {"pt", "eta", "phi"} <= store.keys():
@@ -81,7 +75,7 @@ def find(branches: Mapping[str, str]) -> list[JetCollection]:
                 },
                 columns={b: s for s, b in store.items() if is_list(branches[b])},
                 candidates=tuple(kept.values()) if link else (),
-                link=ElementLink(link, keys, lost) if link else None,
+                link=element_link(link, branches) if link else None,
                 radius=radius_of(name),
                 truth="Truth" in name,
                 unit=MEV,
@@ -92,6 +86,21 @@ def find(branches: Mapping[str, str]) -> list[JetCollection]:
             )
         )
     return collections
+
+
+def element_link(branch: str, branches: Mapping[str, str]) -> ElementLink:
+    """A branch of element links, with the keys of the containers that the file keeps and of those that it may
+    have dropped."""
+    kept = _kept(_stores(branches))
+    keys = {store_key(name, number): name for name in kept for number in _class_ids(name)}
+    lost = {store_key(n, number): n for n in _BUILT_FROM if n not in kept for number in _class_ids(n)}
+    return ElementLink(branch, keys, lost)
+
+
+def _kept(stores: Mapping[str, Mapping[str, str]]) -> dict[str, Candidates]:
+    """The containers of candidates that the file keeps."""
+    found = {name: candidates_named(name, store) for name, store in stores.items()}
+    return {name: candidates for name, candidates in found.items() if candidates is not None}
 
 
 def _class_ids(name: str) -> tuple[int, ...]:
@@ -178,4 +187,4 @@ def _candidates(name: str, store: Mapping[str, str]) -> Candidates | None:
         return None
     used = {c.branch for c in columns.values()}
     further = {s: Column(b) for s, b in store.items() if b not in used}
-    return Candidates(name, columns, derive, further)
+    return Candidates(name, columns, derive, further, truth="Truth" in name)

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T")
+BEYOND = "beyond the end of "  # where a link leads whose number is too large for its collection
 UNIQUE_ID = 0xFFFFFF  # a TRef keeps its process in the upper bits of the id, the object in these
 
 
@@ -104,7 +105,7 @@ def from_elements(
         counts: [J] links of each jet.
         keys, index: [links].
         containers: key -> (position of the container's first candidate, offsets [E + 1]).
-        names: key -> name of a container that the file does not keep, for the report.
+        names: key -> name of a container, also of those that the file does not keep, for the report.
     """
     jet = np.repeat(np.arange(len(counts)), counts)
     event = events_of(jet_offsets)[jet]
@@ -119,8 +120,8 @@ def from_elements(
     lost = ~there & ~null
     towards: dict[str, int] = {}
     for key, number in zip(*np.unique(keys[lost], return_counts=True), strict=True):
-        name = (names or {}).get(int(key))
-        towards[name if name else f"container key {int(key)}"] = int(number)
+        name = (names or {}).get(int(key)) or f"container key {int(key)}"
+        towards[f"{BEYOND}{name}" if int(key) in containers else name] = int(number)
     return Links(
         np.bincount(jet[there], minlength=len(counts)),
         flat[there],

@@ -42,7 +42,7 @@ from hepml.data.reading.report import DataReport
 from hepml.data.reading.sources import Files, Source
 from hepml.errors import FileError
 
-FORMAT = 4  # 4: angles computed in float64 and rounded once
+FORMAT = 5  # 5: jets that number their events carry the event
 
 
 # Writes the columns of what was scanned into a folder.

@@ -55,8 +55,17 @@ def fold_parts(whole: JetDataset, folds: int, seed: int) -> list[Part]:
     rows = parts_by_share(len(whole), shares, seed, getattr(whole, "events", None))
     parts = [Part(whole, indices) for indices in rows.values()]
     if not all(map(len, parts)):
-        raise DataError(f"{len(whole)} jets leave some of {folds} folds empty", mend="ask for fewer folds")
+        raise DataError(f"{_count(whole)} leave some of {folds} folds empty", mend="ask for fewer folds")
     return parts
+
+
+def _count(whole: JetDataset | Part) -> str:
+    """How many jets, and of how many events where that is known, in words."""
+    events = getattr(whole, "events", None)
+    if events is None:
+        return f"{len(whole)} jets"
+    number = len(np.unique(events))
+    return f"{len(whole)} jets of {'one event' if number == 1 else f'{number} events'}"
 
 
 def places_of(part: Part) -> dict[str, np.ndarray]:
@@ -82,6 +91,6 @@ def split(whole: JetDataset | Part, shares: dict[str, float], seed: int) -> dict
     for name, part in parts.items():
         if not len(part):
             raise DataError(
-                f"{len(whole)} jets leave none for {name}", mend="give more jets, or a larger share"
+                f"{_count(whole)} leave none for {name}", mend="give more jets, or a larger share"
             )
     return parts

@@ -103,7 +103,7 @@ def prepare(
         raise ConfigError("distill is for classification", where="distill", mend="leave out data.target")
     labelled, further = jets.train, None
     if settings.unlabelled is not None:
-        further = open_dataset(config.data, settings.unlabelled, inputs, labels=False)
+        further = _open_unlabelled(config, labelled, inputs)
         progress.message(f"unlabelled: {further.report}")
         jets.train = join(labelled, further)
     copies = None
@@ -196,15 +196,25 @@ def _reopened(
     config: RunConfig, labelled: Any, further: JetDataset | None, inputs: Inputs, reader: str
 ) -> Any:
     """The training and unlabelled jets with other inputs, in the order in which the student has them."""
-    assert config.distill is not None
     whole = open_training(config.data, inputs, labelled.classes)
     _refuse_other_jets(root_of(labelled), whole, reader)
     own = Part(whole, indices_of(labelled))
     if further is None:
         return own
-    beside = open_dataset(config.data, config.distill.unlabelled, inputs, labels=False)  # type: ignore[arg-type]
+    beside = _open_unlabelled(config, labelled, inputs)
     _refuse_other_jets(further, beside, reader)
     return join(own, beside)
+
+
+def _open_unlabelled(config: RunConfig, labelled: Any, inputs: Inputs) -> JetDataset:
+    """The unlabelled jets: of the training jets' collection, whatever would be found in their files."""
+    assert config.distill is not None
+    assert config.distill.unlabelled is not None
+    data, collection = config.data, root_of(labelled).report.collection
+    if collection:
+        data = data.model_copy(update={"jets": collection})
+    out: JetDataset = open_dataset(data, config.distill.unlabelled, inputs, labels=False)
+    return out
 
 
 def _refuse_other_jets(known: JetDataset, other: JetDataset, reader: str) -> None:

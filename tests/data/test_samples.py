@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -50,6 +51,39 @@ def test_a_sample_weighs_as_its_cross_section(folder: Path) -> None:
         own = np.concatenate([np.repeat(e["genWeight"], e["nJet"]) for e in events])
         found = jets.weights.numpy()[jets.labels.numpy() == label]
         np.testing.assert_allclose(found, own * cross_section / total, rtol=1e-5)
+
+
+def test_a_sample_is_weighted_by_a_column_of_the_layout(tmp_path: Path) -> None:
+    """An element of a list an event, a branch with a unit, a constant; and the same in files of jets."""
+    events = nano_events(40)
+    scale = np.random.default_rng(2).uniform(0.5, 1.5, (40, 3)).astype(np.float32)
+    write_tree(tmp_path / "a.root", "Events", events | {"LHEScale": ak.Array(scale.tolist())})
+    jets_of = np.repeat(np.arange(40), events["nJet"])
+    flat = toy_arrays(40) | {"half_weight": scale[:, 2]}
+    write_tree(tmp_path / "flat.root", "tree", flat)
+    momentum = {n: f"part_{n}" for n in ("px", "py", "pz", "energy")}
+    for column, of_event in (
+        ({"branch": "LHEScale", "element": 2}, scale[:, 2]),
+        ({"branch": "genWeight", "scale": 2.0}, 2 * events["genWeight"]),
+        ({"constant": 3.0}, np.full(40, 3.0)),
+    ):
+        about = {"class": "top", "cross_section": 5.0, "weight": "mine"}
+        samples = parse_samples({f"{tmp_path}/a.root": about})
+        layout = {"jets": {"collection": "Jet"}, "columns": {"mine": column}}
+        jets = JetDataset.open(files_of(samples), layout=layout, samples=samples)
+        expected = of_event[jets_of] * 5.0 / of_event.astype(np.float64).sum()
+        assert jets.weights is not None
+        np.testing.assert_allclose(jets.weights.numpy(), expected, rtol=1e-5)
+    samples = parse_samples({f"{tmp_path}/flat.root": about})
+    own: dict[str, Any] = {
+        "constituents": momentum,
+        "columns": {"mine": {"branch": "half_weight", "scale": 0.5}},
+    }
+    jets = JetDataset.open(files_of(samples), layout=own, samples=samples)
+    assert jets.weights is not None
+    np.testing.assert_allclose(
+        jets.weights.numpy(), scale[:, 2] * 5.0 / scale[:, 2].astype(np.float64).sum(), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import uproot
+from event_files import nano_events, write_tree
 from toys import write_toy_jets
 
 from hepml import objectives
@@ -96,6 +97,30 @@ def test_unlabelled_jets_join_the_labelled_ones(tiny: Tiny, teacher: Path, tmp_p
     summary = train(config, tmp_path / "student")
     assert summary["jets"]["train"] == 490
     assert summary["test"]["auc"] > 0.9
+
+
+def test_unlabelled_jets_are_of_the_collection_that_the_training_jets_are_of(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    """The first file has no `FatJet`, which would be the collection of the second by itself."""
+    ak4 = {n: b for n, b in nano_events(160).items() if "FatJet" not in n}
+    write_tree(tmp_path / "ak4.root", "Events", ak4)
+    both = nano_events(50, seed=3)
+    write_tree(tmp_path / "both.root", "Events", both)
+    words = (
+        f"data.train={tmp_path}/ak4.root",
+        "data.val=0.2",
+        "data.test=0.2",
+        "data.classes=[light,b]",
+        "training.epochs=1",
+    )
+    train(tiny(*words), tmp_path / "teacher")
+    further = (f"distill.teacher.run={tmp_path}/teacher", f"distill.unlabelled={tmp_path}/both.root")
+    notes = Notes()
+    config = tiny(*words, *further, f"distill.cache={tmp_path}/cache")
+    train(config, tmp_path / "student", progress=notes)
+    (line,) = notes.found("unlabelled: ")
+    assert f"{int(both['nJet'].sum())} of {int(both['nJet'].sum())} jets" in line
 
 
 def test_a_part_of_the_jets_has_the_scores_of_its_jets(

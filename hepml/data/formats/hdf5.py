@@ -232,7 +232,6 @@ class Salt:
             jet_columns,
             self._labels(jets),
             momenta,
-            _event_ids(jets, self._jet),
         )
 
     def _labels(self, jets: np.ndarray) -> np.ndarray | None:
@@ -319,9 +318,3 @@ class JetNet:
                 mend="repair the file",
             )
         return np.asarray(mask == 1)
-
-
-def _event_ids(jets: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
-    """The event of each jet, where the file says it."""
-    name = next((n for n in ("eventNumber", "event_number") if n in names), None)
-    return None if name is None else jets[name].astype(np.int64)

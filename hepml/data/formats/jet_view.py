@@ -11,6 +11,7 @@ from hepml.data.formats.event_tree import EventTree
 from hepml.data.layouts.collections import JetCollection
 from hepml.data.layouts.event_layout import EventLayout
 from hepml.data.reading.columns import Column
+from hepml.data.reading.event_numbers import identities, numbers_of
 from hepml.data.reading.layout import missing_branch
 from hepml.data.reading.links import events_of, starts_of
 from hepml.data.reading.per_jet import a_list, element
@@ -20,7 +21,6 @@ MOMENTUM = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass")
 RAW = ("jet_raw_pt", "jet_raw_mass")
 INDEX = "jet_index"
 _FORMS = ({"pt", "eta", "phi"}, {"px", "py", "pz"})
-_SEED, _FACTORS = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 def column_names(jets: JetCollection, layout: EventLayout) -> list[str]:
@@ -88,28 +88,10 @@ class JetView(Mapping[str, np.ndarray]):
         )
 
     def identities(self) -> np.ndarray:
-        """The event of each jet, [J] int64, as run, luminosity block and event number have it: the same
-        number for the same event in whichever file; -1 where the file does not number its events."""
-        names = {**self.collection.event, **self.layout.event}
-        out = np.full(self.jets, -1, dtype=np.int64)
-        if names.get("event") not in self.tree.kinds:
-            return out
-        mixed = np.full(self.jets, _SEED, dtype=np.uint64)
-        numbered = np.zeros(self.jets, dtype=bool)
-        for part in ("run", "luminosityBlock", "event"):
-            if names.get(part) not in self.tree.kinds:
-                continue
-            values = self._event(names[part])
-            if values.dtype.kind == "f":
-                values = np.where(np.isfinite(values), values, 0)
-            number = values.astype(np.int64)
-            if part == "event":  # a file that leaves it zero does not number its events
-                numbered = number != 0
-            mixed = (mixed ^ number.view(np.uint64)) * np.uint64(_FACTORS[0])
-            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(_FACTORS[1])
-            mixed ^= mixed >> np.uint64(32)
-        out[numbered] = (mixed >> np.uint64(1)).view(np.int64)[numbered]
-        return out
+        """The event of each jet, [J] int64; see `hepml.data.reading.event_numbers`."""
+        names = numbers_of({**self.collection.event, **self.layout.event})
+        at_hand = {part: name for part, name in names.items() if name in self.tree.kinds}
+        return identities({part: self._event(name) for part, name in at_hand.items()}, self.jets)
 
     def _find(self, name: str) -> np.ndarray:
         own = self.layout.columns.get(name)

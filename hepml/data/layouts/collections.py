@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hepml.data.reading.columns import Column
+from hepml.data.reading.event_numbers import usual_branches
 
 
 @dataclass(frozen=True)
@@ -135,22 +136,12 @@ class JetCollection:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
-_EVENT = {
-    "run": ("run", "runNumber", "run_number"),
-    "luminosityBlock": ("luminosityBlock", "lumi", "lumiBlock", "luminosity_block"),
-    "event": ("event", "eventNumber", "event_number", "evt"),
-    "genWeight": ("genWeight",),
-}
-
-
 def event_branches(branches: Mapping[str, str]) -> dict[str, str]:
     """Run, luminosity block, event number and generator weight under their usual names: name -> branch of one
     number an event."""
-    found = {
-        name: next((b for b in usual if _is_number(branches.get(b, ""))), None)
-        for name, usual in _EVENT.items()
-    }
-    return {name: branch for name, branch in found.items() if branch is not None}
+    numbers = [name for name, kind in branches.items() if _is_number(kind)]
+    weight = {"genWeight": "genWeight"} if "genWeight" in numbers else {}
+    return usual_branches(numbers) | weight
 
 
 _RADIUS = (

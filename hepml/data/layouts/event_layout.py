@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hepml.data.layouts.families import ALIASES, FAMILIES, names
-from hepml.data.reading.columns import Column, columns_of, mapping_of, text_of
+from hepml.data.reading.columns import Column, columns_of, event_columns_of, mapping_of, text_of
 from hepml.data.reading.layout import Kind, Layout, checked_standardise, load_mapping
 from hepml.errors import ConfigError, LayoutError, did_you_mean
 
@@ -206,7 +206,7 @@ def _parse(value: Any, key: str) -> EventLayout:
         select=text_of(jets.get("select"), f"{key}.jets.select"),
         leading=leading,
         link=_link(value.get("constituents"), f"{key}.constituents"),
-        event=_event(value.get("event"), f"{key}.event"),
+        event=event_columns_of(value.get("event"), f"{key}.event"),
         cuts=_texts(value.get("labels"), f"{key}.labels"),
         match={
             str(k): _match(v, f"{key}.match.{k}")
@@ -312,18 +312,6 @@ def _overlap(value: Any, key: str) -> tuple[Overlap, ...]:
         select = text_of(item.get("select"), f"{key}.select")
         out.append(Overlap(str(item["collection"]), _distance(item["dr"], key), select))
     return tuple(out)
-
-
-def _event(value: Any, key: str) -> dict[str, str]:
-    if value is None:
-        return {}
-    if isinstance(value, str):
-        return {value: value}
-    if isinstance(value, Mapping):
-        return {str(k): str(v) for k, v in value.items()}
-    if isinstance(value, Sequence):
-        return {str(v): str(v) for v in value}
-    raise ConfigError("event is a list of branches", where=key, mend="event: [run, luminosityBlock, event]")
 
 
 def _texts(value: Any, key: str) -> dict[str, str]:

@@ -154,6 +154,23 @@ def names_of(value: Any, key: str) -> tuple[str, ...]:
     return tuple(str(name) for name in value)
 
 
+def event_columns_of(value: Any, key: str) -> dict[str, str]:
+    """Event columns from YAML, a branch, a list of them or a mapping: name -> branch.
+
+    Raises:
+        ConfigError: something else.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        return {value: value}
+    if isinstance(value, Mapping):
+        return {str(k): str(v) for k, v in value.items()}
+    if isinstance(value, Sequence):
+        return {str(v): str(v) for v in value}
+    raise ConfigError("event is a list of branches", where=key, mend="event: [run, luminosityBlock, event]")
+
+
 def text_of(value: Any, key: str) -> str | None:
     """A name or an expression from YAML, where there is one.
 

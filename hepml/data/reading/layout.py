@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hepml.config import read_yaml
-from hepml.data.reading.columns import Column, checked, columns_of, mapping_of, names_of, text_of
+from hepml.data.reading.columns import (
+    Column,
+    checked,
+    columns_of,
+    event_columns_of,
+    mapping_of,
+    names_of,
+    text_of,
+)
+from hepml.data.reading.event_numbers import numbers_of
 from hepml.data.reading.expressions import Definitions, Expression, definitions
 from hepml.errors import ConfigError, FileError, LayoutError, did_you_mean
 
@@ -62,6 +71,8 @@ class Layout:
         classes: names of the integer classes.
         label_prefix: one-hot branches are all those beginning so, besides `labels`.
         weight: branch of event weights, or the name of one of `columns`.
+        event: run, luminosity block and event number, name -> branch, by which jets of one event stay in one
+            part of a split; where left out, branches with a usual name; empty for none.
         unlabelled: `refuse` or `drop` jets of no class.
         standardise: `auto` or `none`: whether columns without a published standardisation get one from the
             training jets; `auto` where left out.
@@ -85,6 +96,7 @@ class Layout:
     classes: tuple[str, ...] = ()
     label_prefix: str | None = None
     weight: str | None = None
+    event: Mapping[str, str] | None = None
     unlabelled: str = "refuse"
     standardise: str | None = None
     define: Mapping[str, Expression] = field(default_factory=dict)
@@ -133,7 +145,7 @@ class Layout:
         ]
         if self.label_prefix is None and not momenta_only:
             wanted += [c.branch for c in (*self.jet.values(), *self.columns.values())]
-            wanted += [*self.labels.values(), self.label]
+            wanted += [*self.labels.values(), self.label, *(self.event or {}).values()]
             wanted.append(None if self.weight in self.columns else self.weight)
         for branch in self.definitions.branches([b for b in wanted if b is not None]):
             if branch not in at_hand:
@@ -219,6 +231,15 @@ class Layout:
             fields[name] = text_of(fields.get(name), f"{key}.{name}")
         if fields.get("reweight") is not None:
             fields["reweight"] = mapping_of(fields["reweight"], f"{key}.reweight")
+        if fields.get("event") is not None:
+            named = event_columns_of(fields["event"], f"{key}.event")
+            fields["event"] = numbers_of(named)
+            if named and "event" not in fields["event"]:
+                raise ConfigError(
+                    f"no event number among {', '.join(named)}",
+                    where=f"{key}.event",
+                    mend="event: {run: BRANCH, luminosityBlock: BRANCH, event: BRANCH}, or [] for none",
+                )
         weight = fields.get("weight")
         if weight is not None and not isinstance(weight, str):  # a column, which the name stands for
             fields["columns"]["weight"] = Column.parse(weight, f"{key}.weight")

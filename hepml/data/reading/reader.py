@@ -23,6 +23,7 @@ from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.assemble import Wanted, assemble, branches_needed
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.classes import Classes, ClassMap, relabel
+from hepml.data.reading.event_numbers import identities
 from hepml.data.reading.gathering import GatheredChunks
 from hepml.data.reading.npz import read_npz
 from hepml.data.reading.reconcile import FilePlan, MissingColumns, reconcile
@@ -224,7 +225,8 @@ def iterate_chunks(
     scanned = (scanned or scan(files, layout, missing_columns=missing_columns)).raise_first()
     classes = scanned.classes
     chosen = Selection(selection) if selection else None
-    first, before = entry_start or 0, 0
+    selected = chosen.names if chosen else ()
+    first, before, numbered = entry_start or 0, 0, scanned.is_numbered
     last = scanned.entries if entry_stop is None else min(entry_stop, scanned.entries)
     if first < 0 or last <= first:
         raise DataError(
@@ -237,7 +239,7 @@ def iterate_chunks(
         [str(item.source) for item in scanned.files],
         columns,
         jet_columns or (),
-        essential=[*essential, *(chosen.names if chosen else ())],
+        essential=[*essential, *selected],
         features=finite,
         weights=weights,
         policy=missing_columns,
@@ -253,11 +255,9 @@ def iterate_chunks(
         for chunk in _chunks(item, plan, chosen, low, high, step_size, report, collections):
             reached = first_event + (int(chunk.entries[-1]) + 1 if len(chunk) else low)
             chunk = replace(plan.complete(relabel(chunk, classes)), reached=reached)
+            if numbered:
+                chunk = _with_events(chunk, item, first_event, [*plan.jet_columns, *selected])
             if item.events is not None:
-                assert chunk.events is not None
-                numbered = chunk.events >= 0
-                events = np.where(numbered, chunk.events, chunk.entries + first_event)
-                chunk = replace(chunk, events=events)
                 report.collection = item.events.chosen.jets.name
             report.read += len(chunk)
             chunk = screen(chunk, bad, report, finite)
@@ -299,6 +299,20 @@ def _unbroken(chunks: Iterator[Chunk], where: str) -> Iterator[Chunk]:
         yield chunk
 
 
+def _with_events(chunk: Chunk, item: FileScan, before: int, wanted: Sequence[str]) -> Chunk:
+    """The chunk with the event of each jet, and the jet columns that are wanted for themselves. Without an
+    event number an entry is an event of its own, counted over all files, of which `before` came earlier."""
+    events, columns = chunk.events, item.event_columns
+    if events is None:
+        events = identities({n: chunk.jets[c] for n, c in columns.items() if c in chunk.jets}, len(chunk))
+    only_here = {*columns.values()} - {*wanted}
+    return replace(
+        chunk,
+        events=np.where(events >= 0, events, chunk.entries + before),
+        jets={name: column for name, column in chunk.jets.items() if name not in only_here},
+    )
+
+
 def _chunks(
     item: FileScan,
     plan: FilePlan,
@@ -316,7 +330,7 @@ def _chunks(
             where=str(item.source),
             mend="train without model.collections",
         )
-    needed = [*plan.jet_columns, *(selection.names if selection else ())]
+    needed = [*plan.jet_columns, *(selection.names if selection else ()), *item.event_columns.values()]
     if item.flat is not None:
         yield from _unbroken(item.flat.chunks(start, stop, step or STEP, columns, needed), str(item.source))
         return

@@ -10,6 +10,7 @@ from hepml.data.formats.event_files import EventFile, event_tree_of, scan_events
 from hepml.data.formats.flat import FlatFile
 from hepml.data.formats.opening import open_flat
 from hepml.data.layouts.event_layout import EventLayout, with_jets
+from hepml.data.reading.event_numbers import usual_branches
 from hepml.data.reading.layouts import BUILT_IN, Layout, recognise
 from hepml.data.reading.npz import scan_npz
 from hepml.data.reading.one_jet import refuse_events
@@ -59,6 +60,16 @@ class FileScan:
             return self.flat.columns
         return [name for name, kind in self.branches.items() if is_number(kind)]
 
+    @property
+    def event_columns(self) -> dict[str, str]:
+        """Run, luminosity block and event number among the jet columns, where an entry is a jet."""
+        if self.events is not None:
+            return {}
+        if self.layout is not None and self.layout.event is not None:
+            return dict(self.layout.event)
+        found = usual_branches(self.jet_columns)
+        return found if "event" in found else {}
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -69,6 +80,11 @@ class Scan:
     @property
     def entries(self) -> int:
         return sum(f.entries for f in self.files)
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether any of the files says which event a jet belongs to."""
+        return any(f.events is not None or f.event_columns for f in self.files)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -20,9 +20,11 @@ import numpy as np
 
 from hepml.data.reading.branches import kinds_of
 from hepml.data.reading.chunk import Chunk
+from hepml.data.reading.columns import Column
 from hepml.data.reading.layout import missing_branch
-from hepml.data.reading.npz import read_npz
-from hepml.data.reading.per_jet import a_list
+from hepml.data.reading.links import starts_of
+from hepml.data.reading.per_jet import a_list, element
+from hepml.data.reading.reader import iterate_chunks
 from hepml.data.reading.scanning import FileScan, Scan
 from hepml.data.reading.sources import expand, open_root, open_tree, refusing_damage
 from hepml.errors import ConfigError, DataError, did_you_mean
@@ -183,11 +185,12 @@ class SampleMap:
 
 def _sums(file: FileScan, column: str) -> tuple[float, float]:
     """The sum of a column and of its squares over all events of a file (not over jets)."""
-    if file.flat is not None or file.source.is_npz:
+    if file.events is None and (file.layout is None or column in file.layout.columns):
         return _sums_of_jets(file, column)
-    branch = column
-    if file.events is not None:
-        branch = file.events.chosen.jets.event.get(column, file.events.layout.event.get(column, column))
+    own = _own_column(file, column)
+    branch = own.branch
+    if branch is None:  # a constant
+        return file.entries * (own.constant or 0.0), file.entries * (own.constant or 0.0) ** 2
     with open_root(file.source) as directory, refusing_damage(str(file.source)):
         _, tree = open_tree(directory, file.source, file.tree)
         kinds = kinds_of(tree)
@@ -196,23 +199,35 @@ def _sums(file: FileScan, column: str) -> tuple[float, float]:
         total = squares = 0.0
         for low in range(0, file.entries, 100_000):
             values = tree[branch].array(entry_start=low, entry_stop=min(low + 100_000, file.entries))
+            if own.element is not None and values.ndim == 2:
+                counts = np.asarray(ak.num(values))
+                values = ak.Array(element(np.asarray(ak.flatten(values)), starts_of(counts), own.element))
             if values.ndim != 1:  # Delphes writes a list of one
                 if not ak.all(ak.num(values) == 1):
                     raise a_list(branch, "weight branch", str(file.source))
                 values = values[:, 0]
-            w = np.asarray(values, dtype=np.float64)
+            w = own(np.asarray(values)).astype(np.float64)
             total, squares = total + float(w.sum()), squares + float(w @ w)
     return total, squares
+
+
+def _own_column(file: FileScan, name: str) -> Column:
+    """Where a column of event weights comes from: the layout's own columns, an event column, or a branch."""
+    layout = file.layout if file.events is None else file.events.layout
+    if layout is not None and name in layout.columns:
+        return layout.columns[name]
+    if file.events is not None:
+        name = file.events.chosen.jets.event.get(name, file.events.layout.event.get(name, name))
+    return Column(branch=name)
 
 
 def _sums_of_jets(file: FileScan, column: str) -> tuple[float, float]:
     """The same for a file of jets, where each jet is an event of its own."""
     total = squares = 0.0
-    if file.flat is not None:
-        chunks = file.flat.chunks(0, file.entries, 20_000, (), [column])
-    else:
-        chunks = read_npz(file.source, 0, file.entries, 100_000, selection_names=[column])
-    for chunk in chunks:
+    alone = Scan((file,))
+    for chunk in iterate_chunks(
+        [file.source], columns=(), jet_columns=[column], bad="keep", weights=False, scanned=alone
+    ):
         w = np.asarray(chunk.jets[column], dtype=np.float64)
         total, squares = total + float(w.sum()), squares + float(w @ w)
     return total, squares

@@ -124,7 +124,8 @@ def open_jets(
             jets.val = shared.pop("val")
         jets.tests.update(shared)
         held = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-        message(f"held out of the training jets: {held} (split_seed {settings.split_seed})")
+        how = "" if getattr(kept, "events", None) is None else "whole events, "
+        message(f"held out of the training jets: {held} ({how}split_seed {settings.split_seed})")
     if left_out is not None:
         if FOLD in jets.tests:
             raise ConfigError(

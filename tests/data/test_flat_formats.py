@@ -114,6 +114,11 @@ def test_lhco_events_become_their_two_leading_jets(tmp_path: Path) -> None:
     assert ak.num(jets.constituents.px).tolist() == [20] * 12
     assert jets.label.tolist() == np.repeat([0, 1, 0, 1, 1, 0], 2).tolist()
     assert jets.event.tolist() == np.repeat(np.arange(6), 2).tolist()
+    path = str(tmp_path / "lhco.h5")
+    (tmp_path / "other.h5").write_bytes((tmp_path / "lhco.h5").read_bytes())
+    events = JetDataset.open([path, str(tmp_path / "other.h5")]).events
+    assert events is not None
+    assert np.unique(events, return_counts=True)[1].tolist() == [2] * 12
 
 
 def test_energyflow_npz_is_read_directly(tmp_path: Path) -> None:

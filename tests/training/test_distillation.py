@@ -119,6 +119,7 @@ def test_unlabelled_jets_are_of_the_collection_that_the_training_jets_are_of(
     notes = Notes()
     config = tiny(*words, *further, f"distill.cache={tmp_path}/cache")
     train(config, tmp_path / "student", progress=notes)
+    assert notes.found("whole events, split_seed")
     (line,) = notes.found("unlabelled: ")
     assert f"{int(both['nJet'].sum())} of {int(both['nJet'].sum())} jets" in line
 

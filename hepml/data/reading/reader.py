@@ -305,6 +305,8 @@ def _with_events(chunk: Chunk, item: FileScan, before: int, wanted: Sequence[str
     events, columns = chunk.events, item.event_columns
     if events is None:
         events = identities({n: chunk.jets[c] for n, c in columns.items() if c in chunk.jets}, len(chunk))
+    elif item.events is None:  # a format that counts the events of each file
+        events = events + before
     only_here = {*columns.values()} - {*wanted}
     return replace(
         chunk,

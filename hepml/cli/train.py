@@ -165,6 +165,8 @@ def _show(summary: dict[str, Any], run: Any) -> None:
             for name, report in named.items():
                 if "classes" in report:
                     screen.print(classes_table(report, title=name))
+    for remark in summary.get("remarks", ()):
+        screen.print(Text(remark, style="yellow"))
     minutes, seconds = divmod(round(summary["seconds"]), 60)
     screen.print(
         Text(

@@ -293,7 +293,8 @@ def _ranges(item: FileScan, number: int, reader: ShardReader, size: int) -> list
     lists = [c.branch for g in item.layout.constituents for c in g.columns.values() if c.branch]
     local = None if item.source.is_remote else item.source.path
     own = TreeReader(tree, str(item.source), local)
-    return list(own.steps([n for n in lists if n in item.branches], 0, item.entries, step))
+    stored = [n for n in item.layout.definitions.branches(lists) if n in item.branches]
+    return list(own.steps(stored, 0, item.entries, step))
 
 
 def _in_each(shards: list[Shard], entries: np.ndarray) -> np.ndarray:

@@ -41,7 +41,8 @@ class RunJets:
         tests: by name, the first is the run's `test`.
         notes: lines worth telling.
         copies: how many of the training jets, the last ones, are changed copies of the others.
-        leaks: lines on given weights that have seen jets which this run scores.
+        leaks: lines on given weights that have seen jets which this run scores, and on inputs that tell a
+            class.
         own_balance: whether the weights say how much each class counts, so that nothing else balances them.
         collection: the jet collection that the training jets were read from, of files of events.
     """
@@ -298,8 +299,11 @@ def _check_classes(jets: RunJets) -> None:
     present, absent = _present(jets.classes, labels)
     if len(present) < 2:
         only = f"only of class '{present[0]}'" if present else "of no class"
+        report = jets.train.report
+        lost = "" if report is None or report.kept == report.read else f" ({report})"
         raise DataError(
-            f"the training jets are {only}", mend="add files of the other classes, or choose data.classes"
+            f"the training jets are {only}{lost}",
+            mend="add files of the other classes, or choose data.classes",
         )
     if absent:
         jets.notes.append(f"no training jets of class {', '.join(absent)}")

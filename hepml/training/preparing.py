@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from hepml.data.inputs import Inputs
+from hepml.data.sampling.leaks import looked_at, told_by_inputs
 from hepml.errors import ConfigError
 from hepml.objectives import Objective
 from hepml.training import distillation
@@ -20,6 +22,8 @@ from hepml.training.jets import RunJets, check_tests, open_jets
 from hepml.training.progress import Progress
 from hepml.training.random_state import seed_everything
 from hepml.training.run_config import RunConfig
+
+LOOKED_AT = 20_000  # training jets in which inputs are compared with the classes
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,21 @@ def prepare(config: RunConfig, progress: Progress) -> Prepared:
         progress.message(note)
     if config.data.target is None:
         check_tests(jets)
-    jets.leaks = leaks(config)
+    jets.leaks = [*leaks(config), *_told(config, inputs, jets)]
     for line in jets.leaks:
         progress.message(line)
     objective = build_objective(config, jets)
     taught = distillation.prepare(config, jets, inputs, objective, progress)
     seed_everything(settings.seed)
     return Prepared(build_model(config, given, objective, progress, jets), objective, jets, taught)
+
+
+def _told(config: RunConfig, inputs: Inputs, jets: RunJets) -> list[str]:
+    """Lines on inputs that alone tell a class of the training jets, or that are the target."""
+    if config.pretraining is not None or not looked_at(inputs, config.data.target):
+        return []
+    some = np.linspace(0, len(jets.train) - 1, min(LOOKED_AT, len(jets.train))).astype(np.int64)
+    return told_by_inputs(jets.train.batch(np.unique(some)), inputs, jets.classes, config.data.target)
 
 
 def _unlabelled(config: RunConfig, inputs: Inputs, progress: Progress) -> RunJets:

@@ -246,9 +246,7 @@ def lost_links(
     jets: JetCollection, lost: int, total: int, towards: Mapping[str, int], where: str
 ) -> LayoutError:
     """The error for links that lead to nothing: how many, and where they lead."""
-    named = ", ".join(
-        f"{n:,} {name}" if name.startswith(BEYOND) else f"{n:,} to '{name}'" for name, n in towards.items()
-    )
+    named = ", ".join(f"{n:,} to '{name}'" for name, n in towards.items())
     if towards and all(name.startswith(BEYOND) for name in towards):
         return LayoutError(
             f"{lost:,} of {total:,} links of '{jets.name}' lead to no constituent ({named})",

@@ -286,7 +286,8 @@ def _leaks(scanned: Scan, samples: SampleMap | None) -> tuple[dict[str, Any], ..
             own = {*item.layout.label_branches(item.branches).values(), str(item.layout.label)}
         if item.events is not None:
             cuts = (*item.events.chosen.jets.labels.values(), *item.events.layout.cuts.values())
-            own |= {n for n in item.jet_columns if any(re.split(r"[_.:]", n)[-1] in cut for cut in cuts)}
+            words = {word for cut in cuts for word in re.findall(r"[A-Za-z_]\w*", cut)}
+            own |= {n for n in item.jet_columns if n in words or re.split(r"[_.:]", n)[-1] in words}
         names = [n for n in names if n not in own]
     columns: dict[str, list[np.ndarray]] = {n: [] for n in names}
     labels, most = [], LEAKS_IN // len(files) + 1

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T")
-BEYOND = "beyond the end of "  # where a link leads whose number is too large for its collection
+BEYOND = "numbers beyond the end of "  # where a link leads whose number is too large for its collection
 UNIQUE_ID = 0xFFFFFF  # a TRef keeps its process in the upper bits of the id, the object in these
 
 

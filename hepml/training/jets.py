@@ -91,6 +91,10 @@ def open_jets(
     extra = tuple(n for n in (reweighting.columns if reweighting else ()) if groups or n not in DERIVED)
     whole = open_training(settings, inputs, jet_columns=extra, labels=labels)
     message(f"train: {whole.report}")
+    if settings.samples and settings.train:
+        message("data.samples take the place of data.train")
+    if groups and settings.class_weights is not None:
+        message("data.class_weights are left out: the reweighting's groups say what each class counts")
     classes = tuple(whole.classes or ()) or None
     shares: dict[str, float] = {}
     jets = RunJets(whole, None, collection=whole.report.collection)
@@ -141,7 +145,15 @@ def open_jets(
         message(f"trained on {settings.train_share:.3%} of them: {len(jets.train):,} jets")
     if settings.target is None and labels:
         _check_classes(jets)
-    if reweighting is not None:
+    if reweighting is not None and not labels:
+        message("pretraining reads no labels: jets are not reweighted")
+    elif reweighting is not None:
+        if settings.target is not None and not groups:
+            raise ConfigError(
+                "reweighting brings the spectra of classes together, and data.target has none",
+                where="data.reweight",
+                mend="leave it out, or weight jets by a column (data.weights: NAME)",
+            )
         _reweight(jets, reweighting, message)
         jets.own_balance = groups
     return jets
@@ -191,10 +203,12 @@ def _reweight(jets: RunJets, reweighting: Reweighting | GroupWeights, message: C
     outside = int((factors[part.indices] == 0).sum())
     weights = torch.from_numpy((factors if own is None else factors * own).astype(np.float32))
     jets.train = Part(replace(whole, weights=weights), part.indices)
-    what = ", ".join(reweighting.columns)
-    message(
-        f"training jets reweighted in {what} to {reweighting.to}; {outside:,} jets outside the bins weigh 0"
-    )
+    edges = reweighting.edges if isinstance(reweighting, GroupWeights) else reweighting.columns
+    where = f"{outside:,} jets outside the bins" + (" or groups" if edges is not reweighting.columns else "")
+    missing = sum(~np.isfinite(columns[n][part.indices]) for n in edges)
+    if np.any(missing):
+        where += f", {np.count_nonzero(missing):,} of them NaN,"
+    message(f"training jets reweighted in {', '.join(edges)} to {reweighting.to}; {where} weigh 0")
 
 
 def _say_how_to_get(settings: DataConfig) -> None:
@@ -300,7 +314,8 @@ def _check_classes(jets: RunJets) -> None:
     if len(present) < 2:
         only = f"only of class '{present[0]}'" if present else "of no class"
         report = jets.train.report
-        lost = "" if report is None or report.kept == report.read else f" ({report})"
+        many = sum(1 for n in report.classes.values() if n) if report is not None else 0
+        lost = f" ({report})" if report is not None and many < 2 and report.kept < report.read else ""
         raise DataError(
             f"the training jets are {only}{lost}",
             mend="add files of the other classes, or choose data.classes",

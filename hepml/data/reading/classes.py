@@ -100,23 +100,27 @@ class ClassMap:
         wrong = (labels < 0) | (labels >= len(self._table))
         if wrong.any():
             layout = self.layouts.get(chunk.file.rsplit(":", 1)[0])
-            none = labels == -1
-            if isinstance(layout, Layout) and layout.unlabelled == "drop" and not (wrong & ~none).any():
+            none = labels == NONE
+            drop = isinstance(layout, Layout) and layout.unlabelled == "drop"
+            if drop and not (wrong & ~none).any():
                 report.unlabelled += int(none.sum())
                 report.kept -= int(none.sum())
                 chunk, labels = chunk.take(~none), labels[~none]
             else:
-                first = int(np.nonzero(wrong)[0][0])
+                first = int(np.nonzero(wrong & ~none if drop else wrong)[0][0])
                 kind = {
                     NONE: "no class: its labels sum to 0, or its label is below 0",
                     SEVERAL: "several classes: its labels do not sum to 1, or are neither 0 nor 1",
                     NO_INDEX: "no class: its label is a fraction",
                 }
                 label = int(labels[first])
+                mends = {NONE: "repair the file, select such jets away, or set layout.unlabelled: drop"}
+                if label not in kind:
+                    mends[label] = "name all classes in layout.classes, or select such jets away"
                 raise DataError(
                     f"a jet of {kind.get(label, f'unknown class {BEYOND - label}')}",
                     where=f"{chunk.file}, entry {chunk.entries[first]}",
-                    mend="repair the file, select such jets away, or set layout.unlabelled: drop",
+                    mend=mends.get(label, "repair the file, or select such jets away"),
                 )
         mapped = self._table[labels]
         other = mapped < 0

@@ -32,7 +32,7 @@ from hepml.data.sampling.group_weights import GroupWeights
 from hepml.data.sampling.leaks import leaks
 from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import SampleMap
-from hepml.errors import FileError, HepmlError
+from hepml.errors import DataError, FileError, HepmlError
 from hepml.redaction import redact
 
 # Jet columns that are shown where they are known, in this order; the first ones follow from the constituents
@@ -257,12 +257,13 @@ def _distributions(scanned: Scan, how: Asked) -> dict[str, Any]:
     columns = {n: _column(values[:, i], label, classes, names) for i, n in enumerate(wanted) if len(values)}
     if reweighting is not None and label is not None and len(values):
         at, own = {name: values[:, i] for i, name in enumerate(wanted)}, np.concatenate(weights)
-        after = own * reweighting.factors({n: at[n] for n in asked}, label, names, own)
-        for n in reweighting.edges if isinstance(reweighting, GroupWeights) else asked:
-            columns = {**columns, f"{n}, reweighted": _column(at[n], label, classes, names, after)}
-        flat = not isinstance(reweighting, Reweighting) or reweighting.to == "flat"
-        if not flat and not classes.get(reweighting.to):
-            problems.append(f"no jets of class '{reweighting.to}' to reweight to: name its files too")
+        try:
+            after = own * reweighting.factors({n: at[n] for n in asked}, label, names, own)
+            for n in reweighting.edges if isinstance(reweighting, GroupWeights) else asked:
+                columns = {**columns, f"{n}, reweighted": _column(at[n], label, classes, names, after)}
+        except DataError as problem:
+            absent = isinstance(reweighting, Reweighting) and not classes.get(reweighting.to, 1)
+            problems.append(f"{problem}: name its files too" if absent else str(problem))
     return {
         "leaks": _leaks(scanned, samples) if len([c for c in classes.values() if c]) > 1 else (),
         "jets": census.jets if events else scanned.entries,

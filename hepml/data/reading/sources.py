@@ -61,6 +61,11 @@ class Source:
         return stat.st_size, stat.st_mtime_ns
 
     @property
+    def place(self) -> str:
+        """Where the file is, however its path is spelt."""
+        return self.path if self.is_remote else os.path.realpath(self.path)
+
+    @property
     def is_remote(self) -> bool:
         return bool(_REMOTE.match(self.path))
 

@@ -3,7 +3,6 @@ kind."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from hepml.data.layouts.event_layout import with_jets
 from hepml.data.reading.layouts import Layout
 from hepml.data.reading.scanning import Scan
-from hepml.data.reading.sources import Source, expand
+from hepml.data.reading.sources import expand
 from hepml.data.sampling.group_weights import GroupWeights
 from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import Sample, SampleMap, files_of, parse_samples
@@ -66,7 +65,7 @@ class Asked:
         if value is None and layout is not None and (not data or data.get("layout") is not None):
             value = Layout.parse(layout).reweight
         return cls(
-            parse_reweighting(dict(value)) if value else None,
+            parse_reweighting(value) if value else None,
             parse_samples(samples) if isinstance(samples, Mapping) else (),
             data.get("weights") is not False,
         )
@@ -80,7 +79,7 @@ class Asked:
         """
         if not self.samples or not scanned.files:
             return None, ()
-        paths = {_place(item.source): item.source.path for item in scanned.files}
+        paths = {item.source.place: item.source.path for item in scanned.files}
         own = {sample: [paths[p] for p in _places(sample) if p in paths] for sample in self.samples}
         outside = set(paths.values()).difference(*own.values())
         if outside:
@@ -90,14 +89,10 @@ class Asked:
         return SampleMap(there, scanned, [s.label for s in self.samples if s.label is not None]), ()
 
 
-def _place(source: Source) -> str:
-    return source.path if source.is_remote else os.path.abspath(source.path)
-
-
 def _places(sample: Sample) -> list[str]:
     """Where a sample's files are; none where they are not on this machine."""
     try:
-        return [_place(source) for source in expand(files_of([sample]))]
+        return [source.place for source in expand(files_of([sample]))]
     except FileError:
         return []
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hepml.data.sampling.reweighting import rising_edges
+from hepml.data.sampling.reweighting import edges_by_column
 from hepml.errors import ConfigError, DataError, did_you_mean
 
 _MOST = 0.9  # of the largest weight, as weaver has it
@@ -64,10 +64,8 @@ class GroupWeights:
         for word in value:
             if word not in _KEYS:
                 raise ConfigError(f"unknown key '{word}'", where=key, mend=did_you_mean(str(word), _KEYS))
+        edges = edges_by_column(value.get("columns"), f"{key}.columns")
         try:
-            edges = {
-                str(n): rising_edges(given, f"{key}.columns.{n}") for n, given in value["columns"].items()
-            }
             groups = {str(n): float(share) for n, share in value["groups"].items()}
             threshold = float(value.get("threshold", 10))
             known = {
@@ -79,6 +77,7 @@ class GroupWeights:
                 where=key,
                 mend="columns: {jet_pt: [200, 300, 500]}, groups: {label_b: 1}",
             ) from None
+        _check(groups, threshold, known, value, key)
         shape = tuple(len(given) - 1 for given in edges.values())
         for name, histogram in known.items():
             if histogram.shape != shape:
@@ -108,6 +107,7 @@ class GroupWeights:
 
     def weights(self, columns: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]) -> np.ndarray:
         """The weight of each jet by these histograms, [N] float32: zero in no group and outside the bins."""
+        self._refuse_several(columns)
         values = [np.asarray(columns[name]) for name in self.edges]
         inside = np.ones(len(values[0]), dtype=bool)
         at = []
@@ -122,12 +122,28 @@ class GroupWeights:
             out[chosen] = histogram[tuple(a[chosen] for a in at)]
         return out if self.base is None else out * np.asarray(columns[self.base], dtype=np.float32)
 
+    def _refuse_several(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Refuses jets of several groups, which would have the weight of the last, and weights that are no
+        numbers."""
+        several = sum((np.asarray(columns[name]) == 1).astype(int) for name in self.groups) > 1
+        if np.any(several):
+            raise DataError(
+                f"{int(np.sum(several)):,} jets belong to several of the groups {', '.join(self.groups)}",
+                mend="name groups that share no jets",
+            )
+        if self.base is not None and not np.isfinite(np.asarray(columns[self.base])).all():
+            raise DataError(
+                f"the weights '{self.base}' that jets have before the reweighting are NaN or infinite",
+                mend="name another column as base, or repair the files",
+            )
+
     def measured(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Weights by bin of each group, from these jets.
 
         Raises:
             DataError: a group without jets within the bins.
         """
+        self._refuse_several(columns)
         raw: dict[str, np.ndarray] = {}
         shares: dict[str, float] = {}
         factors: dict[str, np.ndarray] = {}
@@ -165,3 +181,36 @@ class GroupWeights:
             reference = np.percentile(self.weights(columns, factors), 100 - self.threshold)
             factors = {name: histogram / reference for name, histogram in factors.items()}
         return factors
+
+
+def _check(
+    groups: Mapping[str, float],
+    threshold: float,
+    known: Mapping[str, np.ndarray],
+    value: Mapping[str, Any],
+    key: str,
+) -> None:
+    """Refuses numbers that no weights follow from, and words that mean nothing."""
+    if not groups:
+        raise ConfigError("no groups", where=f"{key}.groups", mend="groups: {label_b: 1, label_light: 1}")
+    for name, share in groups.items():
+        if not 0 < share < np.inf:
+            raise ConfigError(
+                f"the share of '{name}' is {share:g}", where=f"{key}.groups.{name}", mend="a positive number"
+            )
+    if not 0 <= threshold <= 100:
+        raise ConfigError(f"threshold is {threshold:g}", where=f"{key}.threshold", mend="0 to 100 percent")
+    for name, histogram in known.items():
+        if not ((histogram >= 0) & (histogram < np.inf)).all():
+            raise ConfigError(
+                f"weights of '{name}' are negative or no numbers",
+                where=f"{key}.histograms.{name}",
+                mend="numbers from 0 on",
+            )
+    if known and known.keys() != groups.keys():
+        differ = ", ".join(sorted(known.keys() ^ groups.keys()))
+        raise ConfigError(
+            f"groups and their weights differ: {differ}", where=f"{key}.histograms", mend="one of each group"
+        )
+    if value.get("outside", "discard") not in ("keep", "discard"):
+        raise ConfigError(f"outside is '{value['outside']}'", where=f"{key}.outside", mend="keep or discard")

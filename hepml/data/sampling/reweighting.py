@@ -46,10 +46,7 @@ class Reweighting:
                 raise ConfigError(
                     f"unknown key '{word}'", where=key, mend=did_you_mean(str(word), ("columns", "to"))
                 )
-        columns = {}
-        for name, edges in dict(value["columns"]).items():
-            columns[str(name)] = rising_edges(edges, f"{key}.columns.{name}")
-        return cls(columns, str(value.get("to", "flat")))
+        return cls(edges_by_column(value["columns"], f"{key}.columns"), str(value.get("to", "flat")))
 
     def bins(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """The bin of each jet [N], -1 outside."""
@@ -72,6 +69,36 @@ class Reweighting:
             words.append(f"{name} {edges[at]:g} to {edges[at + 1]:g}")
         return ", ".join(reversed(words))
 
+    def _check(
+        self,
+        columns: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        classes: Sequence[str],
+        histograms: np.ndarray,
+        wanted: np.ndarray,
+        rows: slice | np.ndarray,
+    ) -> None:
+        """Refuses spectra in which a whole class of jets would weigh nothing.
+
+        Args:
+            histograms: [classes, bins].
+            wanted: [bins] where the target has jets.
+            rows: of the jets that were measured.
+        """
+        for c, name in enumerate(classes):
+            own = labels[rows] == c
+            if self.to == name and not own.any():
+                raise DataError(f"no jets of class '{name}' to reweight to", where="data.reweight.to")
+            if not own.any() or (histograms[c] > 0)[wanted].any():
+                continue
+            missing = [n for n, v in columns.items() if not np.isfinite(v[rows][own]).any()]
+            why = f": '{missing[0]}' is NaN for all of them" if missing else ""
+            held = "the bins" if self.to in ("flat", name) else f"bins that '{self.to}' has jets in"
+            raise DataError(
+                f"none of {int(own.sum()):,} jets of class '{name}' is within {held} of data.reweight{why}",
+                mend="widen the edges, or name a column that all classes have",
+            )
+
     def factors(
         self,
         columns: Mapping[str, np.ndarray],
@@ -90,7 +117,7 @@ class Reweighting:
             fit: positions of the jets whose spectra are measured (the training jets); all where left out.
 
         Raises:
-            ConfigError: no such class. DataError: no jets within the bins.
+            ConfigError: no such class. DataError: no jets within the bins, or none of some class.
         """
         if self.to != "flat" and self.to not in classes:
             raise ConfigError(
@@ -119,6 +146,7 @@ class Reweighting:
             raise DataError("no jets within the bins of data.reweight", mend="widen the edges")
         occupied = (histograms > 0).any(axis=0)
         target = occupied.astype(float) if self.to == "flat" else histograms[list(classes).index(self.to)]
+        self._check(columns, labels, classes, histograms, target > 0, rows)
         out = np.zeros(len(labels))
         for c in range(len(classes)):
             own_bins = histograms[c] > 0
@@ -131,6 +159,19 @@ class Reweighting:
         return out
 
 
+def edges_by_column(value: object, key: str) -> dict[str, tuple[float, ...]]:
+    """Columns with the edges of their bins.
+
+    Raises:
+        ConfigError: no mapping, an empty one, or edges that do not rise.
+    """
+    if not isinstance(value, Mapping) or not value:
+        raise ConfigError(
+            f"columns with edges are needed, found {value!r}", where=key, mend="{jet_pt: [200, 300, 500]}"
+        )
+    return {str(name): rising_edges(edges, f"{key}.{name}") for name, edges in value.items()}
+
+
 def rising_edges(edges: object, key: str) -> tuple[float, ...]:
     """The edges of a column's bins.
 
@@ -141,6 +182,6 @@ def rising_edges(edges: object, key: str) -> tuple[float, ...]:
         numbers = tuple(float(e) for e in cast(Iterable[float], edges))
     except (TypeError, ValueError):
         numbers = ()
-    if len(numbers) < 2 or any(b <= a for a, b in pairwise(numbers)):
+    if len(numbers) < 2 or not all(b > a for a, b in pairwise(numbers)):  # NaN is above nothing
         raise ConfigError("edges must rise", where=key, mend="give two or more numbers")
     return numbers

@@ -72,16 +72,29 @@ def parse_samples(value: Mapping[str, Any], key: str = "data.samples") -> tuple[
                 )
         label = about.get("class", about.get("label"))
         files = about.get("files", name)
+        if not files or not isinstance(files, str | list | tuple):
+            raise ConfigError(
+                f"files is {files!r}",
+                where=f"{key}.{name}",
+                mend="a path, glob or folder, or a list of those",
+            )
         numbers = {}
         for word in ("cross_section", "luminosity"):
             given = about.get(word)
             if given is not None and (
-                isinstance(given, bool) or not isinstance(given, int | float) or given <= 0
+                isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < np.inf
             ):
                 raise ConfigError(
                     f"{word} is {given!r}", where=f"{key}.{name}", mend="give a positive number"
                 )
             numbers[word] = None if given is None else float(given)
+        idle = [w for w in ("weight", "luminosity") if about.get(w) is not None]
+        if idle and numbers["cross_section"] is None:
+            raise ConfigError(
+                f"{' and '.join(idle)} without a cross_section",
+                where=f"{key}.{name}",
+                mend="give a cross_section, or event weights by data.weights: NAME",
+            )
         out.append(
             Sample(
                 str(name),
@@ -121,15 +134,19 @@ class SampleMap:
     def __init__(self, samples: Sequence[Sample], scanned: Scan, classes: Sequence[str] = ()) -> None:
         self.samples = {s.name: s for s in samples}
         self._of: dict[str, Sample] = {}
+        places: dict[str, Sample] = {}
         for sample in samples:
             names = list(sample.files) if isinstance(sample.files, tuple) else sample.files
             for source in expand(names):
-                if source.path in self._of:
-                    other = self._of[source.path].name
+                other = places.get(source.place)
+                if other is not None:
+                    twice = "twice in sample" if other is sample else f"in two samples, '{other.name}' and"
                     raise DataError(
-                        f"a file in two samples, '{other}' and '{sample.name}'", where=source.path
+                        f"a file {twice} '{sample.name}'",
+                        where=source.path,
+                        mend="name each file once (the trees of a file belong to one sample)",
                     )
-                self._of[source.path] = sample
+                self._of[source.path] = places[source.place] = sample
         own = (s.label for s in samples if s.label is not None)
         self.classes = tuple(dict.fromkeys([*classes, *own]))
         self._scale = {s.name: self._scale_of(s, scanned) for s in samples}

@@ -20,7 +20,6 @@ import torch
 import xxhash
 from torch import Tensor
 
-from hepml.allocator import give_back_freed_memory
 from hepml.data.batch import JetBatch
 from hepml.data.build import (
     ABOUT,
@@ -73,7 +72,6 @@ class ShardReader:
 
     def __init__(self, scanned: Scan, request: Request) -> None:
         self.scanned, self.request = closed(scanned), request
-        give_back_freed_memory()
         self._open: OrderedDict[int, tuple[Any, FileScan]] = OrderedDict()
 
     def pieces(

@@ -13,7 +13,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from hepml.errors import DataError, FileError
+from hepml.data.reading.links import starts_of
+from hepml.errors import DataError, FileError, HepmlError
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
 TREE = "table"
@@ -32,6 +33,8 @@ class ArrowFile:
         self.table = {TREE: self.kind}
         try:
             self._tree = ArrowTree(path)
+        except HepmlError:
+            raise
         except Exception as problem:
             message = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
             raise FileError(
@@ -72,6 +75,9 @@ class ArrowTree:
         else:
             table = self._arrow_table()
             self.schema, self.num_entries = table.schema, int(table.num_rows)
+        twice = [n for n in dict.fromkeys(self.schema.names) if self.schema.names.count(n) > 1]
+        if twice:
+            raise DataError(f"several columns '{twice[0]}'", where=path, mend="give each a name of its own")
         self._hepml_kinds = dict(_kinds(self.schema))
 
     def __getitem__(self, name: str) -> _Column:
@@ -168,8 +174,10 @@ def _kinds(schema: Any) -> Iterator[tuple[str, str]]:
 def _kinds_of(name: str, kind: Any, lists: str) -> Iterator[tuple[str, str]]:
     import pyarrow.types as types
 
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    if _is_list(kind):
         yield from _kinds_of(name, kind.value_type, f"{lists}[]")
+    elif types.is_dictionary(kind):
+        yield from _kinds_of(name, kind.value_type, lists)
     elif types.is_struct(kind):
         yield name, f"record{lists}"
         for i in range(kind.num_fields):
@@ -178,7 +186,9 @@ def _kinds_of(name: str, kind: Any, lists: str) -> Iterator[tuple[str, str]]:
     else:
         plain = {"float": "float", "double": "double", "bool": "bool", "halffloat": "float"}.get(str(kind))
         if plain is None:
-            plain = f"{kind}_t" if types.is_integer(kind) else str(kind)
+            plain = (
+                f"{kind}_t" if types.is_integer(kind) else "double" if types.is_decimal(kind) else str(kind)
+            )
         yield name, plain + lists
 
 
@@ -195,6 +205,13 @@ def _layout(array: Any, name: str, path: str) -> ak.contents.Content:
             f"column '{name}' has {array.null_count} missing values", where=path, mend="fill or drop them"
         )
     kind = array.type
+    if types.is_dictionary(kind):
+        return _layout(array.dictionary_decode(), name, path)
+    if types.is_decimal(kind):
+        return _layout(array.cast("float64"), name, path)
+    if types.is_list_view(kind) or types.is_large_list_view(kind):
+        offsets = starts_of(array.sizes.to_numpy())
+        return ak.contents.ListOffsetArray(ak.index.Index64(offsets), _layout(array.flatten(), name, path))
     if types.is_fixed_size_list(kind):
         offsets = np.arange(len(array) + 1, dtype=np.int64) * kind.list_size
         return ak.contents.ListOffsetArray(ak.index.Index64(offsets), _layout(array.flatten(), name, path))
@@ -206,4 +223,25 @@ def _layout(array: Any, name: str, path: str) -> ak.contents.Content:
         names = [kind.field(i).name for i in range(kind.num_fields)]
         parts = [_layout(part, f"{name}.{n}", path) for n, part in zip(names, array.flatten(), strict=True)]
         return ak.contents.RecordArray(parts, names, length=len(array))
-    return ak.contents.NumpyArray(np.ascontiguousarray(array.to_numpy(zero_copy_only=False)))
+    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+        raise DataError(
+            f"column '{name}' is of type {kind}, which is no number", where=path, mend="name another column"
+        )
+    values = np.ascontiguousarray(array.to_numpy(zero_copy_only=False))
+    # Arrow's own memory may not be written to, of which torch warns
+    return ak.contents.NumpyArray(values if values.flags.writeable else values.copy())
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return any(
+        is_kind(kind)
+        for is_kind in (
+            types.is_list,
+            types.is_large_list,
+            types.is_fixed_size_list,
+            types.is_list_view,
+            types.is_large_list_view,
+        )
+    )

@@ -30,6 +30,8 @@ from hepml.errors import DataError, FileError, LayoutError
 
 MEV = 1e-3
 _PION = 0.13957
+_AT_ONCE = 500_000  # jets
+_MOST_CLASSES = 1_000
 _FLAVOURS = {"bjets": 5, "cjets": 4, "ujets": 0, "taujets": 15}
 
 
@@ -138,12 +140,17 @@ class Salt:
         self.path, self.tracks = path, tracks
         with open_h5py(path) as file:
             jets, lists = file["jets"], file[tracks]
+            if jets.ndim != 1:
+                raise LayoutError(
+                    f"'jets' has shape {jets.shape}", where=path, mend="one row a jet: shape [jets]"
+                )
             self.jets = int(jets.shape[0])
             self._jet = list(jets.dtype.names)
             self._track = list(lists.dtype.names)
             if int(lists.shape[0]) != self.jets:
                 raise LayoutError(f"{self.jets} jets and {lists.shape[0]} lists of {tracks}", where=path)
             self._numbers = [n for n in self._jet if jets.dtype[n].kind in "fiub"]
+            self._of_tracks = [n for n in self._track if lists.dtype[n].kind in "fiub"]
             self.columns = [*self._numbers, "jet_pt"]
             self.kinds = {f"jets.{n}": str(jets.dtype[n]) for n in self._jet}
             self.kinds |= {f"{tracks}.{n}": f"{lists.dtype[n]}[]" for n in self._track}
@@ -155,10 +162,19 @@ class Salt:
         if self._label == "flavour_label" and not self._named and "HadronConeExclTruthLabelID" in self._jet:
             self._label = "HadronConeExclTruthLabelID"
         self.classes: tuple[str, ...] = self._named or (tuple(_FLAVOURS) if self._label else ())
+        if self._label == "flavour_label" and not self._named:  # numbers whose names the file does not say
+            self.classes = tuple(str(i) for i in range(_largest(path, "flavour_label") + 1))
         self._check()
 
     def _check(self) -> None:
-        has = set(self._track)
+        lacking = [n for n in ("pt", "eta") if n not in self._numbers]
+        if lacking:
+            raise LayoutError(
+                f"no '{lacking[0]}' among the columns of 'jets' ({', '.join(self._jet[:12])})",
+                where=self.path,
+                mend="salt and umami write the pt (in MeV) and eta of each jet",
+            )
+        has = set(self._of_tracks)
         direction = {"eta", "phi"} <= has or {"deta", "dphi"} <= has
         size = bool({"pt", "qOverP", "pt_frac", "ptfrac"} & has)
         if not direction or not size:
@@ -193,9 +209,9 @@ class Salt:
         columns: Sequence[str] | None,
         jet_columns: Sequence[str],
     ) -> Chunk:
-        valid = rows["valid"].astype(bool) if "valid" in self._track else np.ones(rows.shape, dtype=bool)
+        valid = self._valid(rows, start)
         jet_of = np.repeat(np.arange(len(jets)), valid.sum(axis=1))
-        own = {n: rows[n][valid] for n in self._track if n != "valid"}
+        own = {n: rows[n][valid] for n in self._of_tracks if n != "valid"}
         eta = jets["eta"].astype(np.float64)
         phi = jets["phi"].astype(np.float64) if "phi" in self._jet else np.zeros(len(jets))
         # in a file without the jet's phi azimuths count from its axis
@@ -205,12 +221,14 @@ class Salt:
             track_eta, track_phi = eta[jet_of] + own["deta"], phi[jet_of] + own["dphi"]
         jet_pt = jets["pt"].astype(np.float64) * MEV
         if "pt" in own:
-            pt = own["pt"] * MEV
+            pt = own["pt"].astype(np.float64) * MEV
         elif "qOverP" in own:
             with np.errstate(divide="ignore", over="ignore"):
                 pt = np.abs(MEV / own["qOverP"].astype(np.float64)) / np.cosh(track_eta)
         else:
             pt = own["pt_frac" if "pt_frac" in own else "ptfrac"] * jet_pt[jet_of]
+        if "valid" not in self._track:
+            self._refuse_padding(pt, start)
         constituents: dict[str, np.ndarray] = cartesian(pt, track_eta, track_phi, _PION)
         if "qOverP" in own:
             constituents["charge"] = np.sign(own["qOverP"])
@@ -221,7 +239,11 @@ class Salt:
         constituents |= {
             n: v for n, v in own.items() if n not in constituents and n not in ("pt", "eta", "phi")
         }
-        momenta = stacked(cartesian(jet_pt, eta, phi, jets["mass"] * MEV)) if "mass" in self._jet else None
+        momenta = (
+            stacked(cartesian(jet_pt, eta, phi, jets["mass"].astype(np.float64) * MEV))
+            if "mass" in self._jet
+            else None
+        )
         return chunk_of(
             self,
             start,
@@ -234,18 +256,61 @@ class Salt:
             momenta,
         )
 
+    def _valid(self, rows: np.ndarray, start: int) -> np.ndarray:
+        """Which rows of [jets, M] are tracks; all in a file that does not say."""
+        if "valid" not in self._track:
+            return np.ones(rows.shape, dtype=bool)
+        valid = rows["valid"]
+        strange = ((valid != 0) & (valid != 1)).any(axis=1)
+        if strange.any():
+            raise DataError(
+                f"a `valid` of {self.tracks} that is neither 0 nor 1",
+                where=f"{self.path}, jet {start + int(np.argmax(strange))}",
+                mend="repair the file",
+            )
+        return np.asarray(valid == 1)
+
+    def _refuse_padding(self, pt: np.ndarray, start: int) -> None:
+        """Refuses rows without momentum in a file that does not say which rows are padding."""
+        bad = ~(np.isfinite(pt) & (pt > 0))
+        if bad.any():
+            raise DataError(
+                f"'{self.tracks}' has no column 'valid', and {int(bad.sum()):,} of {len(pt):,} rows have no "
+                "momentum, as padding has",
+                where=f"{self.path}, jets from {start} on",
+                mend="write `valid`: true for tracks, false for padding",
+            )
+
     def _labels(self, jets: np.ndarray) -> np.ndarray | None:
         if self._label is None:
             return None
         values = jets[self._label]
-        if self._named and self._label == "flavour_label":
-            return class_indices(values, len(self._named))
+        if self._label == "flavour_label":
+            return class_indices(values, len(self.classes))
         out: np.ndarray = np.minimum(
             class_indices(values, 2**62), NONE
         )  # fractions stay what they are: no class index
         for i, flavour in enumerate(_FLAVOURS.values()):
             out[values == flavour] = i
         return out
+
+
+def _largest(path: str, column: str) -> int:
+    """The largest number in a column of `jets`."""
+    largest = 0
+    with open_h5py(path) as file:
+        jets = file["jets"]
+        for low in range(0, jets.shape[0], _AT_ONCE):
+            values = jets[low : low + _AT_ONCE][column]
+            good = values[np.isfinite(values)]
+            largest = max(largest, int(good.max(initial=0)))
+    if largest >= _MOST_CLASSES:
+        raise LayoutError(
+            f"'{column}' goes up to {largest}, and the file does not name its classes",
+            where=path,
+            mend=f"write the names as attribute '{column}' of 'jets'",
+        )
+    return largest
 
 
 class JetNet:
@@ -271,7 +336,14 @@ class JetNet:
             self.jets = int(particles.shape[0])
             self.kinds = {n: kind_of(file[n]) for n in file if hasattr(file[n], "dtype")}
             self._features = "jet_features" in file
-            width = file["jet_features"].shape[1] if self._features else 0
+            shape = file["jet_features"].shape if self._features else (self.jets, 0)
+            if len(shape) != 2 or shape[0] != self.jets or shape[1] > len(self._ORDER) + 1:
+                raise LayoutError(
+                    f"jet_features have shape {shape}, for {self.jets} jets",
+                    where=path,
+                    mend="[N, 4] (pT, eta, mass, number), or [N, 5] with the jet's type in front",
+                )
+            width = shape[1]
         self.unit = "GeV" if self._features else "units of the jet's pT"
         # five features begin with the jet's type
         self._names = (("type", *self._ORDER) if width == 5 else self._ORDER)[:width] if width else ()

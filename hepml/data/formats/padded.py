@@ -15,7 +15,8 @@ from hepml.data.formats.flat import chunk_of
 from hepml.data.public.convert_formats import EnergyFlowJets, Piece, TopTaggingTable
 from hepml.data.reading.arrays import read_headers
 from hepml.data.reading.chunk import Chunk
-from hepml.errors import DataError
+from hepml.data.reading.per_jet import class_indices
+from hepml.errors import DataError, LayoutError
 
 _SPELT = {
     "isChargedHadron": "is_charged_hadron",
@@ -79,7 +80,7 @@ class _Pieces:
         constituents = {n: np.ascontiguousarray(p[:, i]) for i, n in enumerate(("energy", "px", "py", "pz"))}
         constituents |= {_SPELT.get(n, n): v[rows] for n, v in piece.columns.items()}
         offsets = piece.offsets[low : high + 1] - piece.offsets[low]
-        labels = np.asarray(piece.labels[low:high], dtype=np.int64)
+        labels = class_indices(piece.labels[low:high], len(self.classes))
         return chunk_of(self, at + low, offsets, constituents, {}, columns, jet_columns, labels)
 
 
@@ -110,5 +111,11 @@ def is_energyflow(path: str) -> bool:
     """Whether an npz file holds `X` and `y`, and not our own arrays."""
     if not Path(path).is_file():
         return False
-    names = read_headers(Path(path)).keys()
-    return {"X", "y"} <= names and "four_momenta" not in names
+    headers = read_headers(Path(path))
+    if "four_momenta" in headers or "X" not in headers:
+        return False
+    if "y" not in headers and len(headers["X"].shape) == 3:
+        raise LayoutError(
+            "EnergyFlow's X without y, the labels", where=path, mend="save y beside X, one class index a jet"
+        )
+    return "y" in headers

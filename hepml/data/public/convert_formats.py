@@ -211,10 +211,23 @@ class EnergyFlowJets:
     def __init__(self, path: Path, arrays: dict[str, Header]) -> None:
         self.path = path
         shape, kind, fortran = arrays["X"]
-        fits = len(shape) == 3 and shape[2] in (3, 4) and arrays["y"].shape == shape[:1]
-        if not fits or kind.kind not in "fiu" or fortran:
+        labels = arrays["y"].shape
+        if fortran and len(shape) > 1:
             raise DataError(
-                f"X has shape {shape} and type {kind}, y {arrays['y'].shape}",
+                "X is stored column by column (Fortran order)",
+                where=str(path),
+                mend="save numpy.ascontiguousarray(X)",
+            )
+        if len(labels) == 2 and labels[0] == shape[0]:
+            raise DataError(
+                f"y has shape {labels}, one row a jet",
+                where=str(path),
+                mend="give one class index a jet: y.argmax(axis=1) of one-hot rows",
+            )
+        fits = len(shape) == 3 and shape[2] in (3, 4) and labels == shape[:1]
+        if not fits or kind.kind not in "fiu":
+            raise DataError(
+                f"X has shape {shape} and type {kind}, y {labels}",
                 where=str(path),
                 mend="X is [N, M, 4] (pT, y, phi, id), y is [N]",
             )

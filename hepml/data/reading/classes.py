@@ -114,13 +114,17 @@ class ClassMap:
                     NO_INDEX: "no class: its label is a fraction",
                 }
                 label = int(labels[first])
-                mends = {NONE: "repair the file, select such jets away, or set layout.unlabelled: drop"}
-                if label not in kind:
-                    mends[label] = "name all classes in layout.classes, or select such jets away"
+                mend = "select such jets away"
+                if not isinstance(layout, Layout) or label in (SEVERAL, NO_INDEX):
+                    mend = f"repair the file, or {mend}"
+                elif label == NONE:
+                    mend = f"repair the file, {mend}, or set layout.unlabelled: drop"
+                else:
+                    mend = f"name all classes in layout.classes, or {mend}"
                 raise DataError(
                     f"a jet of {kind.get(label, f'unknown class {BEYOND - label}')}",
                     where=f"{chunk.file}, entry {chunk.entries[first]}",
-                    mend=mends.get(label, "repair the file, or select such jets away"),
+                    mend=mend,
                 )
         mapped = self._table[labels]
         other = mapped < 0

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from hepml.data.features import FEATURES, RAW_COLUMNS
+from hepml.data.layouts.weaver_checks import Checks
 from hepml.data.layouts.weaver_lines import Dumper, lines_of
 from hepml.data.layouts.weaver_weights import reweighting
 from hepml.data.reading.expressions import Expression
@@ -101,14 +102,18 @@ class _Translator:
     ) -> None:
         self.content, self.lines, self.where, self.classes = content, lines, where, classes
         self.translation = Translation()
+        self.checks = Checks(where, lines)
         self.define: dict[str, str] = {}
         self.named: dict[str, None] = {}  # every branch or variable that the YAML mentions
 
     def run(self) -> Translation:
         """The layout, its keys in the order in which a reader wants them."""
+        self.checks.sections(self.content)
         for key in self.content:
             if key not in _KNOWN:
                 self.lost((str(key),), f"unknown key '{key}'")
+        for place, sentence in self.checks.unknown(self.content):
+            self.lost(place, sentence)
         self.variables()
         layout: dict[str, Any] = {"name": re.sub(r"\W+", "_", Path(self.where).stem)}
         if self.content.get("treename"):
@@ -274,10 +279,8 @@ class _Translator:
             return {"branch": name, "standardise": True}
         if centre is None:
             return {"branch": name, "standardise": False}
-        return {
-            "branch": name, "shift": float(centre), "scale": float(scale),
-            "clip": [float(bounds[0]), float(bounds[1])],
-        }  # fmt: skip
+        shift, factor, clip = self.checks.numbers(("inputs", name), name, centre, scale, bounds)
+        return {"branch": name, "shift": shift, "scale": factor, "clip": clip}
 
     def momentum(self, stem: str, group: Mapping[str, Any]) -> dict[str, Any]:
         names = [_first(v) for v in (group.get("vectors") or {}).get("vars", [])]
@@ -345,7 +348,9 @@ class _Translator:
             name = text if text.isidentifier() else f"label_{i}"
             if name != text and not self.add(name, text, key):
                 continue
-            if self.there(name):
+            if name.removeprefix("label_") in labels:
+                self.lost(key, f"label {name}: it is named twice")
+            elif self.there(name):
                 labels[name.removeprefix("label_")] = name
             else:
                 self.lost(key, f"label {name}: its variable is not translated")
@@ -372,7 +377,11 @@ class _Translator:
         base = section.get("reweight_basewgt")
         if base and not self.add("weaver_base_weight", str(base), ("weights", "reweight_basewgt")):
             base = None
-        settings, lost = reweighting(section, "weaver_base_weight" if base else None)
+        try:
+            settings, lost = reweighting(section, "weaver_base_weight" if base else None)
+        except (TypeError, ValueError):
+            words = "edges, class_weights or the threshold are no numbers"
+            raise self.checks.problem(("weights",), words) from None
         for word in lost:
             self.lost(("weights", word), f"weights.{word}: it has no counterpart")
         if settings is None:
@@ -401,7 +410,7 @@ class _Translator:
 
     # ------------------------------------------------------------------ helpers
 
-    def there(self, name: str) -> bool:
+    def there(self, name: str, through: tuple[str, ...] = ()) -> bool:
         """Whether a name means something: a branch, or a variable that was translated."""
         given = self.content.get("new_variables") or {}
         if name in given and str(given[name]).strip() != name and name not in self.define:
@@ -409,7 +418,12 @@ class _Translator:
         if name not in self.define:
             self.named[name] = None
             return True
-        return all(self.there(n) for n in Expression(self.define[name]).names)
+        if name in through:
+            circle = " -> ".join((*through[through.index(name) :], name))
+            raise self.checks.problem(
+                ("new_variables", name), f"new_variables lead in a circle: {circle}", "break it"
+            )
+        return all(self.there(n, (*through, name)) for n in Expression(self.define[name]).names)
 
     def note(self, key: tuple[str, ...], sentence: str) -> None:
         self.translation.notes.append((self.line(key), sentence))

@@ -24,6 +24,7 @@ from hepml.training.random_state import seed_everything
 from hepml.training.run_config import RunConfig
 
 LOOKED_AT = 20_000  # training jets in which inputs are compared with the classes
+BLOCKS = 32  # in which they are taken
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,11 @@ def _told(config: RunConfig, inputs: Inputs, jets: RunJets) -> list[str]:
     """Lines on inputs that alone tell a class of the training jets, or that are the target."""
     if config.pretraining is not None or not looked_at(inputs, config.data.target):
         return []
-    some = np.linspace(0, len(jets.train) - 1, min(LOOKED_AT, len(jets.train))).astype(np.int64)
-    return told_by_inputs(jets.train.batch(np.unique(some)), inputs, jets.classes, config.data.target)
+    count, size = len(jets.train), LOOKED_AT // BLOCKS
+    # neighbouring jets from all over: of streamed jets few files are read again
+    starts = np.linspace(0, max(count - size, 0), BLOCKS).astype(np.int64)
+    some = np.unique(starts[:, None] + np.arange(min(size, count)))
+    return told_by_inputs(jets.train.batch(some), inputs, jets.classes, config.data.target)
 
 
 def _unlabelled(config: RunConfig, inputs: Inputs, progress: Progress) -> RunJets:

@@ -17,6 +17,7 @@ from toys import toy_arrays
 import hepml
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
+from hepml.data.reading.inspection import inspect
 from hepml.errors import DataError, HepmlError, LayoutError
 
 h5py = pytest.importorskip("h5py")
@@ -120,6 +121,23 @@ def test_flavour_labels_without_names_are_numbers(tmp_path: Path) -> None:
     read = hepml.read_jets(tmp_path / "s.h5")
     assert read.attrs["classes"] == ["0", "1", "2"]
     assert read.label.tolist() == (np.arange(10) % 3).tolist()
+
+
+def test_names_without_their_column_do_not_rename_the_flavours(tmp_path: Path) -> None:
+    salt(tmp_path / "s.h5")
+    with h5py.File(tmp_path / "s.h5", "r+") as file:
+        file["jets"].attrs["flavour_label"] = ["ujets", "cjets", "bjets"]
+    read = hepml.read_jets(tmp_path / "s.h5")
+    assert [read.attrs["classes"][i] for i in read.label[:2]] == ["ujets", "bjets"]
+
+
+def test_the_label_itself_is_no_leak(tmp_path: Path) -> None:
+    salt(tmp_path / "s.h5", [*JETS, ("truth", "f4")])
+    with h5py.File(tmp_path / "s.h5", "r+") as file:
+        rows = file["jets"][:]
+        rows["truth"] = rows["HadronConeExclTruthLabelID"]
+        file["jets"][...] = rows
+    assert [leak["column"] for leak in inspect(tmp_path / "s.h5").leaks] == ["truth"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class FlatFile(Protocol):
         kinds: what the file holds, name -> type.
         columns: names of the jet columns.
         unit: of its momenta.
+        label: the jet column that the labels are, where it is one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class FlatFile(Protocol):
     kinds: dict[str, str]
     columns: list[str]
     unit: str
+    label: str | None
 
     def chunks(
         self, start: int, stop: int, step: int, columns: Sequence[str] | None, jet_columns: Sequence[str]

@@ -156,14 +156,15 @@ class Salt:
             self.kinds |= {f"{tracks}.{n}": f"{lists.dtype[n]}[]" for n in self._track}
             names = jets.attrs.get("flavour_label")
         self._named = tuple(str(n) for n in names) if names is not None else ()
-        self._label = next(
+        self.label: str | None = next(
             (n for n in ("flavour_label", "HadronConeExclTruthLabelID") if n in self._jet), None
         )
-        if self._label == "flavour_label" and not self._named and "HadronConeExclTruthLabelID" in self._jet:
-            self._label = "HadronConeExclTruthLabelID"
-        self.classes: tuple[str, ...] = self._named or (tuple(_FLAVOURS) if self._label else ())
-        if self._label == "flavour_label" and not self._named:  # numbers whose names the file does not say
-            self.classes = tuple(str(i) for i in range(_largest(path, "flavour_label") + 1))
+        if self.label == "flavour_label" and not self._named and "HadronConeExclTruthLabelID" in self._jet:
+            self.label = "HadronConeExclTruthLabelID"
+        self.classes: tuple[str, ...] = tuple(_FLAVOURS) if self.label else ()
+        if self.label == "flavour_label":  # where the file does not say their names, these are numbers
+            numbers = () if self._named else range(_largest(path, "flavour_label") + 1)
+            self.classes = self._named or tuple(map(str, numbers))
         self._check()
 
     def _check(self) -> None:
@@ -282,10 +283,10 @@ class Salt:
             )
 
     def _labels(self, jets: np.ndarray) -> np.ndarray | None:
-        if self._label is None:
+        if self.label is None:
             return None
-        values = jets[self._label]
-        if self._label == "flavour_label":
+        values = jets[self.label]
+        if self.label == "flavour_label":
             return class_indices(values, len(self.classes))
         out: np.ndarray = np.minimum(
             class_indices(values, 2**62), NONE
@@ -349,6 +350,7 @@ class JetNet:
         self._names = (("type", *self._ORDER) if width == 5 else self._ORDER)[:width] if width else ()
         self.columns = [f"jet_{n}" for n in self._names]
         self.classes: tuple[str, ...] = ("0", "1", "2", "3", "4") if width == 5 else ()
+        self.label: str | None = "jet_type" if width == 5 else None
 
     def chunks(
         self, start: int, stop: int, step: int, columns: Sequence[str] | None, jet_columns: Sequence[str]

@@ -30,6 +30,7 @@ class Lhco:
 
     name = "lhco"
     unit = "GeV"
+    label: str | None = None
 
     def __init__(self, path: str, labelled: bool) -> None:
         self.path, self.labelled = path, labelled

@@ -32,6 +32,7 @@ class _Pieces:
 
     name = ""
     unit = "GeV"
+    label: str | None = None
 
     def __init__(self, source: TopTaggingTable | EnergyFlowJets, path: str, kinds: dict[str, str]) -> None:
         self.source, self.path, self.kinds = source, path, kinds

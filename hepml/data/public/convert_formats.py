@@ -157,9 +157,15 @@ class TopTaggingTable:
             columns = [str(c) for c in store.select(self._key, start=0, stop=1).columns]
         self._constituents = sum(name.startswith("E_") for name in columns)
         self._names = [f"{q}_{i}" for i in range(self._constituents) for q in ("E", "PX", "PY", "PZ")]
+        if "E_0" not in columns:
+            raise LayoutError(
+                f"no top-tagging table in this HDF5 file: '{self._key}' has no column 'E_0'",
+                where=str(path),
+                mend="of another format it may be read as it is: hepml inspect FILE",
+            )
         missing = [name for name in [*self._names, "is_signal_new"] if name not in columns]
-        if missing or not self._constituents:
-            name = missing[0] if missing else "E_0"
+        if missing:
+            name = missing[0]
             raise LayoutError(
                 f"column '{name}' not found",
                 where=f"{path}, {self._key}",

@@ -285,6 +285,8 @@ def _leaks(scanned: Scan, samples: SampleMap | None) -> tuple[dict[str, Any], ..
         own: set[str] = set()
         if item.layout is not None:
             own = {*item.layout.label_branches(item.branches).values(), str(item.layout.label)}
+        if item.flat is not None:
+            own.add(str(item.flat.label))
         if item.events is not None:
             cuts = (*item.events.chosen.jets.labels.values(), *item.events.layout.cuts.values())
             words = {word for cut in cuts for word in re.findall(r"[A-Za-z_]\w*", cut)}

@@ -80,7 +80,47 @@ def test_temperatures_that_do_not_exist_are_refused() -> None:
         fit_temperature(labels, scores, [1, 1, -0.1, 1, 1, 1])
 
 
+def test_the_temperature_of_three_classes_is_found_and_leaves_rows_that_add_up_to_one() -> None:
+    z = RNG.normal(size=(30_000, 3))
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    labels = (RNG.random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1)  # drawn from p: calibrated
+    sure = with_temperature(p, 1 / 3)
+    np.testing.assert_allclose(sure.sum(axis=1), 1)
+    assert fit_temperature(labels, sure) == pytest.approx(3, rel=0.03)
+    np.testing.assert_allclose(with_temperature(sure, 3.0), p, atol=1e-9)
+    assert max(reliability(labels == k, p[:, k])["ece"] for k in range(3)) < 0.015
+    seen = labels < 2  # a class without jets, weights, and a probability of exactly zero
+    rows, weights = sure[seen].round(2), RNG.random(int(seen.sum()))
+    rows[:, 2] = 1 - rows[:, 0] - rows[:, 1]
+    rows = np.clip(rows, 0, 1)
+    assert (rows == 0).any()
+    assert 1 < fit_temperature(labels[seen], rows, weights) < 10
+
+
+def test_two_columns_have_the_temperature_of_the_signal_alone() -> None:
+    p = RNG.random(2_000)
+    labels, both = (RNG.random(len(p)) < p).astype(int), np.stack((1 - p, p), axis=1)
+    assert fit_temperature(labels, both) == pytest.approx(fit_temperature(labels, p), rel=1e-4)
+    np.testing.assert_allclose(with_temperature(both, 2.0)[:, 1], with_temperature(p, 2.0), rtol=1e-9)
+
+
+def test_a_jet_without_a_score_has_none_after_the_temperature() -> None:
+    rows = with_temperature([[0.2, 0.3, 0.5], [np.nan] * 3], 2.0)
+    assert np.isnan(rows).any(axis=1).tolist() == [False, True]
+    assert np.isnan(with_temperature([np.nan, 0.5], 2.0)).tolist() == [True, False]
+
+
 def test_what_is_no_probability_or_no_mass_is_refused() -> None:
+    with pytest.raises(DataError, match="no probabilities"):
+        with_temperature([-3.0, 2.0], 2.0)
+    for scores in ([[0.2, 0.3, 0.4]], [[0.9, 0.9, 0.9]]):
+        with pytest.raises(DataError, match="1 of 1 jets do not add up to one"):
+            with_temperature(scores, 2.0)
+    with pytest.raises(DataError, match="of one class"):
+        reliability([0, 1], [[0.2, 0.8], [0.8, 0.2]])
+    for bins in (0, -1, 2.5):
+        with pytest.raises(DataError, match="whole number of bins"):
+            reliability([0, 1], [0.2, 0.8], bins=bins)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no probabilities"):
         reliability([0, 1], [-3.0, 2.0])
     with pytest.raises(DataError, match="for 2 jets"):

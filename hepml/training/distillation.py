@@ -9,40 +9,35 @@ itself would disagree is measured and told.
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import xxhash
-from filelock import FileLock
 from torch import Tensor
 
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
 from hepml.data.inputs import Inputs
 from hepml.data.parts import Part
-from hepml.errors import ConfigError, DataError, FileError
+from hepml.errors import ConfigError, DataError
 from hepml.objectives import Objective
 from hepml.training import augmentation
-from hepml.training.checkpoints import write_atomically
 from hepml.training.copies import as_read, changed_copies, summary
 from hepml.training.jets import RunJets, open_dataset, open_training
 from hepml.training.progress import Progress
 from hepml.training.recipe_config import DistillConfig
 from hepml.training.run_config import RunConfig
+from hepml.training.teacher_cache import Cache, jet_keys
 from hepml.training.teachers import Tutor, open_teacher
 
-FORMAT = 2  # of the cache; in 1 the scores stood in the order of the classes of the run that kept them
 CHUNK = 2_000  # jets scored between two messages
+KEPT_EVERY = 60.0  # seconds of scoring that a killed run loses at most, and the chunk in work
+CHECKED = 8  # scores of a cache that are computed again before it is believed
+SAME = 1e-3  # in probability, what machines and versions of libraries differ by at most
 SAMPLE = 64  # jets on which the teacher's answer to augmentations is measured
 
 
@@ -125,7 +120,9 @@ def prepare(
             dataset = _reopened(config, labelled, further, tutor.inputs, f"the teacher {tutor.name}")
             if copies is not None:
                 dataset = join(dataset, JetDataset.from_batch(as_read(copies, tutor.inputs)))
-        scores = teacher.weight * _scores(tutor, dataset, settings, progress)
+        rows = _scores(tutor, dataset, settings, progress)
+        check_against_labels(tutor, rows, np.asarray(jets.train.labels), jets.classes, progress)
+        scores = teacher.weight * rows
         total = scores if total is None else total + scores
         weights += teacher.weight
         _tell_symmetries(tutor, dataset, config.training.augment, progress)
@@ -233,20 +230,34 @@ def _scores(tutor: Tutor, dataset: Any, settings: DistillConfig, progress: Progr
     """Log-probabilities of a data set's jets by one teacher in the order of the run's classes, [N, C]: those
     that the cache has from there."""
     cache = Cache(settings.cache, tutor.digest)
-    with cache.locked():  # several ranks, or runs, want the same scores: one computes them
+
+    def waiting() -> None:
+        progress.message(f"teacher {tutor.name}: another run scores jets with it, waiting for {cache.lock}")
+
+    with cache.locked(waiting):  # several ranks, or runs, want the same scores: one computes them
         keys = np.concatenate([jet_keys(dataset.batch(part), tutor) for part in _pieces(len(dataset))])
         known, rows = cache.find(keys)
-        if known.any():
-            progress.message(f"teacher {tutor.name}: {int(known.sum()):,} scores from {cache.path}")
-        absent, parts = np.flatnonzero(~known), []
+        if known.any() and rows is not None:
+            if _still_true(tutor, dataset, np.flatnonzero(known), rows, settings.batch_size):
+                progress.message(f"teacher {tutor.name}: {int(known.sum()):,} scores from {cache.path}")
+            else:
+                cache.forget()
+                known[:] = False
+                progress.message(
+                    f"teacher {tutor.name}: the scores in {cache.path} are not what it gives now, as after a "
+                    "change of hepml; they are computed again"
+                )
+        absent, begun, kept, saved = np.flatnonzero(~known), 0, True, time.monotonic()
         for part in _pieces(len(absent)):
-            parts.append(tutor.log_probabilities(dataset.batch(absent[part]), settings.batch_size))
-            progress.scoring(f"teacher {tutor.name}", sum(map(len, parts)), len(absent))
-        if parts:
-            scored = np.concatenate(parts)
+            scored = tutor.log_probabilities(dataset.batch(absent[part]), settings.batch_size)
             rows = np.zeros((len(keys), scored.shape[1]), np.float32) if rows is None else rows
-            rows[absent] = scored
-            kept = cache.add(keys[absent], scored)
+            rows[absent[part]] = scored
+            end = int(part[-1]) + 1
+            progress.scoring(f"teacher {tutor.name}", end, len(absent))
+            if end == len(absent) or time.monotonic() - saved > KEPT_EVERY:
+                fresh = absent[begun:end]
+                kept, begun, saved = cache.add(keys[fresh], rows[fresh]), end, time.monotonic()
+        if len(absent):
             where = f"kept in {cache.path}" if kept else f"not kept, {cache.path.parent} cannot be written"
             progress.message(f"teacher {tutor.name}: {len(absent):,} jets scored, {where}")
     assert rows is not None
@@ -259,103 +270,57 @@ def _scores(tutor: Tutor, dataset: Any, settings: DistillConfig, progress: Progr
     return rows[:, tutor.order]
 
 
-def _pieces(jets: int) -> list[np.ndarray]:
-    return [np.arange(i, min(i + CHUNK, jets)) for i in range(0, jets, CHUNK)]
+def _still_true(tutor: Tutor, dataset: Any, known: np.ndarray, rows: np.ndarray, batch_size: int) -> bool:
+    """Whether some scores of a cache, from all over, are those that the teacher gives now: its code may have
+    changed since they were kept, which its weights do not tell."""
+    some = known[np.unique(np.linspace(0, len(known) - 1, min(CHECKED, len(known))).astype(np.int64))]
+    now = tutor.log_probabilities(dataset.batch(some), batch_size)
+    if now.shape[1] != rows.shape[1]:
+        return False
+    return bool(np.abs(np.exp(now) - np.exp(rows[some])).max() <= SAME)
 
 
-def jet_keys(batch: JetBatch, tutor: Tutor) -> np.ndarray:
-    """128 bits of each jet's content, as far as the teacher reads it, [B, 2]."""
-    columns = [batch.four_momenta]
-    if tutor.beside_momenta:
-        columns.append(batch.select(tutor.beside_momenta))
-    beside = [_rows_of(batch.collections[name], features) for name, features in tutor.inputs.collections]
-    rows = torch.cat(columns, dim=1).contiguous().numpy()
-    own = [] if batch.jet_momenta is None else [batch.jet_momenta]
-    if tutor.inputs.jet_features:
-        own.append(batch.select_jets(tutor.inputs.jet_features))
-    jets = torch.cat(own, dim=1).contiguous().numpy() if own else np.zeros((len(batch), 0), np.float32)
-    ends = batch.offsets.tolist()
-    keys = np.empty((len(batch), 2), dtype=np.uint64)
-    for i, (low, high) in enumerate(pairwise(ends)):
-        content = rows[low:high].tobytes() + jets[i].tobytes()
-        for columns_of, at in beside:
-            content += columns_of[at[i] : at[i + 1]].tobytes()
-        value = xxhash.xxh3_128(content).intdigest()
-        keys[i] = value >> 64, value & 0xFFFFFFFFFFFFFFFF
-    return keys
-
-
-def _rows_of(collection: JetBatch, features: Sequence[str]) -> tuple[np.ndarray, list[int]]:
-    """Momenta and features of a further collection, [ΣM, 4 + F], and where each jet's begin."""
-    columns = torch.cat([collection.four_momenta, collection.select(features)], dim=1)
-    return columns.contiguous().numpy(), collection.offsets.tolist()
-
-
-class Cache:
-    """One teacher's scores on disk, found by the jets' content.
+def check_against_labels(
+    tutor: Tutor, rows: np.ndarray, labels: np.ndarray, classes: Sequence[str], progress: Progress
+) -> None:
+    """Says how many of the labels a teacher tells, and refuses an order of its classes that nothing but the
+    order itself speaks for, where the labels speak for another one.
 
     Args:
-        folder: where; `.hepml/teachers` in the home folder where None.
-        teacher: digest of the teacher.
+        tutor: the teacher.
+        rows: its log-probabilities in the order of `classes`, [N, C].
+        labels: of the same jets, -1 of those that have none, [N].
+        classes: of the run.
+        progress: told what share.
+
+    Raises:
+        ConfigError: names the order that fits.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import
 
-    def __init__(self, folder: str | None, teacher: str) -> None:
-        home = Path(folder).expanduser() if folder else Path.home() / ".hepml" / "teachers"
-        self.path = home / f"{teacher}-v{FORMAT}.npz"
+    labelled = np.flatnonzero(labels >= 0)
+    y, p = labels[labelled], rows[labelled].astype(np.float64)
+    if not len(y):
+        return
+    right = float((p.argmax(axis=1) == y).mean())
+    progress.message(f"teacher {tutor.name}: right for {right:.1%} of {len(y):,} jets with a label")
+    if not tutor.guessed:
+        return
+    means = [p[y == k].mean(axis=0) if (y == k).any() else np.zeros(p.shape[1]) for k in range(len(classes))]
+    _, best = linear_sum_assignment(np.stack(means), maximize=True)
+    gain = p[np.arange(len(y)), best[y]] - p[np.arange(len(y)), y]
+    if gain.mean() > 3 * gain.std() / len(y) ** 0.5:
+        raise ConfigError(
+            f"the classes of the teacher {tutor.name} have other names than {', '.join(classes)}, and in "
+            f"this order it is right for {right:.1%} of the jets with a label",
+            where="distill.teacher",
+            mend=f"give data.classes in its order, {', '.join(classes[k] for k in np.argsort(best))}, or "
+            "with its names",
+        )
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Others wait; a folder that cannot be written has no lock and keeps nothing."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{self.path}.lock")
-            lock.acquire()
-        except OSError:
-            yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
 
-    def read(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Keys [N, 2] and rows [N, C]; nothing where there is no file or an unreadable one, since scores may
-        always be computed again."""
-        try:
-            with self.path.open("rb") as file, np.load(file) as arrays:
-                keys, rows = arrays["keys"], arrays["rows"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
-            return np.zeros((0, 2), np.uint64), None
-        if keys.dtype != np.uint64 or rows.ndim != 2 or keys.shape != (len(rows), 2):
-            return np.zeros((0, 2), np.uint64), None
-        return keys, rows
-
-    def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Which jets are known, [N], and their rows, [N, C] with zeros for others; None where nothing is
-        known."""
-        have, rows = self.read()
-        if rows is None:
-            return np.zeros(len(keys), dtype=bool), None
-        at = {tuple(key): i for i, key in enumerate(have.tolist())}
-        places = np.array([at.get(tuple(key), -1) for key in keys.tolist()], dtype=np.int64)
-        known = places >= 0
-        scores = np.zeros((len(keys), rows.shape[1]), np.float32)
-        scores[known] = rows[places[known]]
-        return known, scores
-
-    def add(self, keys: np.ndarray, rows: np.ndarray) -> bool:
-        """Keeps more scores; whether that could be done."""
-        have, before = self.read()
-        if before is not None and before.shape[1] == rows.shape[1]:
-            keys, rows = np.concatenate((have, keys)), np.concatenate((before, rows))
-        keys, first = np.unique(keys, axis=0, return_index=True)
-        buffer = io.BytesIO()
-        np.savez(buffer, keys=keys, rows=rows[first].astype(np.float32))
-        try:
-            write_atomically(self.path, buffer.getvalue())
-        except FileError:
-            return False
-        return True
+def _pieces(jets: int) -> list[np.ndarray]:
+    return [np.arange(i, min(i + CHUNK, jets)) for i in range(0, jets, CHUNK)]
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class Tutor:
         model: from a batch to logits, with a head.
         order: columns of its probabilities in the order of the run's classes.
         remark: how its classes were taken for the run's, where their names did not say.
+        guessed: whether none of its classes has a name of the run's, so that they were taken in their order.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Tutor:
     model: nn.Module
     order: tuple[int, ...]
     remark: str = ""
+    guessed: bool = False
 
     def log_probabilities(self, batch: JetBatch, batch_size: int) -> np.ndarray:
         """[B, C] float32, in the teacher's own order of classes: so they are kept for runs of any other."""
@@ -171,7 +173,8 @@ def open_teacher(teacher: Teacher, classes: tuple[str, ...]) -> Tutor:
         remark = f"the teacher has other names for these classes: {', '.join(pairs)}"
     digest = xxhash.xxh3_64(path.read_bytes()).hexdigest()
     shown = path.parent.parent.name if path.suffix == ".ckpt" else path.stem
-    return Tutor(shown, digest, inputs_of(model), model.eval(), order, remark)
+    guessed = set(named).isdisjoint(ours)
+    return Tutor(shown, digest, inputs_of(model), model.eval(), order, remark, guessed)
 
 
 def match_classes(named: Sequence[str], ours: Sequence[str], path: Path) -> tuple[int, ...]:

@@ -11,11 +11,13 @@ import pytest
 import torch
 import uproot
 from event_files import nano_events, write_tree
+from filelock import FileLock
 from toys import write_toy_jets
 
 from hepml import objectives
 from hepml.data.batch import JetBatch
 from hepml.data.dataset import JetDataset
+from hepml.data.inputs import Inputs
 from hepml.errors import ConfigError, FileError
 from hepml.inference.exporting import export
 from hepml.inference.prediction import predict
@@ -27,6 +29,7 @@ from hepml.training.progress import Progress
 from hepml.training.recipe_config import Teacher
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
+from hepml.training.teacher_cache import FORMAT, Cache
 from hepml.training.teachers import Tutor, match_classes, open_teacher
 
 Tiny = Callable[..., RunConfig]
@@ -271,6 +274,101 @@ def test_classes_of_a_teacher_are_matched_by_name_or_refused() -> None:
         match("a b QCD", "QCD c d")
 
 
+def test_an_order_of_classes_that_was_guessed_may_not_contradict_the_labels(
+    tiny: Tiny, teacher: Path, tmp_path: Path
+) -> None:
+    words = (f"distill.teacher.run={teacher}", f"distill.cache={tmp_path}/cache", "training.epochs=1")
+    notes = Notes()
+    train(
+        tiny(*words, "data.classes={background: label_QCD, signal: label_Tbqq}"),
+        tmp_path / "right",
+        progress=notes,
+    )
+    assert notes.found("background is its QCD, signal is its Tbqq")
+    assert notes.found("of 400 jets with a label")
+    with pytest.raises(ConfigError, match=r"right for \d+\.\d% of the jets.*its order, background, signal"):
+        train(tiny(*words, "data.classes={signal: label_Tbqq, background: label_QCD}"), tmp_path / "reversed")
+    assert not (tmp_path / "reversed").exists()
+
+
+def test_an_order_of_three_classes_is_named_as_the_teacher_has_it() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 300)
+    logits = rng.normal(size=(300, 3))
+    logits[np.arange(300), np.array([2, 0, 1])[labels]] += 3.0  # the teacher has class 0 third
+    rows = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+    guessed = Tutor("t", "0", Inputs(), torch.nn.Identity(), (0, 1, 2), guessed=True)
+    with pytest.raises(ConfigError, match="its order, b, c, a"):
+        distillation.check_against_labels(guessed, rows, labels, ("a", "b", "c"), Notes())
+    notes = Notes()
+    named, unlabelled = replace(guessed, guessed=False), np.full(300, -1)
+    distillation.check_against_labels(named, rows, labels, ("a", "b", "c"), notes)
+    distillation.check_against_labels(guessed, rows, unlabelled, ("a", "b", "c"), notes)
+    assert len(notes.lines) == 1
+
+
+def test_scores_that_the_teacher_does_not_give_any_more_are_computed_again(
+    tiny: Tiny, teacher: Path, tmp_path: Path
+) -> None:
+    config = tiny("training.epochs=1", f"distill.teacher.run={teacher}", f"distill.cache={tmp_path}/cache")
+    first = train(config, tmp_path / "first")
+    (path,) = (tmp_path / "cache").glob("*.npz")
+    with np.load(path) as found:
+        keys, rows = found["keys"], found["rows"]
+    path.unlink()
+    Cache(f"{tmp_path}/cache", path.name.removesuffix(f"-v{FORMAT}.npz")).add(keys, rows[:, ::-1])
+    notes = Notes()
+    again = train(config, tmp_path / "again", progress=notes)
+    assert notes.found("not what it gives now")
+    assert notes.found("400 jets scored")
+    assert again["test"]["auc"] == first["test"]["auc"]
+    with np.load(path) as found:
+        np.testing.assert_allclose(found["rows"], rows, atol=1e-4)
+
+
+def test_a_run_that_waits_for_anothers_scores_says_so(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path), "teacher")
+    said: list[str] = []
+
+    def waiting() -> None:
+        said.append("waiting")
+        other.release()
+
+    other = FileLock(cache.lock, is_singleton=False)
+    other.acquire()
+    with cache.locked(waiting):
+        assert said == ["waiting"]
+    with cache.locked(waiting):
+        assert said == ["waiting"]
+
+
+def test_a_killed_run_leaves_the_scores_that_it_had(
+    tiny: Tiny, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distillation, "CHUNK", 100)
+    monkeypatch.setattr(distillation, "KEPT_EVERY", 0.0)
+    config = tiny("training.epochs=1", f"distill.teacher.run={teacher}", f"distill.cache={tmp_path}/cache")
+
+    class Dies(Notes):
+        def scoring(self, name: str, done: int, jets: int) -> None:
+            if name.startswith("teacher") and done == 300:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "first", progress=Dies())
+    notes = Notes()
+    train(config, tmp_path / "again", progress=notes)
+    assert notes.found("200 scores from")
+    assert notes.found("200 jets scored")
+
+
+def test_a_score_that_is_not_finite_is_not_kept(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path), "teacher")
+    keys = np.array([[0, 1], [0, 2]], dtype=np.uint64)
+    cache.add(keys, np.array([[0.0, -1.0], [np.nan, -1.0]], dtype=np.float32))
+    assert cache.find(keys)[0].tolist() == [True, False]
+
+
 def test_a_teacher_scores_the_jets_of_samples(
     tiny: Tiny, teacher: Path, toy_files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -305,9 +403,7 @@ def test_a_broken_cache_is_filled_again(tiny: Tiny, teacher: Path, tmp_path: Pat
     np.savez(tmp_path / "short.npz", keys=keys, rows=rows[:10])
     for broken in (b"", whole[:-200], bytes(len(whole)), (tmp_path / "short.npz").read_bytes()):
         path.write_bytes(broken)
-        cache = distillation.Cache(
-            f"{tmp_path}/cache", path.name.removesuffix(f"-v{distillation.FORMAT}.npz")
-        )
+        cache = Cache(f"{tmp_path}/cache", path.name.removesuffix(f"-v{FORMAT}.npz"))
         assert not cache.find(keys)[0].any()
         assert cache.add(keys, rows)
         assert cache.find(keys)[0].all()

@@ -205,10 +205,18 @@ def _reweight(jets: RunJets, reweighting: Reweighting | GroupWeights, message: C
     jets.train = Part(replace(whole, weights=weights), part.indices)
     edges = reweighting.edges if isinstance(reweighting, GroupWeights) else reweighting.columns
     where = f"{outside:,} jets outside the bins" + (" or groups" if edges is not reweighting.columns else "")
+    where += f" or in bins where {reweighting.to} has none" if reweighting.to in jets.classes else ""
     missing = sum(~np.isfinite(columns[n][part.indices]) for n in edges)
     if np.any(missing):
         where += f", {np.count_nonzero(missing):,} of them NaN,"
     message(f"training jets reweighted in {', '.join(edges)} to {reweighting.to}; {where} weigh 0")
+    if isinstance(reweighting, Reweighting):
+        lacking = reweighting.lacking(columns, np.asarray(whole.labels), jets.classes, part.indices)
+        if lacking:
+            message(
+                f"data.reweight: some classes have no training jets in bins that others fill ({lacking}): "
+                "spectra differ there; widen the edges"
+            )
 
 
 def _say_how_to_get(settings: DataConfig) -> None:

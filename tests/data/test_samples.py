@@ -129,6 +129,17 @@ def test_reweighted_classes_have_one_spectrum(to: str) -> None:
     assert weights[inside & (labels == 0)].sum() == pytest.approx((inside & (labels == 0)).sum())
 
 
+def test_bins_that_a_class_leaves_empty_are_named() -> None:
+    pt, labels = np.array([250.0, 350, 250, 650, 900]), np.array([0, 0, 1, 1, 1])
+    rule = Reweighting.parse({"columns": {"jet_pt": [200, 300, 500, 700]}})
+    said = rule.lacking({"jet_pt": pt}, labels, ["a", "b", "c"])
+    assert (
+        said
+        == "a none in 1 of 3 bins, as in jet_pt 500 to 700; b none in 1 of 3 bins, as in jet_pt 300 to 500"
+    )
+    assert rule.lacking({"jet_pt": pt}, labels, ["a", "b"], np.array([0, 2])) == ""
+
+
 def test_no_event_is_in_two_parts() -> None:
     events = np.repeat(np.arange(200), np.random.default_rng(1).integers(0, 5, 200))
     parts = parts_by_share(len(events), {"val": 0.1, "test": 0.2}, 0, events)

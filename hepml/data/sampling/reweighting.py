@@ -99,6 +99,56 @@ class Reweighting:
                 mend="widen the edges, or name a column that all classes have",
             )
 
+    def lacking(
+        self,
+        columns: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        classes: Sequence[str],
+        fit: np.ndarray | None = None,
+    ) -> str:
+        """Which classes have no jets in bins that others fill, where no weight brings spectra together; empty
+        where all have some. Arguments as those of `factors`."""
+        there = self._histograms(columns, labels, classes, None, fit) > 0
+        filled, words = there.any(axis=0), []
+        for name, own in zip(classes, there, strict=True):
+            empty = np.flatnonzero(filled & ~own) if own.any() else ()
+            if len(empty):
+                bins = f"{len(empty)} of {int(filled.sum())} bins"
+                words.append(f"{name} none in {bins}, as in {self._named(int(empty[0]))}")
+        return "; ".join(words)
+
+    def _histograms(
+        self,
+        columns: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        classes: Sequence[str],
+        weights: np.ndarray | None,
+        fit: np.ndarray | None,
+    ) -> np.ndarray:
+        """The sum of weights of each class in each bin, [C, bins].
+
+        Raises:
+            DataError: weights that cancel within a bin.
+        """
+        bins, rows = self.bins(columns), slice(None) if fit is None else fit
+        own = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
+        size = int(np.prod([len(e) - 1 for e in self.columns.values()]))
+        histograms = np.zeros((len(classes), size))
+        b, y, w = bins[rows], labels[rows], own[rows]
+        for c in range(len(classes)):
+            chosen = (y == c) & (b >= 0)
+            histograms[c] = np.bincount(b[chosen], weights=w[chosen], minlength=size)
+            squares = np.bincount(b[chosen], weights=w[chosen] ** 2, minlength=size)
+            lost = (squares > 0) & ((histograms[c] <= 0) | (histograms[c] ** 2 < (1 - 1e-9) * squares))
+            if lost.any():
+                k = int(np.argmax(lost))
+                raise DataError(
+                    f"the weights of class {classes[c]} cancel in {int(lost.sum())} bins of data.reweight, "
+                    f"as in {self._named(k)}: {histograms[c][k]:.3g} ± {np.sqrt(squares[k]):.3g}",
+                    mend="widen the edges, or train without event weights (data.weights: false)",
+                )
+        return histograms
+
     def factors(
         self,
         columns: Mapping[str, np.ndarray],
@@ -125,23 +175,8 @@ class Reweighting:
                 where="data.reweight.to",
                 mend=did_you_mean(self.to, [*classes, "flat"]),
             )
-        bins, rows = self.bins(columns), slice(None) if fit is None else fit
-        own = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
-        size = int(np.prod([len(e) - 1 for e in self.columns.values()]))
-        histograms = np.zeros((len(classes), size))
-        b, y, w = bins[rows], labels[rows], own[rows]
-        for c in range(len(classes)):
-            chosen = (y == c) & (b >= 0)
-            histograms[c] = np.bincount(b[chosen], weights=w[chosen], minlength=size)
-            squares = np.bincount(b[chosen], weights=w[chosen] ** 2, minlength=size)
-            lost = (squares > 0) & ((histograms[c] <= 0) | (histograms[c] ** 2 < (1 - 1e-9) * squares))
-            if lost.any():
-                k = int(np.argmax(lost))
-                raise DataError(
-                    f"the weights of class {classes[c]} cancel in {int(lost.sum())} bins of data.reweight, "
-                    f"as in {self._named(k)}: {histograms[c][k]:.3g} ± {np.sqrt(squares[k]):.3g}",
-                    mend="widen the edges, or train without event weights (data.weights: false)",
-                )
+        bins, histograms = self.bins(columns), self._histograms(columns, labels, classes, weights, fit)
+        size, rows = histograms.shape[1], slice(None) if fit is None else fit
         if not (histograms > 0).any():
             raise DataError("no jets within the bins of data.reweight", mend="widen the edges")
         occupied = (histograms > 0).any(axis=0)

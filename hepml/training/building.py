@@ -13,6 +13,7 @@ from torch import nn
 import hepml
 from hepml import models, objectives
 from hepml.config import plain
+from hepml.data import features as feature_table
 from hepml.data import standardising
 from hepml.data.inputs import Inputs
 from hepml.data.layouts.event_layout import with_jets
@@ -20,7 +21,7 @@ from hepml.data.reading.layouts import load_mapping
 from hepml.errors import ConfigError, DataError
 from hepml.evaluation.multiclass import background_class, class_indices
 from hepml.models import catalogue
-from hepml.models.identity import identity_of
+from hepml.models.identity import identity_of, inputs_of
 from hepml.models.standardised import standardise, standards_of
 from hepml.objectives import Objective
 from hepml.redaction import redacted
@@ -157,13 +158,13 @@ def build_model(
     without a published standardisation standardised by the training jets.
 
     Raises:
-        ConfigError: nothing is left to train.
+        ConfigError: nothing is left to train; given weights of other inputs.
         ModelError: weights of another architecture.
     """
     model = create_model(config, given, objective.outputs)
     fresh = None
     if config.pretrained:
-        fresh = frozenset(initialise_from(model, config.pretrained))
+        fresh = _start(model, config, given, objective, jets.classes)
         listed = ", ".join(sorted({name.rpartition(".")[0] or name for name in fresh})) or "none"
         progress.message(f"weights from {config.pretrained}; new layers: {listed}")
     if config.training.freeze:
@@ -176,6 +177,54 @@ def build_model(
             )
     _standardise(model, config, given, jets, progress)
     return Built(model, fresh)
+
+
+def _start(
+    model: nn.Module,
+    config: RunConfig,
+    given: nn.Module | None,
+    objective: Objective,
+    classes: tuple[str, ...],
+) -> frozenset[str]:
+    """Gives a model the weights that the config names; what keeps its fresh values. The last layer does where
+    the outputs of the weights are the same classes in other places.
+
+    Raises:
+        ConfigError: all weights fit, but to inputs that mean something else.
+    """
+    assert config.pretrained is not None
+    named = identity_of(given).bare_classes
+    ours = tuple(str(name).removeprefix("label_") for name in classes)
+    last = _shaped_by_outputs(config, given, objective)
+    moved = any(a != b and (a in ours or b in named) for a, b in zip(named, ours, strict=False))
+    fresh = frozenset(initialise_from(model, config.pretrained, last if moved else ()))
+    before, now = _meanings(inputs_of(given)), _meanings(inputs_of(model))
+    if fresh <= last and before != now:
+        lost, new = ([n for n in a if n not in b] for a, b in ((before, now), (now, before)))
+        what = (
+            f"read {', '.join(lost)}, the model {', '.join(new)}" if new else "read inputs in another order"
+        )
+        raise ConfigError(
+            f"all layers fit, but the given weights {what}",
+            where=config.pretrained,
+            mend="leave out what changes them (`features`, say), or train without given weights",
+        )
+    return fresh
+
+
+def _meanings(inputs: Inputs) -> list[str]:
+    """The inputs that a model reads by their places, in order."""
+    own = [*feature_table.resolve(inputs.features), *inputs.jet_features, *inputs.extras]
+    return [*own, *(f"{name}.{feature}" for name, features in inputs.collections for feature in features)]
+
+
+def _shaped_by_outputs(config: RunConfig, given: nn.Module | None, objective: Objective) -> frozenset[str]:
+    """Names of the tensors whose shape is that of the outputs."""
+    one, other = (
+        create_model(config, given, outputs).state_dict()
+        for outputs in (objective.outputs, objective.outputs + 1)
+    )
+    return frozenset(name for name in one if name not in other or one[name].shape != other[name].shape)
 
 
 def _standardise(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -234,16 +234,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-def initialise_from(model: nn.Module, source: Path | str) -> list[str]:
+def initialise_from(
+    model: nn.Module, source: Path | str, leave_out: Collection[str] = frozenset()
+) -> list[str]:
     """Copies every weight that fits from a trained model into this one (fine-tuning).
 
     Args:
         model: the model to start.
         source: a run, a checkpoint or published weights.
+        leave_out: names of tensors that are not copied.
 
     Returns:
-        names of tensors that keep their fresh values because their shapes differ or the source lacks them:
-            the last layer, as a rule.
+        names of tensors that keep their fresh values because their shapes differ, the source lacks them or
+            they are left out: the last layer, as a rule.
 
     Raises:
         ModelError: less than half of the model's numbers could be taken over, so that these are weights of
@@ -253,6 +256,7 @@ def initialise_from(model: nn.Module, source: Path | str) -> list[str]:
     own = model.state_dict()
     fits = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     taken, total = sum(t.numel() for t in fits.values()), sum(t.numel() for t in own.values())
+    fits = {name: tensor for name, tensor in fits.items() if name not in leave_out}
     if 2 * taken < total:
         raise ModelError(
             f"only {taken:,} of the model's {total:,} numbers are in these weights",

@@ -55,7 +55,7 @@ def join_runs(
 
     Returns:
         its `summary.json`: of each test set the report with `spread`, the mean over jets of the members'
-        standard deviation, and `members` with each member's own AUC.
+        standard deviation, and `members`, the runs that were joined.
 
     Raises:
         ConfigError: one run, or runs that tell other classes apart or have other objectives.
@@ -137,14 +137,29 @@ def assemble(members: Sequence[nn.Module], names: Sequence[str] = ()) -> nn.Modu
         own = {key: plain(value) for key, value in one.hyperparameters.items() if key != "outputs"}
         blocks.append({"name": one.name, **own})
     ensemble = models.create("ensemble", outputs=head_of(members[0]).outputs, members=blocks)
-    for place, member in zip(ensemble.members, members, strict=True):  # type: ignore[arg-type]
-        place.load_state_dict(member.state_dict())
+    for name, place, member in zip(names, ensemble.members, members, strict=True):  # type: ignore[arg-type]
+        _take_over(place, member, name)
     standards = _common_standards(members, names)
     return standardise(ensemble, standards) if standards else ensemble
 
 
 # ------------------------------------------------------------------------------------------------------------
 # helpers
+
+
+def _take_over(place: nn.Module, member: nn.Module, name: str) -> None:
+    """Gives a member's place in an ensemble its weights.
+
+    Raises:
+        ConfigError: it has none, as an exported tagger.
+    """
+    given, own = member.state_dict(), place.state_dict()
+    if {key: tensor.shape for key, tensor in given.items()} != {k: tensor.shape for k, tensor in own.items()}:
+        raise ConfigError(
+            f"{name} does not hold the weights of a {identity_of(member).name}",
+            mend="join runs or checkpoints, not what was exported from them",
+        )
+    place.load_state_dict(given)
 
 
 def _common_standards(members: Sequence[nn.Module], names: Sequence[str]) -> dict[str, Any]:

@@ -1,10 +1,8 @@
-"""How a run fits its model: Lightning's trainer, the loaders of this rank, and the checkpoint that a
-resumed run continues from."""
+"""How a run fits its model: Lightning's trainer and the loaders of this rank."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
@@ -21,7 +19,8 @@ from hepml.objectives import Objective
 from hepml.training import distillation
 from hepml.training.building import Built, build_decorrelation, build_side, checkpoint_identity
 from hepml.training.callbacks import Killed, RunKeeper
-from hepml.training.checkpoints import AtomicCheckpointIO, epochs_of
+from hepml.training.checkpoints import AtomicCheckpointIO
+from hepml.training.continuing import checkpoint_to_continue
 from hepml.training.feeding import Stream, reading_processes
 from hepml.training.jet_weights import class_scale, mean_weight
 from hepml.training.jets import RunJets
@@ -232,33 +231,3 @@ def make_loaders(
         workers=workers,
     )
     return training, validation
-
-
-def checkpoint_to_continue(context: RunContext, resume: bool) -> Path | None:
-    """The last checkpoint of a resumed run, where it left one.
-
-    Raises:
-        ConfigError: the run has more epochs behind it than the config asks for.
-    """
-    if not resume:
-        return None
-    last = context.folder.last
-    if not last.is_file():
-        context.progress.message("no checkpoint yet: starting from the beginning")
-        return None
-    behind, asked = epochs_of(last), context.config.training.epochs
-    if behind > asked:
-        raise ConfigError(
-            f"the run has {behind} epochs behind it, training.epochs asks for {asked}",
-            where=str(last),
-            mend=f"training.epochs={behind} reports it as it stands, more goes on; a shorter run "
-            "needs a folder of its own",
-        )
-    if behind == asked:
-        context.progress.message(
-            f"this run was finished: all {asked} epochs are behind it; its test jets are scored again "
-            f"(training.epochs={2 * asked} would go on)"
-        )
-    else:
-        context.progress.message(f"going on from {last}, {behind} of {asked} epochs behind it")
-    return last

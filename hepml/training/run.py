@@ -23,6 +23,7 @@ from hepml.models import catalogue
 from hepml.models.identity import identity_of
 from hepml.tracking import page
 from hepml.training.callbacks import Killed, Signals
+from hepml.training.continuing import refuse_another
 from hepml.training.fitting import fit_model
 from hepml.training.jets import RunJets
 from hepml.training.launch import (
@@ -101,7 +102,7 @@ def _carry_out(context: RunContext, resume: bool) -> dict[str, Any]:
     if context.ranks.note:
         context.progress.message(context.ranks.note)
     with meeting(context.ranks, context.config.training):
-        first_decides(context.ranks, lambda: _open_folder(context, resume))
+        first_decides(context.ranks, lambda: _open_folder(context, ready.built.model, resume))
         return _train_and_report(context, ready, resume)
 
 
@@ -144,7 +145,7 @@ def _train_and_report(context: RunContext, ready: Prepared, resume: bool) -> dic
 # the record of a run
 
 
-def _open_folder(context: RunContext, resume: bool) -> None:
+def _open_folder(context: RunContext, model: nn.Module, resume: bool) -> None:
     """Makes the run folder this process's own: nothing is written in one that another process trains in."""
     if not resume:
         data = context.config.data
@@ -153,7 +154,9 @@ def _open_folder(context: RunContext, resume: bool) -> None:
     context.folder.prepare(resume=resume)
     context.lock = tracking.take_lock(context.folder.path)
     try:
-        if not resume:
+        if resume:
+            refuse_another(context.folder, model, context.config)
+        else:
             context.folder.prepare(resume=False)  # nobody was faster
         _describe_run(context)
     except BaseException:

@@ -34,6 +34,11 @@ SAMPLE = 20_000  # training jets that the scale of a target is measured on
 PROBE = 6  # jets of the forward passes that are watched
 
 
+def module_name(task: str) -> str:
+    """The name of a task's head among modules, where those of torch's own attributes are taken."""
+    return f"{task}_" if hasattr(nn.ModuleDict, task) else task
+
+
 @dataclass(frozen=True)
 class Task:
     """One side task.
@@ -56,8 +61,8 @@ class Task:
 
     @property
     def module(self) -> str:
-        """The name of its head among modules, where those of torch's own attributes are taken."""
-        return f"{self.name}_" if hasattr(nn.ModuleDict, self.name) else self.name
+        """The name of its head among modules."""
+        return module_name(self.name)
 
     def known(self, values: Tensor) -> Tensor:
         """Where there is a target: finite, and of classes one of the head's."""

@@ -11,11 +11,12 @@ import torch
 
 import hepml
 from hepml.errors import ConfigError
+from hepml.inference.exporting import export
 from hepml.inference.prediction import predict
 from hepml.inference.spread import WithSpread
 from hepml.training.ensembles import join_runs
 from hepml.training.run import train
-from hepml.training.run_config import RunConfig
+from hepml.training.run_config import RunConfig, load_run_config
 
 
 def test_an_ensemble_of_runs_is_a_run_that_scores_by_the_mean_of_the_logits(
@@ -38,6 +39,10 @@ def test_an_ensemble_of_runs_is_a_run_that_scores_by_the_mean_of_the_logits(
     opened = hepml.open_run(tmp_path / "both")
     assert opened.summary["test"]["auc"] == summary["test"]["auc"]
     assert opened.scores["test"].labels.shape == (240,)
+    before = (tmp_path / "both" / "checkpoints" / "best.ckpt").read_bytes()
+    with pytest.raises(ConfigError, match="no checkpoint to go on from"):
+        train(load_run_config(tmp_path / "both" / "config.yaml"), tmp_path / "both", resume=True)
+    assert (tmp_path / "both" / "checkpoints" / "best.ckpt").read_bytes() == before
 
 
 def test_what_cannot_be_joined_is_refused(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -46,6 +51,9 @@ def test_what_cannot_be_joined_is_refused(tiny: Callable[..., RunConfig], tmp_pa
         join_runs([tmp_path / "a"], tmp_path / "both")
     with pytest.raises(ConfigError, match="twice"):
         join_runs([tmp_path / "a", tmp_path / "a"], tmp_path / "both")
+    export(hepml.load_model(tmp_path / "a"), tmp_path / "a.onnx")
+    with pytest.raises(ConfigError, match=r"a\.onnx does not hold the weights of a pfn"):
+        join_runs([tmp_path / "a", tmp_path / "a.onnx"], tmp_path / "both")
     with pytest.raises(ConfigError, match="no spread"):
         WithSpread(hepml.load_model(tmp_path / "a"))
     other = hepml.load_model(tmp_path / "a")

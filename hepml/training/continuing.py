@@ -1,0 +1,96 @@
+"""How a run goes on: the checkpoint that it continues from, and whether its config still fits that."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from torch import nn
+
+from hepml.errors import ConfigError
+from hepml.training.checkpoints import BEST, epochs_of, read_checkpoint
+from hepml.training.run_config import RunConfig
+from hepml.training.run_context import RunContext
+from hepml.training.run_directory import STATE, RunDirectory
+from hepml.training.side_tasks import module_name
+
+# settings that an optimizer, or the average of weights, keeps: a checkpoint goes on with those it has
+KEPT = ("optimizer", "learning_rate", "pretrained_rate", "weight_decay", "betas", "average", "freeze")
+
+
+def refuse_another(folder: RunDirectory, model: nn.Module, config: RunConfig) -> None:
+    """Refuses to go on with a run by a config that asks for something else than its checkpoint has, before
+    anything in its folder is changed.
+
+    Args:
+        folder: of the run to go on with.
+        model: that the config builds.
+        config: of the resumption.
+
+    Raises:
+        ConfigError: a finished run without a checkpoint to go on from, as an ensemble is; other layers or
+            heads; another optimizer; fewer epochs than are behind it.
+    """
+    last, place = folder.last, shlex.quote(str(folder.path))
+    if not last.is_file():
+        finished = (
+            folder.read_json(STATE).get("status") == "FINISHED" and (folder.checkpoints / BEST).exists()
+        )
+        if finished:
+            raise ConfigError(
+                "this run is finished and has no checkpoint to go on from, as an ensemble of runs",
+                where=str(folder.path),
+                mend=f"a run of its own begins with its weights: model.pretrained={place}",
+            )
+        return
+    stored, mend = read_checkpoint(last), f"hepml train {place} --resume goes on as it was"
+    tensors = stored.get("state_dict", {})
+    before = {name: tensor.shape for name, tensor in tensors.items() if name.startswith("model.")}
+    before |= {f"side.heads.{name.split('.')[2]}.": () for name in tensors if name.startswith("side.heads.")}
+    heads = ["masked"] if config.pretraining is not None else list(config.auxiliary)
+    now = {f"model.{name}": tensor.shape for name, tensor in model.state_dict().items()}
+    now |= {f"side.heads.{module_name(name)}.": () for name in heads}
+    other = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if other:
+        listed = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in other[:4]))
+        raise ConfigError(
+            f"the run to go on with has other layers than this config: {listed}",
+            where=str(last),
+            mend=f"{mend}; other layers need a folder of their own",
+        )
+    asked = config.training.model_dump(mode="json")
+    was = ((stored.get("hepml") or {}).get("config") or {}).get("training") or {}
+    for key in KEPT:
+        if key in was and was[key] != asked[key]:
+            raise ConfigError(
+                f"the run to go on with has training.{key}={was[key]}, {asked[key]} is asked for",
+                where=str(last),
+                mend=f"{mend}; a run of its own begins with its weights: model.pretrained={place}",
+            )
+    behind = epochs_of(last)
+    if behind > config.training.epochs:
+        raise ConfigError(
+            f"the run has {behind} epochs behind it, training.epochs asks for {config.training.epochs}",
+            where=str(last),
+            mend=f"training.epochs={behind} reports it as it stands, more goes on; a shorter run "
+            "needs a folder of its own",
+        )
+
+
+def checkpoint_to_continue(context: RunContext, resume: bool) -> Path | None:
+    """The last checkpoint of a resumed run, where it left one; told is how far it had come."""
+    if not resume:
+        return None
+    last = context.folder.last
+    if not last.is_file():
+        context.progress.message("no checkpoint yet: starting from the beginning")
+        return None
+    behind, asked = epochs_of(last), context.config.training.epochs
+    if behind == asked:
+        context.progress.message(
+            f"this run was finished: all {asked} epochs are behind it; its test jets are scored again "
+            f"(training.epochs={2 * asked} would go on)"
+        )
+    else:
+        context.progress.message(f"going on from {last}, {behind} of {asked} epochs behind it")
+    return last

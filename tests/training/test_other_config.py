@@ -1,0 +1,93 @@
+"""A run that goes on, or starts from given weights, with a config that they do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hepml.errors import ConfigError
+from hepml.training.checkpoints import load_model
+from hepml.training.progress import Progress
+from hepml.training.run import train
+from hepml.training.run_config import RunConfig
+
+Tiny = Callable[..., RunConfig]
+
+
+class Notes(Progress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def given(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("given") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hepml.training.reporting.draw_figures", lambda *anything: None)
+        train(tiny("auxiliary.mass={target: jet_mass}"), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], r"other layers than this config: side\.heads\.mass"),
+        (["auxiliary.mass={target: jet_mass}", "model.f=[8]"], r"other layers than this config: model\."),
+        (["auxiliary.mass={target: jet_mass}", "training.optimizer=muon"], "optimizer=adamw, muon is asked"),
+        (["auxiliary.mass={target: jet_mass}", "training.learning_rate=1e-4"], "rate=0.005, 0.0001 is asked"),
+        (["auxiliary.mass={target: jet_mass}", "training.average=0.9"], "average=None, 0.9 is asked"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_layers_and_optimizer_alone(
+    tiny: Tiny, given: Path, words: list[str], message: str
+) -> None:
+    kept = {name: (given / name).read_bytes() for name in ("config.yaml", "run.json")}
+    with pytest.raises(ConfigError, match=message):
+        train(tiny(*words, "training.epochs=4"), given, resume=True)
+    assert kept == {name: (given / name).read_bytes() for name in kept}, "refused before anything is written"
+    train(tiny("auxiliary.mass={target: jet_mass}"), given, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("[delta_phi, pt_fraction, delta_eta]", "read inputs in another order"),
+        ("[log_energy, delta_eta, delta_phi]", "read pt_fraction, the model log_energy"),
+    ],
+)
+def test_weights_that_fit_inputs_of_another_meaning_are_refused(
+    tiny: Tiny, given: Path, tmp_path: Path, features: str, message: str
+) -> None:
+    config = tiny(f"model={{name: pfn, pretrained: '{given}', features: {features}}}", "training.epochs=1")
+    with pytest.raises(ConfigError, match=message):
+        train(config, tmp_path / "run")
+
+
+def test_another_number_of_inputs_has_a_new_first_layer(tiny: Tiny, given: Path, tmp_path: Path) -> None:
+    notes = Notes()
+    config = tiny(f"model={{name: pfn, pretrained: '{given}', features: [pt_fraction, delta_eta]}}")
+    train(config, tmp_path / "run", progress=notes)
+    assert any(line.endswith("new layers: phi.0") for line in notes.lines)
+
+
+@pytest.mark.parametrize("objective", ["categorical", "bernoulli"])
+def test_the_last_layer_is_new_where_the_classes_stand_in_other_places(
+    tiny: Tiny, tmp_path: Path, objective: str
+) -> None:
+    train(tiny(f"objective={objective}"), tmp_path / "first")
+    words = (f"model={{pretrained: '{tmp_path / 'first'}'}}", f"objective={objective}", "training.epochs=1")
+    still = ("training.learning_rate=1e-9", "training.weight_decay=0")
+    for classes, new in (("[QCD, Tbqq]", "none"), ("[Tbqq, QCD]", "f.2")):
+        notes = Notes()
+        train(tiny(*words, *still, f"data.classes={classes}"), tmp_path / classes, progress=notes)
+        assert any(line.endswith(f"new layers: {new}") for line in notes.lines), notes.lines
+    before, after = (load_model(tmp_path / name).state_dict() for name in ("first", "[Tbqq, QCD]"))
+    assert (before["f.2.weight"] - after["f.2.weight"]).abs().max() > 1e-3
+    assert (before["phi.0.weight"] - after["phi.0.weight"]).abs().max() < 1e-6

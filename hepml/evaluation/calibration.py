@@ -45,7 +45,8 @@ def reliability(
         >>> table['ece']
         0.25
     """
-    if isinstance(bins, bool) or not isinstance(bins, int | np.integer) or bins < 1:
+    number: object = bins
+    if not isinstance(number, int | np.integer) or number < 1:
         raise DataError(f"bins is {bins!r}", mend="give a whole number of bins, 15 say")
     y, s, w = _probabilities(labels, scores, weights)
     edges = np.linspace(0, 1, bins + 1)

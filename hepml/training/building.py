@@ -163,7 +163,7 @@ def build_model(
     """
     model = create_model(config, given, objective.outputs)
     fresh = None
-    if config.pretrained:
+    if given is not None:
         fresh = _start(model, config, given, objective, jets.classes)
         listed = ", ".join(sorted({name.rpartition(".")[0] or name for name in fresh})) or "none"
         progress.message(f"weights from {config.pretrained}; new layers: {listed}")
@@ -182,7 +182,7 @@ def build_model(
 def _start(
     model: nn.Module,
     config: RunConfig,
-    given: nn.Module | None,
+    given: nn.Module,
     objective: Objective,
     classes: tuple[str, ...],
 ) -> frozenset[str]:
@@ -218,7 +218,7 @@ def _meanings(inputs: Inputs) -> list[str]:
     return [*own, *(f"{name}.{feature}" for name, features in inputs.collections for feature in features)]
 
 
-def _shaped_by_outputs(config: RunConfig, given: nn.Module | None, objective: Objective) -> frozenset[str]:
+def _shaped_by_outputs(config: RunConfig, given: nn.Module, objective: Objective) -> frozenset[str]:
     """Names of the tensors whose shape is that of the outputs."""
     one, other = (
         create_model(config, given, outputs).state_dict()

@@ -77,7 +77,7 @@ def told_by_inputs(
             f"input {name.partition(' (')[0]} is the target '{target}': it must not become an input"
             for name in told
         ]
-    lines = {}
+    lines: dict[str, str] = {}
     for leak in leaks(columns, labels, classes):
         name = leak["column"].partition(" (")[0]
         what = f"input {name} alone tells {leak['class']} (AUC {leak['auc']:.4f})"

@@ -111,7 +111,7 @@ class Reweighting:
         there = self._histograms(columns, labels, classes, None, fit) > 0
         filled, words = there.any(axis=0), []
         for name, own in zip(classes, there, strict=True):
-            empty = np.flatnonzero(filled & ~own) if own.any() else ()
+            empty = np.flatnonzero(filled & ~own & own.any())
             if len(empty):
                 bins = f"{len(empty)} of {int(filled.sum())} bins"
                 words.append(f"{name} none in {bins}, as in {self._named(int(empty[0]))}")

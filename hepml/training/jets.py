@@ -323,7 +323,8 @@ def _check_classes(jets: RunJets) -> None:
         only = f"only of class '{present[0]}'" if present else "of no class"
         report = jets.train.report
         many = sum(1 for n in report.classes.values() if n) if report is not None else 0
-        lost = f" ({report})" if report is not None and many < 2 and report.kept < report.read else ""
+        told = report is not None and many < 2 and (report.kept < report.read or report.notes)
+        lost = f" ({report})" if told else ""
         raise DataError(
             f"the training jets are {only}{lost}",
             mend="add files of the other classes, or choose data.classes",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from event_files import write_tree
+from event_files import nano_events, write_tree
 from toys import toy_arrays
 
 from hepml.data.reading.inspection import inspect
@@ -122,6 +122,12 @@ def test_what_a_reweighting_leaves_out_is_said(folder: Path) -> None:
     assert any("reweighted in jet_pt to flat" in line for line in told.lines)
 
 
+def test_jets_that_the_reference_class_has_none_of_are_said(folder: Path) -> None:
+    told = Told()
+    prepared(folder, told, reweight={"columns": {"rest": [-1, 0.5, 2]}, "to": "Tbqq"})
+    assert any("or in bins where Tbqq has none weigh 0" in line for line in told.lines)
+
+
 def test_inspect_tells_a_reweighting_that_cannot_be(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("data: {reweight: {columns: {of_signal: [0, 2]}}}")
     found = inspect(folder / "jets.root", layout=str(tmp_path / "c.yaml"))
@@ -198,4 +204,8 @@ def test_a_jet_that_has_no_one_class_is_answered_with_what_mends_it(
 def test_a_class_that_a_selection_leaves_out_is_said_with_it(folder: Path) -> None:
     refused(folder, r"only of class 'Tbqq' \(60 of 120 .*60 jets removed by the sel", selection="sign > 0")
     refused(folder, "no jets left: 0 of 120", selection="jet_pt > 1e9")
+    write_tree(folder / "nano.root", "Events", nano_events(60))
+    layout = {"jets": {"collection": "FatJet", "select": "hadronFlavour == 5"}}
+    words = r"only of class 'b' \(.* jets removed by jets.select 'hadronFlavour == 5'\)"
+    refused(folder, words, layout=layout, train=str(folder / "nano.root"))
     refused(folder, "leave none for val", val=1e-6)

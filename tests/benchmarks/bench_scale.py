@@ -247,7 +247,7 @@ def one(way: str, file: str, folder: Path) -> None:
     CLOCK.restart()
     jets = WAYS[way](file, folder)
     wall, cpu = CLOCK.read()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(json.dumps({"jets": jets, "wall": wall, "cpu": cpu, "peak_MB": peak}))
 
 

@@ -30,7 +30,7 @@ for many in times:
     packed = float(jets.sizes.sum() * jets.row_bytes / 1e6)
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
     # ru_maxrss would be that of the process that started this one
-    peak = int(status["VmHWM"].split()[0]) / 1024
+    peak = int(status["VmHWM"].split()[0]) * 1024 / 1e6
     print(json.dumps({"jets": seen, "packed_MB": packed, "peak_MB": peak}))
 """
 

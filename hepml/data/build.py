@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from hepml.allocator import give_back_freed_memory
 from hepml.data import extras as extra_table
 from hepml.data import features as feature_table
 from hepml.data.batch import JetBatch
@@ -221,7 +220,6 @@ def packed_chunks(
         HepmlError: see `JetDataset.open`.
     """
     scanned.raise_first()
-    give_back_freed_memory()
     for name in request.inputs.extras:
         extra_table.lookup(name)
     names = feature_table.resolve(request.inputs.features) if request.inputs.features else ()

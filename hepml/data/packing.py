@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +19,7 @@ from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED, derived_array
 from hepml.data.packed_jets import PackedJets
 from hepml.data.reading.chunk import BLOCK, MOMENTUM, Chunk
-from hepml.data.reading.cores import available_cores
+from hepml.data.reading.cores import on_all_cores
 from hepml.data.reading.report import DataReport
 from hepml.data.reading.screen import BadJets, screen
 from hepml.data.reserved import Room
@@ -230,7 +229,7 @@ def four_momenta_of(chunk: Chunk, dtype: torch.dtype = torch.float32, room: Room
         _interleave([c[part] for c in columns], out[part])
 
     starts = range(0, len(out), BLOCK)
-    _on_all_cores(fill, starts, len(starts))
+    on_all_cores(fill, starts, len(starts))
     return torch.from_numpy(out)
 
 
@@ -254,21 +253,8 @@ def features_of(
         columns = feature_table.compute_columns(names, raw_columns(chunk.jets_between(first, last), dtype))
         _interleave(columns, out[int(chunk.offsets[first]) : int(chunk.offsets[last])])
 
-    _on_all_cores(fill, pairwise(edges.tolist()), len(edges) - 1)
+    on_all_cores(fill, pairwise(edges.tolist()), len(edges) - 1)
     return torch.from_numpy(out)
-
-
-def _on_all_cores(work: Callable[[Any], None], items: Iterable[Any], number: int) -> None:
-    """Does independent pieces of work, several at a time where there are several; torch and numpy let go of
-    the interpreter's lock."""
-    cores = min(available_cores(), 8, number)
-    if cores < 2:
-        for item in items:
-            work(item)
-        return
-    with ThreadPoolExecutor(cores) as pool:
-        for _ in pool.map(work, items):
-            pass
 
 
 def _new(name: str, rows: int, width: int, dtype: Any) -> np.ndarray:

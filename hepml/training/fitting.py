@@ -9,7 +9,6 @@ import lightning.pytorch as L
 import torch
 from torch import nn
 
-from hepml.allocator import keep_freed_memory
 from hepml.data.batch import JetBatch
 from hepml.data.loader import JetLoader
 from hepml.data.stream_loader import StreamLoader, loader_of
@@ -17,6 +16,7 @@ from hepml.errors import ConfigError
 from hepml.nn.across_ranks import synchronise
 from hepml.objectives import Objective
 from hepml.training import distillation
+from hepml.training.allocator import keep_freed_memory
 from hepml.training.building import Built, build_decorrelation, build_side, checkpoint_identity
 from hepml.training.callbacks import Killed, RunKeeper
 from hepml.training.checkpoints import AtomicCheckpointIO

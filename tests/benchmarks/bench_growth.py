@@ -18,10 +18,10 @@ from itertools import pairwise
 import torch
 from turns import training_step
 
-from hepml.allocator import keep_freed_memory
 from hepml.data.batch import JetBatch
 from hepml.models import create
 from hepml.testing import sample_jets
+from hepml.training.allocator import keep_freed_memory
 
 MODELS = ("pfn", "particlenet", "particlenet_lite", "transformer", "part", "lgatr_slim", "lorentznet")
 

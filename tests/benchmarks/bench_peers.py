@@ -32,9 +32,9 @@ import torch.nn.functional as F
 from packed_peers import PackedEdgeConvNet, PackedTransformer, SaltTransformer, WeaverInputs
 from torch import Tensor, nn
 
-from hepml.allocator import keep_freed_memory
 from hepml.data.batch import JetBatch
 from hepml.models import create
+from hepml.training.allocator import keep_freed_memory
 
 BATCHES = 2  # different ones, taken in turn
 SIDE = 1024  # of the large product

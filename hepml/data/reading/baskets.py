@@ -18,14 +18,13 @@ import threading
 import weakref
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cramjam
 import numpy as np
 import xxhash
 
-from hepml.data.reading.cores import available_cores
+from hepml.data.reading.cores import on_all_cores
 from hepml.data.reading.links import starts_of
 
 _KEY = struct.Struct(">ihiIh")  # fNbytes, fVersion, fObjlen, fDatime, fKeylen
@@ -45,17 +44,14 @@ class BasketReader:
     Args:
         tree: an uproot TTree.
         path: its file.
-        threads: baskets that are decompressed at a time; the cores this process may use where left out.
         exact: whether lists keep the file's kind of number; they become float32 otherwise.
     """
 
-    def __init__(self, tree: Any, path: str, threads: int | None = None, exact: bool = False) -> None:
+    def __init__(self, tree: Any, path: str, exact: bool = False) -> None:
         self.tree, self.exact = tree, exact
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
-        self.threads = threads or min(available_cores(), 8)
         self._scratch = threading.local()  # buffers of each thread
-        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         self._kept: dict[str, tuple[int, np.ndarray, np.ndarray | None]] = {}
         self._branches: dict[str, Any] = {}  # looked up once: uproot goes through the tree at each call
         self._edges: dict[str, np.ndarray] = {}
@@ -93,9 +89,7 @@ class BasketReader:
             NotPlainError: a basket that uproot must read.
             ValueError and the like: damaged baskets.
         """
-        if self._pool is None or len(names) < 2:
-            return {name: self._column(name, start, stop) for name in names}
-        columns = self._pool.map(lambda name: self._column(name, start, stop), names)
+        columns = on_all_cores(lambda name: self._column(name, start, stop), names, len(names))
         return dict(zip(names, columns, strict=True))
 
     def _branch(self, name: str) -> Any:

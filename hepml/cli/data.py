@@ -170,7 +170,8 @@ def layout_from(
     standardisation, labels, selections, weights. What cannot be translated is named with its line; nothing of
     the YAML is run."""
     from hepml.cli import console
-    from hepml.data.layouts.weaver_yaml import missing_branches, translate
+    from hepml.data.layouts.weaver_checks import missing_branches
+    from hepml.data.layouts.weaver_yaml import translate
     from hepml.data.reading.reader import scan
     from hepml.outputs import refuse_inputs, writing
 

@@ -1,13 +1,14 @@
 """What a data YAML of weaver must look like before it is translated: sections of the right kind, inputs that
-have names and numbers. Whatever else is in a section is named as not translated."""
+have names and numbers; and what a file must have for it. Whatever else is in a section is named as not
+translated."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hepml.errors import ConfigError
+from hepml.errors import ConfigError, nearest
 
 _MAPPING, _LIST, _TEXT = (Mapping, "a mapping"), (list, "a list"), (str, "an expression")
 _SECTIONS: dict[tuple[str, ...], tuple[type, str]] = {
@@ -111,3 +112,19 @@ class Checks:
         """The error at a key, with its line."""
         at = next((self.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.lines), None)
         return ConfigError(what, where=self.where if at is None else f"{self.where}, line {at}", mend=mend)
+
+
+def missing_branches(layout: Mapping[str, Any], branches: Iterable[str]) -> list[str]:
+    """What a translated layout needs and a file lacks, each with the nearest names."""
+    from hepml.data.reading.layouts import Layout
+
+    parsed, at_hand = Layout.parse(dict(layout)), set(branches)
+    wanted = [c.branch for g in parsed.constituents for c in g.columns.values() if c.branch]
+    wanted += [c.branch for c in parsed.jet.values() if c.branch]
+    wanted += [*parsed.labels.values(), *([parsed.label] if parsed.label else []), *parsed.define]
+    out = []
+    for name in dict.fromkeys(parsed.definitions.branches(wanted)):
+        if name not in at_hand:
+            close = nearest(name, at_hand)
+            out.append(f"{name}" + (f" (nearest: {', '.join(close)})" if close else ""))
+    return out

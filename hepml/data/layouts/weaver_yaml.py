@@ -10,7 +10,7 @@ Longer than other files because it is one idea: one format, translated block by 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from hepml.data.layouts.weaver_checks import Checks
 from hepml.data.layouts.weaver_lines import Dumper, lines_of
 from hepml.data.layouts.weaver_weights import reweighting
 from hepml.data.reading.expressions import Expression
-from hepml.errors import ConfigError, FileError, LayoutError, nearest
+from hepml.errors import ConfigError, FileError, LayoutError
 
 _KNOWN = (
     "treename", "branch_magic", "file_magic", "selection", "test_time_selection", "preprocess",
@@ -436,22 +436,6 @@ class _Translator:
         while key and key not in self.lines:
             key = key[:-1]
         return self.lines.get(key)
-
-
-def missing_branches(layout: Mapping[str, Any], branches: Iterable[str]) -> list[str]:
-    """What a translated layout needs and a file lacks, each with the nearest names."""
-    from hepml.data.reading.layouts import Layout
-
-    parsed, at_hand = Layout.parse(dict(layout)), set(branches)
-    wanted = [c.branch for g in parsed.constituents for c in g.columns.values() if c.branch]
-    wanted += [c.branch for c in parsed.jet.values() if c.branch]
-    wanted += [*parsed.labels.values(), *([parsed.label] if parsed.label else []), *parsed.define]
-    out = []
-    for name in dict.fromkeys(parsed.definitions.branches(wanted)):
-        if name not in at_hand:
-            close = nearest(name, at_hand)
-            out.append(f"{name}" + (f" (nearest: {', '.join(close)})" if close else ""))
-    return out
 
 
 def _first(value: Any) -> str:

@@ -136,3 +136,14 @@ def test_inspect_hides_the_label_itself_and_no_other_column(tmp_path: Path) -> N
     found = inspect(write_tree(tmp_path / "n.root", "Events", branches), layout={"jets": "FatJet"})
     named = {leak["column"] for leak in found.as_dict()["leaks"]}
     assert named == {"FatJet_Flavour", "FatJet_partonFlavour"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "names"),
+    [(OWN, {"truth", "half_missing", "tr"}), (BESIDE, {"truth", "half_missing", "again.tr"})],
+)
+def test_inspect_tells_truth_among_constituents(file: Path, layout: Any, names: set[str]) -> None:
+    """`n` is noise, kinematics are no truth; the largest value of a column of one number a jet tells it."""
+    found = inspect(file, layout=layout)
+    told = {leak["column"] for leak in found.as_dict()["leaks"]}
+    assert {name for name in told if not name.startswith("jet_")} == names  # substructure of toy jets tells

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from hepml.data.formats.event_files import collections_of
 from hepml.data.formats.event_scan import Census
 from hepml.data.formats.opening import HDF5
 from hepml.data.packing import jet_matrix
+from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.inspected import BINS, Column, Inspection, Tree
 from hepml.data.reading.npz import scan_npz
 from hepml.data.reading.ranges import Range, ranges_of
@@ -29,7 +30,7 @@ from hepml.data.reading.sources import Source, expand, open_root, trees_of
 from hepml.data.reading.tree_reader import branches_of
 from hepml.data.sampling.asked import Asked, layout_in
 from hepml.data.sampling.group_weights import GroupWeights
-from hepml.data.sampling.leaks import leaks
+from hepml.data.sampling.leaks import leaks, of_constituents, strongest
 from hepml.data.sampling.reweighting import Reweighting
 from hepml.data.sampling.samples import SampleMap
 from hepml.errors import DataError, FileError, HepmlError
@@ -277,8 +278,8 @@ def _distributions(scanned: Scan, how: Asked) -> dict[str, Any]:
 
 
 def _leaks(scanned: Scan, samples: SampleMap | None) -> tuple[dict[str, Any], ...]:
-    """Jet columns of the first jets (of each file, where samples have the classes) that alone tell a class;
-    the labels themselves are left out."""
+    """Jet columns, and the constituents' own, of the first jets (of each file, where samples have the
+    classes) that alone tell a class; the labels themselves are left out."""
     files = scanned.files[:1] if samples is None else scanned.files
     names = [n for n in files[0].jet_columns if all(n in f.jet_columns for f in files)]
     for item in files:
@@ -292,26 +293,47 @@ def _leaks(scanned: Scan, samples: SampleMap | None) -> tuple[dict[str, Any], ..
             words = {word for cut in cuts for word in re.findall(r"[A-Za-z_]\w*", cut)}
             own |= {n for n in item.jet_columns if n in words or re.split(r"[_.:]", n)[-1] in words}
         names = [n for n in names if n not in own]
-    columns: dict[str, list[np.ndarray]] = {n: [] for n in names}
-    labels, most = [], LEAKS_IN // len(files) + 1
+    rows = _told(scanned, files, samples, names, lambda chunk: {n: chunk.jets[n] for n in names}, LEAKS_IN)
+    rows += strongest(_told(scanned, files, samples, [], of_constituents, LEAKS_IN // 5, None))
+    return tuple(rows)
+
+
+def _told(
+    scanned: Scan,
+    files: Sequence[FileScan],
+    samples: SampleMap | None,
+    names: Sequence[str],
+    columns_of: Callable[[Chunk], dict[str, np.ndarray]],
+    entries: int,
+    constituents: Sequence[str] | None = (),
+) -> list[dict[str, Any]]:
+    """Which of the columns that `columns_of` takes of each chunk alone tell a class, by so many entries.
+
+    Args:
+        names: jet columns to read.
+        constituents: constituent columns to read; None for all.
+    """
+    columns: dict[str, list[np.ndarray]] = {}
+    labels, most = [], entries // len(files) + 1
     wanted = names if samples is None else list(dict.fromkeys([*names, *samples.columns(scanned)]))
     try:
         for item in (f for f in files if f.entries):
             for chunk in iterate_chunks(
-                [item.source], item.layout, columns=[], jet_columns=wanted, bad="keep",
+                [item.source], item.layout, columns=constituents, jet_columns=wanted, bad="keep",
                 scanned=replace(scanned, files=(item,)), entry_stop=min(item.entries, most),
+                collections="all" if constituents is None else None,
             ):  # fmt: skip
                 chunk = chunk if samples is None else samples(chunk)
-                for n in names:
-                    columns[n].append(chunk.jets[n])
+                for n, values in columns_of(chunk).items():
+                    columns.setdefault(n, []).append(values)
                 labels.append(chunk.labels if chunk.labels is not None else np.full(len(chunk), -1))
     except HepmlError:  # what cannot be read is said elsewhere
-        return ()
+        return []
     if not labels:
-        return ()
-    joined = {n: np.concatenate(c) for n, c in columns.items()}
+        return []
+    joined = {n: np.concatenate(c) for n, c in columns.items() if len(c) == len(labels)}
     classes = scanned.classes if samples is None else samples.classes or scanned.classes
-    return tuple(leaks({n: c for n, c in joined.items() if c.ndim == 1}, np.concatenate(labels), classes))
+    return leaks({n: c for n, c in joined.items() if c.ndim == 1}, np.concatenate(labels), classes)
 
 
 def _column(

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from hepml.data.batch import JetBatch
-from hepml.data.features import FEATURES, RAW
+from hepml.data.features import FEATURES, RAW, RAW_COLUMNS
 from hepml.data.inputs import Inputs
 from hepml.data.jet_columns import DERIVED
+from hepml.data.reading.chunk import Chunk
 
 LIMIT = 0.99
 CORRELATED = 0.999  # an input that is the target
@@ -101,16 +102,41 @@ def _own_columns(batch: JetBatch, inputs: Inputs, target: str | None) -> dict[st
             continue
         part = batch.collections[place] if place else batch
         values, offsets = part.select(own).numpy(), part.offsets.numpy()
-        has = np.diff(offsets) > 0
         for name, rows in zip(own, values.T, strict=True):
-            whole = f"{place}.{name}" if place else name
-            mean, largest = np.full(len(has), np.nan), np.full(len(has), np.nan)
-            if has.any():
-                starts = offsets[:-1][has]
-                mean[has] = np.add.reduceat(rows.astype(np.float64), starts) / np.diff(offsets)[has]
-                largest[has] = np.maximum.reduceat(rows, starts)
-            columns |= {f"{whole} (mean)": mean, f"{whole} (largest)": largest}
+            columns |= _of_each_jet(f"{place}.{name}" if place else name, rows, offsets)
     return columns
+
+
+def of_constituents(chunk: Chunk) -> dict[str, np.ndarray]:
+    """Mean and largest value in each jet of the constituents' columns that do not follow from kinematics,
+    tracks and particle types, [B] each; those of further collections under `COLLECTION.NAME`."""
+    columns: dict[str, np.ndarray] = {}
+    for place, part in {"": chunk, **chunk.collections}.items():
+        for name, rows in part.constituents.items():
+            if name not in RAW_COLUMNS:
+                columns |= _of_each_jet(f"{place}.{name}" if place else name, rows, part.offsets)
+    return columns
+
+
+def strongest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line a column, the stronger of its mean and its largest value."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        name = row["column"].partition(" (")[0]
+        if name not in best or row["auc"] > best[name]["auc"]:
+            best[name] = {**row, "column": name}
+    return list(best.values())
+
+
+def _of_each_jet(name: str, rows: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
+    counts = np.diff(offsets)
+    has = counts > 0
+    mean, largest = np.full(len(has), np.nan), np.full(len(has), np.nan)
+    if has.any():
+        starts = offsets[:-1][has]
+        mean[has] = np.add.reduceat(rows.astype(np.float64), starts) / counts[has]
+        largest[has] = np.maximum.reduceat(rows, starts)
+    return {f"{name} (mean)": mean, f"{name} (largest)": largest}
 
 
 def _computed(name: str) -> bool:

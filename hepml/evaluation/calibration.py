@@ -98,6 +98,7 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | N
         True
     """
     from scipy.optimize import minimize_scalar  # takes longer to import than all else here
+    from scipy.special import logsumexp
 
     if _has_classes(scores):
         classes, p, given = check_multiclass(labels, scores, weights)
@@ -105,7 +106,7 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | N
 
         def losses(temperature: float) -> NDArray[np.float64]:
             of_label = np.take_along_axis(z, classes[:, None], axis=1)[:, 0]
-            return np.asarray(_log_sum(z / temperature)[:, 0] - of_label / temperature)
+            return np.asarray(logsumexp(z / temperature, axis=1) - of_label / temperature)
     else:
         y, s, w = _probabilities(labels, scores, weights)
         against = np.where(y == 1, -1.0, 1.0) * _logit(s)
@@ -143,8 +144,9 @@ def with_temperature(scores: ArrayLike, temperature: float) -> NDArray[np.float6
     s = as_array(scores, "scores").astype(np.float64)
     _refuse_outside(s)
     if _has_classes(s):
-        z = _log_rows(s) / temperature
-        return np.asarray(np.exp(z - _log_sum(z)), dtype=np.float64)
+        from scipy.special import softmax
+
+        return np.asarray(softmax(_log_rows(s) / temperature, axis=1), dtype=np.float64)
     z = _logit(s) / temperature
     z = np.clip(z, -700.0, 700.0)  # beyond, the exponential has no double
     return np.asarray(1 / (1 + np.exp(-z)), dtype=np.float64)
@@ -154,12 +156,6 @@ def _has_classes(scores: ArrayLike) -> bool:
     """Whether scores are of all classes, [N, C], and not of signal alone, [N] or [N, 1]."""
     shape = as_array(scores, "scores").shape
     return len(shape) == 2 and shape[1] > 1
-
-
-def _log_sum(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ln Σ exp(z) of each row, [N, 1]; NaN of a row that has one."""
-    largest = z.max(axis=1, keepdims=True)
-    return np.asarray(largest + np.log(np.exp(z - largest).sum(axis=1, keepdims=True)), dtype=np.float64)
 
 
 def _log_rows(p: NDArray[Any]) -> NDArray[np.float64]:

@@ -190,7 +190,11 @@ def epochs_of(path: Path) -> int:
     Raises:
         FileError: not a checkpoint.
     """
-    content = read_checkpoint(path)
+    return epochs_in(read_checkpoint(path), path)
+
+
+def epochs_in(content: dict[str, Any], path: Path) -> int:
+    """The same of a checkpoint that is read already."""
     check_resumable(content, path)
     states = content["callbacks"].values()
     histories = (

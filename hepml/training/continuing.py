@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from hepml.errors import ConfigError
-from hepml.training.checkpoints import BEST, epochs_of, read_checkpoint
+from hepml.training.checkpoints import BEST, epochs_in, epochs_of, read_checkpoint
 from hepml.training.run_config import RunConfig
 from hepml.training.run_context import RunContext
 from hepml.training.run_directory import STATE, RunDirectory
@@ -67,7 +67,7 @@ def refuse_another(folder: RunDirectory, model: nn.Module, config: RunConfig) ->
                 where=str(last),
                 mend=f"{mend}; a run of its own begins with its weights: model.pretrained={place}",
             )
-    behind = epochs_of(last)
+    behind = epochs_in(stored, last)
     if behind > config.training.epochs:
         raise ConfigError(
             f"the run has {behind} epochs behind it, training.epochs asks for {config.training.epochs}",

@@ -296,8 +296,6 @@ def check_against_labels(
     Raises:
         ConfigError: names the order that fits.
     """
-    from scipy.optimize import linear_sum_assignment  # slow to import
-
     labelled = np.flatnonzero(labels >= 0)
     y, p = labels[labelled], rows[labelled].astype(np.float64)
     if not len(y):
@@ -306,6 +304,8 @@ def check_against_labels(
     progress.message(f"teacher {tutor.name}: right for {right:.1%} of {len(y):,} jets with a label")
     if not tutor.guessed:
         return
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     means = [p[y == k].mean(axis=0) if (y == k).any() else np.zeros(p.shape[1]) for k in range(len(classes))]
     _, best = linear_sum_assignment(np.stack(means), maximize=True)
     gain = p[np.arange(len(y)), best[y]] - p[np.arange(len(y)), y]

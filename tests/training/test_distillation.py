@@ -12,6 +12,7 @@ import torch
 import uproot
 from event_files import nano_events, write_tree
 from filelock import FileLock
+from notes import Notes
 from toys import write_toy_jets
 
 from hepml import objectives
@@ -33,19 +34,6 @@ from hepml.training.teacher_cache import FORMAT, Cache
 from hepml.training.teachers import Tutor, match_classes, open_teacher
 
 Tiny = Callable[..., RunConfig]
-
-
-class Notes(Progress):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
-
-    def found(self, word: str) -> list[str]:
-        return [line for line in self.lines if word in line]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from notes import Notes
 from stopping import resumed_as_uninterrupted
 from torch import nn
 
@@ -19,7 +20,6 @@ from hepml.models import registry
 from hepml.nn.norm import PackedBatchNorm
 from hepml.training.checkpoints import load_model, read_checkpoint
 from hepml.training.norm_statistics import first_batches, learning_norms, measure_norms
-from hepml.training.progress import Progress
 from hepml.training.random_state import random_state
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
@@ -170,10 +170,6 @@ def test_what_has_no_norms_to_measure_is_refused(
 def test_a_run_with_few_steps_an_epoch_says_that_running_averages_lag(
     tiny: Tiny, tmp_path: Path, words: tuple[str, ...], said: bool
 ) -> None:
-    class Words(Progress):
-        def message(self, text: str) -> None:
-            heard.append(text)
-
-    heard: list[str] = []
-    train(tiny(*words, "training.epochs=1"), tmp_path / "run", progress=Words())
-    assert any("training.norm_batches" in text for text in heard) is said
+    notes = Notes()
+    train(tiny(*words, "training.epochs=1"), tmp_path / "run", progress=notes)
+    assert bool(notes.found("training.norm_batches")) is said

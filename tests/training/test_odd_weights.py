@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from event_files import nano_events, write_tree
+from notes import Notes
 from toys import toy_arrays
 
 from hepml.data.reading.inspection import inspect
@@ -21,14 +22,6 @@ Keys = dict[str, Any]
 NAN = float("nan")
 BINS = {"jet_pt": [500, 600, 700]}
 GROUPS = {"label_QCD": 1, "label_Tbqq": 1}
-
-
-class Told(Progress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +106,17 @@ def test_a_reweighting_of_no_classes_is_refused(folder: Path) -> None:
 
 
 def test_what_a_reweighting_leaves_out_is_said(folder: Path) -> None:
-    told = Told()
+    told = Notes()
     prepared(folder, told, reweight={"columns": {"some": [0, 2]}})
     assert any("outside the bins" in line and "of them NaN" in line for line in told.lines)
-    told = Told()
+    told = Notes()
     prepared(folder, told, reweight={"columns": BINS, "groups": GROUPS}, class_weights="equal")
     assert any("class_weights are left out" in line for line in told.lines)
     assert any("reweighted in jet_pt to flat" in line for line in told.lines)
 
 
 def test_jets_that_the_reference_class_has_none_of_are_said(folder: Path) -> None:
-    told = Told()
+    told = Notes()
     prepared(folder, told, reweight={"columns": {"rest": [-1, 0.5, 2]}, "to": "Tbqq"})
     assert any("or in bins where Tbqq has none weigh 0" in line for line in told.lines)
 
@@ -168,7 +161,7 @@ def test_samples_that_cannot_be_meant_are_refused(
 
 def test_samples_in_the_place_of_files_are_said(folder: Path) -> None:
     samples = {n: {"files": str(folder / f"{n}.root"), "class": n} for n in ("a", "b")}
-    told = Told()
+    told = Notes()
     assert prepared(folder, told, samples=samples).jets.classes == ("a", "b")
     assert "data.samples take the place of data.train" in told.lines
 

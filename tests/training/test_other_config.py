@@ -6,24 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from notes import Notes
 
 from hepml.errors import ConfigError
 from hepml.training.checkpoints import load_model
-from hepml.training.progress import Progress
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
 
 Tiny = Callable[..., RunConfig]
-
-
-class Notes(Progress):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture(scope="module")

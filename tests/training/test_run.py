@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from notes import Notes
 from stopping import StopAt, resumed_as_uninterrupted
 from toys import toy_arrays, write_toy_jets
 
@@ -21,7 +22,6 @@ from hepml.inference.prediction import predict
 from hepml.models import create
 from hepml.training.callbacks import Killed
 from hepml.training.checkpoints import load_model, read_checkpoint, write_atomically
-from hepml.training.progress import Progress
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig, load_run_config
 
@@ -184,16 +184,11 @@ def test_several_test_samples_are_reported_by_name(
 def test_further_test_sets_are_scored_where_they_are_and_named_where_they_are_not(
     tiny: Tiny, tmp_path: Path, toy_files: dict[str, Path]
 ) -> None:
-    said: list[str] = []
-
-    class Listener(Progress):
-        def message(self, text: str) -> None:
-            said.append(text)
-
+    notes = Notes()
     further = f"data.further_tests={{here: '{toy_files['val']}', elsewhere: 'not/here.root'}}"
-    summary = train(tiny(further, "training.epochs=1"), tmp_path / "run", progress=Listener())
+    summary = train(tiny(further, "training.epochs=1"), tmp_path / "run", progress=notes)
     assert list(summary["tests"]) == ["here"]
-    assert any("elsewhere: not scored" in text and "not/here.root is not here" in text for text in said)
+    assert any("not/here.root is not here" in text for text in notes.found("elsewhere: not scored"))
 
 
 def test_fine_tuning_keeps_all_but_the_last_layer(tiny: Tiny, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from hepml.data.layouts.weaver_lines import nearest_line
 from hepml.errors import ConfigError, nearest
 
 _MAPPING, _LIST, _TEXT = (Mapping, "a mapping"), (list, "a list"), (str, "an expression")
@@ -110,7 +111,7 @@ class Checks:
 
     def problem(self, key: tuple[str, ...], what: str, mend: str = "write it as weaver does") -> ConfigError:
         """The error at a key, with its line."""
-        at = next((self.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.lines), None)
+        at = nearest_line(self.lines, key)
         return ConfigError(what, where=self.where if at is None else f"{self.where}, line {at}", mend=mend)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -22,6 +23,11 @@ def lines_of(node: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], int
             if isinstance(first, yaml.ScalarNode):
                 out.setdefault((*path, str(first.value)), item.start_mark.line + 1)
     return out
+
+
+def nearest_line(lines: Mapping[tuple[str, ...], int], key: tuple[str, ...]) -> int | None:
+    """The line of a key, or of the nearest above it."""
+    return next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), lines.get(()))
 
 
 class Dumper(yaml.SafeDumper):

@@ -19,7 +19,7 @@ import yaml
 
 from hepml.data.features import FEATURES, RAW_COLUMNS
 from hepml.data.layouts.weaver_checks import Checks
-from hepml.data.layouts.weaver_lines import Dumper, lines_of
+from hepml.data.layouts.weaver_lines import Dumper, lines_of, nearest_line
 from hepml.data.layouts.weaver_weights import reweighting
 from hepml.data.reading.expressions import Expression
 from hepml.errors import ConfigError, FileError, LayoutError
@@ -432,10 +432,7 @@ class _Translator:
         self.translation.untranslated.append((self.line(key), sentence))
 
     def line(self, key: tuple[str, ...]) -> int | None:
-        """The line of a key, or of the nearest above it."""
-        while key and key not in self.lines:
-            key = key[:-1]
-        return self.lines.get(key)
+        return nearest_line(self.lines, key)
 
 
 def _first(value: Any) -> str:

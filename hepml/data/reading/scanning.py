@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from hepml.data.formats.event_files import EventFile, event_tree_of, scan_events
@@ -60,7 +61,7 @@ class FileScan:
             return self.flat.columns
         return [name for name, kind in self.branches.items() if is_number(kind)]
 
-    @property
+    @cached_property
     def event_columns(self) -> dict[str, str]:
         """Run, luminosity block and event number among the jet columns, where an entry is a jet."""
         if self.events is not None:

@@ -78,12 +78,11 @@ def told_by_inputs(
             f"input {name.partition(' (')[0]} is the target '{target}': it must not become an input"
             for name in told
         ]
-    lines: dict[str, str] = {}
-    for leak in leaks(columns, labels, classes):
-        name = leak["column"].partition(" (")[0]
-        what = f"input {name} alone tells {leak['class']} (AUC {leak['auc']:.4f})"
-        lines.setdefault(name, f"{what}: truth must not become an input")
-    return list(lines.values())
+    return [
+        f"input {leak['column']} alone tells {leak['class']} (AUC {leak['auc']:.4f}): "
+        "truth must not become an input"
+        for leak in strongest(leaks(columns, labels, classes))
+    ]
 
 
 def looked_at(inputs: Inputs, target: str | None = None) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from hepml.data.formats.event_files import EventFile
 from hepml.data.reading.branches import kinds_of
 from hepml.data.reading.chunk import Chunk
 from hepml.data.reading.columns import Column
@@ -204,7 +205,7 @@ def _sums(file: FileScan, column: str) -> tuple[float, float]:
     """The sum of a column and of its squares over all events of a file (not over jets)."""
     if file.events is None and (file.layout is None or column in file.layout.columns):
         return _sums_of_jets(file, column)
-    own = _own_column(file, column)
+    own = Column(branch=column) if file.events is None else _own_column(file.events, column)
     branch = own.branch
     if branch is None:  # a constant
         return file.entries * (own.constant or 0.0), file.entries * (own.constant or 0.0) ** 2
@@ -228,14 +229,12 @@ def _sums(file: FileScan, column: str) -> tuple[float, float]:
     return total, squares
 
 
-def _own_column(file: FileScan, name: str) -> Column:
+def _own_column(events: EventFile, name: str) -> Column:
     """Where a column of event weights comes from: the layout's own columns, an event column, or a branch."""
-    layout = file.layout if file.events is None else file.events.layout
-    if layout is not None and name in layout.columns:
+    layout = events.layout
+    if name in layout.columns:
         return layout.columns[name]
-    if file.events is not None:
-        name = file.events.chosen.jets.event.get(name, file.events.layout.event.get(name, name))
-    return Column(branch=name)
+    return Column(branch=events.chosen.jets.event.get(name, layout.event.get(name, name)))
 
 
 def _sums_of_jets(file: FileScan, column: str) -> tuple[float, float]:

@@ -26,6 +26,7 @@ from hepml.evaluation.report import evaluate
 from hepml.tracking.last_words import why_unfinished
 from hepml.tracking.runs import is_report
 from hepml.training.benchmark.measure import BOOST, COST
+from hepml.training.benchmark.out_of_fold import joined, same_jets
 from hepml.training.benchmark.plan import find_runs, read_mark, run_name
 from hepml.training.jets import FOLD
 from hepml.training.run_directory import STATE, SUMMARY, RunDirectory
@@ -98,11 +99,15 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
 
 
 def scores_of(row: dict[str, Any], test: str | None = None) -> Scores:
-    """Labels, ensemble scores (mean over seeds) and weights of a row's test set, for curves.
+    """Labels, ensemble scores (mean over seeds) and weights of a row's test set, for curves. Of folds alone
+    they are the out-of-fold scores of all jets.
 
     Raises:
-        DataError: the seeds were tested on different jets.
+        DataError: the seeds were tested on different jets; a fold is missing.
     """
+    if (test or row["test"]) == FOLD:
+        beside, scores = joined(row["runs"])
+        return beside["labels"], scores, beside.get("weights")
     return _combined([Path(run["folder"]) for run in row["runs"]], test or row["test"])["mean"]
 
 
@@ -219,9 +224,15 @@ def _paired(taggers: list[dict[str, Any]], remarks: list[str]) -> list[dict[str,
     [{"first", "second", "accuracy", "auc", "rejection"}]."""
     samples: dict[str, Tested] = {}
     reports: dict[str, Any] = {}
+    folds: dict[str, np.ndarray] = {}  # beside the scores of the first tagger that has folds alone
     for row in taggers if len(taggers) > 1 else []:
         try:
             labels, scores, weights = scores_of(row)
+            if row["test"] == FOLD:
+                beside, _ = joined(row["runs"])
+                folds = folds or beside
+                if not same_jets(folds, beside):
+                    raise DataError("it was trained on other jets")
             classes = row["classes"] if scores.ndim == 2 else None
             samples[row["label"]] = Tested(labels, scores, weights, classes or None)
             reports[row["label"]] = evaluate(labels, scores, weights, classes=classes or None)

@@ -32,7 +32,7 @@ from hepml.models.identity import identity_of
 from hepml.training import metrics
 from hepml.training.benchmark.cost import count_flops, inference_speed, matmul_rate, training_speed
 from hepml.training.checkpoints import load_model
-from hepml.training.jets import open_jets
+from hepml.training.jets import FOLD, open_jets
 from hepml.training.run_config import RunConfig, load_run_config
 from hepml.training.run_directory import CONFIG, RunDirectory
 
@@ -158,8 +158,9 @@ def boost_scan(
 
 
 def first_test(config: RunConfig, model: nn.Module) -> Any:
-    """The first test set of a run, as the run itself opened it."""
-    name, source = next(iter(config.data.tests().items()))
+    """The first test set of a run, as the run itself opened it; where it has none but the fold that it left
+    out, that."""
+    name, source = next(iter(config.data.tests().items()), (FOLD, 0.0))
     inputs = inputs_of(model)
     if isinstance(source, float):
         return open_jets(config.data, inputs).tests[name]

@@ -8,14 +8,14 @@ one file of scores that `hepml evaluate --scores` reads.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hepml.data.reading.arrays import read_arrays
-from hepml.errors import HepmlError
+from hepml.errors import DataError, HepmlError
 from hepml.evaluation.report import evaluate
 from hepml.training.checkpoints import write_atomically
 from hepml.training.jets import FOLD
@@ -42,21 +42,19 @@ def write(board: dict[str, Any], output: Path) -> Path | None:
         if not runs:
             continue
         try:
-            joined, scores = _joined(runs)
-        except (HepmlError, KeyError, ValueError) as problem:
-            board["remarks"].append(f"{row['label']}: no out-of-fold scores: {_what(problem)}")
+            beside, scores = joined(runs)
+        except HepmlError as problem:
+            board["remarks"].append(f"{row['label']}: no out-of-fold scores: {problem.what}")
             continue
         remarks = [line for run in runs for line in _summary(run).get("remarks", ())]
         board["remarks"] += [f"{row['label']}: {line}" for line in dict.fromkeys(remarks)]
-        if columns and not all(
-            np.array_equal(columns[n], joined[n]) for n in _SAME if n in columns.keys() & joined.keys()
-        ):
+        if columns and not same_jets(columns, beside):
             board["remarks"].append(f"{row['label']}: no out-of-fold scores: it was trained on other jets")
             continue
-        columns = columns or joined
+        columns = columns or beside
         columns[row["label"]] = scores.astype(np.float32)
         classes = row["classes"] if scores.ndim == 2 else None
-        report = evaluate(joined["labels"], scores, joined.get("weights"), classes=classes or None)
+        report = evaluate(beside["labels"], scores, beside.get("weights"), classes=classes or None)
         reports[row["label"]] = report
     if not reports:
         return None
@@ -67,17 +65,25 @@ def write(board: dict[str, Any], output: Path) -> Path | None:
     return output / FILE
 
 
-def _joined(runs: list[Mapping[str, Any]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Labels, weights and folds of all jets, and one tagger's scores of them, means over seeds.
+def joined(runs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What stands beside the scores of all jets (labels, fold; weights and entry where there are any), and one
+    tagger's scores of them, [N] or [N, C], means over seeds.
+
+    Args:
+        runs: of a leaderboard's row: their folders, seeds and folds.
 
     Raises:
-        ValueError: a jet without a score, or with several of one seed.
+        FileError: scores that cannot be read.
+        DataError: a jet without a score, or with several of one seed.
     """
     parts = []
     for run in runs:
-        arrays = read_arrays(Path(run["folder"]) / "scores" / f"{FOLD}.npz")
-        (name,) = [key for key in arrays if key not in _BESIDE]
-        parts.append((int(run["seed"]), int(run["fold"]), arrays, arrays[name].astype(np.float64)))
+        place = Path(run["folder"]) / "scores" / f"{FOLD}.npz"
+        arrays = read_arrays(place)
+        names = [key for key in arrays if key not in _BESIDE]
+        if len(names) != 1 or "index" not in arrays:
+            raise DataError("no scores of a fold", where=str(place), mend="train this fold again")
+        parts.append((int(run["seed"]), int(run["fold"]), arrays, arrays[names[0]].astype(np.float64)))
     jets = 1 + max(int(arrays["index"].max()) for _, _, arrays, _ in parts)
     seeds = sorted({seed for seed, _, _, _ in parts})
     first, rows = parts[0][2], parts[0][3]
@@ -90,20 +96,21 @@ def _joined(runs: list[Mapping[str, Any]]) -> tuple[dict[str, np.ndarray], np.nd
         at = arrays["index"]
         mine = scores[seeds.index(seed)]
         if not np.isnan(mine[at]).all():
-            raise ValueError("two runs of one seed have scored the same jets")
+            raise DataError("two runs of one seed have scored the same jets")
         mine[at] = values
         beside["fold"][at] = fold
         for key in beside.keys() - {"fold"}:
             beside[key][at] = arrays[key]
     absent = int(np.isnan(scores.reshape(len(seeds), jets, -1)).any(axis=(0, 2)).sum())
     if absent:
-        raise ValueError(f"{absent:,} of {jets:,} jets have no score: a fold is missing")
+        raise DataError(f"{absent:,} of {jets:,} jets have no score: a fold is missing")
     return beside, scores.mean(axis=0)
+
+
+def same_jets(first: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    """Whether what stands beside two taggers' scores is of the same jets, as far as it tells."""
+    return all(np.array_equal(first[n], other[n]) for n in _SAME if n in first.keys() & other.keys())
 
 
 def _summary(run: Mapping[str, Any]) -> dict[str, Any]:
     return RunDirectory(run["folder"]).read_json(SUMMARY)
-
-
-def _what(problem: Exception) -> str:
-    return problem.what if isinstance(problem, HepmlError) else str(problem)

@@ -9,6 +9,8 @@ import typer
 
 from hepml.cli.figure_label import EnergyOption, LabelOption, LumiOption, label_figures
 
+_TOO_MUCH = 0.2  # share of the change in the score that integrated gradients may miss without a word
+
 
 def command(
     checkpoint: Annotated[
@@ -90,4 +92,11 @@ def command(
         markup=False,
         highlight=False,
     )
+    if missed is not None and missed > _TOO_MUCH:
+        console.err().print(
+            "integrated gradients do not add up to the score here: this tagger hardly changes, or jumps, on "
+            "the way from inputs of zero to a jet; compare constituents with each other, not with the score",
+            markup=False,
+            highlight=False,
+        )
     return 0

@@ -64,6 +64,21 @@ def test_the_log_odds_of_one_class_are_those_of_the_other_with_the_opposite_sign
     assert float(found[0].abs().max()) > 1e-4
 
 
+def test_integrated_gradients_that_do_not_add_up_are_told(
+    hepml: Run, config: Path, toy_files: dict[str, Path]
+) -> None:
+    said = {}
+    for model in ("{name: mlp, hidden: [8]}", "{name: pfn, phi: [8], f: [8]}"):
+        assert (
+            hepml("train", config, f"model={model}", "training.epochs=1", "-o", model[7:10], "-q").code == 0
+        )
+        result = hepml("explain", model[7:10], toy_files["test"], "--jets", 10, "--draw", 1, "--steps", 64)
+        assert result.code == 0, result.err
+        said[model[7:10]] = " ".join(result.err.split())
+    assert "do not add up to the score" in said["mlp"]
+    assert "do not add up" not in said["pfn"]
+
+
 BAD = [
     (["run", "nowhere.root"], "nowhere.root"),
     (["nowhere", "{jets}"], "no such run or checkpoint"),

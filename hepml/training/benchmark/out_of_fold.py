@@ -66,8 +66,8 @@ def write(board: dict[str, Any], output: Path) -> Path | None:
 
 
 def joined(runs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What stands beside the scores of all jets (labels, fold; weights and entry where there are any), and one
-    tagger's scores of them, [N] or [N, C], means over seeds.
+    """What stands beside the scores of all jets (labels, fold; weights and entry where there are any), and
+    one tagger's scores of them, [N] or [N, C], means over seeds.
 
     Args:
         runs: of a leaderboard's row: their folders, seeds and folds.

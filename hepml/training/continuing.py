@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
 
 from hepml.errors import ConfigError
 from hepml.training.checkpoints import BEST, epochs_in, epochs_of, read_checkpoint
+from hepml.training.held_out import holds_out_others
 from hepml.training.run_config import RunConfig
 from hepml.training.run_context import RunContext
 from hepml.training.run_directory import STATE, RunDirectory
@@ -16,9 +18,13 @@ from hepml.training.side_tasks import module_name
 
 # settings that an optimizer, or the average of weights, keeps: a checkpoint goes on with those it has
 KEPT = ("optimizer", "learning_rate", "pretrained_rate", "weight_decay", "betas", "average", "freeze")
+# of a `data` block: how jets are read, not which
+HOW = ("cache", "stream", "workers", "obtain")
 
 
-def refuse_another(folder: RunDirectory, model: nn.Module, config: RunConfig) -> None:
+def refuse_another(
+    folder: RunDirectory, model: nn.Module, config: RunConfig, message: Callable[[str], None]
+) -> None:
     """Refuses to go on with a run by a config that asks for something else than its checkpoint has, before
     anything in its folder is changed.
 
@@ -26,10 +32,11 @@ def refuse_another(folder: RunDirectory, model: nn.Module, config: RunConfig) ->
         folder: of the run to go on with.
         model: that the config builds.
         config: of the resumption.
+        message: told which keys of the `data` block are others.
 
     Raises:
         ConfigError: a finished run without a checkpoint to go on from, as an ensemble is; other layers or
-            heads; another optimizer; fewer epochs than are behind it.
+            heads; another optimizer; jets held out that it was trained on; fewer epochs than are behind it.
     """
     last, place = folder.last, shlex.quote(str(folder.path))
     if not last.is_file():
@@ -59,7 +66,8 @@ def refuse_another(folder: RunDirectory, model: nn.Module, config: RunConfig) ->
             mend=f"{mend}; other layers need a folder of their own",
         )
     asked = config.training.model_dump(mode="json")
-    was = ((stored.get("hepml") or {}).get("config") or {}).get("training") or {}
+    earlier = (stored.get("hepml") or {}).get("config") or {}
+    was, data = earlier.get("training") or {}, earlier.get("data") or {}
     for key in KEPT:
         if key in was and was[key] != asked[key]:
             raise ConfigError(
@@ -67,6 +75,17 @@ def refuse_another(folder: RunDirectory, model: nn.Module, config: RunConfig) ->
                 where=str(last),
                 mend=f"{mend}; a run of its own begins with its weights: model.pretrained={place}",
             )
+    now_data = config.data.model_dump(mode="json")
+    changed = [key for key in data.keys() & now_data.keys() if data[key] != now_data[key] and key not in HOW]
+    named = ", ".join(f"data.{key}" for key in sorted(changed))
+    if changed and holds_out_others(config, data):
+        raise ConfigError(
+            f"the run to go on with was trained on jets that this config holds out (other before: {named})",
+            where=str(last),
+            mend=f"{mend}; other jets need a folder of their own",
+        )
+    if changed:
+        message(f"this run goes on with other data than before: {named}")
     behind = epochs_in(stored, last)
     if behind > config.training.epochs:
         raise ConfigError(

@@ -37,6 +37,21 @@ def leaks_of_members(config: RunConfig, trained_on: Mapping[Path, Sequence[Mappi
     return [line for run, blocks in trained_on.items() for line in _lines(config, "member", run, blocks)]
 
 
+def holds_out_others(config: RunConfig, before: Mapping[str, Any]) -> bool:
+    """Whether a run that goes on holds out jets of its training files that it has been trained on.
+
+    Args:
+        config: of the run that goes on.
+        before: the `data` block that it was trained by so far.
+    """
+    ours = config.data.model_dump(mode="json")
+    shares, folds, *_ = _draw(ours)
+    if not shares and folds is None:
+        return False
+    here, there = _files(ours), _files(before)
+    return bool(here & there) and (here != there or _draw(ours) != _draw(before))
+
+
 def data_of(source: Path | str) -> list[Mapping[str, Any]]:
     """The `data` blocks that a run's weights were trained by, one for each member of an ensemble; none where
     they do not say."""

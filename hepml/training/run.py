@@ -155,7 +155,7 @@ def _open_folder(context: RunContext, model: nn.Module, resume: bool) -> None:
     context.lock = tracking.take_lock(context.folder.path)
     try:
         if resume:
-            refuse_another(context.folder, model, context.config)
+            refuse_another(context.folder, model, context.config, context.progress.message)
         else:
             context.folder.prepare(resume=False)  # nobody was faster
         _describe_run(context)

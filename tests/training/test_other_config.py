@@ -45,6 +45,38 @@ def test_a_run_goes_on_with_its_own_layers_and_optimizer_alone(
     train(tiny("auxiliary.mass={target: jet_mass}"), given, resume=True)
 
 
+SHARES = ("data.val=0.2", "data.test=0.1", "training.epochs=1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["data.split_seed=5", "data.val=0.3", "data.max_jets=150", "data.folds=3", "data.selection='jet_pt > 1'"],
+)
+def test_a_run_does_not_hold_out_jets_that_it_was_trained_on(tiny: Tiny, tmp_path: Path, words: str) -> None:
+    train(tiny(*SHARES), tmp_path / "run")
+    with pytest.raises(
+        ConfigError, match=f"trained on jets that this config holds out .*{words.split('=')[0]}"
+    ):
+        train(tiny(*SHARES, "training.epochs=2", words), tmp_path / "run", resume=True)
+    train(tiny(*SHARES, "training.epochs=2", "data.stream=true"), tmp_path / "run", resume=True)
+
+
+def test_a_run_that_goes_on_with_other_jets_says_so(
+    tiny: Tiny, toy_files: dict[str, Path], tmp_path: Path
+) -> None:
+    train(tiny("training.epochs=1"), tmp_path / "run")
+    said = []
+    for words in ("data.split_seed=5", f"data.train='{toy_files['val']}'", "data.workers=1"):
+        notes = Notes()
+        train(tiny("training.epochs=1", words), tmp_path / "run", resume=True, progress=notes)
+        said.append([line for line in notes.lines if "other data than before" in line])
+    assert said == [
+        ["this run goes on with other data than before: data.split_seed"],
+        ["this run goes on with other data than before: data.train"],
+        [],
+    ]
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [

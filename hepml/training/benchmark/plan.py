@@ -293,7 +293,7 @@ def _run(
         own.append(f"training.epochs={fraction.epochs}")
     composed = compose(file, [*overrides, *own])
     data = composed.values.get("data")
-    if isinstance(data, dict):
+    if isinstance(data, dict) and not data.get("stream"):  # jets that are streamed are not packed
         data.setdefault("cache", str(output / "jets"))  # all runs map the same packed jets
     config = check(composed)
     if config.objective_name == "gaussian":

@@ -150,3 +150,11 @@ def test_a_regression_and_a_config_without_test_jets_are_refused(configs: list[P
         plan(configs[:1], tmp_path, overrides=["data.test=null"])
     with pytest.raises(ConfigError, match="twice"):
         plan(configs[:1], tmp_path, seeds=[1, 1])
+
+
+def test_jets_that_are_streamed_are_not_packed(configs: list[Path], tmp_path: Path) -> None:
+    caches = [
+        plan(configs[:1], tmp_path, seeds=[1], overrides=words)[0].config.data.cache
+        for words in ([], ["data.stream=true"], ["data.cache=null"])
+    ]
+    assert caches == [str(tmp_path / "jets"), None, None]

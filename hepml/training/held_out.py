@@ -45,11 +45,11 @@ def holds_out_others(config: RunConfig, before: Mapping[str, Any]) -> bool:
         before: the `data` block that it was trained by so far.
     """
     ours = config.data.model_dump(mode="json")
-    shares, folds, *_ = _draw(ours)
-    if not shares and folds is None:
+    drawn = _draw(ours)
+    if not drawn[0] and config.data.folds is None:
         return False
     here, there = _files(ours), _files(before)
-    return bool(here & there) and (here != there or _draw(ours) != _draw(before))
+    return bool(here & there) and (here != there or drawn != _draw(before))
 
 
 def data_of(source: Path | str) -> list[Mapping[str, Any]]:

@@ -105,10 +105,8 @@ def scores_of(row: dict[str, Any], test: str | None = None) -> Scores:
     Raises:
         DataError: the seeds were tested on different jets; a fold is missing.
     """
-    if (test or row["test"]) == FOLD:
-        beside, scores = joined(row["runs"])
-        return beside["labels"], scores, beside.get("weights")
-    return _combined([Path(run["folder"]) for run in row["runs"]], test or row["test"])["mean"]
+    beside, scores = _tested(row, test or row["test"])
+    return beside["labels"], scores, beside.get("weights")
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:
@@ -219,6 +217,15 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
     return row
 
 
+def _tested(row: Mapping[str, Any], test: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What stands beside the scores of a test set (labels; weights, and of folds the entry, where there are
+    any), and the means over seeds."""
+    if test == FOLD:
+        return joined(row["runs"])
+    labels, scores, weights = _combined([Path(run["folder"]) for run in row["runs"]], test)["mean"]
+    return {"labels": labels} | ({} if weights is None else {"weights": weights}), scores
+
+
 def _paired(taggers: list[dict[str, Any]], remarks: list[str]) -> list[dict[str, Any]]:
     """Every tagger against the best on the same test jets, by paired tests of the scores' means over seeds:
     [{"first", "second", "accuracy", "auc", "rejection"}]."""
@@ -227,15 +234,15 @@ def _paired(taggers: list[dict[str, Any]], remarks: list[str]) -> list[dict[str,
     folds: dict[str, np.ndarray] = {}  # beside the scores of the first tagger that has folds alone
     for row in taggers if len(taggers) > 1 else []:
         try:
-            labels, scores, weights = scores_of(row)
+            beside, scores = _tested(row, row["test"])
             if row["test"] == FOLD:
-                beside, _ = joined(row["runs"])
                 folds = folds or beside
                 if not same_jets(folds, beside):
                     raise DataError("it was trained on other jets")
             classes = row["classes"] if scores.ndim == 2 else None
-            samples[row["label"]] = Tested(labels, scores, weights, classes or None)
-            reports[row["label"]] = evaluate(labels, scores, weights, classes=classes or None)
+            sample = Tested(beside["labels"], scores, beside.get("weights"), classes or None)
+            reports[row["label"]] = evaluate(*sample[:3], classes=sample.classes)
+            samples[row["label"]] = sample
         except HepmlError as problem:
             remarks.append(f"{row['label']}: not compared with the others: {problem.what}")
     best = next(iter(samples), "")

@@ -160,9 +160,10 @@ def boost_scan(
 def first_test(config: RunConfig, model: nn.Module) -> Any:
     """The first test set of a run, as the run itself opened it; where it has none but the fold that it left
     out, that."""
-    name, source = next(iter(config.data.tests().items()), (FOLD, 0.0))
-    inputs = inputs_of(model)
-    if isinstance(source, float):
+    tests = config.data.tests()
+    name = next(iter(tests), FOLD)
+    source, inputs = tests.get(name), inputs_of(model)
+    if source is None or isinstance(source, float):
         return open_jets(config.data, inputs).tests[name]
     data = config.data
     return JetDataset.open(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -93,6 +93,12 @@ class DataConfig(Schema):
             **named,
             **{name: source for name, source in self.further_tests.items() if paths.is_there(source)},
         }
+
+    def without_test_files(self) -> Self:
+        """The same without test jets in files of their own: what a training depends on. Shares of the
+        training files stay held out."""
+        shares = {name: share for name, share in self.tests().items() if isinstance(share, float)}
+        return self.model_copy(update={"test": shares or None, "further_tests": {}})
 
     def absent(self) -> dict[str, Source]:
         """Further test sets of which no file is here."""

@@ -90,10 +90,8 @@ def _told(config: RunConfig, inputs: Inputs, jets: RunJets) -> list[str]:
 def _unlabelled(config: RunConfig, inputs: Inputs, progress: Progress) -> RunJets:
     """The jets of a pretraining, whose labels are not read. None is scored, since the outputs learn nothing:
     test files are not opened, and shares that the config holds out for tests stay held out."""
-    shares = {name: share for name, share in config.data.tests().items() if isinstance(share, float)}
-    settings = config.data.model_copy(update={"test": shares or None, "further_tests": {}})
     if config.data.classes is not None:
         progress.message("pretraining reads no labels: data.classes leaves out no jets")
-    jets = open_jets(settings, inputs, progress.message, labels=False)
+    jets = open_jets(config.data.without_test_files(), inputs, progress.message, labels=False)
     jets.tests = {}
     return jets

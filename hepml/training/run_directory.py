@@ -25,6 +25,9 @@ from hepml.training.checkpoints import LAST, write_atomically
 from hepml.training.run_config import RunConfig
 
 CONFIG, SUMMARY, STATE = RUN_CONFIG, "summary.json", "run.json"
+COST, BOOST = "cost.json", "boost.json"  # what a benchmark measures of it
+_RESULTS = (SUMMARY, "scores", "plots", "tables", COST, BOOST)
+_EARLIER = "earlier"
 
 
 class RunDirectory:
@@ -67,14 +70,30 @@ class RunDirectory:
             ) from None
 
     def write_config(self, config: RunConfig) -> None:
+        """Writes the config; results of another one are put aside first."""
         values = redacted(configs.plain_values(config))
         values.pop("output", None)  # a copy of this run is another run
         heading = (
             "# The config of this run, as it was checked; `hepml train` with this file starts the same run "
             "again.\n"
         )
-        text = heading + configs.dump_yaml(values)
-        write_atomically(self.path / CONFIG, text.encode())
+        text = (heading + configs.dump_yaml(values)).encode()
+        before = self.path / CONFIG
+        if before.is_file() and before.read_bytes() != text:
+            self.put_results_aside()
+        write_atomically(self.path / CONFIG, text)
+
+    def put_results_aside(self) -> None:
+        """Moves what a finished run left into `earlier/TIME`, where the run goes on to other results:
+        those of its old weights, or of test jets that it has no more, are not taken for its own."""
+        if not (self.path / SUMMARY).is_file():
+            return
+        aside = self.path / _EARLIER / time.strftime("%Y%m%d-%H%M%S")
+        aside.mkdir(parents=True, exist_ok=True)
+        for name in reversed(_RESULTS):  # the summary last: a run that has one has all of them
+            if (self.path / name).exists():
+                # a folder with a summary.json would be taken for a run
+                (self.path / name).rename(aside / ("results.json" if name == SUMMARY else name))
 
     def write_json(self, name: str, values: Any) -> None:
         write_atomically(self.path / name, (json.dumps(redacted(finite(values)), indent=2) + "\n").encode())

@@ -25,11 +25,10 @@ from hepml.evaluation.published import published_for
 from hepml.evaluation.report import evaluate
 from hepml.tracking.last_words import why_unfinished
 from hepml.tracking.runs import is_report
-from hepml.training.benchmark.measure import BOOST, COST
 from hepml.training.benchmark.out_of_fold import joined, same_jets
 from hepml.training.benchmark.plan import find_runs, read_mark, run_name
 from hepml.training.jets import FOLD
-from hepml.training.run_directory import STATE, SUMMARY, RunDirectory
+from hepml.training.run_directory import BOOST, COST, STATE, SUMMARY, RunDirectory
 
 _TOP_TAGGING = ({"qcd", "tbqq"}, {"qcd", "top"}, {"0", "1"})
 Scores = tuple[np.ndarray, np.ndarray, np.ndarray | None]

@@ -34,9 +34,8 @@ from hepml.training.benchmark.cost import count_flops, inference_speed, matmul_r
 from hepml.training.checkpoints import load_model
 from hepml.training.jets import FOLD, open_jets
 from hepml.training.run_config import RunConfig, load_run_config
-from hepml.training.run_directory import CONFIG, RunDirectory
+from hepml.training.run_directory import BOOST, CONFIG, COST, RunDirectory
 
-COST, BOOST = "cost.json", "boost.json"
 BETAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 COUNTED = 64  # jets on which operations are counted
 

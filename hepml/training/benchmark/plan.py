@@ -1,9 +1,10 @@
 """Which runs a benchmark has, where each lives, and which of them are done already.
 
 A run is one config with one seed (and perhaps a share of the training jets, or all folds of them but one).
-Its folder is `runs/LABEL/seed_S`, with `benchmark.json` beside what every run leaves: whose run it is and a
-digest of its config. A run with a `summary.json` and the same digest is finished and kept; one with a
-checkpoint goes on; one whose config has changed since is put aside and begins again.
+Its folder is `runs/LABEL/seed_S`, with `benchmark.json` beside what every run leaves: whose run it is and
+digests of its config. A run with a `summary.json` and the same digest is finished and kept; one with a
+checkpoint goes on; a finished one of which test files or `evaluation` alone have changed is scored again; one
+whose training has changed is put aside and begins again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory
 MARK = "benchmark.json"
 RUNS = "runs"
 ASIDE = ".before-"
-State = Literal["finished", "started", "new"]
+State = Literal["finished", "started", "trained", "new"]
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,16 @@ def plan(
 
 
 def state(run: PlannedRun) -> State:
-    """`finished` runs are kept, `started` ones are resumed."""
-    if not (run.folder / MARK).is_file() or _mark(run.folder).get("digest") != digest(run.config):
-        return "new"
-    if (run.folder / SUMMARY).is_file():
-        return "finished"
-    return "started" if (run.folder / CONFIG).is_file() or RunDirectory(run.folder).last.is_file() else "new"
+    """`finished` runs are kept, `started` ones are resumed, `trained` ones are scored again."""
+    known, place = _mark(run.folder), RunDirectory(run.folder)
+    finished, goes_on = (run.folder / SUMMARY).is_file(), place.last.is_file()
+    if known.get("digest") == digest(run.config):
+        if finished:
+            return "finished"
+        return "started" if goes_on or (run.folder / CONFIG).is_file() else "new"
+    if goes_on and known.get("training_digest") == digest(run.config, results=False):
+        return "trained" if finished else "started"
+    return "new"
 
 
 def prepare(run: PlannedRun) -> State:
@@ -154,6 +159,8 @@ def prepare(run: PlannedRun) -> State:
         )
     if now == "new" and any((run.folder / name).is_file() for name in (CONFIG, SUMMARY)):
         run.folder.rename(run.folder.with_name(f"{run.folder.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"))
+    if now == "trained":
+        RunDirectory(run.folder).put_results_aside()
     RunDirectory(run.folder.parent).write_json(f"{run.folder.name}/{MARK}", mark_of(run))
     values = configs.plain_values(run.config)
     heading = f"# {run.name} of a benchmark, as it was checked; the run is in {run.folder.name}/.\n"
@@ -163,18 +170,32 @@ def prepare(run: PlannedRun) -> State:
 
 def mark_of(run: PlannedRun) -> dict[str, Any]:
     """What `benchmark.json` says about a run."""
-    mark = {"label": run.label, "seed": run.seed, "share": run.share, "digest": digest(run.config)}
+    mark = {
+        "label": run.label,
+        "seed": run.seed,
+        "share": run.share,
+        "digest": digest(run.config),
+        "training_digest": digest(run.config, results=False),
+    }
     return mark if run.fold is None else {**mark, "fold": run.fold}
 
 
-def digest(config: RunConfig) -> str:
-    """A hash of everything in a config that can change its result, and of the sizes of its jet files."""
-    values = config.model_dump(mode="json", exclude={"output", "tracking", "name"})
+def digest(config: RunConfig, *, results: bool = True) -> str:
+    """A hash of everything in a config that can change its result, and of the sizes of its jet files.
+
+    Args:
+        config: checked.
+        results: also of test files and of what is evaluated on them; without it a hash of what its training
+            depends on.
+    """
+    data = config.data if results else config.data.without_test_files()
+    exclude = {"output", "tracking", "name"} if results else {"output", "tracking", "name", "evaluation"}
+    values = config.model_copy(update={"data": data}).model_dump(mode="json", exclude=exclude)
     for key in ("threads", "device", "eval_batch_size", "checkpoint_every", "checkpoint_minutes"):
         values["training"].pop(key)
-    values["data"].pop("cache")
-    sources = [config.data.train, config.data.val, *config.data.tests().values()]
-    values["sizes"] = [_sizes(source) for source in sources]
+    for key in ("cache",) if results else ("cache", "obtain"):
+        values["data"].pop(key)
+    values["sizes"] = [_sizes(source) for source in (data.train, data.val, *data.tests().values())]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

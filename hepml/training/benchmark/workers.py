@@ -108,7 +108,7 @@ def carry_out(
             progress.status = "kept"
             progress.look()
         else:
-            waiting.append((progress, state == "started"))
+            waiting.append((progress, state != "new"))
     devices = _devices()
     running: dict[int, tuple[Progress, subprocess.Popen[bytes]]] = {}
     with _signals() as received:

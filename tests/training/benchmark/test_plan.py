@@ -107,6 +107,51 @@ def test_a_finished_run_is_kept_and_one_of_another_config_is_put_aside(
     assert find_runs([tmp_path]) == [run.folder], "what was put aside is not on the leaderboard"
 
 
+@pytest.mark.parametrize(
+    "words", [["data.test.more={val}"], ["data.test.toys={val}"], ["evaluation.signal_efficiencies=[0.4]"]]
+)
+def test_a_finished_run_with_other_test_jets_is_scored_again_and_not_trained(
+    configs: list[Path], toy_files: dict[str, Path], tmp_path: Path, words: list[str]
+) -> None:
+    (run,) = plan(configs[:1], tmp_path)
+    prepare(run)
+    leave_a_run(run.folder)
+    changed = [word.format(val=toy_files["val"]) for word in words]
+    (other,) = plan(configs[:1], tmp_path, overrides=changed)
+    (retrained,) = plan(configs[:1], tmp_path, overrides=[*changed, "training.epochs=7"])
+    (share,) = plan(configs[:1], tmp_path, overrides=[*changed, "data.test.held_out=0.2"])
+    assert (state(run), state(other), state(retrained), state(share)) == ("finished", "trained", "new", "new")
+    assert prepare(other) == "trained"
+    assert (run.folder / "checkpoints/last.ckpt").exists(), "its weights stay"
+    (aside,) = run.folder.glob("earlier/*")
+    assert {p.name for p in aside.iterdir()} == {"results.json", "scores", "boost.json"}
+    assert not (run.folder / "summary.json").exists(), "what was told is of other jets"
+    assert find_runs([tmp_path]) == [run.folder]
+    assert state(other) == "started", "a process that is killed before it has scored them leaves no result"
+    leave_a_run(run.folder)
+    assert state(other) == "finished"
+
+
+def test_a_killed_run_with_other_test_jets_goes_on(
+    configs: list[Path], toy_files: dict[str, Path], tmp_path: Path
+) -> None:
+    (run,) = plan(configs[:1], tmp_path)
+    prepare(run)
+    leave_a_run(run.folder)
+    (run.folder / "summary.json").unlink()
+    (other,) = plan(configs[:1], tmp_path, overrides=[f"data.test.more={toy_files['val']}"])
+    assert prepare(other) == "started"
+
+
+def leave_a_run(folder: Path) -> None:
+    """What a finished training leaves, as far as a plan looks at it."""
+    for name in ("scores", "checkpoints"):
+        (folder / name).mkdir(exist_ok=True)
+    for name in ("config.yaml", "scores/toys.npz", "checkpoints/last.ckpt", "boost.json"):
+        (folder / name).write_text("")
+    (folder / "summary.json").write_text('{"test": {}}')
+
+
 def test_a_prepared_benchmark_can_be_gone_on_with_without_its_configs(
     configs: list[Path], tmp_path: Path
 ) -> None:

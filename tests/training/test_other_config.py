@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from notes import Notes
+from stopping import StopAt
 
 from hepml.errors import ConfigError
+from hepml.training.callbacks import Killed
 from hepml.training.checkpoints import load_model
 from hepml.training.run import train
 from hepml.training.run_config import RunConfig
@@ -113,3 +117,25 @@ def test_the_last_layer_is_new_where_the_classes_stand_in_other_places(
     before, after = (load_model(tmp_path / name).state_dict() for name in ("first", "[Tbqq, QCD]"))
     assert (before["f.2.weight"] - after["f.2.weight"]).abs().max() > 1e-3
     assert (before["phi.0.weight"] - after["phi.0.weight"]).abs().max() < 1e-6
+
+
+def test_a_finished_run_that_goes_on_has_no_results_but_its_own(
+    tiny: Tiny, toy_files: dict[str, Path], tmp_path: Path
+) -> None:
+    folder, val = tmp_path / "run", toy_files["val"]
+    first = train(tiny(f"data.test={{old: {val}}}"), folder)
+    (folder / "boost.json").write_text("{}")  # of these weights
+    again = tiny(f"data.test={{new: {val}}}")
+    second = train(again, folder, resume=True)
+    assert second["test"]["auc"] == first["test"]["auc"], "the same weights and jets"
+    assert [p.name for p in (folder / "scores").iterdir()] == ["new.npz"]
+    assert not (folder / "boost.json").exists()
+    (aside,) = (folder / "earlier").iterdir()
+    assert json.loads((aside / "results.json").read_text())["test"]["auc"] == first["test"]["auc"]
+    assert {"scores", "tables", "boost.json"} <= {p.name for p in aside.iterdir()}
+    train(again, folder, resume=True)
+    assert [p.name for p in (folder / "earlier").iterdir()] == [aside.name], "nothing was other"
+    with pytest.raises(Killed):
+        train(tiny("training.epochs=9"), folder, resume=True, progress=StopAt(7, 1, signal.SIGINT))
+    assert not (folder / "summary.json").exists(), "the figures of fewer epochs are not those of this config"
+    assert not (folder / "scores").exists()

@@ -97,28 +97,6 @@ def test_resuming_a_finished_run_reports_the_same_summary(tiny: Tiny, tmp_path: 
     assert second["epochs"] == first["epochs"]
 
 
-def test_a_finished_run_that_goes_on_has_no_results_but_its_own(
-    tiny: Tiny, toy_files: dict[str, Path], tmp_path: Path
-) -> None:
-    folder, val = tmp_path / "run", toy_files["val"]
-    first = train(tiny(f"data.test={{old: {val}}}"), folder)
-    (folder / "boost.json").write_text("{}")  # of these weights
-    again = tiny(f"data.test={{new: {val}}}")
-    second = train(again, folder, resume=True)
-    assert metrics_of(second) == metrics_of(first), "the same weights and jets"
-    assert [p.name for p in (folder / "scores").iterdir()] == ["new.npz"]
-    assert not (folder / "boost.json").exists()
-    (aside,) = (folder / "earlier").iterdir()
-    assert json.loads((aside / "results.json").read_text())["test"]["auc"] == first["test"]["auc"]
-    assert {"scores", "tables", "boost.json"} <= {p.name for p in aside.iterdir()}
-    train(again, folder, resume=True)
-    assert [p.name for p in (folder / "earlier").iterdir()] == [aside.name], "nothing was other"
-    with pytest.raises(Killed):
-        train(tiny("training.epochs=9"), folder, resume=True, progress=StopAt(7, 1, signal.SIGINT))
-    assert not (folder / "summary.json").exists(), "the figures of fewer epochs are not those of this config"
-    assert not (folder / "scores").exists()
-
-
 def test_a_folder_that_holds_a_run_is_not_overwritten(tiny: Tiny, tmp_path: Path) -> None:
     train(tiny("training.epochs=1"), tmp_path / "run")
     with pytest.raises(FileError, match="already holds a run"):

@@ -48,7 +48,7 @@ def holds_out_others(config: RunConfig, before: Mapping[str, Any]) -> bool:
     drawn = _draw(ours)
     if not drawn[0] and config.data.folds is None:
         return False
-    here, there = _files(ours), _files(before)
+    here, there = training_files(ours), training_files(before)
     return bool(here & there) and (here != there or drawn != _draw(before))
 
 
@@ -86,9 +86,9 @@ def _lines(
 def _scored_jets_seen(config: RunConfig, theirs: Mapping[str, Any]) -> list[str]:
     """Names of this run's test sets with jets that others were trained on."""
     ours = config.data.model_dump(mode="json")
-    trained = _files(theirs)
+    trained = training_files(theirs)
     names = []
-    if trained & _files(ours):
+    if trained & training_files(ours):
         same = _draw(theirs) == _draw(ours)
         parts = [name for name, source in config.data.tests().items() if isinstance(source, float)]
         if config.data.folds is not None:
@@ -110,8 +110,8 @@ def _draw(data: Mapping[str, Any]) -> tuple[Any, ...]:
     return (drawn, *(data.get(key) for key in _SAME))
 
 
-def _files(data: Mapping[str, Any]) -> set[str]:
-    """The training files of a `data` block."""
+def training_files(data: Mapping[str, Any]) -> set[str]:
+    """The training files of a `data` block, those of its samples among them."""
     samples = data.get("samples") or {}
     named = (about.get("files") if isinstance(about, Mapping) else None for about in samples.values())
     listed = [files or name for files, name in zip(named, samples, strict=True)]

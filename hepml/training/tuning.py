@@ -22,6 +22,8 @@ import numpy as np
 from hepml import config as configs
 from hepml import outputs
 from hepml.errors import ConfigError, DataError, FileError, MissingExtraError
+from hepml.tracking.names import flatten
+from hepml.training.config_digest import SIZES, dependencies
 from hepml.training.progress import Progress
 from hepml.training.ranks import refuse_ranks
 from hepml.training.run import train
@@ -30,6 +32,7 @@ from hepml.training.run_directory import CONFIG
 
 STORAGE, TRIALS, BEST = "study.journal", "trials", "best.yaml"
 _FOLDER = "folder"  # attribute of a trial: where its run is
+_CONFIG = "config"  # attribute of a study: what its trials share, without which they cannot be compared
 _ENDED = ("COMPLETE", "PRUNED")
 
 
@@ -135,11 +138,13 @@ def search(
         tell: called with each trial that ended.
 
     Raises:
-        ConfigError: several ranks, which would each try something else.
+        ConfigError: several ranks, which would each try something else; another config, or other jets, than
+            those that the study's trials so far were trained by; choices that it does not know.
         Killed: a signal; the trial it met goes on when the search does.
     """
     refuse_ranks(os.environ, "a search")
     optuna = _optuna()
+    _refuse_another(study, config, overrides, space, folder)
     while (trial := _next(study, folder, trials, held := ExitStack())) is not None:
         drawn = np.random.SeedSequence([seed, trial.number]).generate_state(1)[0]
         study.sampler = optuna.samplers.TPESampler(seed=int(drawn), constant_liar=True)
@@ -240,6 +245,40 @@ def _config(
         update={"tags": tags, "name": f"{study} trial {number}", "experiment": settings.experiment or study}
     )
     return run.model_copy(update={"tracking": tracking, "output": None})
+
+
+def _refuse_another(
+    study: Any, config: Path | str, words: Sequence[str], space: Sequence[Dimension], folder: Path
+) -> None:
+    """Trials of different configs are not compared: refuses one that is not that of the study, or makes it
+    that of a new one."""
+    run = _config(config, words, 0, folder.name, None)
+    now = {
+        "values": flatten(dependencies(run, results=False)),
+        "choices": {d.key: list(d.choices) for d in space if d.choices is not None},
+        "searched": [d.key for d in space],
+    }
+    before = study.user_attrs.get(_CONFIG)
+    if before is None:
+        if not study.trials:
+            study.set_user_attr(_CONFIG, now)
+        return
+    searched = {*before["searched"], *now["searched"]}
+    other = [
+        key
+        for key in sorted({*before["values"], *now["values"]})
+        if before["values"].get(key) != now["values"].get(key)
+        and not any(f"{key}.".startswith(f"{one}.") or f"{one}.".startswith(f"{key}.") for one in searched)
+    ]
+    both = sorted({*before["choices"]} & {*now["choices"]})
+    other += [f"choice of {k}" for k in both if before["choices"][k] != now["choices"][k]]
+    if other:
+        raise ConfigError(
+            "the trials of this search were trained with another "
+            f"{', '.join(other[:4]).replace(SIZES, 'size of the jet files')}: they cannot be compared",
+            where=str(folder),
+            mend="a search of its own: -o FOLDER",
+        )
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:

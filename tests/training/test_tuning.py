@@ -119,3 +119,64 @@ def test_what_a_trial_tries_depends_on_its_number_not_on_who_has_it(
     together, apart = tried("one", 4), tried("other", 1, 2, 4)
     assert together == apart
     assert len(set(together)) == 4
+
+
+RATE = Dimension("training.learning_rate", None, 1e-4, 1e-2)
+DROPOUT = Dimension("model.dropout", (0.0, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("words", "space", "named"),
+    [
+        (["training.epochs=7"], [RATE], r"another training\.epochs: they"),
+        (["model.f=[8]"], [RATE], r"another model\.f: they"),
+        (["training.learning_rate=0.1"], [DROPOUT], None),
+        (["training.learning_rate=0.1"], [RATE], None),
+        (["data.test=other.root", "training.threads=1", "name=other"], [RATE], None),
+        ([], [RATE, Dimension("model.dropout", (0.0, 0.5))], None),
+        ([], [DROPOUT, Dimension("model.f", ([4], [8]))], None),
+    ],
+)
+def test_trials_of_another_config_are_not_compared(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    space: list[Dimension],
+    named: str | None,
+) -> None:
+    monkeypatch.setattr(tuning, "train", lambda *a, **k: {"validation": {"val_loss": 1.0}, "seconds": 1.0})
+    config = tmp_path / "toy.yaml"
+    config.write_text("data: {train: nowhere.root}\nmodel: {name: pfn}\n")
+
+    def go_on(words: list[str], space: list[Dimension], trials: int) -> int:
+        study = tuning.open_study(tmp_path / "found")
+        tuning.search(study, config, words, space, tmp_path / "found", trials)
+        return len(study.trials)
+
+    assert go_on([], [RATE], 2) == 2
+    if named is None:
+        assert go_on(words, space, 3) == 3
+    else:
+        with pytest.raises(ConfigError, match=named):
+            go_on(words, space, 3)
+
+
+def test_other_choices_and_other_jets_are_another_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "train", lambda *a, **k: {"validation": {"val_loss": 1.0}, "seconds": 1.0})
+    jets, config = tmp_path / "jets.root", tmp_path / "toy.yaml"
+    jets.write_bytes(b"some")
+    config.write_text(f"data: {{train: {jets}}}\nmodel: {name: pfn}\n")
+
+    def go_on(space: Dimension) -> None:
+        study = tuning.open_study(tmp_path / "found")
+        tuning.search(study, config, [], [space], tmp_path / "found", 2)
+
+    go_on(DROPOUT)
+    go_on(DROPOUT)
+    with pytest.raises(ConfigError, match=r"another choice of model\.dropout"):
+        go_on(Dimension("model.dropout", (0.0, 0.5)))
+    jets.write_bytes(b"some more")
+    with pytest.raises(ConfigError, match="another size of the jet files"):
+        go_on(DROPOUT)

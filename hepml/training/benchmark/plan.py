@@ -9,8 +9,6 @@ whose training has changed is put aside and begins again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +21,7 @@ from hepml import config as configs
 from hepml.errors import ConfigError, FileError
 from hepml.tracking.journal import is_locked
 from hepml.training.checkpoints import write_atomically
+from hepml.training.config_digest import digest
 from hepml.training.run_config import RunConfig, check, compose, load_run_config
 from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory
 
@@ -178,25 +177,6 @@ def mark_of(run: PlannedRun) -> dict[str, Any]:
         "training_digest": digest(run.config, results=False),
     }
     return mark if run.fold is None else {**mark, "fold": run.fold}
-
-
-def digest(config: RunConfig, *, results: bool = True) -> str:
-    """A hash of everything in a config that can change its result, and of the sizes of its jet files.
-
-    Args:
-        config: checked.
-        results: also of test files and of what is evaluated on them; without it a hash of what its training
-            depends on.
-    """
-    data = config.data if results else config.data.without_test_files()
-    exclude = {"output", "tracking", "name"} if results else {"output", "tracking", "name", "evaluation"}
-    values = config.model_copy(update={"data": data}).model_dump(mode="json", exclude=exclude)
-    for key in ("threads", "device", "eval_batch_size", "checkpoint_every", "checkpoint_minutes"):
-        values["training"].pop(key)
-    for key in ("cache",) if results else ("cache", "obtain"):
-        values["data"].pop(key)
-    values["sizes"] = [_sizes(source) for source in (data.train, data.val, *data.tests().values())]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def find_runs(places: Iterable[Path | str]) -> list[Path]:
@@ -364,17 +344,3 @@ def _short(override: str) -> str:
 
 def _mark(folder: Path) -> dict[str, Any]:
     return RunDirectory(folder).read_json(MARK)
-
-
-def _sizes(source: Any) -> Any:
-    """Sizes of the files that a source names, where they are files: other jets under the same name are
-    another benchmark."""
-    from hepml.data.reading.sources import expand
-
-    if source is None or isinstance(source, float):
-        return source
-    try:
-        sources = expand(source)
-    except FileError:
-        return None  # the run itself says what is missing
-    return [Path(s.path).stat().st_size if Path(s.path).is_file() else None for s in sources]

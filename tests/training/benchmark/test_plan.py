@@ -10,7 +10,6 @@ import pytest
 from hepml.errors import ConfigError, FileError
 from hepml.training.benchmark.plan import (
     Fraction,
-    digest,
     find_runs,
     parse_fractions,
     plan,
@@ -19,6 +18,7 @@ from hepml.training.benchmark.plan import (
     read_mark,
     state,
 )
+from hepml.training.config_digest import digest
 
 
 def test_every_config_gets_every_seed_in_a_folder_of_its_own(configs: list[Path], tmp_path: Path) -> None:

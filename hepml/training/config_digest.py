@@ -1,0 +1,56 @@
+"""What the result of a run depends on, of its config and its jet files: two runs of which this is the same are
+the same run; those of which it is not are not to be taken for one another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from hepml.data.reading.sources import expand
+from hepml.errors import FileError
+from hepml.training.held_out import training_files
+from hepml.training.run_config import RunConfig
+
+SIZES = "sizes"  # of the jet files
+_NAMES = {"output", "tracking", "name"}
+_HOW = ("threads", "device", "eval_batch_size", "checkpoint_every", "checkpoint_minutes")
+
+
+def dependencies(config: RunConfig, *, results: bool = True) -> dict[str, Any]:
+    """Everything in a config that can change its result, and the sizes of its jet files: other jets under the
+    same name are another run.
+
+    Args:
+        config: checked.
+        results: also test files and what is evaluated on them; without it what its training depends on.
+    """
+    data = config.data if results else config.data.without_test_files()
+    exclude = _NAMES if results else {*_NAMES, "evaluation"}
+    values = config.model_copy(update={"data": data}).model_dump(mode="json", exclude=exclude)
+    for key in _HOW:
+        values["training"].pop(key)
+    for key in ("cache",) if results else ("cache", "obtain"):
+        values["data"].pop(key)
+    values[SIZES] = [_sizes(source) for source in (data.train, data.val, *data.tests().values())]
+    if values["data"].get("samples"):
+        values[SIZES].append(_sizes(sorted(training_files(values["data"]))))
+    return values
+
+
+def digest(config: RunConfig, *, results: bool = True) -> str:
+    """A hash of `dependencies`."""
+    text = json.dumps(dependencies(config, results=results), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _sizes(source: Any) -> Any:
+    """Sizes of the files that a source names, where they are files."""
+    if source is None or isinstance(source, float):
+        return source
+    try:
+        sources = expand(source)
+    except FileError:
+        return None  # the run itself says what is missing
+    return [Path(s.path).stat().st_size if Path(s.path).is_file() else None for s in sources]

@@ -1,5 +1,5 @@
-"""What the result of a run depends on, of its config and its jet files: two runs of which this is the same are
-the same run; those of which it is not are not to be taken for one another."""
+"""What the result of a run depends on, of its config and its jet files: runs of which it differs are not to
+be taken for one another."""
 
 from __future__ import annotations
 

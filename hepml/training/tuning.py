@@ -253,7 +253,7 @@ def _refuse_another(
     """Trials of different configs are not compared: refuses one that is not that of the study, or makes it
     that of a new one."""
     run = _config(config, words, 0, folder.name, None)
-    now = {
+    now: dict[str, Any] = {
         "values": flatten(dependencies(run, results=False)),
         "choices": {d.key: list(d.choices) for d in space if d.choices is not None},
         "searched": [d.key for d in space],

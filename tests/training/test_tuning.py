@@ -167,7 +167,7 @@ def test_other_choices_and_other_jets_are_another_search(
     monkeypatch.setattr(tuning, "train", lambda *a, **k: {"validation": {"val_loss": 1.0}, "seconds": 1.0})
     jets, config = tmp_path / "jets.root", tmp_path / "toy.yaml"
     jets.write_bytes(b"some")
-    config.write_text(f"data: {{train: {jets}}}\nmodel: {name: pfn}\n")
+    config.write_text(f"data: {{train: {jets}}}\nmodel: {{name: pfn}}\n")
 
     def go_on(space: Dimension) -> None:
         study = tuning.open_study(tmp_path / "found")

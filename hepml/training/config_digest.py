@@ -15,7 +15,8 @@ from hepml.training.run_config import RunConfig
 
 SIZES = "sizes"  # of the jet files
 _NAMES = {"output", "tracking", "name"}
-_HOW = ("threads", "device", "eval_batch_size", "checkpoint_every", "checkpoint_minutes")
+# of a `training` block: how fast it goes, not where to
+HOW = ("threads", "device", "eval_batch_size", "checkpoint_every", "checkpoint_minutes")
 
 
 def dependencies(config: RunConfig, *, results: bool = True) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def dependencies(config: RunConfig, *, results: bool = True) -> dict[str, Any]:
     data = config.data if results else config.data.without_test_files()
     exclude = _NAMES if results else {*_NAMES, "evaluation"}
     values = config.model_copy(update={"data": data}).model_dump(mode="json", exclude=exclude)
-    for key in _HOW:
+    for key in HOW:
         values["training"].pop(key)
     for key in ("cache",) if results else ("cache", "obtain"):
         values["data"].pop(key)

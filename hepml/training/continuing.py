@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from hepml.errors import ConfigError
 from hepml.training.checkpoints import BEST, epochs_in, epochs_of, read_checkpoint
+from hepml.training.config_digest import HOW
 from hepml.training.held_out import holds_out_others
 from hepml.training.run_config import RunConfig
 from hepml.training.run_context import RunContext
@@ -18,8 +20,10 @@ from hepml.training.side_tasks import module_name
 
 # settings that an optimizer, or the average of weights, keeps: a checkpoint goes on with those it has
 KEPT = ("optimizer", "learning_rate", "pretrained_rate", "weight_decay", "betas", "average", "freeze")
-# of a `data` block: how jets are read, not which
-HOW = ("cache", "stream", "workers", "obtain")
+_OPEN = ("model", "objective", "auxiliary")  # blocks whose keys the schema does not fix
+# how jets are read, not which; what is told elsewhere, or is of no consequence
+_UNTOLD = {f"data.{key}" for key in ("cache", "stream", "workers", "obtain")}
+_UNTOLD |= {f"training.{key}" for key in (*HOW, "epochs")} | {"name", "output", "tracking", "plugins"}
 
 
 def refuse_another(
@@ -32,7 +36,7 @@ def refuse_another(
         folder: of the run to go on with.
         model: that the config builds.
         config: of the resumption.
-        message: told which keys of the `data` block are others.
+        message: told which keys are others.
 
     Raises:
         ConfigError: a finished run without a checkpoint to go on from, as an ensemble is; other layers or
@@ -67,7 +71,7 @@ def refuse_another(
         )
     asked = config.training.model_dump(mode="json")
     earlier = (stored.get("hepml") or {}).get("config") or {}
-    was, data = earlier.get("training") or {}, earlier.get("data") or {}
+    was = earlier.get("training") or {}
     for key in KEPT:
         if key in was and was[key] != asked[key]:
             raise ConfigError(
@@ -75,17 +79,16 @@ def refuse_another(
                 where=str(last),
                 mend=f"{mend}; a run of its own begins with its weights: model.pretrained={place}",
             )
-    now_data = config.data.model_dump(mode="json")
-    changed = [key for key in data.keys() & now_data.keys() if data[key] != now_data[key] and key not in HOW]
-    named = ", ".join(f"data.{key}" for key in sorted(changed))
-    if changed and holds_out_others(config, data):
+    changed = _changed(earlier, config.model_dump(mode="json"))
+    of_data = ", ".join(key for key in changed if key.startswith("data."))
+    if of_data and holds_out_others(config, earlier["data"]):
         raise ConfigError(
-            f"the run to go on with was trained on jets that this config holds out (other before: {named})",
+            f"the run to go on with was trained on jets that this config holds out (other before: {of_data})",
             where=str(last),
             mend=f"{mend}; other jets need a folder of their own",
         )
     if changed:
-        message(f"this run goes on with other data than before: {named}")
+        message(f"this run goes on with another {', '.join(changed)} than before")
     behind = epochs_in(stored, last)
     if behind > config.training.epochs:
         raise ConfigError(
@@ -113,3 +116,17 @@ def checkpoint_to_continue(context: RunContext, resume: bool) -> Path | None:
     else:
         context.progress.message(f"going on from {last}, {behind} of {asked} epochs behind it")
     return last
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The keys that are others than those a run was trained by so far; of blocks those within them. Keys that
+    only one has are of another version, or, in a block of the user's own words, left out."""
+    keys = []
+    for key in sorted(before.keys() & now.keys()):
+        was, is_now = before[key], now[key]
+        if isinstance(was, Mapping) and isinstance(is_now, Mapping):
+            below = was.keys() | is_now.keys() if key in _OPEN else was.keys() & is_now.keys()
+            keys += [f"{key}.{name}" for name in sorted(below) if was.get(name) != is_now.get(name)]
+        elif was != is_now:
+            keys.append(key)
+    return [key for key in keys if key.partition(".")[0] not in _UNTOLD and key not in _UNTOLD]

@@ -65,20 +65,23 @@ def test_a_run_does_not_hold_out_jets_that_it_was_trained_on(tiny: Tiny, tmp_pat
     train(tiny(*SHARES, "training.epochs=2", "data.stream=true"), tmp_path / "run", resume=True)
 
 
-def test_a_run_that_goes_on_with_other_jets_says_so(
+def test_a_run_that_goes_on_by_another_config_says_so(
     tiny: Tiny, toy_files: dict[str, Path], tmp_path: Path
 ) -> None:
     train(tiny("training.epochs=1"), tmp_path / "run")
-    said = []
-    for words in ("data.split_seed=5", f"data.train='{toy_files['val']}'", "data.workers=1"):
-        notes = Notes()
-        train(tiny("training.epochs=1", words), tmp_path / "run", resume=True, progress=notes)
-        said.append([line for line in notes.lines if "other data than before" in line])
-    assert said == [
-        ["this run goes on with other data than before: data.split_seed"],
-        ["this run goes on with other data than before: data.train"],
-        [],
+    more = ("evaluation.signal_efficiencies=[0.4]", "training.batch_size=20", "training.epochs=2")
+    other: list[tuple[tuple[str, ...], str | None]] = [
+        (("data.split_seed=5", "data.workers=1", "training.threads=1"), "data.split_seed"),
+        ((f"data.train='{toy_files['val']}'",), "data.train"),
+        (more, "evaluation.signal_efficiencies, training.batch_size"),
+        (more, None),
+        (more[1:], "evaluation.signal_efficiencies"),
     ]
+    for words, named in other:
+        notes = Notes()
+        train(tiny("training.epochs=1", *words), tmp_path / "run", resume=True, progress=notes)
+        said = [line for line in notes.lines if "goes on with another" in line]
+        assert said == ([] if named is None else [f"this run goes on with another {named} than before"])
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,11 @@ def link_model(client: MlflowClient, run_id: str, model_id: str, entry: Entry, r
     metrics, tags = {}, {}
     for report in record.of("metrics"):
         for name, value in report["values"].items():
+            if report["step"] != entry.get("step"):
+                continue  # of other weights: the run went on since
             if report.get("final"):
                 tags[names.accepted(name).replace("/", ".")] = f"{value:.6g}"
-            elif report["step"] == entry.get("step") and name.startswith("val_"):
+            elif name.startswith("val_"):
                 # the same values at the same times: what the run has of them stays as it is
                 metrics[name] = Metric(
                     names.accepted(name), value, report["time"], report["step"], model_id=model_id,

@@ -38,6 +38,7 @@ def test_a_page_has_curves_as_charts_and_final_figures_as_tables(store: str, tmp
     tracker.dataset("val", "v" * 40, ["data/val_0.root", "data/val_1.root"], 100)
     for epoch in range(2):
         tracker.metrics({"train_loss": 0.5 - 0.1 * epoch, "val_auc": 0.9 + 0.01 * epoch}, epoch)
+    tracker.metrics({"test/auc": 0.7, "gone/auc": 0.7}, 0, final=True)  # before it went on
     tracker.metrics({"test/auc": 0.95, "test/rejection/0.3/value": 123.4}, 1, final=True)
     fill(tracker, SUMMARY, curves())
     tracker.model(
@@ -61,6 +62,7 @@ def test_a_page_has_curves_as_charts_and_final_figures_as_tables(store: str, tmp
     (model,) = client.search_logged_models([run.info.experiment_id])
     assert model.name == "pfn"
     assert model.tags["test.auc"] == "0.95"
+    assert "gone.auc" not in model.tags
     (metric,) = model.metrics
     assert (metric.key, metric.value, metric.step) == ("val_auc", 0.91, 1)
     assert (metric.dataset_name, metric.dataset_digest) == ("val_0.root and 1 more", "v" * 36)

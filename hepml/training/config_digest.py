@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hepml.errors import FileError
 from hepml.training.held_out import training_files
 from hepml.training.run_config import RunConfig
 
+_OPEN = ("model", "objective", "auxiliary")  # blocks whose keys the schema does not fix
 SIZES = "sizes"  # of the jet files
 _NAMES = {"output", "tracking", "name"}
 # of a `training` block: how fast it goes, not where to
@@ -44,6 +46,20 @@ def digest(config: RunConfig, *, results: bool = True) -> str:
     """A hash of `dependencies`."""
     text = json.dumps(dependencies(config, results=results), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The keys of a config that are others than those of another; of blocks those within them. Keys that only
+    one has are of another version, or, in a block of the user's own words, left out."""
+    keys = []
+    for key in sorted(before.keys() & now.keys()):
+        was, is_now = before[key], now[key]
+        if isinstance(was, Mapping) and isinstance(is_now, Mapping):
+            below = was.keys() | is_now.keys() if key in _OPEN else was.keys() & is_now.keys()
+            keys += [f"{key}.{name}" for name in sorted(below) if was.get(name) != is_now.get(name)]
+        elif was != is_now:
+            keys.append(key)
+    return keys
 
 
 def _sizes(source: Any) -> Any:

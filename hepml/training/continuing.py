@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from hepml.errors import ConfigError
 from hepml.training.checkpoints import BEST, epochs_in, epochs_of, read_checkpoint
-from hepml.training.config_digest import HOW
+from hepml.training.config_digest import HOW, changed_keys
 from hepml.training.held_out import holds_out_others
 from hepml.training.run_config import RunConfig
 from hepml.training.run_context import RunContext
@@ -20,7 +19,6 @@ from hepml.training.side_tasks import module_name
 
 # settings that an optimizer, or the average of weights, keeps: a checkpoint goes on with those it has
 KEPT = ("optimizer", "learning_rate", "pretrained_rate", "weight_decay", "betas", "average", "freeze")
-_OPEN = ("model", "objective", "auxiliary")  # blocks whose keys the schema does not fix
 # how jets are read, not which; what is told elsewhere, or is of no consequence
 _UNTOLD = {f"data.{key}" for key in ("cache", "stream", "workers", "obtain")}
 _UNTOLD |= {f"training.{key}" for key in (*HOW, "epochs")} | {"name", "output", "tracking", "plugins"}
@@ -79,7 +77,11 @@ def refuse_another(
                 where=str(last),
                 mend=f"{mend}; a run of its own begins with its weights: model.pretrained={place}",
             )
-    changed = _changed(earlier, config.model_dump(mode="json"))
+    changed = [
+        key
+        for key in changed_keys(earlier, config.model_dump(mode="json"))
+        if key not in _UNTOLD and key.partition(".")[0] not in _UNTOLD
+    ]
     of_data = ", ".join(key for key in changed if key.startswith("data."))
     if of_data and holds_out_others(config, earlier["data"]):
         raise ConfigError(
@@ -116,17 +118,3 @@ def checkpoint_to_continue(context: RunContext, resume: bool) -> Path | None:
     else:
         context.progress.message(f"going on from {last}, {behind} of {asked} epochs behind it")
     return last
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The keys that are others than those a run was trained by so far; of blocks those within them. Keys that
-    only one has are of another version, or, in a block of the user's own words, left out."""
-    keys = []
-    for key in sorted(before.keys() & now.keys()):
-        was, is_now = before[key], now[key]
-        if isinstance(was, Mapping) and isinstance(is_now, Mapping):
-            below = was.keys() | is_now.keys() if key in _OPEN else was.keys() & is_now.keys()
-            keys += [f"{key}.{name}" for name in sorted(below) if was.get(name) != is_now.get(name)]
-        elif was != is_now:
-            keys.append(key)
-    return [key for key in keys if key.partition(".")[0] not in _UNTOLD and key not in _UNTOLD]

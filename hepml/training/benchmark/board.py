@@ -25,6 +25,7 @@ from hepml.evaluation.published import published_for
 from hepml.evaluation.report import evaluate
 from hepml.tracking.last_words import why_unfinished
 from hepml.tracking.runs import is_report
+from hepml.training.benchmark.grouping import taggers_of
 from hepml.training.benchmark.out_of_fold import joined, same_jets
 from hepml.training.benchmark.plan import find_runs, read_mark, run_name
 from hepml.training.jets import FOLD
@@ -79,6 +80,11 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
         groups.setdefault((label, mark["share"]), []).append(
             {**run, "seed": mark["seed"], "fold": mark.get("fold")}
         )
+    groups = {
+        (name, share): seeds
+        for (label, share), runs in groups.items()
+        for name, seeds in taggers_of(label, runs, {other for other, _ in groups}, remarks).items()
+    }
     taggers = [_row(label, runs, remarks) for (label, share), runs in groups.items() if share == 1]
     taggers.sort(key=lambda row: -(row["auc"]["mean"] or 0.0))
     return {
@@ -156,8 +162,10 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
     names = [n for n in first["jets"] if n not in ("train", "val")]
     test = names[0] if names else "test"
     tests = {test: [s["test"] for s in summaries]}
-    for name in first.get("tests") or {}:
+    for name in dict.fromkeys(name for s in summaries for name in s.get("tests") or {}):
         tests[name] = [s["tests"][name] for s in summaries if name in (s.get("tests") or {})]
+        if len(tests[name]) < len(runs):
+            remarks.append(f"{label}: only {len(tests[name])} of {len(runs)} runs were tested on {name}")
     for key in (test,) if folded else ("train", test):
         if key == FOLD:
             continue

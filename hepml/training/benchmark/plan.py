@@ -181,13 +181,14 @@ def mark_of(run: PlannedRun) -> dict[str, Any]:
 
 def find_runs(places: Iterable[Path | str]) -> list[Path]:
     """Run folders below some places, those put aside left out."""
-    folders: list[Path] = []
+    folders: dict[Path, Path] = {}  # by where they really are: the same one may be named twice
     for place in places:
         root = Path(place)
         hits = sorted(p.parent for name in (SUMMARY, MARK) for p in root.rglob(name) if ASIDE not in str(p))
         hits = [p for p in hits if p.name != "artifacts"]  # MLflow's copies
-        folders += [p for p in dict.fromkeys(hits) if p not in folders]
-    return folders
+        for hit in hits:
+            folders.setdefault(hit.resolve(), hit)
+    return [*folders.values()]
 
 
 def prepared(output: Path | str) -> list[PlannedRun]:

@@ -88,6 +88,19 @@ def test_seeds_tested_on_different_jets_have_no_ensemble_and_it_is_said(
     assert any("different jets" in remark for remark in board["remarks"])
 
 
+def test_test_jets_that_some_seeds_lack_are_averaged_over_the_others_and_it_is_said(
+    tmp_path: Path, finished: Callable[..., Path]
+) -> None:
+    toys = (LABELS, scores(LABELS, 1.0))
+    finished(tmp_path / "a", "pfn", 1, {"toys": toys})
+    for seed in (2, 3):
+        finished(tmp_path / str(seed), "pfn", seed, {"toys": toys, "reference": toys})
+    board = gather([tmp_path])
+    assert board["tests"] == ["toys", "reference"]
+    assert len(board["taggers"][0]["tests"]["reference"]["auc"]["values"]) == 2
+    assert "pfn: only 2 of 3 runs were tested on reference" in board["remarks"]
+
+
 def test_a_run_without_a_result_is_named_with_its_reason_and_costs_no_row(board_folder: Path) -> None:
     for name, problem in (("seed_4", '{"problem": "out of memory"}'), ("seed_5", "{}")):
         bad = board_folder / "runs" / "weak" / name

@@ -6,24 +6,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from hepml.data.reading.sources import expand
-from hepml.errors import FileError
+from hepml.errors import FileError, HepmlError
+from hepml.training.checkpoints import find_checkpoint
 from hepml.training.held_out import training_files
 from hepml.training.run_config import RunConfig
 
 _OPEN = ("model", "objective", "auxiliary")  # blocks whose keys the schema does not fix
-SIZES = "sizes"  # of the jet files
+SIZES, CONTENTS = "sizes", "contents"  # of the jet files; of others
 _NAMES = {"output", "tracking", "name"}
 # of a `training` block: how fast it goes, not where to
 HOW = ("threads", "device", "eval_batch_size", "checkpoint_every", "checkpoint_minutes")
 
 
 def dependencies(config: RunConfig, *, results: bool = True) -> dict[str, Any]:
-    """Everything in a config that can change its result, and the sizes of its jet files: other jets under the
-    same name are another run.
+    """Everything in a config that can change its result, with the sizes of its jet files and the hashes of
+    the other files that it names: other jets, another layout or plugin under the same name are another run.
 
     Args:
         config: checked.
@@ -39,7 +43,10 @@ def dependencies(config: RunConfig, *, results: bool = True) -> dict[str, Any]:
     values[SIZES] = [_sizes(source) for source in (data.train, data.val, *data.tests().values())]
     if values["data"].get("samples"):
         values[SIZES].append(_sizes(sorted(training_files(values["data"]))))
-    return values
+    if config.distill is not None and config.distill.unlabelled is not None:
+        values[SIZES].append(_sizes(config.distill.unlabelled))
+    contents = _contents(config)
+    return {**values, CONTENTS: contents} if contents else values
 
 
 def digest(config: RunConfig, *, results: bool = True) -> str:
@@ -60,6 +67,23 @@ def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         elif was != is_now:
             keys.append(key)
     return keys
+
+
+def _contents(config: RunConfig) -> dict[str, str]:
+    """Hashes of the files that a config names beside jets, by key: a layout, plugins, given weights and
+    teachers."""
+    named: dict[str, Any] = {"data.layout": config.data.layout, "model.pretrained": config.pretrained}
+    named |= {f"plugins.{Path(name).name}": name for name in config.plugins}
+    teachers = [] if config.distill is None else config.distill.teachers
+    named |= {f"distill.teacher.{i}": one.source for i, one in enumerate(teachers)}
+    hashes = {}
+    for key, name in named.items():
+        if not isinstance(name, str):
+            continue
+        with suppress(HepmlError, OSError):  # the run itself says what is missing; others are no files
+            path = Path(name) if Path(name).suffix in (".py", ".yaml", ".yml") else find_checkpoint(name)
+            hashes[key] = xxhash.xxh3_64(path.read_bytes()).hexdigest()
+    return hashes
 
 
 def _sizes(source: Any) -> Any:

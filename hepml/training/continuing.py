@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from hepml import config as configs
 from hepml.errors import ConfigError
+from hepml.tracking.journal import read_journal
 from hepml.training.checkpoints import BEST, epochs_in, epochs_of, read_checkpoint
 from hepml.training.config_digest import HOW, changed_keys
-from hepml.training.held_out import holds_out_others
+from hepml.training.held_out import holds_out_others, splits
+from hepml.training.jets import RunJets
 from hepml.training.run_config import RunConfig
 from hepml.training.run_context import RunContext
-from hepml.training.run_directory import STATE, RunDirectory
+from hepml.training.run_directory import CONFIG, STATE, RunDirectory
 from hepml.training.side_tasks import module_name
 
 # settings that an optimizer, or the average of weights, keeps: a checkpoint goes on with those it has
 KEPT = ("optimizer", "learning_rate", "pretrained_rate", "weight_decay", "betas", "average", "freeze")
 # how jets are read, not which; what is told elsewhere, or is of no consequence
 _UNTOLD = {f"data.{key}" for key in ("cache", "stream", "workers", "obtain")}
+_OF_OTHERS = ("training.", "evaluation", "data.test", "data.further_tests", "auxiliary")  # not of the jets
 _UNTOLD |= {f"training.{key}" for key in (*HOW, "epochs")} | {"name", "output", "tracking", "plugins"}
 
 
 def refuse_another(
-    folder: RunDirectory, model: nn.Module, config: RunConfig, message: Callable[[str], None]
+    folder: RunDirectory,
+    model: nn.Module,
+    jets: RunJets,
+    config: RunConfig,
+    message: Callable[[str], None],
 ) -> None:
     """Refuses to go on with a run by a config that asks for something else than its checkpoint has, before
     anything in its folder is changed.
@@ -33,12 +42,14 @@ def refuse_another(
     Args:
         folder: of the run to go on with.
         model: that the config builds.
+        jets: that the config opens.
         config: of the resumption.
-        message: told which keys are others.
+        message: told which keys, and which jets, are others.
 
     Raises:
         ConfigError: a finished run without a checkpoint to go on from, as an ensemble is; other layers or
-            heads; another optimizer; jets held out that it was trained on; fewer epochs than are behind it.
+            heads; another optimizer; jets held out that it was trained on, by other keys or since files that
+            are split have changed; fewer epochs than are behind it.
     """
     last, place = folder.last, shlex.quote(str(folder.path))
     if not last.is_file():
@@ -53,23 +64,9 @@ def refuse_another(
             )
         return
     stored, mend = read_checkpoint(last), f"hepml train {place} --resume goes on as it was"
-    tensors = stored.get("state_dict", {})
-    before = {name: tensor.shape for name, tensor in tensors.items() if name.startswith("model.")}
-    before |= {f"side.heads.{name.split('.')[2]}.": () for name in tensors if name.startswith("side.heads.")}
-    heads = ["masked"] if config.pretraining is not None else list(config.auxiliary)
-    now = {f"model.{name}": tensor.shape for name, tensor in model.state_dict().items()}
-    now |= {f"side.heads.{module_name(name)}.": () for name in heads}
-    other = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    if other:
-        listed = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in other[:4]))
-        raise ConfigError(
-            f"the run to go on with has other layers than this config: {listed}",
-            where=str(last),
-            mend=f"{mend}; other layers need a folder of their own",
-        )
-    asked = config.training.model_dump(mode="json")
     earlier = (stored.get("hepml") or {}).get("config") or {}
-    was = earlier.get("training") or {}
+    _refuse_layers(stored, model, config, last, mend)
+    asked, was = config.training.model_dump(mode="json"), earlier.get("training") or {}
     for key in KEPT:
         if key in was and was[key] != asked[key]:
             raise ConfigError(
@@ -77,20 +74,8 @@ def refuse_another(
                 where=str(last),
                 mend=f"{mend}; a run of its own begins with its weights: model.pretrained={place}",
             )
-    changed = [
-        key
-        for key in changed_keys(earlier, config.model_dump(mode="json"))
-        if key not in _UNTOLD and key.partition(".")[0] not in _UNTOLD
-    ]
-    of_data = ", ".join(key for key in changed if key.startswith("data."))
-    if of_data and holds_out_others(config, earlier["data"]):
-        raise ConfigError(
-            f"the run to go on with was trained on jets that this config holds out (other before: {of_data})",
-            where=str(last),
-            mend=f"{mend}; other jets need a folder of their own",
-        )
-    if changed:
-        message(f"this run goes on with another {', '.join(changed)} than before")
+    for line in _changes(folder, earlier, jets, config, mend):
+        message(line)
     behind = epochs_in(stored, last)
     if behind > config.training.epochs:
         raise ConfigError(
@@ -118,3 +103,79 @@ def checkpoint_to_continue(context: RunContext, resume: bool) -> Path | None:
     else:
         context.progress.message(f"going on from {last}, {behind} of {asked} epochs behind it")
     return last
+
+
+# ------------------------------------------------------------------------------------------------------------
+# helpers
+
+
+def _refuse_layers(
+    stored: Mapping[str, Any], model: nn.Module, config: RunConfig, last: Path, mend: str
+) -> None:
+    tensors = stored.get("state_dict", {})
+    before = {name: tensor.shape for name, tensor in tensors.items() if name.startswith("model.")}
+    before |= {f"side.heads.{name.split('.')[2]}.": () for name in tensors if name.startswith("side.heads.")}
+    heads = ["masked"] if config.pretraining is not None else list(config.auxiliary)
+    now = {f"model.{name}": tensor.shape for name, tensor in model.state_dict().items()}
+    now |= {f"side.heads.{module_name(name)}.": () for name in heads}
+    other = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if other:
+        listed = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in other[:4]))
+        raise ConfigError(
+            f"the run to go on with has other layers than this config: {listed}",
+            where=str(last),
+            mend=f"{mend}; other layers need a folder of their own",
+        )
+
+
+def _changes(
+    folder: RunDirectory, earlier: Mapping[str, Any], jets: RunJets, config: RunConfig, mend: str
+) -> list[str]:
+    """Lines on the keys and the jets that are others than before.
+
+    Raises:
+        ConfigError: jets would be held out that the run was trained on.
+    """
+    changed = [
+        key
+        for key in changed_keys(earlier, config.model_dump(mode="json"))
+        if key not in _UNTOLD and key.partition(".")[0] not in _UNTOLD
+    ]
+    of_data = ", ".join(key for key in changed if key.startswith("data."))
+    if of_data and holds_out_others(config, earlier["data"]):
+        raise ConfigError(
+            f"the run to go on with was trained on jets that this config holds out (other before: {of_data})",
+            where=str(folder.last),
+            mend=f"{mend}; other jets need a folder of their own",
+        )
+    others = _other_jets(folder, jets, config, changed)
+    if "train" in others and splits(config):
+        raise ConfigError(
+            "the run to go on with was trained on jets that would be held out: its training files, or their "
+            "layout, have changed since",
+            where=str(folder.last),
+            mend="bring them back, or train anew in a folder of its own",
+        )
+    lines = [f"this run goes on with another {', '.join(changed)} than before"] if changed else []
+    if others:
+        lines.append(f"the {', '.join(others)} jets are others than before, though the config names the same")
+    return lines
+
+
+def _other_jets(folder: RunDirectory, jets: RunJets, config: RunConfig, changed: Sequence[str]) -> list[str]:
+    """The data sets that a run says it had, and has otherwise by the same config: by the hash of what the
+    model sees. None where other keys explain that."""
+    journal = read_journal(folder.path)
+    if any(not key.startswith(_OF_OTHERS) for key in changed) or _streamed(folder) != config.data.stream:
+        return []
+    had = {entry["name"]: entry["digest"] for entry in journal.of("dataset")}
+    now = {"train": jets.train, "val": jets.val, **jets.tests}
+    explained = {"data.test", "data.further_tests"} & {*changed}
+    names = [name for name in had if name in now and not (explained and name in jets.tests)]
+    return [name for name in names if had[name] != str(now[name].digest)]
+
+
+def _streamed(folder: RunDirectory) -> bool:
+    """Whether a run read its jets from the files in every epoch: the hash of these is another."""
+    values = configs.read_yaml(folder.path / CONFIG)
+    return bool(isinstance(values, Mapping) and (values.get("data") or {}).get("stream"))

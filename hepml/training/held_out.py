@@ -37,6 +37,11 @@ def leaks_of_members(config: RunConfig, trained_on: Mapping[Path, Sequence[Mappi
     return [line for run, blocks in trained_on.items() for line in _lines(config, "member", run, blocks)]
 
 
+def splits(config: RunConfig) -> bool:
+    """Whether a run holds out jets of its training files, as shares or as a fold."""
+    return bool(_draw(config.data.model_dump(mode="json"))[0]) or config.data.folds is not None
+
+
 def holds_out_others(config: RunConfig, before: Mapping[str, Any]) -> bool:
     """Whether a run that goes on holds out jets of its training files that it has been trained on.
 
@@ -46,7 +51,7 @@ def holds_out_others(config: RunConfig, before: Mapping[str, Any]) -> bool:
     """
     ours = config.data.model_dump(mode="json")
     drawn = _draw(ours)
-    if not drawn[0] and config.data.folds is None:
+    if not splits(config):
         return False
     here, there = training_files(ours), training_files(before)
     return bool(here & there) and (here != there or drawn != _draw(before))

@@ -102,7 +102,7 @@ def _carry_out(context: RunContext, resume: bool) -> dict[str, Any]:
     if context.ranks.note:
         context.progress.message(context.ranks.note)
     with meeting(context.ranks, context.config.training):
-        first_decides(context.ranks, lambda: _open_folder(context, ready.built.model, resume))
+        first_decides(context.ranks, lambda: _open_folder(context, ready, resume))
         return _train_and_report(context, ready, resume)
 
 
@@ -145,7 +145,7 @@ def _train_and_report(context: RunContext, ready: Prepared, resume: bool) -> dic
 # the record of a run
 
 
-def _open_folder(context: RunContext, model: nn.Module, resume: bool) -> None:
+def _open_folder(context: RunContext, ready: Prepared, resume: bool) -> None:
     """Makes the run folder this process's own: nothing is written in one that another process trains in."""
     if not resume:
         data = context.config.data
@@ -155,7 +155,9 @@ def _open_folder(context: RunContext, model: nn.Module, resume: bool) -> None:
     context.lock = tracking.take_lock(context.folder.path)
     try:
         if resume:
-            refuse_another(context.folder, model, context.config, context.progress.message)
+            refuse_another(
+                context.folder, ready.built.model, ready.jets, context.config, context.progress.message
+            )
         else:
             context.folder.prepare(resume=False)  # nobody was faster
         _describe_run(context)

@@ -23,7 +23,7 @@ from hepml import config as configs
 from hepml import outputs
 from hepml.errors import ConfigError, DataError, FileError, MissingExtraError
 from hepml.tracking.names import flatten
-from hepml.training.config_digest import SIZES, dependencies
+from hepml.training.config_digest import CONTENTS, SIZES, dependencies
 from hepml.training.progress import Progress
 from hepml.training.ranks import refuse_ranks
 from hepml.training.run import train
@@ -275,10 +275,16 @@ def _refuse_another(
     if other:
         raise ConfigError(
             "the trials of this search were trained with another "
-            f"{', '.join(other[:4]).replace(SIZES, 'size of the jet files')}: they cannot be compared",
+            f"{', '.join(map(_in_words, other[:4]))}: they cannot be compared",
             where=str(folder),
             mend="a search of its own: -o FOLDER",
         )
+
+
+def _in_words(key: str) -> str:
+    """What a user calls an entry of `dependencies`."""
+    what, _, of = key.partition(".")
+    return {SIZES: "size of the jet files", CONTENTS: f"content of {of}"}.get(what, key)
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:

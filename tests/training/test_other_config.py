@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,32 @@ def test_a_run_that_goes_on_by_another_config_says_so(
         train(tiny("training.epochs=1", *words), tmp_path / "run", resume=True, progress=notes)
         said = [line for line in notes.lines if "goes on with another" in line]
         assert said == ([] if named is None else [f"this run goes on with another {named} than before"])
+
+
+def test_a_run_that_goes_on_with_other_jets_of_the_same_name_says_so_or_is_refused(
+    tiny: Tiny, toy_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """As when files are added to a folder between two jobs: a share of them is another share."""
+    files = tmp_path / "jets"
+    files.mkdir()
+    shutil.copy(toy_files["train"], files / "a.root")
+    for name, words in (("whole", ()), ("split", ("data.val=0.2",))):
+        train(tiny(f"data.train={files}", "training.epochs=1", *words), tmp_path / name)
+    for name, words in (("whole", ()), ("split", ("data.val=0.2",))):
+        train(
+            tiny(f"data.train={files}", "training.epochs=1", f"data.cache={tmp_path}/packed", *words),
+            tmp_path / name, resume=True,
+        )  # fmt: skip
+    shutil.copy(toy_files["val"], files / "b.root")
+    notes = Notes()
+    train(tiny(f"data.train={files}", "training.epochs=2"), tmp_path / "whole", resume=True, progress=notes)
+    assert "the train jets are others than before, though the config names the same" in notes.lines
+    kept = (tmp_path / "split/config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="trained on jets that would be held out"):
+        train(
+            tiny(f"data.train={files}", "training.epochs=2", "data.val=0.2"), tmp_path / "split", resume=True
+        )
+    assert (tmp_path / "split/config.yaml").read_bytes() == kept, "refused before anything is written"
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,27 @@ def test_other_jets_under_the_same_name_are_another_run(
     assert digest(before.config) != was
 
 
+def test_another_layout_plugin_or_teacher_under_the_same_name_is_another_run(
+    configs: list[Path], tmp_path: Path
+) -> None:
+    layout, plugin, weights = tmp_path / "mine.yaml", tmp_path / "mine.py", tmp_path / "run/checkpoints"
+    weights.mkdir(parents=True)
+    files = {layout: "jet_pt: pt", plugin: "A = 1", weights / "best.ckpt": "one"}
+    for file, text in files.items():
+        file.write_text(text)
+    words = [
+        f"data.layout={layout}", f"plugins=[{plugin}]", f"distill.teacher={{run: {tmp_path}/run}}"
+    ]  # fmt: skip
+    (run,) = plan(configs[:1], tmp_path / "board", overrides=words)
+    seen = {digest(run.config)}
+    for i, file in enumerate(files):
+        file.write_text(f"{files[file]}{i}")
+        seen.add(digest(run.config))
+        seen.add(digest(run.config, results=False))
+    assert len(seen) == 7
+    assert digest(run.config) == digest(run.config)
+
+
 def test_a_finished_run_is_kept_and_one_of_another_config_is_put_aside(
     configs: list[Path], tmp_path: Path
 ) -> None:

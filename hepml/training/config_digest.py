@@ -11,18 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from pydantic import ValidationError
 
+from hepml import config as configs
 from hepml.data.reading.sources import expand
-from hepml.errors import FileError, HepmlError
+from hepml.errors import ConfigError, FileError, HepmlError
+from hepml.paths import RUN_CONFIG
 from hepml.training.checkpoints import find_checkpoint
 from hepml.training.held_out import training_files
+from hepml.training.recipe_config import DistillConfig
 from hepml.training.run_config import RunConfig
 
-_OPEN = ("model", "objective", "auxiliary")  # blocks whose keys the schema does not fix
+OPEN = ("model", "objective", "auxiliary")  # blocks whose keys the schema does not fix
 SIZES, CONTENTS = "sizes", "contents"  # of the jet files; of others
 _NAMES = {"output", "tracking", "name"}
 # of a `training` block: how fast it goes, not where to
-HOW = ("threads", "device", "eval_batch_size", "checkpoint_every", "checkpoint_minutes")
+_HOW = ("threads", "device", "eval_batch_size", "checkpoint_every", "checkpoint_minutes")
+# keys by which no result is another
+_IDLE = {f"data.{key}" for key in ("cache", "stream", "workers", "obtain")}
+_IDLE |= {f"training.{key}" for key in _HOW} | {f"distill.{key}" for key in ("cache", "batch_size")}
+_IDLE |= _NAMES | {"plugins"}
 
 
 def dependencies(config: RunConfig, *, results: bool = True) -> dict[str, Any]:
@@ -34,10 +42,15 @@ def dependencies(config: RunConfig, *, results: bool = True) -> dict[str, Any]:
         results: also test files and what is evaluated on them; without it what its training depends on.
     """
     data = config.data if results else config.data.without_test_files()
-    exclude = _NAMES if results else {*_NAMES, "evaluation"}
+    # who decorrelates trains by the background that is evaluated
+    exclude = _NAMES if results or config.decorrelate is not None else {*_NAMES, "evaluation"}
     values = config.model_copy(update={"data": data}).model_dump(mode="json", exclude=exclude)
-    for key in HOW:
+    for key in _HOW:
         values["training"].pop(key)
+    values["data"]["workers"] = None
+    if config.distill is not None:
+        idle = DistillConfig.model_fields
+        values["distill"] |= {key: idle[key].default for key in ("cache", "batch_size")}
     for key in ("cache",) if results else ("cache", "obtain"):
         values["data"].pop(key)
     values[SIZES] = [_sizes(source) for source in (data.train, data.val, *data.tests().values())]
@@ -56,24 +69,42 @@ def digest(config: RunConfig, *, results: bool = True) -> str:
 
 
 def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The keys of a config that are others than those of another; of blocks those within them. Keys that only
-    one has are of another version, or, in a block of the user's own words, left out."""
+    """The keys of a config that are others than those of another, and of consequence; of blocks those within
+    them. Keys that only one has are of another version, or, in a block of the user's own words, left out."""
     keys = []
-    for key in sorted(before.keys() & now.keys()):
-        was, is_now = before[key], now[key]
+    for key in sorted(before.keys() & now.keys() - _IDLE):
+        was, is_now = (_in_full(key, values[key]) for values in (before, now))
         if isinstance(was, Mapping) and isinstance(is_now, Mapping):
-            below = was.keys() | is_now.keys() if key in _OPEN else was.keys() & is_now.keys()
+            below = was.keys() | is_now.keys() if key in OPEN else was.keys() & is_now.keys()
             keys += [f"{key}.{name}" for name in sorted(below) if was.get(name) != is_now.get(name)]
         elif was != is_now:
             keys.append(key)
-    return keys
+    return [key for key in keys if key not in _IDLE]
+
+
+def stored_config(folder: Path) -> dict[str, Any]:
+    """The config of a run with what it leaves to defaults; as it is written where that is of another version,
+    empty where there is none."""
+    try:
+        values = configs.read_yaml(folder / RUN_CONFIG)
+    except ConfigError:
+        return {}
+    try:
+        return RunConfig.model_validate(values).model_dump(mode="json")
+    except ValidationError:
+        return values if isinstance(values, dict) else {}
+
+
+def _in_full(key: str, value: Any) -> Any:
+    """`model: pfn` as `{name: pfn}`."""
+    return {"name": value} if key in OPEN and isinstance(value, str) else value
 
 
 def _contents(config: RunConfig) -> dict[str, str]:
     """Hashes of the files that a config names beside jets, by key: a layout, plugins, given weights and
     teachers."""
     named: dict[str, Any] = {"data.layout": config.data.layout, "model.pretrained": config.pretrained}
-    named |= {f"plugins.{Path(name).name}": name for name in config.plugins}
+    named |= {f"plugins.{i}": name for i, name in enumerate(config.plugins)}
     teachers = [] if config.distill is None else config.distill.teachers
     named |= {f"distill.teacher.{i}": one.source for i, one in enumerate(teachers)}
     hashes = {}

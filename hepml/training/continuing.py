@@ -9,24 +9,25 @@ from typing import Any
 
 from torch import nn
 
-from hepml import config as configs
 from hepml.errors import ConfigError
 from hepml.tracking.journal import read_journal
 from hepml.training.checkpoints import BEST, epochs_in, epochs_of, read_checkpoint
-from hepml.training.config_digest import HOW, changed_keys
+from hepml.training.config_digest import changed_keys, stored_config
 from hepml.training.held_out import holds_out_others, splits
 from hepml.training.jets import RunJets
 from hepml.training.run_config import RunConfig
 from hepml.training.run_context import RunContext
-from hepml.training.run_directory import CONFIG, STATE, RunDirectory
+from hepml.training.run_directory import STATE, RunDirectory
 from hepml.training.side_tasks import module_name
 
 # settings that an optimizer, or the average of weights, keeps: a checkpoint goes on with those it has
 KEPT = ("optimizer", "learning_rate", "pretrained_rate", "weight_decay", "betas", "average", "freeze")
-# how jets are read, not which; what is told elsewhere, or is of no consequence
-_UNTOLD = {f"data.{key}" for key in ("cache", "stream", "workers", "obtain")}
-_OF_OTHERS = ("training.", "evaluation", "data.test", "data.further_tests", "auxiliary")  # not of the jets
-_UNTOLD |= {f"training.{key}" for key in (*HOW, "epochs")} | {"name", "output", "tracking", "plugins"}
+# keys by which neither the number of jets nor their order is another
+_SAME_JETS = (
+    *("model", "training", "evaluation", "objective", "auxiliary", "decorrelate", "data.class_weights"),
+    *("data.test", "data.further_tests"),
+    *("distill.teacher", "distill.temperature", "distill.hard_labels", "distill.weights"),
+)
 
 
 def refuse_another(
@@ -136,11 +137,8 @@ def _changes(
     Raises:
         ConfigError: jets would be held out that the run was trained on.
     """
-    changed = [
-        key
-        for key in changed_keys(earlier, config.model_dump(mode="json"))
-        if key not in _UNTOLD and key.partition(".")[0] not in _UNTOLD
-    ]
+    changed = changed_keys(earlier, config.model_dump(mode="json"))
+    changed = [key for key in changed if key != "training.epochs"]  # told elsewhere
     of_data = ", ".join(key for key in changed if key.startswith("data."))
     if of_data and holds_out_others(config, earlier["data"]):
         raise ConfigError(
@@ -148,34 +146,49 @@ def _changes(
             where=str(folder.last),
             mend=f"{mend}; other jets need a folder of their own",
         )
-    others = _other_jets(folder, jets, config, changed)
-    if "train" in others and splits(config):
+    counts, contents = _other_jets(folder, jets, config, changed)
+    if "train" in counts and splits(config) and (config.distill is None or not config.distill.unlabelled):
         raise ConfigError(
-            "the run to go on with was trained on jets that would be held out: its training files, or their "
-            "layout, have changed since",
+            "the run to go on with was trained on jets that would be held out: its training files had "
+            f"another number of jets ({counts['train']})",
             where=str(folder.last),
             mend="bring them back, or train anew in a folder of its own",
         )
     lines = [f"this run goes on with another {', '.join(changed)} than before"] if changed else []
-    if others:
-        lines.append(f"the {', '.join(others)} jets are others than before, though the config names the same")
+    if contents:
+        lines.append(
+            f"the {', '.join(contents)} jets are not bit for bit those of before, though the config names "
+            "the same: their files, their layout or the libraries that read them have changed"
+        )
     return lines
 
 
-def _other_jets(folder: RunDirectory, jets: RunJets, config: RunConfig, changed: Sequence[str]) -> list[str]:
-    """The data sets that a run says it had, and has otherwise by the same config: by the hash of what the
-    model sees. None where other keys explain that."""
-    journal = read_journal(folder.path)
-    if any(not key.startswith(_OF_OTHERS) for key in changed) or _streamed(folder) != config.data.stream:
-        return []
-    had = {entry["name"]: entry["digest"] for entry in journal.of("dataset")}
-    now = {"train": jets.train, "val": jets.val, **jets.tests}
-    explained = {"data.test", "data.further_tests"} & {*changed}
-    names = [name for name in had if name in now and not (explained and name in jets.tests)]
-    return [name for name in names if had[name] != str(now[name].digest)]
+def _other_jets(
+    folder: RunDirectory, jets: RunJets, config: RunConfig, changed: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Of the data sets that the journal of a run says it had: those of another number of jets, with that
+    number then and now, and those of other content (the hash of what the model sees). None where other keys
+    explain it."""
+    explained = [key for key in changed if not key.startswith(_SAME_JETS)]
+    had = [] if explained else read_journal(folder.path).of("dataset")
+    now = {"train": jets.train, "val": jets.val, **({} if _tests(changed) else jets.tests)}
+    counts, contents = dict[str, str](), list[str]()
+    for name, dataset in now.items():
+        known = [entry for entry in had if entry["name"] == name]  # of a resumption that saved nothing too
+        if known and len(dataset) not in {entry["jets"] for entry in known}:
+            counts[name] = f"{known[-1]['jets']:,} to train on, {len(dataset):,} now"
+        streamed = (stored_config(folder.path).get("data") or {}).get("stream", False)
+        if (
+            known and not any(map(_of_inputs, changed)) and streamed == config.data.stream
+        ):  # else other hashes
+            contents += [name] if str(dataset.digest) not in {entry["digest"] for entry in known} else []
+    return counts, contents
 
 
-def _streamed(folder: RunDirectory) -> bool:
-    """Whether a run read its jets from the files in every epoch: the hash of these is another."""
-    values = configs.read_yaml(folder.path / CONFIG)
-    return bool(isinstance(values, Mapping) and (values.get("data") or {}).get("stream"))
+def _tests(changed: Sequence[str]) -> bool:
+    return "data.test" in changed or "data.further_tests" in changed
+
+
+def _of_inputs(key: str) -> bool:
+    """Whether a key may change what the model sees of the same jets."""
+    return key.startswith(("model", "auxiliary", "decorrelate"))

@@ -22,6 +22,7 @@ from hepml.errors import FileError, nearest
 from hepml.paths import RUN_CONFIG
 from hepml.redaction import redacted
 from hepml.training.checkpoints import LAST, write_atomically
+from hepml.training.config_digest import changed_keys, stored_config
 from hepml.training.run_config import RunConfig
 
 CONFIG, SUMMARY, STATE = RUN_CONFIG, "summary.json", "run.json"
@@ -78,8 +79,7 @@ class RunDirectory:
             "again.\n"
         )
         text = (heading + configs.dump_yaml(values)).encode()
-        before = self.path / CONFIG
-        if before.is_file() and before.read_bytes() != text:
+        if changed_keys(stored_config(self.path), config.model_dump(mode="json")):
             self.put_results_aside()
         write_atomically(self.path / CONFIG, text)
 
@@ -88,8 +88,8 @@ class RunDirectory:
         those of its old weights, or of test jets that it has no more, are not taken for its own."""
         if not (self.path / SUMMARY).is_file():
             return
-        aside = self.path / _EARLIER / time.strftime("%Y%m%d-%H%M%S")
-        aside.mkdir(parents=True, exist_ok=True)
+        aside = _untaken(self.path / _EARLIER / time.strftime("%Y%m%d-%H%M%S"))
+        aside.mkdir(parents=True)
         for name in reversed(_RESULTS):  # the summary last: a run that has one has all of them
             if (self.path / name).exists():
                 # a folder with a summary.json would be taken for a run
@@ -126,7 +126,11 @@ def default_output(config: RunConfig) -> Path:
 
 def new_folder(name: str) -> Path:
     """`runs/NAME-TIME` in the current folder, with a number behind it where that is taken."""
-    base = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return _untaken(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _untaken(base: Path) -> Path:
+    """The path, with a number behind it where that is taken."""
     path, n = base, 1
     while path.exists():
         n += 1

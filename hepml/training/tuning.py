@@ -23,7 +23,7 @@ from hepml import config as configs
 from hepml import outputs
 from hepml.errors import ConfigError, DataError, FileError, MissingExtraError
 from hepml.tracking.names import flatten
-from hepml.training.config_digest import CONTENTS, SIZES, dependencies
+from hepml.training.config_digest import CONTENTS, OPEN, SIZES, dependencies
 from hepml.training.progress import Progress
 from hepml.training.ranks import refuse_ranks
 from hepml.training.run import train
@@ -263,13 +263,17 @@ def _refuse_another(
         if not study.trials:
             study.set_user_attr(_CONFIG, now)
         return
-    searched = {*before["searched"], *now["searched"]}
-    other = [
-        key
-        for key in sorted({*before["values"], *now["values"]})
-        if before["values"].get(key) != now["values"].get(key)
-        and not any(f"{key}.".startswith(f"{one}.") or f"{one}.".startswith(f"{key}.") for one in searched)
-    ]
+    dropped = [key for key in before["searched"] if key not in now["searched"]]
+    if dropped:
+        raise ConfigError(
+            f"the trials of this search have tried {dropped[0]}, which is fixed now: they cannot be compared",
+            where=str(folder),
+            mend="keep it in the space, or give a search of its own: -o FOLDER",
+        )
+    was, is_now = before["values"], now["values"]
+    free = (*OPEN, SIZES, CONTENTS)  # elsewhere a key that only one has is of another version
+    keys = [k for k in sorted({*was, *is_now}) if k.startswith(free) or (k in was and k in is_now)]
+    other = [k for k in keys if was.get(k) != is_now.get(k) and not _within(k, before["searched"])]
     both = sorted({*before["choices"]} & {*now["choices"]})
     other += [f"choice of {k}" for k in both if before["choices"][k] != now["choices"][k]]
     if other:
@@ -279,6 +283,11 @@ def _refuse_another(
             where=str(folder),
             mend="a search of its own: -o FOLDER",
         )
+
+
+def _within(key: str, searched: Sequence[str]) -> bool:
+    """Whether a key, or one below or above it, is searched."""
+    return any(f"{key}.".startswith(f"{one}.") or f"{one}.".startswith(f"{key}.") for one in searched)
 
 
 def _in_words(key: str) -> str:

@@ -130,11 +130,12 @@ DROPOUT = Dimension("model.dropout", (0.0, 0.1))
     [
         (["training.epochs=7"], [RATE], r"another training\.epochs: they"),
         (["model.f=[8]"], [RATE], r"another model\.f: they"),
-        (["training.learning_rate=0.1"], [DROPOUT], None),
+        ([], [DROPOUT], "have tried training.learning_rate, which is fixed now"),
+        (["model.dropout=0.2"], [RATE, DROPOUT], r"another model\.dropout: they"),
         (["training.learning_rate=0.1"], [RATE], None),
         (["data.test=other.root", "training.threads=1", "name=other"], [RATE], None),
         ([], [RATE, Dimension("model.dropout", (0.0, 0.5))], None),
-        ([], [DROPOUT, Dimension("model.f", ([4], [8]))], None),
+        (["data.workers=2"], [RATE, DROPOUT, Dimension("model.f", ([4], [8]))], None),
     ],
 )
 def test_trials_of_another_config_are_not_compared(

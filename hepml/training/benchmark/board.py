@@ -56,7 +56,7 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
             "no run here", where=", ".join(map(str, places)), mend="hepml benchmark CONFIG… -o FOLDER"
         )
     failed, remarks = dict(problems or {}), list[str]()
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    by_label: dict[str, list[dict[str, Any]]] = {}
     marks = {folder: read_mark(folder) for folder in folders}
     whole = {mark["label"] for mark in marks.values() if mark.get("fold") is None}
     for folder in folders:
@@ -77,13 +77,12 @@ def gather(places: Iterable[Path | str], problems: dict[str, str] | None = None)
             if mark.get("fold") is not None and mark["label"] in whole
             else mark["label"]
         )
-        groups.setdefault((label, mark["share"]), []).append(
-            {**run, "seed": mark["seed"], "fold": mark.get("fold")}
-        )
+        by_label.setdefault(label, []).append({**run, **mark, "fold": mark.get("fold")})
     groups = {
-        (name, share): seeds
-        for (label, share), runs in groups.items()
-        for name, seeds in taggers_of(label, runs, {other for other, _ in groups}, remarks).items()
+        (name, share): [run for run in seeds if run["share"] == share]
+        for label, runs in by_label.items()
+        for name, seeds in taggers_of(label, runs, by_label, remarks).items()
+        for share in dict.fromkeys(run["share"] for run in seeds)
     }
     taggers = [_row(label, runs, remarks) for (label, share), runs in groups.items() if share == 1]
     taggers.sort(key=lambda row: -(row["auc"]["mean"] or 0.0))
@@ -159,13 +158,14 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
     folded = any(run.get("fold") is not None for run in runs)
     summaries = [run["summary"] for run in runs]
     first = summaries[0]
-    names = [n for n in first["jets"] if n not in ("train", "val")]
-    test = names[0] if names else "test"
-    tests = {test: [s["test"] for s in summaries]}
-    for name in dict.fromkeys(name for s in summaries for name in s.get("tests") or {}):
-        tests[name] = [s["tests"][name] for s in summaries if name in (s.get("tests") or {})]
-        if len(tests[name]) < len(runs):
-            remarks.append(f"{label}: only {len(tests[name])} of {len(runs)} runs were tested on {name}")
+    test = _first_test(first)
+    tests: dict[str, list[Any]] = {test: []}
+    for summary in summaries:
+        for name, report in {_first_test(summary): summary["test"], **(summary.get("tests") or {})}.items():
+            tests.setdefault(name, []).append(report)
+    for name, reports_of in tests.items():
+        if len(reports_of) < len(runs):
+            remarks.append(f"{label}: only {len(reports_of)} of {len(runs)} runs were tested on {name}")
     for key in (test,) if folded else ("train", test):
         if key == FOLD:
             continue
@@ -222,6 +222,11 @@ def _row(label: str, runs: list[dict[str, Any]], remarks: list[str]) -> dict[str
             except HepmlError as problem:
                 remarks.append(f"{label}: no ensemble on {name}: {problem.what}")
     return row
+
+
+def _first_test(summary: Mapping[str, Any]) -> str:
+    """The name of the test set that `test` in a summary is of."""
+    return next((name for name in summary["jets"] if name not in ("train", "val")), "test")
 
 
 def _tested(row: Mapping[str, Any], test: str) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -4,24 +4,20 @@ for the seed. Folders from several places may hold runs of other configs, or cop
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from hepml.training.config_digest import changed_keys, stored_config
 
-from hepml import config as configs
-from hepml.errors import ConfigError
-from hepml.training.config_digest import HOW, changed_keys
-from hepml.training.run_config import RunConfig
-from hepml.training.run_directory import CONFIG
-
-# what may differ between seeds: where jets are, how they are read, what is measured; the jets' own digests
-# say whether they are the same
-_FREE = {"name", "output", "tracking", "plugins", "evaluation"}
-_FREE |= {f"data.{key}" for key in ("train", "val", "test", "further_tests", "samples", "cache", "obtain")}
-_FREE |= {f"data.{key}" for key in ("stream", "workers", "fold", "folds", "train_share")}
-_FREE |= {f"training.{key}" for key in (*HOW, "seed", "devices", "strategy")}
+# what may differ between seeds: where jets are, what is measured; the jets' own digests say whether they are
+# the same
+_FREE = {f"data.{key}" for key in ("train", "val", "test", "further_tests", "samples", "layout")}
+_FREE |= {f"data.{key}" for key in ("fold", "folds", "train_share")}
+_FREE |= {f"training.{key}" for key in ("seed", "devices", "strategy")}
+# where others may have been, under whatever name: each seed may have its own
+_TOLD = ("model.pretrained", "training.init_from", "distill.teacher", "distill.unlabelled")
 
 
 def taggers_of(
@@ -32,24 +28,28 @@ def taggers_of(
 
     Args:
         label: what they are all called.
-        runs: with `folder`, `seed`, `fold` and `summary`.
+        runs: with `folder`, `seed`, `share`, `fold` and `summary`.
         taken: labels that others have.
         remarks: told of other configs, and of copies, which are left out.
     """
     groups: list[list[dict[str, Any]]] = []
     others: list[str] = []
-    for run in runs:
+    for run in sorted(runs, key=lambda run: -run["share"]):
         why = ""
-        for group in groups:
-            other = _others(group[0], run)
-            twin = next((r for r in group if (r["seed"], r["fold"]) == (run["seed"], run["fold"])), None)
-            if not other and twin is None:
+        for group in sorted(groups, key=lambda group: -_nearness(group, run)):
+            beside = next((r for r in group if r["share"] == run["share"]), group[0])
+            other, told = _others(beside, run)
+            same = [r for r in group if all(r[k] == run[k] for k in ("seed", "fold", "share"))]
+            if not other and not same:
                 group.append(run)
+                remarks += [f"{label}: the seeds have another {', '.join(told)}"] if told else []
                 break
-            if not other and twin is not None and _jets(twin) == _jets(run):
-                remarks.append(f"{label}: {run['folder']} is seed {run['seed']} again, and left out")
+            if not other and _made(same[0]) == _made(run):
+                remarks.append(
+                    f"{label}: {_fewer_tests(group, same[0], run)} is seed {run['seed']} again, and left out"
+                )
                 break
-            why = why or f"another {', '.join(other[:3])}" if other else "other jets"
+            why = why or (f"another {', '.join(other[:3])}" if other else "other jets")
         else:
             groups.append([run])
             others.append(why)
@@ -62,27 +62,34 @@ def taggers_of(
     return dict(zip(names, groups, strict=True))
 
 
-def _others(first: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
-    """The keys that the config of one run has otherwise than that of another."""
-    return [
-        key
-        for key in changed_keys(_config(first), _config(run))
-        if key not in _FREE and key.partition(".")[0] not in _FREE
-    ]
+def _nearness(group: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> int:
+    """How much of their paths is the same: a share of the jets belongs to the runs beside it."""
+    here = Path(run["folder"]).absolute()
+    return max(len(os.path.commonpath([here, Path(one["folder"]).absolute()])) for one in group)
 
 
-def _config(run: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a run with what it leaves to defaults; as it is written where that is of another
-    version."""
-    try:
-        values = configs.read_yaml(Path(run["folder"]) / CONFIG)
-    except ConfigError:
-        return {}  # of somebody else's making
-    try:
-        return RunConfig.model_validate(values).model_dump(mode="json")
-    except ValidationError:
-        return values if isinstance(values, dict) else {}
+def _others(first: Mapping[str, Any], run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The keys that the config of one run has otherwise than that of another: those that make it another
+    tagger, and those that are only told."""
+    before, now = (stored_config(Path(one["folder"])) for one in (first, run))
+    free = {*_FREE, *({"training.epochs"} if first["share"] != run["share"] else ())}
+    if before.get("decorrelate") is None:  # else the background that is evaluated is trained by
+        before, now = ({**values, "evaluation": None} for values in (before, now))
+    changed = [key for key in changed_keys(before, now) if key not in free]
+    return [key for key in changed if key not in _TOLD], [key for key in changed if key in _TOLD]
 
 
-def _jets(run: Mapping[str, Any]) -> Any:
-    return run["summary"].get("digest")
+def _made(run: Mapping[str, Any]) -> Any:
+    """What two runs of one config and seed are the same run by: their training jets, or the members of an
+    ensemble, which has none."""
+    digests = run["summary"].get("digest") or {}
+    return {key: digests.get(key) for key in ("train", "val")}, run["summary"].get("members")
+
+
+def _fewer_tests(group: list[dict[str, Any]], there: dict[str, Any], run: dict[str, Any]) -> str:
+    """Keeps the one of two that was tested on more; returns the folder of the other."""
+    more, fewer = there, run
+    if len(run["summary"].get("tests") or {}) > len(there["summary"].get("tests") or {}):
+        more, fewer = run, there
+    group[group.index(there)] = more
+    return str(fewer["folder"])

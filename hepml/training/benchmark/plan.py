@@ -238,11 +238,9 @@ def read_mark(folder: Path) -> dict[str, Any]:
         return value if isinstance(value, int | float) else otherwise
 
     seed, share = number("training", "seed", 0), number("data", "train_share", 1.0)
-    return {
-        "label": summary.get("config") or summary.get("model") or folder.name,
-        "seed": seed,
-        "share": share,
-    }
+    label = summary.get("config") or summary.get("model") or folder.name
+    mark = {"label": label, "seed": seed, "share": share}
+    return {**mark, "fold": int(number("data", "fold", 0))} if number("data", "folds", 0) else mark
 
 
 def parse_fractions(text: str) -> list[Fraction]:

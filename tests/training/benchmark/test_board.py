@@ -101,6 +101,18 @@ def test_test_jets_that_some_seeds_lack_are_averaged_over_the_others_and_it_is_s
     assert "pfn: only 2 of 3 runs were tested on reference" in board["remarks"]
 
 
+def test_a_seed_that_was_tested_in_another_order_keeps_its_figures_apart(
+    tmp_path: Path, finished: Callable[..., Path]
+) -> None:
+    toys, reference = (LABELS, scores(LABELS, 1.0)), (LABELS, scores(LABELS, 2.0))
+    finished(tmp_path / "a", "pfn", 1, {"toys": toys, "reference": reference})
+    finished(tmp_path / "b", "pfn", 2, {"reference": reference, "toys": toys})
+    (row,) = gather([tmp_path])["taggers"]
+    for name, (y, s) in {"toys": toys, "reference": reference}.items():
+        assert row["tests"][name]["auc"]["values"] == pytest.approx([evaluate(y, s)["auc"]] * 2)
+    assert row["auc"] == row["tests"]["toys"]["auc"]
+
+
 def test_a_run_without_a_result_is_named_with_its_reason_and_costs_no_row(board_folder: Path) -> None:
     for name, problem in (("seed_4", '{"problem": "out of memory"}'), ("seed_5", "{}")):
         bad = board_folder / "runs" / "weak" / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,35 @@ def test_runs_of_another_config_are_another_tagger(
         return
     assert rows == {"pfn": [1, 2], "pfn-2": [3]}
     assert f"pfn-2 was trained with another {named} than pfn" in board["remarks"]
+
+
+def test_shares_of_the_jets_go_with_the_runs_on_all_of_them(run: Callable[..., Path], tmp_path: Path) -> None:
+    for place, epochs, share in (("first", 9, 1), ("second", 3, 1), ("second", 30, 0.1)):
+        folder = run(f"{place}/{share}", 1, ("epochs: 3", f"epochs: {epochs}"))
+        (folder / "benchmark.json").write_text(json.dumps({"label": "pfn", "seed": 1, "share": share}))
+    board = gather([tmp_path / "first", tmp_path / "second"])
+    assert {row["label"] for row in board["taggers"]} == {"pfn", "pfn-2"}
+    (fractions,) = board["fractions"]
+    assert fractions["label"] == "pfn-2"
+    assert [point["runs"][0]["folder"] for point in fractions["points"]] == [
+        str(tmp_path / "second/0.1/seed_1"), str(tmp_path / "second/1/seed_1")
+    ]  # fmt: skip
+
+
+def test_seeds_may_each_have_their_own_teacher_and_it_is_said(
+    run: Callable[..., Path], tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        run("here", seed, ("model:", f"distill: {{teacher: {{run: teachers/{seed}}}}}\nmodel:"))
+    board = gather([tmp_path])
+    assert [row["seeds"] for row in board["taggers"]] == [[1, 2]]
+    assert board["remarks"] == ["pfn: the seeds have another distill.teacher"]
+
+
+def test_a_model_by_its_name_alone_is_that_model(run: Callable[..., Path], tmp_path: Path) -> None:
+    run("here", 1, ("{name: pfn, f: [8]}", "pfn"))
+    run("here", 2, ("{name: pfn, f: [8]}", "{name: pfn}"))
+    assert [row["seeds"] for row in gather([tmp_path])["taggers"]] == [[1, 2]]
 
 
 def test_labels_that_are_taken_are_not_taken_again(run: Callable[..., Path], tmp_path: Path) -> None:

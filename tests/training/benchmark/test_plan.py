@@ -193,6 +193,31 @@ def test_a_prepared_benchmark_can_be_gone_on_with_without_its_configs(
         prepared(tmp_path / "nowhere")
 
 
+def test_a_run_that_decorrelates_is_trained_by_the_background_that_is_evaluated(
+    configs: list[Path], tmp_path: Path
+) -> None:
+    def of(*overrides: str) -> str:
+        return digest(plan(configs[:1], tmp_path, overrides=overrides)[0].config, results=False)
+
+    disco, other = "decorrelate={strength: 1.0}", "evaluation.background=QCD"
+    assert of() == of(other)
+    assert of(disco) != of(disco, other)
+
+
+def test_what_is_of_no_consequence_is_in_no_digest(configs: list[Path], tmp_path: Path) -> None:
+    def of(*overrides: str) -> str:
+        return digest(plan(configs[:1], tmp_path, overrides=overrides)[0].config)
+
+    assert of() == of("data.workers=2")
+    assert of("distill.teacher.onnx=x.onnx") == of("distill.teacher.onnx=x.onnx", "distill.cache=there")
+
+
+def test_a_fold_that_no_benchmark_trained_is_known_by_its_config(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"config": "pfn"}')
+    (tmp_path / "config.yaml").write_text("data: {train: a.root, folds: 5, fold: 3}\ntraining: {seed: 2}\n")
+    assert read_mark(tmp_path) == {"label": "pfn", "seed": 2, "share": 1.0, "fold": 3}
+
+
 def test_a_run_that_no_benchmark_made_is_known_by_its_summary(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text('{"config": "particlenet", "model": "particlenet"}')
     (tmp_path / "config.yaml").write_text("training: {seed: 4}\n")

@@ -95,6 +95,11 @@ def test_overrides_reach_any_depth_and_win_over_the_file(file: Path) -> None:
     assert run.objective_name == "bernoulli"
 
 
+def test_an_objective_without_a_name_is_the_usual_one(file: Path) -> None:
+    run = load_run_config(file, ["objective.label_smoothing=0.1"])
+    assert (run.objective_name, run.objective_arguments) == ("categorical", {"label_smoothing": 0.1})
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -106,7 +111,7 @@ def test_overrides_reach_any_depth_and_win_over_the_file(file: Path) -> None:
         ("model.name=pfnn", ["unknown model 'pfnn'", "model.name", "'pfn'"]),
         ("model.dropout=much", ["model.dropout", "a valid number", "'much'"]),
         ("objective=gauss", ["unknown objective 'gauss'", "'gaussian'"]),
-        ("objective.label_smoothin=0.1", ["objective has no name"]),
+        ("objective.label_smoothin=0.1", ["unknown key 'label_smoothin'", "'label_smoothing'"]),
         ("training.epochs=ten", ["training.epochs", "a valid integer", "'ten'"]),
         ("training.epochs=1.5", ["training.epochs", "a valid integer", "1.5"]),
         ("training.epochs=true", ["training.epochs", "a valid integer", "true"]),

@@ -207,10 +207,6 @@ def _check_model(run: RunConfig, config: Config) -> None:
 def _check_objective(run: RunConfig, config: Config) -> None:
     from hepml import objectives
 
-    if isinstance(run.objective, dict) and "name" not in run.objective:
-        raise ConfigError(
-            "the objective has no name", where=config.where(("objective",)), mend="objective: {name: …}"
-        )
     name = run.objective_name
     if name not in objectives.OBJECTIVES:
         at = ("objective", "name") if isinstance(run.objective, dict) else ("objective",)

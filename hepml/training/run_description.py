@@ -90,9 +90,9 @@ class RunConfig(Schema):
 
     @property
     def objective_name(self) -> str:
-        if self.objective is None:
-            return "gaussian" if self.data.target else "categorical"
-        return self.objective if isinstance(self.objective, str) else str(self.objective["name"])
+        """The objective; where the config names none, that of a classification or a regression."""
+        named = self.objective.get("name") if isinstance(self.objective, dict) else self.objective
+        return str(named or ("gaussian" if self.data.target else "categorical"))
 
     @property
     def objective_arguments(self) -> dict[str, Any]:

@@ -174,7 +174,9 @@ def _words(value: Any) -> list[str]:
 
 
 def _describe_run(context: RunContext) -> None:
-    context.folder.write_config(context.config)
+    aside = context.folder.write_config(context.config)
+    if aside is not None:
+        context.progress.message(f"the results that it had are in {aside}")
     context.folder.write_json("environment.json", tracking.capture_environment())
     context.folder.write_json("git.json", tracking.capture_source())
 

@@ -70,8 +70,8 @@ class RunDirectory:
                 mend="give another --output",
             ) from None
 
-    def write_config(self, config: RunConfig) -> None:
-        """Writes the config; results of another one are put aside first."""
+    def write_config(self, config: RunConfig) -> Path | None:
+        """Writes the config; results of another one are put aside first. Returns where, if there were any."""
         values = redacted(configs.plain_values(config))
         values.pop("output", None)  # a copy of this run is another run
         heading = (
@@ -79,21 +79,25 @@ class RunDirectory:
             "again.\n"
         )
         text = (heading + configs.dump_yaml(values)).encode()
+        aside = None
         if changed_keys(stored_config(self.path), config.model_dump(mode="json")):
-            self.put_results_aside()
+            aside = self.put_results_aside()
         write_atomically(self.path / CONFIG, text)
+        return aside
 
-    def put_results_aside(self) -> None:
+    def put_results_aside(self) -> Path | None:
         """Moves what a finished run left into `earlier/TIME`, where the run goes on to other results:
-        those of its old weights, or of test jets that it has no more, are not taken for its own."""
+        those of its old weights, or of test jets that it has no more, are not taken for its own. Returns that
+        folder, None without results."""
         if not (self.path / SUMMARY).is_file():
-            return
+            return None
         aside = _untaken(self.path / _EARLIER / time.strftime("%Y%m%d-%H%M%S"))
         aside.mkdir(parents=True)
         for name in reversed(_RESULTS):  # the summary last: a run that has one has all of them
             if (self.path / name).exists():
                 # a folder with a summary.json would be taken for a run
                 (self.path / name).rename(aside / ("results.json" if name == SUMMARY else name))
+        return aside
 
     def write_json(self, name: str, values: Any) -> None:
         write_atomically(self.path / name, (json.dumps(redacted(finite(values)), indent=2) + "\n").encode())

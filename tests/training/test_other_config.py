@@ -159,11 +159,13 @@ def test_a_finished_run_that_goes_on_has_no_results_but_its_own(
     first = train(tiny(f"data.test={{old: {val}}}"), folder)
     (folder / "boost.json").write_text("{}")  # of these weights
     again = tiny(f"data.test={{new: {val}}}")
-    second = train(again, folder, resume=True)
+    notes = Notes()
+    second = train(again, folder, resume=True, progress=notes)
     assert second["test"]["auc"] == first["test"]["auc"], "the same weights and jets"
     assert [p.name for p in (folder / "scores").iterdir()] == ["new.npz"]
     assert not (folder / "boost.json").exists()
     (aside,) = (folder / "earlier").iterdir()
+    assert f"the results that it had are in {aside}" in notes.lines
     assert json.loads((aside / "results.json").read_text())["test"]["auc"] == first["test"]["auc"]
     assert {"scores", "tables", "boost.json"} <= {p.name for p in aside.iterdir()}
     train(again, folder, resume=True)

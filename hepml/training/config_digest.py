@@ -4,6 +4,7 @@ be taken for one another."""
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -104,7 +105,7 @@ def _contents(config: RunConfig) -> dict[str, str]:
     """Hashes of the files that a config names beside jets, by key: a layout, plugins, given weights and
     teachers."""
     named: dict[str, Any] = {"data.layout": config.data.layout, "model.pretrained": config.pretrained}
-    named |= {f"plugins.{i}": name for i, name in enumerate(config.plugins)}
+    named |= {f"plugins.{i}": _plugin_file(name) for i, name in enumerate(config.plugins)}
     teachers = [] if config.distill is None else config.distill.teachers
     named |= {f"distill.teacher.{i}": one.source for i, one in enumerate(teachers)}
     hashes = {}
@@ -115,6 +116,16 @@ def _contents(config: RunConfig) -> dict[str, str]:
             path = Path(name) if Path(name).suffix in (".py", ".yaml", ".yml") else find_checkpoint(name)
             hashes[key] = xxhash.xxh3_64(path.read_bytes()).hexdigest()
     return hashes
+
+
+def _plugin_file(name: str) -> str | None:
+    """The file of a plugin, which may be named as a module."""
+    if name.endswith(".py"):
+        return name
+    with suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(name)
+        return None if spec is None else spec.origin
+    return None
 
 
 def _sizes(source: Any) -> Any:

@@ -110,6 +110,17 @@ def test_another_layout_plugin_or_teacher_under_the_same_name_is_another_run(
     assert digest(run.config) == digest(run.config)
 
 
+def test_a_plugin_that_is_named_as_a_module_is_seen_too(
+    configs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_plugin.py").write_text("A = 1")
+    (run,) = plan(configs[:1], tmp_path / "board", overrides=["plugins=[my_plugin]"])
+    was = digest(run.config)
+    (tmp_path / "my_plugin.py").write_text("A = 2")
+    assert digest(run.config) != was
+
+
 def test_a_finished_run_is_kept_and_one_of_another_config_is_put_aside(
     configs: list[Path], tmp_path: Path
 ) -> None:

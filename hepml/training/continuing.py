@@ -172,16 +172,15 @@ def _other_jets(
     explained = [key for key in changed if not key.startswith(_SAME_JETS)]
     had = [] if explained else read_journal(folder.path).of("dataset")
     now = {"train": jets.train, "val": jets.val, **({} if _tests(changed) else jets.tests)}
+    streamed = (stored_config(folder.path).get("data") or {}).get("stream", False)
+    same_hashes = streamed == config.data.stream and not any(map(_of_inputs, changed))
     counts, contents = dict[str, str](), list[str]()
     for name, dataset in now.items():
         known = [entry for entry in had if entry["name"] == name]  # of a resumption that saved nothing too
         if known and len(dataset) not in {entry["jets"] for entry in known}:
             counts[name] = f"{known[-1]['jets']:,} to train on, {len(dataset):,} now"
-        streamed = (stored_config(folder.path).get("data") or {}).get("stream", False)
-        if (
-            known and not any(map(_of_inputs, changed)) and streamed == config.data.stream
-        ):  # else other hashes
-            contents += [name] if str(dataset.digest) not in {entry["digest"] for entry in known} else []
+        if known and same_hashes and str(dataset.digest) not in {entry["digest"] for entry in known}:
+            contents.append(name)
     return counts, contents
 
 

@@ -146,11 +146,11 @@ def _changes(
             where=str(folder.last),
             mend=f"{mend}; other jets need a folder of their own",
         )
-    counts, contents = _other_jets(folder, jets, config, changed)
-    if "train" in counts and splits(config) and (config.distill is None or not config.distill.unlabelled):
+    number, contents = _other_jets(folder, jets, config, changed)
+    if number and splits(config) and (config.distill is None or not config.distill.unlabelled):
         raise ConfigError(
             "the run to go on with was trained on jets that would be held out: its training files had "
-            f"another number of jets ({counts['train']})",
+            f"another number of jets ({number} to train on, {len(jets.train):,} now)",
             where=str(folder.last),
             mend="bring them back, or train anew in a folder of its own",
         )
@@ -165,23 +165,25 @@ def _changes(
 
 def _other_jets(
     folder: RunDirectory, jets: RunJets, config: RunConfig, changed: Sequence[str]
-) -> tuple[dict[str, str], list[str]]:
-    """Of the data sets that the journal of a run says it had: those of another number of jets, with that
-    number then and now, and those of other content (the hash of what the model sees). None where other keys
-    explain it."""
+) -> tuple[str, list[str]]:
+    """What the journal of a run says of its data sets, where they are others now: the number of training
+    jets that it had, empty if it is the same, and the names of those of other content (the hash of what the
+    model sees). None where other keys explain it."""
     explained = [key for key in changed if not key.startswith(_SAME_JETS)]
     had = [] if explained else read_journal(folder.path).of("dataset")
-    now = {"train": jets.train, "val": jets.val, **({} if _tests(changed) else jets.tests)}
     streamed = (stored_config(folder.path).get("data") or {}).get("stream", False)
     same_hashes = streamed == config.data.stream and not any(map(_of_inputs, changed))
-    counts, contents = dict[str, str](), list[str]()
+    now = {"train": jets.train, "val": jets.val, **({} if _tests(changed) else jets.tests)}
+    number, contents = "", list[str]()
     for name, dataset in now.items():
         known = [entry for entry in had if entry["name"] == name]  # of a resumption that saved nothing too
-        if known and len(dataset) not in {entry["jets"] for entry in known}:
-            counts[name] = f"{known[-1]['jets']:,} to train on, {len(dataset):,} now"
-        if known and same_hashes and str(dataset.digest) not in {entry["digest"] for entry in known}:
+        if not known:
+            continue
+        if name == "train" and len(dataset) not in {entry["jets"] for entry in known}:
+            number = f"{known[-1]['jets']:,}"
+        if same_hashes and str(dataset.digest) not in {entry["digest"] for entry in known}:
             contents.append(name)
-    return counts, contents
+    return number, contents
 
 
 def _tests(changed: Sequence[str]) -> bool:

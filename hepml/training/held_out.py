@@ -49,12 +49,11 @@ def holds_out_others(config: RunConfig, before: Mapping[str, Any]) -> bool:
         config: of the run that goes on.
         before: the `data` block that it was trained by so far.
     """
-    ours = config.data.model_dump(mode="json")
-    drawn = _draw(ours)
     if not splits(config):
         return False
+    ours = config.data.model_dump(mode="json")
     here, there = training_files(ours), training_files(before)
-    return bool(here & there) and (here != there or drawn != _draw(before))
+    return bool(here & there) and (here != there or _draw(ours) != _draw(before))
 
 
 def data_of(source: Path | str) -> list[Mapping[str, Any]]:

@@ -23,6 +23,7 @@ from hepml.models import catalogue
 from hepml.models.identity import identity_of
 from hepml.tracking import page
 from hepml.training.callbacks import Killed, Signals
+from hepml.training.config_digest import changed_keys, stored_config
 from hepml.training.continuing import refuse_another
 from hepml.training.fitting import fit_model
 from hepml.training.jets import RunJets
@@ -174,9 +175,11 @@ def _words(value: Any) -> list[str]:
 
 
 def _describe_run(context: RunContext) -> None:
-    aside = context.folder.write_config(context.config)
-    if aside is not None:
-        context.progress.message(f"the results that it had are in {aside}")
+    if changed_keys(stored_config(context.folder.path), context.config.model_dump(mode="json")):
+        aside = context.folder.put_results_aside()
+        if aside is not None:
+            context.progress.message(f"the results that it had are in {aside}")
+    context.folder.write_config(context.config)
     context.folder.write_json("environment.json", tracking.capture_environment())
     context.folder.write_json("git.json", tracking.capture_source())
 

@@ -22,7 +22,6 @@ from hepml.errors import FileError, nearest
 from hepml.paths import RUN_CONFIG
 from hepml.redaction import redacted
 from hepml.training.checkpoints import LAST, write_atomically
-from hepml.training.config_digest import changed_keys, stored_config
 from hepml.training.run_config import RunConfig
 
 CONFIG, SUMMARY, STATE = RUN_CONFIG, "summary.json", "run.json"
@@ -70,20 +69,15 @@ class RunDirectory:
                 mend="give another --output",
             ) from None
 
-    def write_config(self, config: RunConfig) -> Path | None:
-        """Writes the config; results of another one are put aside first. Returns where, if there were any."""
+    def write_config(self, config: RunConfig) -> None:
         values = redacted(configs.plain_values(config))
         values.pop("output", None)  # a copy of this run is another run
         heading = (
             "# The config of this run, as it was checked; `hepml train` with this file starts the same run "
             "again.\n"
         )
-        text = (heading + configs.dump_yaml(values)).encode()
-        aside = None
-        if changed_keys(stored_config(self.path), config.model_dump(mode="json")):
-            aside = self.put_results_aside()
-        write_atomically(self.path / CONFIG, text)
-        return aside
+        text = heading + configs.dump_yaml(values)
+        write_atomically(self.path / CONFIG, text.encode())
 
     def put_results_aside(self) -> Path | None:
         """Moves what a finished run left into `earlier/TIME`, where the run goes on to other results:
@@ -91,7 +85,7 @@ class RunDirectory:
         folder, None without results."""
         if not (self.path / SUMMARY).is_file():
             return None
-        aside = _untaken(self.path / _EARLIER / time.strftime("%Y%m%d-%H%M%S"))
+        aside = untaken(self.path / _EARLIER / time.strftime("%Y%m%d-%H%M%S"))
         aside.mkdir(parents=True)
         for name in reversed(_RESULTS):  # the summary last: a run that has one has all of them
             if (self.path / name).exists():
@@ -130,10 +124,10 @@ def default_output(config: RunConfig) -> Path:
 
 def new_folder(name: str) -> Path:
     """`runs/NAME-TIME` in the current folder, with a number behind it where that is taken."""
-    return _untaken(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return untaken(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
-def _untaken(base: Path) -> Path:
+def untaken(base: Path) -> Path:
     """The path, with a number behind it where that is taken."""
     path, n = base, 1
     while path.exists():

@@ -14,6 +14,11 @@ from toys import toy_arrays
 EPOCHS = """
 import json, sys
 import torch
+def peak():
+    # ru_maxrss would be that of the process that started this one
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(status["VmHWM"].split()[0]) * 1024 / 1e6
+of_torch = peak()  # 229 MB of its CPU build, 525 of the one that has CUDA's libraries
 torch.set_num_threads(1)
 from hepml.data import shards, stream_loader
 from hepml.data.build import Request
@@ -24,16 +29,11 @@ from hepml.data.stream_loader import StreamLoader
 file, pool, *times = sys.argv[1:]
 if int(pool):
     shards.SHARD, stream_loader.POOL_BYTES = 500, int(pool)
-def peak():
-    # ru_maxrss would be that of the process that started this one
-    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return int(status["VmHWM"].split()[0]) * 1024 / 1e6
-before = peak()  # the libraries': 284 MB with torch's CPU build, 579 with the one that has CUDA's
 for many in times:
     jets = StreamedJets.open([file] * int(many), Request(inputs=Inputs(features=KINEMATIC_PID)))
     seen = sum(len(b) for b in StreamLoader(jets, 256, shuffle=True))
     packed = float(jets.sizes.sum() * jets.row_bytes / 1e6)
-    print(json.dumps({"jets": seen, "packed_MB": packed, "libraries_MB": before, "peak_MB": peak()}))
+    print(json.dumps({"jets": seen, "packed_MB": packed, "torch_MB": of_torch, "peak_MB": peak()}))
 """
 
 
@@ -42,14 +42,14 @@ def epochs(*words: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_an_epoch_of_many_files_needs_less_than_150_megabytes_beyond_its_libraries(tmp_path: Path) -> None:
+def test_an_epoch_of_many_files_needs_less_than_200_megabytes_beyond_torch(tmp_path: Path) -> None:
     path = tmp_path / "jets.root"
     with uproot.recreate(path, compression=uproot.LZ4(1)) as file:
         file["tree"] = toy_arrays(1500, seed=1)
         file["tree"].extend(toy_arrays(1500, seed=2))
     (told,) = epochs(str(path), "2000000", "8")
     assert told["jets"] == 24_000
-    assert told["peak_MB"] - told["libraries_MB"] < 150  # 78 with either build of torch
+    assert told["peak_MB"] - told["torch_MB"] < 200  # 134 with either build
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ for the seed. Folders from several places may hold runs of other configs, or cop
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +33,24 @@ def taggers_of(
         taken: labels that others have.
         remarks: told of other configs, and of copies, which are left out.
     """
+    config = cache(stored_config)  # several runs are compared with the same one
     groups: list[list[dict[str, Any]]] = []
     others: list[str] = []
     for run in sorted(runs, key=lambda run: -run["share"]):
         why = ""
         for group in sorted(groups, key=lambda group: -_nearness(group, run)):
             beside = next((r for r in group if r["share"] == run["share"]), group[0])
-            other, told = _others(beside, run)
+            other, told = _others(beside, run, config)
             same = [r for r in group if all(r[k] == run[k] for k in ("seed", "fold", "share"))]
             if not other and not same:
                 group.append(run)
                 remarks += [f"{label}: the seeds have another {', '.join(told)}"] if told else []
                 break
             if not other and _made(same[0]) == _made(run):
-                remarks.append(
-                    f"{label}: {_fewer_tests(group, same[0], run)} is seed {run['seed']} again, and left out"
-                )
+                kept = max(same[0], run, key=lambda one: len(one["summary"].get("tests") or {}))
+                group[group.index(same[0])] = kept
+                left = run if kept is same[0] else same[0]
+                remarks.append(f"{label}: {left['folder']} is seed {run['seed']} again, and left out")
                 break
             why = why or (f"another {', '.join(other[:3])}" if other else "other jets")
         else:
@@ -68,10 +71,12 @@ def _nearness(group: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> int
     return max(len(os.path.commonpath([here, Path(one["folder"]).absolute()])) for one in group)
 
 
-def _others(first: Mapping[str, Any], run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _others(
+    first: Mapping[str, Any], run: Mapping[str, Any], config: Callable[[Path], dict[str, Any]]
+) -> tuple[list[str], list[str]]:
     """The keys that the config of one run has otherwise than that of another: those that make it another
     tagger, and those that are only told."""
-    before, now = (stored_config(Path(one["folder"])) for one in (first, run))
+    before, now = (config(Path(one["folder"])) for one in (first, run))
     free = {*_FREE, *({"training.epochs"} if first["share"] != run["share"] else ())}
     if before.get("decorrelate") is None:  # else the background that is evaluated is trained by
         before, now = ({**values, "evaluation": None} for values in (before, now))
@@ -84,12 +89,3 @@ def _made(run: Mapping[str, Any]) -> Any:
     ensemble, which has none."""
     digests = run["summary"].get("digest") or {}
     return {key: digests.get(key) for key in ("train", "val")}, run["summary"].get("members")
-
-
-def _fewer_tests(group: list[dict[str, Any]], there: dict[str, Any], run: dict[str, Any]) -> str:
-    """Keeps the one of two that was tested on more; returns the folder of the other."""
-    more, fewer = there, run
-    if len(run["summary"].get("tests") or {}) > len(there["summary"].get("tests") or {}):
-        more, fewer = run, there
-    group[group.index(there)] = more
-    return str(fewer["folder"])

@@ -23,7 +23,7 @@ from hepml.tracking.journal import is_locked
 from hepml.training.checkpoints import write_atomically
 from hepml.training.config_digest import digest
 from hepml.training.run_config import RunConfig, check, compose, load_run_config
-from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory
+from hepml.training.run_directory import CONFIG, SUMMARY, RunDirectory, untaken
 
 MARK = "benchmark.json"
 RUNS = "runs"
@@ -157,7 +157,9 @@ def prepare(run: PlannedRun) -> State:
             mend="wait until it ends, or choose another output",
         )
     if now == "new" and any((run.folder / name).is_file() for name in (CONFIG, SUMMARY)):
-        run.folder.rename(run.folder.with_name(f"{run.folder.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"))
+        run.folder.rename(
+            untaken(run.folder.with_name(f"{run.folder.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"))
+        )
     if now == "trained":
         RunDirectory(run.folder).put_results_aside()
     RunDirectory(run.folder.parent).write_json(f"{run.folder.name}/{MARK}", mark_of(run))
